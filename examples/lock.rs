@@ -1,0 +1,34 @@
+//! Hold a file's lock around something that is no write: `cargo run --example lock -- [DIRECTORY]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use awrite::{ErrorKind, FileLock, LockOptions, Wait};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = dir.join("awrite-example-locked");
+
+    // AWRITE_LOCK_DIR and AWRITE_KEEP_LOCK count here as they do for the command.
+    let mut options = LockOptions::from_env();
+    options.wait = Wait::For(Duration::from_secs(5));
+    let lock = FileLock::acquire(&path, &options)?;
+
+    // Nobody else gets it meanwhile: no process, and no other thread of this one.
+    options.wait = Wait::No;
+    match FileLock::acquire(&path, &options) {
+        Err(error) if error.kind() == ErrorKind::LockBusy => {
+            println!("{error}");
+            if let Some(hint) = error.hint() {
+                println!("{hint}");
+            }
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err("two holders of one lock".into()),
+    }
+
+    // Dropping it releases too, but cannot say that something went wrong.
+    lock.release()?;
+    FileLock::acquire(&path, &options)?.release()?;
+    Ok(())
+}

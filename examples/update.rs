@@ -1,0 +1,35 @@
+//! Change a file by its own content, from many threads at once, and lose nothing:
+//! `cargo run --example update -- [DIRECTORY]`.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use awrite::WriteOptions;
+
+fn add_one(path: &Path) -> awrite::Result<()> {
+    awrite::update(path, &WriteOptions::default(), |old, new| {
+        let mut text = String::new();
+        old.read_to_string(&mut text)?;
+        // No file yet: empty. An error here, as every error, leaves the file as it was.
+        let count: u64 = if text.is_empty() { 0 } else { text.trim().parse().map_err(io::Error::other)? };
+        writeln!(new, "{}", count + 1)
+    })?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = dir.join("awrite-example-count");
+
+    // The lock keeps threads of one process apart just as it does processes.
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| add_one(&path)))).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    assert_eq!(std::fs::read_to_string(&path)?, "20\n");
+
+    std::fs::remove_file(path)?;
+    Ok(())
+}

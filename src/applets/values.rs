@@ -1,0 +1,166 @@
+//! What users write for durations, permission bits and file names.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A hundred years. Longer is a slip, and adding it to a clock could overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `30`, `1.5`, `500ms`, `2m`: digits with at most one point, then a unit; seconds where there is none.
+pub(crate) fn parse_duration(text: &OsStr) -> Result<Duration, String> {
+    let wrong = || format!("{} is not a duration such as 30, 1.5, 500ms, 2m, 1h or 1d", quoted(text));
+    let utf8 = text.to_str().ok_or_else(wrong)?;
+    let unit_at = utf8.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(utf8.len());
+    let (number, unit) = utf8.split_at(unit_at);
+    let unit_nanos: u64 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return Err(wrong());
+    }
+    // In integers, digit by digit: exact, and with no infinity to stumble over.
+    let mut nanos: u128 = 0;
+    for digit in whole.bytes() {
+        nanos = nanos * 10 + u128::from(digit - b'0') * u128::from(unit_nanos);
+        if nanos > LONGEST.as_nanos() {
+            return Err(format!("{} is longer than 100 years", quoted(text)));
+        }
+    }
+    let mut worth = u128::from(unit_nanos);
+    for digit in fraction.bytes() {
+        worth /= 10;
+        nanos += u128::from(digit - b'0') * worth;
+    }
+    // What is too short to count must not turn into "do not wait at all".
+    if nanos == 0 && number.bytes().any(|b| (b'1'..=b'9').contains(&b)) {
+        nanos = 1;
+    }
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    Ok(Duration::new(u64::try_from(seconds).unwrap_or(u64::MAX), u32::try_from(rest).unwrap_or(0)))
+}
+
+/// Permission bits in octal, with set-id and sticky bits.
+pub(crate) fn parse_mode(text: &OsStr) -> Result<u32, String> {
+    text.to_str()
+        .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| (b'0'..=b'7').contains(&b)))
+        .and_then(|digits| u32::from_str_radix(digits, 8).ok())
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| format!("{} is not an octal mode between 0 and 7777", quoted(text)))
+}
+
+/// A path, of which nothing is asked but that it is one.
+pub(crate) fn parse_path(text: OsString) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("an empty string is not a path".to_owned()) } else { Ok(text.into()) }
+}
+
+/// What is put behind a file's name.
+pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
+    if text.is_empty() {
+        return Err("an empty suffix would name the file itself".to_owned());
+    }
+    if text.as_encoded_bytes().contains(&b'/') {
+        return Err(format!("{} contains a slash", quoted(&text)));
+    }
+    Ok(text)
+}
+
+/// A value in a message: quoted, and safe to print.
+pub(crate) fn quoted(text: &OsStr) -> String {
+    format!("'{}'", awrite::shown(text.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn duration(text: &str) -> Option<Duration> {
+        parse_duration(OsStr::new(text)).ok()
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [
+            ("0", 0),
+            ("30", 30_000),
+            ("1.5", 1_500),
+            (".5", 500),
+            ("5.", 5_000),
+            ("500ms", 500),
+            ("0.5ms", 0),
+            ("2m", 120_000),
+            ("1.5m", 90_000),
+            ("10s", 10_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("0ms", 0),
+            ("007", 7_000),
+        ] {
+            assert_eq!(duration(text).map(|d| d.as_millis()), Some(millis), "{text}");
+        }
+        assert_eq!(duration("0"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn impossible_durations() {
+        for text in [
+            "", " ", ".", "s", "ms", "-1", "+1", "1e3", "inf", "nan", "infinity", "1 s", "1x", "1S", "1ss", "1.2.3",
+            "0x10", "1,5", "٣", "5 ", " 5", "1m30s", "99999999999999999999999d", "40000d",
+        ] {
+            assert_eq!(duration(text), None, "{text:?}");
+        }
+        assert_eq!(duration("36500d"), Some(LONGEST));
+        let text: String = std::iter::repeat_n('9', 400).collect();
+        assert_eq!(duration(&text), None);
+    }
+
+    #[test]
+    fn a_tiny_wait_is_still_a_wait() {
+        assert_ne!(duration("0.0000000001ms"), Some(Duration::ZERO));
+    }
+
+    /// Every duration means what it is called in messages.
+    #[test]
+    fn what_is_said_means_what_was_asked() {
+        let mut millis: u64 = 1;
+        while millis < 3_000_000_000_000 {
+            for near in [millis, millis + 1, millis * 60, millis * 1000] {
+                let wanted = Duration::from_millis(near);
+                if wanted <= LONGEST {
+                    let said = awrite::shown_duration(wanted);
+                    assert_eq!(duration(&said), Some(wanted), "{said}");
+                }
+            }
+            millis = millis * 7 / 4 + 1;
+        }
+    }
+
+    #[test]
+    fn modes() {
+        let mode = |text: &str| parse_mode(OsStr::new(text)).ok();
+        assert_eq!(mode("644"), Some(0o644));
+        assert_eq!(mode("0644"), Some(0o644));
+        assert_eq!(mode("00000644"), Some(0o644));
+        assert_eq!(mode("0"), Some(0));
+        assert_eq!(mode("7777"), Some(0o7777));
+        for text in ["", "10000", "8", "0o644", "-644", "+644", "rw-", "u+x", "6 44", "77777777777777777777"] {
+            assert_eq!(mode(text), None, "{text:?}");
+        }
+        for value in 0..=0o7777 {
+            assert_eq!(mode(&format!("{value:o}")), Some(value));
+        }
+    }
+
+    #[test]
+    fn suffixes() {
+        assert!(parse_suffix(".orig".into()).is_ok());
+        assert!(parse_suffix("".into()).is_err());
+        assert!(parse_suffix("a/b".into()).is_err());
+    }
+}

@@ -1,0 +1,234 @@
+//! Keeping the current content before it is replaced. The target itself is never renamed away.
+//!
+//! ```text
+//!   same file system, one link, no mode asked for:  link(target, temp); rename(temp, backup)
+//!   otherwise:                                      a copy, reflinked where possible, synced; rename(temp, backup)
+//!   with a timestamp:                               the same, but the name must be new: -1, -2 … until one is
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::commit::retry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{self, Original, Wanted};
+use crate::options::{BackupOptions, Durability, Ownership};
+use crate::stage::{Birth, Stage};
+use crate::sys::{self, Dir, FileKind, FileStatus};
+use crate::target::Target;
+
+/// How many backups of one second are told apart.
+const MOST_OF_A_SECOND: u32 = 10_000;
+
+/// A backup that has been made.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    dir: Arc<Dir>,
+    name: OsString,
+    pub(crate) path: PathBuf,
+    pub(crate) linked: bool,
+}
+
+impl Backup {
+    /// Called after the commit: a link has the old content's time, a backup has the time when it was made.
+    pub(crate) fn date(&self) -> io::Result<()> {
+        if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
+    }
+
+    /// Called when the commit fails: as a second link, the backup would go on changing with the target.
+    pub(crate) fn undo(&self) {
+        if self.linked {
+            // The write has failed already and says so; a link that stays does no harm to the content.
+            let _ = self.dir.unlink(&self.name);
+        }
+    }
+}
+
+/// Refuses options that cannot name a backup, before anything is locked or read.
+pub(crate) fn check(options: &BackupOptions) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let suffix = options.suffix.as_bytes();
+    if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
+        return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
+    }
+    Ok(())
+}
+
+/// Makes the backup, durable unless `durability` says otherwise.
+pub(crate) fn make(
+    target: &Target,
+    original: &(File, FileStatus),
+    options: &BackupOptions,
+    durability: Durability,
+    must_copy: bool,
+) -> Result<Backup> {
+    let dir = match &options.dir {
+        Some(path) => {
+            Arc::new(Dir::open(path).map_err(|e| Error::io(path, e).during("cannot open the backup directory"))?)
+        }
+        None => target.dir.clone(),
+    };
+    let mut names = Names::new(&target.name, options);
+    let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
+    let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.1);
+    let linked = if may_link { link(target, &dir, &mut names) } else { None };
+    let is_link = linked.is_some();
+    let name = match linked {
+        Some(name) => name,
+        None => copy(target, original, options, durability, &dir, &mut names).map_err(|e| fail(&names.plain(), e))?,
+    };
+    if durability == Durability::Full && dir.id() != target.dir.id() {
+        retry(|| dir.sync(&original.0))
+            .or_else(|e| if sys::unsupported(&e) { Ok(()) } else { Err(e) })
+            .map_err(|e| fail(&name, e))?;
+    }
+    Ok(Backup { path: dir.join(&name), dir, name, linked: is_link })
+}
+
+/// Only a file with this one name may be linked: with others, whoever writes through them would write the backup.
+fn is_plain(target: &Target, original: &FileStatus) -> bool {
+    original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
+}
+
+/// A second link to the target. `None`: not possible here (protected_hardlinks, another file system, too many links …);
+/// a copy then says what is wrong, if that fails too.
+fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<OsString> {
+    if names.stamp.is_some() {
+        // link(2) refuses an existing name by itself.
+        return names.first_free(|name| target.dir.link(&target.name, dir, name)).ok();
+    }
+    let (temp, ticket) = crate::stage::link_temp(target, dir).ok()?;
+    let name = names.plain();
+    ticket.settle(|| dir.rename(&temp, dir, &name)).ok()?;
+    // Between two links of one inode rename does nothing and leaves the source (rename(2)).
+    match dir.unlink(&temp) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => None,
+        _ => Some(name),
+    }
+}
+
+fn copy(
+    target: &Target,
+    (file, status): &(File, FileStatus),
+    options: &BackupOptions,
+    durability: Durability,
+    dir: &Arc<Dir>,
+    names: &mut Names<'_>,
+) -> io::Result<OsString> {
+    use std::io::Seek;
+    let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
+    let mut source = file;
+    source.rewind()?;
+    crate::copy::copy(file, &stage.file, |_, _| {}).map_err(crate::copy::Failed::into_inner)?;
+    let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
+    metadata::finish(&stage.file, Original { status, file: Some(file) }, wanted)?;
+    stage.publish()?;
+    if durability != Durability::None {
+        stage.file.sync_all()?;
+    }
+    let name = if names.stamp.is_none() {
+        let name = names.plain();
+        stage.become_file(false, |from, _| retry(|| dir.rename(from, dir, &name))).map_err(|(e, _)| e)?;
+        name
+    } else {
+        let mut stage = Some(stage);
+        names.first_free(|name| match stage.take() {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(current) => {
+                current.become_file(false, |from, _| rename_new(dir, from, name)).map(drop).map_err(|(e, back)| {
+                    stage = Some(back);
+                    e
+                })
+            }
+        })?
+    };
+    Ok(name)
+}
+
+/// Rename that refuses to replace, by the best means the file system has.
+fn rename_new(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, dir, to) {
+        Err(e) if sys::unsupported(&e) => {}
+        outcome => return outcome,
+    }
+    // link(2) refuses an existing name too.
+    match dir.link(from, dir, to) {
+        Ok(()) => return dir.unlink(from),
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
+        Err(e) => return Err(e),
+    }
+    // exFAT has neither: take the name, then replace what is ours.
+    dir.open_file(to, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dir.rename(from, dir, to)
+}
+
+/// The names that a backup may get.
+struct Names<'a> {
+    base: &'a OsStr,
+    suffix: &'a OsStr,
+    stamp: Option<String>,
+}
+
+impl<'a> Names<'a> {
+    fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
+        let stamp = options.timestamp.then(|| jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string());
+        Names { base, suffix: &options.suffix, stamp }
+    }
+
+    fn plain(&self) -> OsString {
+        self.numbered(0)
+    }
+
+    fn numbered(&self, n: u32) -> OsString {
+        let mut name = self.base.to_owned();
+        if let Some(stamp) = &self.stamp {
+            name.push(format!(".{stamp}"));
+            if n > 0 {
+                name.push(format!("-{n}"));
+            }
+        }
+        name.push(self.suffix);
+        name
+    }
+
+    /// Counts up until `take` finds a name that was not taken.
+    fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
+        for n in 0..MOST_OF_A_SECOND {
+            let name = self.numbered(n);
+            match take(&name) {
+                Ok(()) => return Ok(name),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let options = BackupOptions::default();
+        let mut names = Names::new(OsStr::new("f.conf"), &options);
+        assert_eq!(names.plain(), "f.conf.backup");
+        names.stamp = Some("20260102-030405".into());
+        assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
+        assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
+    }
+
+    #[test]
+    fn suffixes_that_would_hit_the_target_or_another_directory() {
+        for bad in ["", "/x", "a/b"] {
+            assert!(check(&BackupOptions { suffix: bad.into(), ..BackupOptions::default() }).is_err(), "{bad}");
+        }
+        assert!(check(&BackupOptions::default()).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! What to remove if this process is told to stop now: temporary files that have a name, locks, directories made for a
+//! write that has not been committed.
+//!
+//! States of an entry:
+//!
+//! ```text
+//!   (no name) --add, with the name made under the same mutex--> listed
+//!   listed    --commit: the name is renamed away-->             (gone)
+//!   listed    --its owner is dropped: the name is removed-->    (gone)
+//!   listed    --Shutdown::clean: the name is removed-->         (the process ends)
+//! ```
+//!
+//! One mutex is held across every arrow, the system call included. Were the call made outside it, a stale entry could
+//! remove a lock or a file that somebody else has made under the same name meanwhile. A shutdown takes the mutex and
+//! never gives it back, so that nothing is made after the clean-up.
+//!
+//! Every entry belongs to the process that made it: a forked child has a copy of the list and removes nothing of its
+//! parent's.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::lock::LockFile;
+use crate::sys::Dir;
+
+/// Something that exists now and must not outlive the process.
+#[derive(Debug)]
+pub(crate) enum Thing {
+    /// A temporary file with a name.
+    Temp { dir: Arc<Dir>, name: OsString },
+    /// A lock file that is held, or waited for: a waiter too may turn out to be the one who has to remove it.
+    Lock(Arc<LockFile>),
+    /// A directory made for a target that does not exist yet.
+    MadeDir(PathBuf),
+}
+
+impl Thing {
+    fn remove(&self) -> io::Result<()> {
+        match self {
+            Thing::Temp { dir, name } => dir.unlink(name),
+            Thing::Lock(lock) => lock.relinquish(),
+            Thing::MadeDir(path) => std::fs::remove_dir(path),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    entries: Vec<Entry>,
+    next: u64,
+    /// How often this process has replaced a target.
+    commits: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    pid: u32,
+    thing: Thing,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { entries: Vec::new(), next: 0, commits: 0 });
+
+fn registry() -> MutexGuard<'static, Registry> {
+    // A panic while it was held has left at worst an entry too many, whose removal then finds nothing.
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An entry in the list. Dropping it removes the thing.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Ticket {
+    id: u64,
+    pid: u32,
+}
+
+/// Makes something and lists it, as one step.
+pub(crate) fn make<T>(make: impl FnOnce() -> io::Result<(T, Thing)>) -> io::Result<(T, Ticket)> {
+    let mut registry = registry();
+    let (made, thing) = make()?;
+    let id = registry.next;
+    registry.next += 1;
+    let pid = std::process::id();
+    registry.entries.push(Entry { id, pid, thing });
+    Ok((made, Ticket { id, pid }))
+}
+
+/// Runs the step that replaces a target, with the same mutex held; once it succeeds, a shutdown counts the write as done.
+pub(crate) fn commit<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut registry = registry();
+    let done = step()?;
+    registry.commits += 1;
+    Ok(done)
+}
+
+impl Ticket {
+    /// Runs `step`, which makes the thing something that stays (a rename); on success it is no longer listed.
+    pub(crate) fn settle(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {
+        self.leave(step, 0)
+    }
+
+    /// The same for the rename that replaces a target: a shutdown then counts the write as done.
+    pub(crate) fn commit(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {
+        self.leave(step, 1)
+    }
+
+    fn leave(self, step: impl FnOnce() -> io::Result<()>, commits: u64) -> Result<(), (io::Error, Ticket)> {
+        let mut registry = registry();
+        if let Err(e) = step() {
+            // Given up before the ticket can be dropped, which takes it again.
+            drop(registry);
+            return Err((e, self));
+        }
+        registry.entries.retain(|entry| entry.id != self.id);
+        registry.commits += commits;
+        drop(registry);
+        std::mem::forget(self);
+        Ok(())
+    }
+
+    /// Removes the thing now, to learn how that went.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        let outcome = self.take();
+        std::mem::forget(self);
+        outcome
+    }
+
+    fn take(&self) -> io::Result<()> {
+        if self.pid != std::process::id() {
+            return Ok(());
+        }
+        let mut registry = registry();
+        match registry.entries.iter().position(|entry| entry.id == self.id) {
+            Some(at) => registry.entries.swap_remove(at).thing.remove(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Nowhere to report to while dropping; what stays is what a crash would leave, and housekeeping knows it.
+        let _ = self.take();
+    }
+}
+
+/// The end of a process that is told to stop in the middle of its work, for the thread that handles its signals.
+///
+/// While it lives, every other thread of the process stops before its next step that makes, renames or removes a name.
+///
+/// ```no_run
+/// let shutdown = awrite::Shutdown::begin();
+/// if !shutdown.committed() {
+///     shutdown.clean();
+///     std::process::exit(3);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Shutdown {
+    registry: MutexGuard<'static, Registry>,
+}
+
+impl Shutdown {
+    /// Stops the other threads at their next step. Waits for a step that is under way.
+    #[must_use]
+    pub fn begin() -> Shutdown {
+        Shutdown { registry: registry() }
+    }
+
+    /// Whether this process has replaced a target. A program that makes a single write then drops this value and lets
+    /// the write end: it is done, and saying otherwise would misreport it.
+    #[must_use]
+    pub fn committed(&self) -> bool {
+        self.registry.commits > 0
+    }
+
+    /// How many temporary files have a name now.
+    #[must_use]
+    pub fn temporary_files(&self) -> usize {
+        self.registry.entries.iter().filter(|entry| matches!(entry.thing, Thing::Temp { .. })).count()
+    }
+
+    /// Removes temporary files and directories made on the way, gives locks back, and leaves the other threads stopped.
+    /// The process must end next.
+    pub fn clean(mut self) {
+        let pid = std::process::id();
+        // The newest first: a directory can go once what is in it has gone.
+        while let Some(entry) = self.registry.entries.pop() {
+            if entry.pid == pid {
+                // The process ends; what cannot be removed is what a crash would leave.
+                let _ = entry.thing.remove();
+            }
+        }
+        std::mem::forget(self.registry);
+    }
+}

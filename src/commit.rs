@@ -1,0 +1,104 @@
+//! Replacing the target: the one place that does.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::cleanup;
+use crate::copy::{self, Failed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::notice::{Notice, Observer};
+use crate::stage::Stage;
+use crate::sys::{self, Dir, FileStatus};
+use crate::target::Target;
+
+/// Renames the stage over the target: the commit point. Returns the file, which is the target now.
+pub(crate) fn replace(stage: Stage, target: &Target) -> std::result::Result<File, (io::Error, Stage)> {
+    let dir = stage.dir.clone();
+    stage.become_file(true, |from, file| match retry(|| dir.rename(from, &target.dir, &target.name)) {
+        // Over NFS the answer can be lost after the deed: what counts is which file has the name.
+        Err(_) if stands_there(target, file) => Ok(()),
+        outcome => outcome,
+    })
+}
+
+fn stands_there(target: &Target, file: &File) -> bool {
+    let there = target.dir.status(&target.name).ok().flatten();
+    there.is_some_and(|there| FileStatus::of(file).is_ok_and(|file| file.id == there.id))
+}
+
+/// A network or FUSE file system may answer any call with EINTR.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Makes the names in `dir` durable, `file` having just been given one there.
+pub(crate) fn sync_dir(dir: &Dir, file: &File, target: &Path, observer: &Observer) -> io::Result<()> {
+    match retry(|| dir.sync(file)) {
+        Err(e) if sys::unsupported(&e) => {
+            let text = "this file system cannot sync a directory: the new content may be lost when the power fails";
+            observer.tell(&Notice::Warning { path: target, text });
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Overwrites the target where it stands: not atomic. A signal waits until it is done.
+pub(crate) fn overwrite(stage: &Stage, target: &Target, sync: bool) -> Result<File> {
+    let fail = |e: io::Error| Error::io(&target.given, e);
+    let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
+    let length = stage.file.metadata().map_err(fail)?.len();
+    (&stage.file).rewind().map_err(fail)?;
+    reserve(&file, length).map_err(fail)?;
+    let written = cleanup::commit(|| {
+        copy::copy(&stage.file, &file, |_, _| {}).map_err(Failed::into_inner)?;
+        file.set_len(length)?;
+        if sync { file.sync_all() } else { Ok(()) }
+    });
+    match written {
+        Ok(()) => Ok(file),
+        Err(e) => Err(Error::io(&target.given, e)
+            .of_kind(ErrorKind::NotDurable)
+            .during("overwritten only in part")
+            .with_hint("run it again; with --backup the old content is kept")),
+    }
+}
+
+/// Finds out that the disk is full before anything has been overwritten.
+fn reserve(file: &File, length: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        if length > 0 {
+            match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, length); // no such call
+    Ok(())
+}
+
+/// Whether rename onto `name` failed because something is mounted there.
+pub(crate) fn is_busy(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(libc::EBUSY)
+}
+
+/// The error for it.
+pub(crate) fn mounted_on(target: &Path) -> Error {
+    Error::from_raw(ErrorKind::MountPoint, libc::EBUSY)
+        .because("Something is mounted on this file, so it cannot be replaced")
+        .on(target)
+        .with_hint("use --in-place to overwrite it under the lock; that is not atomic")
+}

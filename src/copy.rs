@@ -1,0 +1,234 @@
+//! Moving bytes from one descriptor to another, by the quickest way that works and falling back without loss: a reflink,
+//! a copy in the kernel, `read` and `write`.
+//!
+//! Between a pipe and a file plain `read` and `write` are quicker than splice(2) was anywhere it was tried, which is
+//! also why `std::io::copy` is not used: it splices by itself.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::sys::{FileKind, FileStatus};
+
+/// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
+const BUFFER: usize = 128 * 1024;
+/// A pipe is widened to this once the producer has filled it: fewer switches between the two processes.
+const PIPE: usize = 1024 * 1024;
+/// How much is copied by one `copy_file_range`: seconds at most, so that progress can be shown.
+const STRETCH: usize = 64 * 1024 * 1024;
+
+/// Which side of a copy failed.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+impl Failed {
+    /// The error, where it does not matter which side it was.
+    pub(crate) fn into_inner(self) -> io::Error {
+        let (Failed::Reading(e) | Failed::Writing(e)) = self;
+        e
+    }
+}
+
+/// Writes all that is left in `source` to `to` at its position. `told` hears the bytes so far and the bytes to expect.
+pub(crate) fn copy(
+    source: impl AsFd,
+    to: &File,
+    mut told: impl FnMut(u64, Option<u64>),
+) -> std::result::Result<u64, Failed> {
+    let status = FileStatus::of(&source).map_err(Failed::Reading)?;
+    // Size 0: nothing, or a file of /proc, which only tells its content when read.
+    let file = status.kind == FileKind::Regular && status.size > 0;
+    let total = file.then_some(status.size);
+    let mut copied = 0;
+    #[cfg(target_os = "linux")]
+    if file {
+        if reflink(&source, to, status.size) {
+            told(status.size, total);
+            return Ok(status.size);
+        }
+        loop {
+            match rustix::io::retry_on_intr(|| rustix::fs::copy_file_range(&source, None, to, None, STRETCH)) {
+                Ok(0) => break,
+                Ok(n) => {
+                    copied += n as u64;
+                    told(copied, total);
+                }
+                Err(e) if is_full(e) => return Err(Failed::Writing(e.into())),
+                // Not between these two, or not here: the loop below goes on from where both positions are.
+                Err(_) => break,
+            }
+        }
+    }
+    let mut buffer = vec![0; BUFFER];
+    let mut wide = status.kind != FileKind::Fifo;
+    loop {
+        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..])) {
+            Ok(0) => return Ok(copied),
+            Ok(n) => n,
+            Err(e) => return Err(Failed::Reading(e.into())),
+        };
+        (&*to).write_all(&buffer[..n]).map_err(Failed::Writing)?;
+        copied += n as u64;
+        told(copied, total);
+        if !wide && copied >= BUFFER as u64 {
+            wide = true;
+            widen(&source);
+        }
+    }
+}
+
+/// Shares the whole of `source` with the empty file `to` (ioctl_ficlone(2)). False: not possible, nothing changed.
+#[cfg(target_os = "linux")]
+fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
+    let at_start = rustix::fs::seek(&source, rustix::fs::SeekFrom::Current(0)) == Ok(0);
+    if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
+        return false;
+    }
+    if rustix::fs::ioctl_ficlone(to, &source).is_err() {
+        // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so will
+        // the writing that follows, and that is reported.
+        let _ = to.set_len(0);
+        return false;
+    }
+    // Both positions go where a copy would have left them.
+    (&*to).seek(SeekFrom::End(0)).is_ok() && rustix::fs::seek(source, rustix::fs::SeekFrom::Start(size)).is_ok()
+}
+
+#[cfg(target_os = "linux")]
+fn is_full(e: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(e, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+}
+
+/// For speed only: a pipe that may not be widened (pipe-max-size, another user's) is as good as before.
+fn widen(source: impl AsFd) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(source, PIPE);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (source, PIPE);
+}
+
+/// Reads all that is left in `source` into memory.
+///
+/// # Errors
+///
+/// Said of `source_name`: what `read` failed with, or that the memory does not suffice.
+pub fn read_all(source: impl AsFd, source_name: &Path) -> Result<Vec<u8>> {
+    let fail = |e: io::Error| Error::io(source_name, e);
+    let status = FileStatus::of(&source).map_err(fail)?;
+    let mut content = Vec::new();
+    // One byte more than a file is long, so that the end shows without growing.
+    let mut want = if status.kind == FileKind::Regular { status.size as usize + 1 } else { BUFFER };
+    loop {
+        if content.len() == content.capacity() {
+            content.try_reserve(want).map_err(|_| {
+                fail(io::Error::from_raw_os_error(libc::ENOMEM))
+                    .with_hint("use --stream: it needs no memory for the input")
+            })?;
+            // Doubled from here on. Memory that is never touched does not count, and growing moves pages, not bytes.
+            want = content.capacity();
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(&source, rustix::buffer::spare_capacity(&mut content))) {
+            Ok(0) => return Ok(content),
+            Ok(_) => {}
+            Err(e) => return Err(fail(e.into())),
+        }
+    }
+}
+
+/// Whether two files have the same content. Reads both from their start.
+pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
+    if FileStatus::of(a)?.size != FileStatus::of(b)?.size {
+        return Ok(false);
+    }
+    (&*a).rewind()?;
+    (&*b).rewind()?;
+    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
+    loop {
+        let n = fill(a, &mut left)?;
+        let m = fill(b, &mut right)?;
+        if left[..n] != right[..m] {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_with(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    fn content_of(file: &File) -> Vec<u8> {
+        let mut content = Vec::new();
+        (&*file).rewind().unwrap();
+        (&*file).read_to_end(&mut content).unwrap();
+        content
+    }
+
+    #[test]
+    fn copies_a_file_from_where_it_stands_to_where_the_other_stands() {
+        let mut source = file_with(b"0123456789");
+        source.seek(SeekFrom::Start(4)).unwrap();
+        let mut to = file_with(b"ab");
+        to.seek(SeekFrom::End(0)).unwrap();
+        assert_eq!(copy(&source, &to, |_, _| {}).unwrap(), 6);
+        assert_eq!(content_of(&to), b"ab456789");
+    }
+
+    #[test]
+    fn copies_what_has_no_size() {
+        let source = File::open("/proc/self/status").or_else(|_| File::open("/dev/null")).unwrap();
+        let to = file_with(b"");
+        let told = copy(&source, &to, |_, _| {}).unwrap();
+        assert_eq!(told, content_of(&to).len() as u64);
+    }
+
+    #[test]
+    fn reads_all_of_a_pipe() {
+        let (from, mut to) = io::pipe().unwrap();
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| i as u8).collect();
+        let expected = sent.clone();
+        let writer = std::thread::spawn(move || to.write_all(&sent).unwrap());
+        assert!(read_all(&from, Path::new("-")).unwrap() == expected);
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn tells_contents_apart() {
+        let long = vec![7; 3 * BUFFER + 1];
+        let mut other = long.clone();
+        *other.last_mut().unwrap() = 8;
+        assert!(same_content(&file_with(&long), &file_with(&long)).unwrap());
+        assert!(!same_content(&file_with(&long), &file_with(&other)).unwrap());
+        assert!(!same_content(&file_with(b"a"), &file_with(b"ab")).unwrap());
+        assert!(same_content(&file_with(b""), &file_with(b"")).unwrap());
+    }
+}

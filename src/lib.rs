@@ -1,0 +1,38 @@
+//! Replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
+//!
+//! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
+//! - [`update`] reads and replaces it under its lock, so that no other update is lost.
+//! - [`FileLock`] holds the same lock for anything else.
+//!
+//! At every instant the target is the complete old or the complete new content: for readers, after a crash of the
+//! process at any point, and, unless [`Durability::None`] is asked for, after power loss. On any error before the
+//! replacement it is as it was, and nothing is left beside it.
+//!
+//! The library never prints, exits, installs signal handlers or changes process-wide state, with the one exception that
+//! [`LockOptions::use_alarm`] names. What happens is told to an [`Observer`]. A program that is to clean up when a signal
+//! ends it calls [`Shutdown`] from the thread that handles its signals.
+//!
+//! The commands `awrite`, `awrite-lock` and `awrite-housekeep` are built on this crate (feature `cli`); programs in Rust
+//! want `default-features = false`.
+
+mod backup;
+mod cleanup;
+mod commit;
+mod copy;
+mod error;
+mod lock;
+mod metadata;
+mod notice;
+mod options;
+mod stage;
+mod sys;
+mod target;
+mod write;
+
+pub use cleanup::Shutdown;
+pub use copy::read_all;
+pub use error::{Error, ErrorKind, Result, shown};
+pub use lock::{FileLock, Holder, shown_duration};
+pub use notice::{Notice, Observer};
+pub use options::{BackupOptions, Check, Durability, LockOptions, Ownership, Wait, WriteOptions};
+pub use write::{AtomicFile, Committed, update, write};

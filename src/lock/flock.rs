@@ -1,0 +1,311 @@
+//! The flock protocol.
+//!
+//! A lock file has no content and lives only while somebody holds or wants the lock. Deleting it on release is the
+//! field's classic bug (a waiter then holds a lock on an inode that nobody else can find), so three things go together:
+//!
+//! 1. Whoever gets the lock looks whether the file still has its name ([`LockFile::is_current`]); if not, it starts over.
+//! 2. A waiter registers (a shared record lock on byte 0, which a flock does not see), and a releaser that sees one
+//!    leaves the file to it: otherwise every release would wake every waiter into a dead inode.
+//! 3. A releaser that saw somebody unlocks and *looks again*; a waiter that gives up withdraws and *tries again*. Of any
+//!    two such, one sees the other, so that no file stays.
+//!
+//! ```text
+//!   open ──flock──> locked ──is_current──> held ──relinquish──> closed
+//!            │         └── dead inode: open again
+//!            └ busy: register, wait, withdraw
+//! ```
+//!
+//! Registration is an optimisation and only used where the file system is local: over NFS flock is itself a record lock
+//! on the same file, and the two would deadlock.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use super::place::{Place, not_ours};
+use super::{Holder, Patience, filesystem, holder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{LockOptions, Wait};
+use crate::sys::alarm::Alarm;
+use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
+
+/// How often, and how far apart, a caller that does not wait looks again.
+const GLANCES: u32 = 5;
+const GLANCE: Duration = Duration::from_millis(1);
+/// The pauses of a timed wait without an alarm: from the first, growing, to the last.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LAST_PAUSE: Duration = Duration::from_millis(4);
+
+/// An open lock file.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    dir: Arc<Dir>,
+    name: OsString,
+    path: PathBuf,
+    file: File,
+    status: FileStatus,
+    shared: bool,
+    keep: bool,
+    /// This descriptor has a registration, for the signal thread to withdraw.
+    registered: AtomicBool,
+}
+
+impl LockFile {
+    /// Opens the lock file at `place`, creating it where it is missing. Does not lock it.
+    pub(crate) fn open(place: &Place, target: Option<&FileStatus>, options: &LockOptions) -> io::Result<LockFile> {
+        let mode = options.mode.unwrap_or_else(|| default_mode(target));
+        let (file, created) = open_or_create(place, mode)?;
+        let status = FileStatus::of(&file).and_then(|status| {
+            if created {
+                open_to_others(&file, status.mode, mode, target)?;
+            }
+            Ok(status)
+        });
+        let status = match status {
+            Ok(status) => status,
+            Err(e) => {
+                // Nobody else may be left holding an inode without a name: only removed under its lock. Failing that,
+                // a zero-length lock file stays, as after a crash.
+                if created && sys::try_flock(&file, false).unwrap_or(false) {
+                    let _ = place.dir.unlink(&place.name);
+                }
+                return Err(e);
+            }
+        };
+        Ok(LockFile {
+            dir: place.dir.clone(),
+            name: place.name.clone(),
+            path: place.path.clone(),
+            file,
+            status,
+            shared: options.shared,
+            keep: options.keep,
+            registered: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses to use, and so ever to delete, what is not a lock file.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        match self.status {
+            FileStatus { kind: FileKind::Regular, size: 0, .. } => Ok(()),
+            FileStatus { kind: FileKind::Regular, .. } => Err(not_ours(path)),
+            FileStatus { kind, .. } => {
+                Err(Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", kind.name())).on(path))
+            }
+        }
+    }
+
+    /// Locks it, waiting as `options` say. False: it stayed busy for as long as the caller would wait.
+    pub(crate) fn take(&self, options: &LockOptions, patience: &mut Patience<'_>) -> io::Result<bool> {
+        if sys::try_flock(&self.file, self.shared)? {
+            return Ok(true);
+        }
+        if patience.wait == Wait::No {
+            return self.glance();
+        }
+        if filesystem::is_local(&self.file) {
+            // Without a registration the lock works as well: a release then wakes us into a dead inode.
+            self.registered.store(ofd::register(&self.file).is_ok(), Ordering::SeqCst);
+        }
+        patience.tell_waiting(&self.path);
+        let outcome = match patience.left() {
+            None => self.wait().map(|()| true),
+            Some(left) if options.use_alarm => self.wait_by_alarm(left, patience),
+            Some(_) => self.poll(patience),
+        };
+        self.withdraw()?;
+        match outcome {
+            // Having withdrawn, try once more: a releaser that saw us registered has left the lock file to us.
+            Ok(false) => sys::try_flock(&self.file, self.shared),
+            outcome => outcome,
+        }
+    }
+
+    fn withdraw(&self) -> io::Result<()> {
+        if self.registered.swap(false, Ordering::SeqCst) { ofd::withdraw(&self.file) } else { Ok(()) }
+    }
+
+    /// A few looks within milliseconds: a housekeeper or a status look may be holding it for an instant.
+    fn glance(&self) -> io::Result<bool> {
+        for _ in 0..GLANCES {
+            sleep(GLANCE);
+            if sys::try_flock(&self.file, self.shared)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        loop {
+            match sys::wait_flock(&self.file, self.shared) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A blocking wait that the timer interrupts at the deadline.
+    fn wait_by_alarm(&self, left: Duration, patience: &Patience<'_>) -> io::Result<bool> {
+        let _alarm = Alarm::after(left)?;
+        loop {
+            match sys::wait_flock(&self.file, self.shared) {
+                Ok(()) => return Ok(true),
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                Err(_) if patience.left().is_some_and(|left| left.is_zero()) => return Ok(false),
+                // Some other signal.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Looks again and again, without signals or threads.
+    fn poll(&self, patience: &Patience<'_>) -> io::Result<bool> {
+        let mut pause = FIRST_PAUSE;
+        // Waiters that started together must not go on looking together: each has its own rhythm.
+        let stretch = 100 + std::process::id() % 50;
+        loop {
+            let left = patience.left().unwrap_or(LAST_PAUSE);
+            if left.is_zero() {
+                return Ok(false);
+            }
+            sleep(pause.min(left));
+            if sys::try_flock(&self.file, self.shared)? {
+                return Ok(true);
+            }
+            pause = (pause * 3 / 2).min(LAST_PAUSE) * stretch / 100;
+        }
+    }
+
+    /// Whether the locked file is still the one that others will find under its name.
+    pub(crate) fn is_current(&self) -> io::Result<bool> {
+        Ok(self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id))
+    }
+
+    /// Gives it back and removes the file, unless somebody registered to have it next. Does the same for a waiter that
+    /// is told to stop: should the lock have come to it, or come to it now, the file is its to remove.
+    ///
+    /// Runs with the clean-up mutex held, on the waiter's own thread or the signal thread.
+    pub(crate) fn relinquish(&self) -> io::Result<()> {
+        // A registration that stays ends with the descriptor, which is about to be closed.
+        let _ = self.withdraw();
+        let outcome = self.remove_if_last();
+        // Explicitly, not only by closing: a child may have been given the descriptor, and would keep the lock.
+        let unlocked = sys::unflock(&self.file);
+        outcome.and(unlocked)
+    }
+
+    fn remove_if_last(&self) -> io::Result<()> {
+        if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
+            return Ok(());
+        }
+        // A holder has it already and this changes nothing; a shared holder must be alone to remove the file.
+        if !sys::try_flock(&self.file, false)? {
+            return Ok(());
+        }
+        if wanted(&self.file) {
+            sys::unflock(&self.file)?;
+            // Whoever withdrew before this look has had its own last try after the unlock, or has not come to it yet
+            // and will find the lock free.
+            if wanted(&self.file) || !sys::try_flock(&self.file, false)? {
+                return Ok(());
+            }
+        }
+        // The name may by now be somebody else's, if the file was removed by hand or by a broken program; and a program
+        // may have written into it.
+        if !self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id && now.size == 0) {
+            return Ok(());
+        }
+        match self.dir.unlink(&self.name) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who holds it, for a message.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        holder::find(&self.file, self.status.id)
+    }
+}
+
+/// Whether a waiter has registered. Where that cannot be asked nobody registers.
+fn wanted(file: &File) -> bool {
+    ofd::is_registered(file).unwrap_or(false)
+}
+
+/// The lock file, and whether this call made it.
+///
+/// Uncontended, one call: create it. O_EXCL because `fs.protected_regular` refuses O_CREAT on others' files in sticky
+/// directories; never O_TRUNC, which through a link would empty what the link leads to (CVE-2025-68146).
+fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
+    let mut refusals = 0;
+    loop {
+        match place.dir.open_file(&place.name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
+            Ok(file) => return Ok((file, true)),
+            Err(e) if e.raw_os_error() != Some(libc::EEXIST) => return Err(e),
+            Err(_) => {}
+        }
+        // Look before opening: to open a device or a FIFO does something.
+        match place.dir.status(&place.name)? {
+            None => continue,
+            Some(s) if s.kind == FileKind::Regular => {}
+            Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
+            Some(s) => return Err(io::Error::other(format!("Lock file is a {}", s.kind.name()))),
+        }
+        let existing = place.dir.open_file(&place.name, OFlags::RDWR | OFlags::NONBLOCK, 0).or_else(|e| {
+            match e.raw_os_error() {
+                // An exclusive flock needs no write permission on a local file system.
+                Some(libc::EACCES) => place.dir.open_file(&place.name, OFlags::RDONLY | OFlags::NONBLOCK, 0),
+                _ => Err(e),
+            }
+        });
+        match existing {
+            // Removed by its holder between the two calls.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            // Just created by root, and about to be opened to this user (see open_to_others).
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < GLANCES => {
+                refusals += 1;
+                sleep(GLANCE);
+            }
+            outcome => return outcome.map(|file| (file, false)),
+        }
+    }
+}
+
+/// All who may write the target must be able to lock it.
+fn default_mode(target: Option<&FileStatus>) -> u32 {
+    let written_by = target.map_or(0, |t| t.mode);
+    let group = if written_by & 0o020 != 0 { 0o060 } else { 0 };
+    let others = if written_by & 0o002 != 0 { 0o006 } else { 0 };
+    0o600 | group | others
+}
+
+/// Undoes what the umask took from the `wanted` mode, and gives root's lock file to the target's owner.
+fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
+    let others = target.filter(|t| (t.uid, t.gid) != (0, 0));
+    if let Some(t) = others.filter(|_| rustix::process::geteuid().is_root()) {
+        use rustix::fs::{Gid, Uid};
+        use rustix::io::Errno;
+        match rustix::fs::fchown(file, Some(Uid::from_raw(t.uid)), Some(Gid::from_raw(t.gid))) {
+            // Root without the capability, or a file system without owners: the lock works all the same.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if mode != wanted {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(wanted))?;
+    }
+    Ok(())
+}

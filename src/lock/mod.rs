@@ -1,0 +1,255 @@
+//! The lock that every cooperating writer of a target takes: an advisory `flock` on `TARGET.lock`, a zero-length file
+//! that exists only while somebody holds or wants it.
+//!
+//! ```text
+//!   Place     where the lock file of a target is          (place.rs)
+//!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
+//!   FileLock  the lock, held                               (here)
+//! ```
+
+pub(crate) mod filesystem;
+mod flock;
+mod holder;
+#[cfg(test)]
+mod model;
+mod place;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cleanup::{self, Thing, Ticket};
+use crate::error::{Error, ErrorKind, Result};
+use crate::notice::{Notice, Observer};
+use crate::options::{LockOptions, Wait};
+use crate::target::{Resolve, Target};
+
+pub(crate) use flock::LockFile;
+pub use holder::Holder;
+pub(crate) use place::Place;
+
+/// A held lock.
+///
+/// Dropping it releases it, also while a panic unwinds; [`FileLock::release`] does the same and says whether it went
+/// well. In a forked child, dropping its copy only closes a descriptor: the parent's lock stays.
+///
+/// Locks are advisory (flock(2)): they exclude those who ask for them. Two threads of one process exclude each other as
+/// two processes do.
+///
+/// ```
+/// # fn main() -> awrite::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("counter");
+/// let lock = awrite::FileLock::acquire(&path, &awrite::LockOptions::default())?;
+/// // … nobody else writes `path` through awrite now …
+/// lock.release()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct FileLock {
+    /// `None` once released.
+    ticket: Option<Ticket>,
+    file: Arc<LockFile>,
+    observer: Observer,
+}
+
+impl FileLock {
+    /// Takes the lock of `target`, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`] when it was not free in time, with the holder where it
+    /// could be found; otherwise what kept the lock file from being made or opened.
+    pub fn acquire(target: impl AsRef<Path>, options: &LockOptions) -> Result<FileLock> {
+        FileLock::acquire_with(target, options, &Observer::default())
+    }
+
+    /// The same, with an observer that is told when it has to wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileLock::acquire`].
+    pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
+        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let (_, lock) = lock_target(target.as_ref(), how, options, observer, |_| Ok(()))?;
+        Ok(lock)
+    }
+
+    /// The path of the lock file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
+    ///
+    /// # Errors
+    ///
+    /// The lock is given back in any case; the error says that its file could not be removed.
+    pub fn release(mut self) -> Result<()> {
+        let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
+        self.observer.tell(&Notice::Unlocked { lock_file: self.file.path() });
+        outcome.map_err(|e| Error::io(self.file.path(), e).during("cannot remove the lock file"))
+    }
+}
+
+/// Resolves `given`, takes its lock, and resolves it again under the lock, until both mean the same file.
+///
+/// `check` may refuse the target before anything is created or waited for, and is asked again under the lock if the target
+/// may have changed since.
+pub(crate) fn lock_target(
+    given: &Path,
+    how: Resolve,
+    options: &LockOptions,
+    observer: &Observer,
+    check: impl Fn(&Target) -> Result<()>,
+) -> Result<(Target, FileLock)> {
+    let mut patience = Patience::new(given, options, observer);
+    let mut rounds = 0;
+    loop {
+        let mut target = Target::resolve(given, how)?;
+        check(&target)?;
+        let before = target.status;
+        let place = Place::of(&target, options)?;
+        let lock = match acquire_at(&place, &target, options, &mut patience) {
+            Ok(lock) => lock,
+            // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
+            Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < 100 => {
+                rounds += 1;
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        if target.settle()? {
+            let (waited, contended) = (patience.started.elapsed(), patience.told);
+            if contended || target.status != before {
+                check(&target)?;
+            }
+            observer.tell(&Notice::Locked {
+                target: given,
+                lock_file: lock.path(),
+                method: "flock",
+                waited,
+                contended,
+            });
+            return Ok((target, lock));
+        }
+        // What `given` means changed while we waited: another directory, or a link that leads elsewhere.
+        drop(lock);
+    }
+}
+
+/// Takes the lock at `place`, for messages the one of `target`.
+fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &mut Patience<'_>) -> Result<FileLock> {
+    loop {
+        // Listed at once: whoever made or waits for a lock file may be the one who has to remove it.
+        let opened = cleanup::make(|| {
+            let file = Arc::new(LockFile::open(place, target.status.as_ref(), options)?);
+            Ok((file.clone(), Thing::Lock(file)))
+        });
+        let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
+        file.check(&place.path)?;
+        let lock = FileLock { ticket: Some(ticket), file, observer: patience.observer.clone() };
+        match lock.file.take(options, patience) {
+            Ok(true) => {}
+            Ok(false) => return Err(patience.given_up().held_by(lock.file.holder())),
+            Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
+        }
+        if lock.file.is_current().map_err(|e| Error::io(&place.path, e))? {
+            return Ok(lock);
+        }
+        // The previous holder removed the file that we waited for: our lock is on a dead inode.
+        drop(lock);
+    }
+}
+
+/// How long a caller is willing to wait, and whether its observer knows that it does. One for all the rounds of an
+/// acquisition.
+pub(crate) struct Patience<'a> {
+    target: &'a Path,
+    wait: Wait,
+    started: Instant,
+    /// The observer has been told that we wait.
+    told: bool,
+    observer: &'a Observer,
+}
+
+impl<'a> Patience<'a> {
+    fn new(target: &'a Path, options: &LockOptions, observer: &'a Observer) -> Patience<'a> {
+        let wait = match options.wait {
+            Wait::For(limit) if limit.is_zero() => Wait::No,
+            wait => wait,
+        };
+        Patience { target, wait, started: Instant::now(), told: false, observer }
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        match self.wait {
+            Wait::For(limit) => Some(limit),
+            Wait::Forever | Wait::No => None,
+        }
+    }
+
+    /// What is left of the limit; `None`: there is none.
+    fn left(&self) -> Option<Duration> {
+        self.limit().map(|limit| limit.saturating_sub(self.started.elapsed()))
+    }
+
+    fn tell_waiting(&mut self, lock_file: &Path) {
+        if !self.told {
+            self.told = true;
+            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit() });
+        }
+    }
+
+    fn given_up(&self) -> Error {
+        match self.limit() {
+            None => Error::new(ErrorKind::LockBusy, "File locked by another process"),
+            Some(limit) => {
+                let limit = shown_duration(limit);
+                Error::new(ErrorKind::LockTimeout, format!("Lock acquisition timeout after {limit}"))
+            }
+        }
+        .on(self.target)
+    }
+}
+
+/// A duration for a message, in the largest unit that says it whole: `5s`, `1.5s`, `500ms`, `2m`.
+#[must_use]
+pub fn shown_duration(d: Duration) -> String {
+    let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
+    if nanos == 0 {
+        return match secs {
+            0 => "0s".to_owned(),
+            s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+            s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+            s if s % 60 == 0 => format!("{}m", s / 60),
+            s => format!("{s}s"),
+        };
+    }
+    if secs == 0 && nanos % 1_000_000 == 0 {
+        return format!("{}ms", nanos / 1_000_000);
+    }
+    let fraction = format!("{nanos:09}");
+    format!("{secs}.{}s", fraction.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_as_they_were_given() {
+        for (ms, said) in [
+            (0, "0s"),
+            (5_000, "5s"),
+            (1_500, "1.5s"),
+            (500, "500ms"),
+            (120_000, "2m"),
+            (90_000, "90s"),
+            (86_400_000, "1d"),
+        ] {
+            assert_eq!(shown_duration(Duration::from_millis(ms)), said);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where the lock file of a target is: beside it, in a directory of lock files, or where the caller says.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result, shown};
+use crate::options::LockOptions;
+use crate::sys::Dir;
+use crate::target::Target;
+
+/// What the name of a lock file ends in.
+const SUFFIX: &str = ".lock";
+/// NAME_MAX of every file system we know but eCryptfs (143).
+const NAME_MAX: usize = 255;
+
+/// The directory and name of a lock file.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: OsString,
+    /// For messages.
+    pub(crate) path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn of(target: &Target, options: &LockOptions) -> Result<Place> {
+        if let Some(path) = &options.file {
+            return Place::at(path);
+        }
+        if let Some(dir) = &options.dir {
+            let opened = Dir::open(dir).map_err(|e| {
+                let missing = e.raw_os_error() == Some(libc::ENOENT);
+                let error = Error::io(dir, e);
+                if missing { error.with_hint("the directory for lock files does not exist; create it") } else { error }
+            })?;
+            // Every name of the directory must give the same lock.
+            let whole = std::fs::canonicalize(if target.dir.path().as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                target.dir.path()
+            })
+            .map_err(|e| Error::io(&target.given, e))?
+            .join(&target.name);
+            let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
+            let name = lock_name(&OsString::from_vec(flat));
+            return Ok(Place { path: opened.join(&name), dir: Arc::new(opened), name });
+        }
+        let name = lock_name(&target.name);
+        Ok(Place { path: target.beside(&name), dir: target.dir.clone(), name })
+    }
+
+    /// A lock file that the caller names.
+    fn at(path: &Path) -> Result<Place> {
+        let (Some(name), false) = (path.file_name(), path.as_os_str().as_bytes().ends_with(b"/")) else {
+            return Err(Error::new(ErrorKind::NotAFile, "Lock file is a directory").on(path));
+        };
+        let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
+        Ok(Place { dir: Arc::new(dir), name: name.to_owned(), path: path.to_owned() })
+    }
+
+    /// The message for a lock file that could not be made or opened.
+    pub(crate) fn explain(&self, target: &Path, e: io::Error) -> Error {
+        match e.raw_os_error() {
+            Some(libc::EROFS) => Error::io(target, e)
+                .because("Cannot create lock file (read-only file system)")
+                .with_hint("keep lock files elsewhere: --lock-dir DIR, the same for every writer"),
+            Some(libc::EACCES | libc::EPERM) => {
+                Error::io(&self.path, e).with_hint("Run with sudo or check directory permissions")
+            }
+            Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
+                .on(&self.path)
+                .with_hint("a lock file is never opened through a link; remove the link or name another: --lock-file"),
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e),
+            _ => Error::io(&self.path, e),
+        }
+    }
+}
+
+/// `NAME.lock`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
+pub(crate) fn lock_name(name: &OsStr) -> OsString {
+    let bytes = name.as_bytes();
+    let mut lock = Vec::with_capacity(NAME_MAX);
+    if bytes.len() + SUFFIX.len() <= NAME_MAX {
+        lock.extend_from_slice(bytes);
+    } else {
+        let hash = format!("-{:016x}", fnv1a(bytes));
+        lock.extend_from_slice(&bytes[..NAME_MAX - SUFFIX.len() - hash.len()]);
+        lock.extend_from_slice(hash.as_bytes());
+    }
+    lock.extend_from_slice(SUFFIX.as_bytes());
+    OsString::from_vec(lock)
+}
+
+/// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is
+/// needed: two targets that share a lock by a collision only wait for each other.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// The hint for a lock file with content.
+pub(crate) fn not_ours(path: &Path) -> Error {
+    Error::new(ErrorKind::NotAFile, "Lock file is not empty, so it is not a lock file of awrite")
+        .on(path)
+        .with_hint(format!("look at {}; remove it or choose another: --lock-file", shown(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_differ() {
+        assert_eq!(lock_name(OsStr::new("f")), "f.lock");
+        let longest = "x".repeat(250);
+        assert_eq!(lock_name(OsStr::new(&longest)).len(), 255);
+        assert_eq!(lock_name(OsStr::new(&longest)), format!("{longest}.lock").as_str());
+        let a = lock_name(OsStr::new(&format!("{}a", "x".repeat(254))));
+        let b = lock_name(OsStr::new(&format!("{}b", "x".repeat(254))));
+        assert_eq!((a.len(), b.len()), (255, 255));
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

@@ -1,0 +1,148 @@
+//! Mode, owner, extended attributes and ACLs of a new file.
+//!
+//! The order matters. Owner first: chown clears set-id bits and capabilities, even for root. Then the ACL, set or taken
+//! away, while the file is still 0600: until then a mode bit for the group would stand for the ACL's mask, and give the
+//! group what only the mask allows. Then the mode, then all other attributes.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Gid, Uid, XattrFlags, fchown};
+use rustix::io::Errno;
+
+use crate::options::Ownership;
+use crate::sys::FileStatus;
+
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = 0o6000;
+const ACL: &CStr = c"system.posix_acl_access";
+/// Made anew by the kernel for each content; a copied one would be wrong, and lock everybody out.
+const MEASURED: &[&CStr] = &[c"security.ima", c"security.evm"];
+const CAPABILITIES: &CStr = c"security.capability";
+
+/// What the new file shall have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Permission bits; `None`: the original's.
+    pub(crate) mode: Option<u32>,
+    pub(crate) ownership: Ownership,
+    pub(crate) xattrs: bool,
+}
+
+/// The file that is replaced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Original<'a> {
+    pub(crate) status: &'a FileStatus,
+    /// `None` where it may not be read: its attributes then stay behind.
+    pub(crate) file: Option<&'a File>,
+}
+
+/// Gives `file`, created 0600, its metadata. Returns what could not be carried over, in words.
+pub(crate) fn finish(file: &File, original: Original<'_>, wanted: Wanted) -> io::Result<Vec<String>> {
+    let mut left = Vec::new();
+    let old = original.status;
+    own(file, old, wanted.ownership)?;
+    let kept_owner = !needs_same_owner(old) || same_owner(file, old)?;
+    let mut mode = wanted.mode.unwrap_or(if kept_owner { old.mode } else { old.mode & !SET_ID });
+    if wanted.mode.is_none() && mode != old.mode {
+        left.push("set-user-id and set-group-id bits, since the owner is another".to_owned());
+    }
+    let names = match original.file {
+        Some(old_file) if wanted.xattrs => {
+            let names = list(old_file)?;
+            if !carry_acl(old_file, file, names.iter().any(|n| n.as_c_str() == ACL))? {
+                // Without the ACL the group's bits are its mask: more than the group had.
+                left.push("the access control list".to_owned());
+                mode &= !0o070;
+            }
+            names
+        }
+        _ => Vec::new(),
+    };
+    set_mode(file, mode)?;
+    for name in &names {
+        let name = name.as_c_str();
+        if name == ACL || MEASURED.contains(&name) || (name == CAPABILITIES && !same_owner(file, old)?) {
+            continue;
+        }
+        if let Some(old_file) = original.file {
+            if copy_attribute(old_file, file, name).is_err() {
+                left.push(format!("extended attribute {}", name.to_string_lossy()));
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Sets the permission bits, whatever the umask.
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+fn own(file: &File, old: &FileStatus, ownership: Ownership) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(old.uid), Gid::from_raw(old.gid));
+    match ownership {
+        Ownership::Writer => Ok(()),
+        Ownership::Keep => Ok(fchown(file, Some(uid), Some(gid))?),
+        Ownership::TryKeep => match fchown(file, Some(uid), Some(gid)) {
+            // The owner may not be given away, but a group that one is in may be set.
+            Err(Errno::PERM) => match fchown(file, None, Some(gid)) {
+                Err(Errno::PERM) => Ok(()),
+                outcome => Ok(outcome?),
+            },
+            outcome => Ok(outcome?),
+        },
+    }
+}
+
+fn needs_same_owner(old: &FileStatus) -> bool {
+    old.mode & SET_ID != 0
+}
+
+fn same_owner(file: &File, old: &FileStatus) -> io::Result<bool> {
+    let now = FileStatus::of(file)?;
+    Ok((now.uid, now.gid) == (old.uid, old.gid))
+}
+
+/// Sets the original's ACL, or takes away the one that a directory's default ACL has given the new file. False: the
+/// original's could not be set.
+fn carry_acl(from: &File, to: &File, has_acl: bool) -> io::Result<bool> {
+    if has_acl {
+        return Ok(copy_attribute(from, to, ACL).is_ok());
+    }
+    match rustix::fs::fremovexattr(to, ACL) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn copy_attribute(from: &File, to: &File, name: &CStr) -> io::Result<()> {
+    let value = grow(|buffer| rustix::fs::fgetxattr(from, name, spare_capacity(buffer)))?;
+    Ok(rustix::fs::fsetxattr(to, name, &value, XattrFlags::empty())?)
+}
+
+/// The names of `file`'s attributes; none where the file system has none.
+fn list(file: &File) -> io::Result<Vec<CString>> {
+    match grow(|buffer| rustix::fs::flistxattr(file, spare_capacity(buffer))) {
+        Ok(names) => {
+            Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
+        }
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Calls with a larger buffer until it suffices: the attribute may grow between asking its size and reading it.
+fn grow(mut call: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut size = 256;
+    loop {
+        let mut buffer = Vec::with_capacity(size);
+        match call(&mut buffer) {
+            Err(Errno::RANGE) if size < (1 << 24) => size *= 4,
+            outcome => return outcome.map(|_| buffer),
+        }
+    }
+}

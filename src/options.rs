@@ -1,0 +1,170 @@
+//! What a caller may ask of a write and of a lock. Plain data: every field has the default a careful user wants.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::notice::Observer;
+
+/// How long to wait for a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it is free.
+    #[default]
+    Forever,
+    /// At most this long; zero is the same as [`Wait::No`].
+    For(Duration),
+    /// Not at all. It still looks again for a few milliseconds, so that a housekeeper's or a status look does not fail
+    /// the caller.
+    No,
+}
+
+/// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir` and
+/// `keep`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LockOptions {
+    /// How long to wait.
+    pub wait: Wait,
+    /// Share the lock with other shared holders, instead of holding it alone.
+    pub shared: bool,
+    /// Use this lock file instead of `TARGET.lock`.
+    pub file: Option<PathBuf>,
+    /// Put lock files in this directory, named after the target's whole path with `/` written `%`.
+    pub dir: Option<PathBuf>,
+    /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group or others where the
+    /// target gives them write.
+    pub mode: Option<u32>,
+    /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such as
+    /// plain `flock(1)`.
+    pub keep: bool,
+    /// Follow a symbolic link to the file it means (so that all names of a file share one lock). Default: true, through
+    /// [`LockOptions::no_follow`] being false.
+    pub no_follow: bool,
+    /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
+    /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting, so
+    /// it is only for a program that leaves both alone and acquires from its main thread. Default: false.
+    pub use_alarm: bool,
+}
+
+impl LockOptions {
+    /// The defaults, with `AWRITE_LOCK_DIR` (a directory) and `AWRITE_KEEP_LOCK` (`1`) taken from the environment, as
+    /// the commands do.
+    #[must_use]
+    pub fn from_env() -> LockOptions {
+        LockOptions {
+            dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
+            keep: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
+            ..LockOptions::default()
+        }
+    }
+}
+
+/// What happens to owner and group of the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// The new file belongs to who writes it.
+    #[default]
+    Writer,
+    /// The original's owner and group are kept; failing to is an error.
+    Keep,
+    /// They are kept if this user may do so.
+    TryKeep,
+}
+
+/// What is synced before a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// File and directory: the new content survives power loss.
+    #[default]
+    Full,
+    /// The file only: power loss may bring the old content back, never a partial one.
+    Data,
+    /// Neither: only a crash of the process is survived.
+    None,
+}
+
+/// How the current content is kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BackupOptions {
+    /// What is put behind the target's name.
+    pub suffix: std::ffi::OsString,
+    /// Where to, if not beside the target.
+    pub dir: Option<PathBuf>,
+    /// Put the local time before the suffix: `NAME.YYYYMMDD-HHMMSS.backup`.
+    pub timestamp: bool,
+    /// Permission bits of the backup; by default the original's. Forces a copy.
+    pub mode: Option<u32>,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        BackupOptions { suffix: ".backup".into(), dir: None, timestamp: false, mode: None }
+    }
+}
+
+/// A caller's last word on new content: called with the path of the complete new file and the target as given, before
+/// anything is replaced; an error aborts the write.
+#[derive(Clone)]
+pub struct Check(Arc<Accept>);
+
+type Accept = dyn Fn(&Path, &Path) -> Result<()> + Send + Sync;
+
+impl Check {
+    /// A check that runs `accept(new, target)`.
+    pub fn new(accept: impl Fn(&Path, &Path) -> Result<()> + Send + Sync + 'static) -> Check {
+        Check(Arc::new(accept))
+    }
+
+    pub(crate) fn run(&self, new: &Path, target: &Path) -> Result<()> {
+        (self.0)(new, target)
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check")
+    }
+}
+
+/// How a file is replaced. Start from `WriteOptions::default()` and set what differs.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// How the lock is taken.
+    pub lock: LockOptions,
+    /// Take the lock at the commit instead of at the start: a slow producer then blocks nobody. The old content is read
+    /// under the lock even so.
+    pub lock_on_commit: bool,
+    /// The new content begins with the current content.
+    pub append: bool,
+    /// Permission bits of the new file. Default: the original's, or 0666 less umask.
+    pub mode: Option<u32>,
+    /// Give the new file 0666 less umask, whatever the original had.
+    pub no_preserve_mode: bool,
+    /// What happens to owner and group.
+    pub ownership: Ownership,
+    /// Do not carry extended attributes and ACLs over.
+    pub no_preserve_xattrs: bool,
+    /// Replace a file that this user may not write.
+    pub force: bool,
+    /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
+    pub refuse_empty: bool,
+    /// Leave the target untouched when its content is identical.
+    pub if_changed: bool,
+    /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
+    pub in_place: bool,
+    /// What is synced.
+    pub durability: Durability,
+    /// Create missing parent directories.
+    pub mkdir: bool,
+    /// Keep the current content.
+    pub backup: Option<BackupOptions>,
+    /// A last word before the commit.
+    pub check: Option<Check>,
+    /// Who is told what happens.
+    pub observer: Observer,
+}

@@ -1,0 +1,255 @@
+//! The temporary file that new content is staged in.
+//!
+//! ```text
+//!   create ──> unnamed (O_TMPFILE) ──publish──> named ──commit──> it is the target
+//!         └──────────────────────────────────> named
+//! ```
+//!
+//! An unnamed file needs no cleaning up, whatever ends the process. A named one is listed with [`cleanup`], and locked
+//! with `flock` for as long as it has its name: that is how housekeeping tells a living writer's from a dead one's.
+//! Dropping a stage removes it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::cleanup::{self, Thing, Ticket};
+use crate::metadata;
+use crate::sys::dir::LinkWay;
+use crate::sys::{self, Dir, FileId, FileStatus};
+use crate::target::Target;
+
+/// What stands between the target's name and the random letters in the name of a temporary file.
+const TEMP_INFIX: &str = ".awrite-";
+/// How many random letters follow.
+const TEMP_RANDOM: usize = 6;
+/// A file name's greatest length on every file system we know, and on eCryptfs.
+const NAME_MAX: [usize; 2] = [255, 143];
+
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) file: File,
+    /// The target's name, of which the temporary name is made.
+    base: OsString,
+    name: State,
+    /// The mode that a new file gets here, 0666 less umask or by a default ACL, where the stage was created with it.
+    pub(crate) plain_mode: Option<u32>,
+}
+
+#[derive(Debug)]
+enum State {
+    Unnamed(LinkWay),
+    Named { name: OsString, ticket: Ticket },
+}
+
+/// With which mode a stage is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// 0600, until its final mode is set.
+    Private,
+    /// As any new file: 0666, filtered by the kernel with the umask (which is never toggled: that would be seen by every
+    /// thread) or a default ACL.
+    Plain,
+    /// To be decided later: 0600 now, what `Plain` would have given is remembered.
+    Undecided,
+}
+
+impl Stage {
+    /// An empty stage in `dir` for a file called `base`.
+    pub(crate) fn create(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
+        let mode = if birth == Birth::Private { 0o600 } else { 0o666 };
+        let mut stage = match Stage::unnamed(&dir, base, mode)? {
+            Some(stage) => stage,
+            None => Stage::named(dir, base, mode)?,
+        };
+        if birth == Birth::Undecided {
+            stage.plain_mode = Some(FileStatus::of(&stage.file)?.mode);
+            metadata::set_mode(&stage.file, 0o600)?;
+        }
+        Ok(stage)
+    }
+
+    /// `None` where the file system has no unnamed files (FUSE, NFS, old overlays) or they could not be named later.
+    fn unnamed(dir: &Arc<Dir>, base: &OsStr, mode: u32) -> io::Result<Option<Stage>> {
+        let file = match dir.open_unnamed(mode) {
+            Ok(file) => file,
+            // A file system that ignores the flag sees an attempt to write a directory, or to open a missing file.
+            Err(e) if sys::unsupported(&e) || matches!(e.raw_os_error(), Some(libc::EISDIR | libc::ENOENT)) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        let Some(way) = dir.way_to_link(&file) else { return Ok(None) };
+        let (base, name) = (base.to_owned(), State::Unnamed(way));
+        Ok(Some(Stage { dir: dir.clone(), file, base, name, plain_mode: None }))
+    }
+
+    fn named(dir: Arc<Dir>, base: &OsStr, mode: u32) -> io::Result<Stage> {
+        let (file, name, ticket) =
+            with_temp_name(&dir, base, |name| dir.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode))?;
+        hold(&file);
+        Ok(Stage { dir, file, base: base.to_owned(), name: State::Named { name, ticket }, plain_mode: None })
+    }
+
+    /// Gives the stage a name, if it has none.
+    pub(crate) fn publish(&mut self) -> io::Result<&OsStr> {
+        if let State::Unnamed(way) = self.name {
+            hold(&self.file);
+            let ((), name, ticket) =
+                with_temp_name(&self.dir, &self.base, |name| self.dir.link_unnamed(&self.file, way, name))?;
+            self.name = State::Named { name, ticket };
+        }
+        match &self.name {
+            State::Named { name, .. } => Ok(name),
+            State::Unnamed(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Whether the name still stands for this file, and not for one that was put in its place.
+    pub(crate) fn is_current(&self) -> io::Result<bool> {
+        let State::Named { name, .. } = &self.name else { return Ok(true) };
+        Ok(self.dir.status(name)?.is_some_and(|now| self.id().is_ok_and(|id| now.id == id)))
+    }
+
+    /// The mode that a new file has here.
+    pub(crate) fn fresh_mode(&self) -> io::Result<u32> {
+        self.plain_mode.map_or_else(|| Ok(FileStatus::of(&self.file)?.mode), Ok)
+    }
+
+    pub(crate) fn id(&self) -> io::Result<FileId> {
+        Ok(FileStatus::of(&self.file)?.id)
+    }
+
+    /// Renames it to `to` by `rename(from)`; `replaces` says that this is the step that replaces a target. On error the
+    /// stage is as before.
+    pub(crate) fn become_file(
+        mut self,
+        replaces: bool,
+        rename: impl FnOnce(&OsStr, &File) -> io::Result<()>,
+    ) -> Result<File, (io::Error, Stage)> {
+        if let Err(e) = self.publish() {
+            return Err((e, self));
+        }
+        let Stage { dir, file, base, name, plain_mode } = self;
+        let (outcome, name) = match name {
+            State::Named { name, ticket } => {
+                let step = || rename(&name, &file);
+                let outcome = if replaces { ticket.commit(step) } else { ticket.settle(step) };
+                match outcome {
+                    Ok(()) => return Ok(file),
+                    Err((e, ticket)) => (e, State::Named { name, ticket }),
+                }
+            }
+            unnamed @ State::Unnamed(_) => (io::ErrorKind::NotFound.into(), unnamed),
+        };
+        Err((outcome, Stage { dir, file, base, name, plain_mode }))
+    }
+}
+
+/// Marks a temporary file as in use. Where that fails it is only less well protected from a housekeeper, who also looks
+/// at its age.
+fn hold(file: &File) {
+    let _ = sys::try_flock(file, false);
+}
+
+/// Runs `make` with fresh temporary names until one is not taken, and lists what it made.
+fn with_temp_name<T>(
+    dir: &Arc<Dir>,
+    base: &OsStr,
+    mut make: impl FnMut(&OsStr) -> io::Result<T>,
+) -> io::Result<(T, OsString, Ticket)> {
+    let mut longest = NAME_MAX.into_iter();
+    let mut limit = longest.next().unwrap_or(0);
+    loop {
+        let prefix = temp_prefix(base, limit);
+        let attempt = cleanup::make(|| {
+            // The crate finds the name; the directory is ours, and "/" spares its look-up of the current one.
+            let (made, path) = tempfile::Builder::new()
+                .prefix(&prefix)
+                .rand_bytes(TEMP_RANDOM)
+                .disable_cleanup(true)
+                .make_in("/", |path: &Path| make(path.file_name().unwrap_or_default()))?
+                .into_parts();
+            let name = path.file_name().unwrap_or_default().to_owned();
+            Ok(((made, name.clone()), Thing::Temp { dir: dir.clone(), name }))
+        });
+        match attempt {
+            Ok(((made, name), ticket)) => return Ok((made, name, ticket)),
+            Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => match longest.next() {
+                Some(shorter) => limit = shorter,
+                None => return Err(e),
+            },
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A second link to the target under a temporary name in `dir`.
+pub(crate) fn link_temp(target: &Target, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
+    let ((), name, ticket) = with_temp_name(dir, &target.name, |name| target.dir.link(&target.name, dir, name))?;
+    Ok((name, ticket))
+}
+
+/// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
+fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
+    let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
+    let base = base.as_bytes();
+    let mut prefix = OsString::from(".");
+    prefix.push(OsStr::from_bytes(&base[..base.len().min(room)]));
+    prefix.push(TEMP_INFIX);
+    prefix
+}
+
+/// Whether `name` is one of ours for a temporary file: `.NAME.awrite-XXXXXX`.
+#[allow(dead_code)] // for housekeeping
+pub(crate) fn is_temp_name(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let Some(at) = name.len().checked_sub(TEMP_RANDOM + TEMP_INFIX.len()) else { return false };
+    name.starts_with(b".")
+        && at > 1
+        && name[at..].starts_with(TEMP_INFIX.as_bytes())
+        && name[at + TEMP_INFIX.len()..].iter().all(u8::is_ascii_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_are_recognised() {
+        for length in [1, 240, 241, 255] {
+            let mut name = temp_prefix(OsStr::new(&"n".repeat(length)), 255);
+            name.push("aB3xyZ");
+            assert!(name.len() <= 255, "{}", name.len());
+            assert!(is_temp_name(&name), "{name:?}");
+        }
+        for other in
+            [".awrite-aB3xyZ", "f.awrite-aB3xyZ", ".f.awrite-aB3xy", ".f.awrite-aB3x_Z", ".f.awrite-aB3xyZ7", ""]
+        {
+            assert!(!is_temp_name(OsStr::new(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_unnamed_stage_leaves_nothing_and_a_named_one_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let count = || std::fs::read_dir(place.path()).unwrap().count();
+        let stage = Stage::named(dir.clone(), OsStr::new("f"), 0o600).unwrap();
+        assert_eq!(count(), 1);
+        drop(stage);
+        assert_eq!(count(), 0);
+        let mut stage = Stage::create(dir, OsStr::new("f"), Birth::Private).unwrap();
+        stage.publish().unwrap();
+        assert_eq!(count(), 1);
+        assert!(stage.is_current().unwrap());
+        drop(stage);
+        assert_eq!(count(), 0);
+    }
+}

@@ -1,0 +1,315 @@
+//! A directory held open, and everything done to the names in it. Calls relative to the descriptor go on meaning the
+//! same directory when it is renamed meanwhile.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+/// What identifies an inode while somebody has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+/// What kind of thing a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Regular,
+    Directory,
+    Symlink,
+    Fifo,
+    Socket,
+    CharacterDevice,
+    BlockDevice,
+    Unknown,
+}
+
+impl FileKind {
+    /// For "Is a …", as strerror(EISDIR) has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            FileKind::Regular => "regular file",
+            FileKind::Directory => "directory",
+            FileKind::Symlink => "symbolic link",
+            FileKind::Fifo => "FIFO",
+            FileKind::Socket => "socket",
+            FileKind::CharacterDevice => "character device",
+            FileKind::BlockDevice => "block device",
+            FileKind::Unknown => "special file",
+        }
+    }
+}
+
+/// What `statx` says of a file, as far as we ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileStatus {
+    pub(crate) id: FileId,
+    pub(crate) kind: FileKind,
+    /// Permission bits, set-id and sticky included: `07777`.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
+    pub(crate) links: u64,
+    /// Something is mounted exactly here: rename onto it is EBUSY.
+    pub(crate) mount_root: bool,
+}
+
+impl FileStatus {
+    /// Of an open file.
+    pub(crate) fn of(fd: impl AsFd) -> io::Result<FileStatus> {
+        Ok(from_stat(&rustix::fs::fstat(fd)?))
+    }
+
+    /// Of what `path` means, symbolic links followed.
+    pub(crate) fn following(path: &Path) -> io::Result<FileStatus> {
+        Ok(from_stat(&rustix::fs::stat(path)?))
+    }
+
+    /// Of `path` itself, a symbolic link not followed; `None` when there is nothing.
+    pub(crate) fn at(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Option<FileStatus>> {
+        match status_at(dir, path) {
+            Ok(status) => Ok(Some(status)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+    use rustix::fs::{StatxAttributes, StatxFlags, makedev, statx};
+    match statx(dir, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+        Ok(x) => Ok(FileStatus {
+            id: FileId { dev: makedev(x.stx_dev_major, x.stx_dev_minor), ino: x.stx_ino },
+            kind: kind_of(u32::from(x.stx_mode)),
+            mode: u32::from(x.stx_mode) & 0o7777,
+            uid: x.stx_uid,
+            gid: x.stx_gid,
+            size: x.stx_size,
+            links: u64::from(x.stx_nlink),
+            mount_root: x.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+                && x.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        }),
+        // Before Linux 4.11, and EPERM under older container runtimes' system call filters.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?)),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+    Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?))
+}
+
+// The fields' types differ between targets.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion, clippy::cast_lossless)]
+fn from_stat(s: &rustix::fs::Stat) -> FileStatus {
+    FileStatus {
+        id: FileId { dev: s.st_dev as u64, ino: s.st_ino as u64 },
+        kind: kind_of(s.st_mode as u32),
+        mode: s.st_mode as u32 & 0o7777,
+        uid: s.st_uid,
+        gid: s.st_gid,
+        size: s.st_size as u64,
+        links: s.st_nlink as u64,
+        mount_root: false,
+    }
+}
+
+fn kind_of(mode: u32) -> FileKind {
+    use rustix::fs::FileType;
+    match FileType::from_raw_mode(mode as _) {
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::CharacterDevice,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        FileType::Unknown => FileKind::Unknown,
+    }
+}
+
+/// A directory, opened once.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    /// As the caller gave it, for messages and for children; empty for the current directory.
+    path: PathBuf,
+    id: FileId,
+    /// Opened with O_PATH, because it may be searched and written but not read: it cannot be synced itself.
+    path_only: bool,
+}
+
+impl Dir {
+    /// Opens `path`; an empty path is the current directory.
+    pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+        let opened = named(path);
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (fd, path_only) = match retry_on_intr(|| rustix::fs::open(opened, flags | OFlags::RDONLY, Mode::empty())) {
+            Ok(fd) => (fd, false),
+            #[cfg(target_os = "linux")]
+            Err(Errno::ACCESS) => {
+                (retry_on_intr(|| rustix::fs::open(opened, flags | OFlags::PATH, Mode::empty()))?, true)
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let id = FileStatus::of(&fd)?.id;
+        Ok(Dir { fd, path: path.to_owned(), id, path_only })
+    }
+
+    /// Whether its path still leads to it.
+    pub(crate) fn still_there(&self) -> bool {
+        FileStatus::following(named(&self.path)).is_ok_and(|now| now.id == self.id)
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `name` in it, as a path for messages and children.
+    pub(crate) fn join(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn status(&self, name: &OsStr) -> io::Result<Option<FileStatus>> {
+        FileStatus::at(self.fd.as_fd(), Path::new(name))
+    }
+
+    /// Opens `name`; a symbolic link is refused (ELOOP), and the descriptor is not inherited.
+    pub(crate) fn open_file(&self, name: &OsStr, flags: OFlags, mode: u32) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, bits(mode)))?.into())
+    }
+
+    /// Opens an existing file to read, following a symbolic link where `follow` says so. Never waits for a FIFO.
+    pub(crate) fn open_to_read(&self, name: &OsStr, follow: bool) -> io::Result<File> {
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        if !follow {
+            flags |= OFlags::NOFOLLOW;
+        }
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?.into())
+    }
+
+    /// A file without a name (`O_TMPFILE`).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_unnamed(&self, mode: u32) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, bits(mode)))?.into())
+    }
+
+    /// No such thing here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn open_unnamed(&self, _mode: u32) -> io::Result<File> {
+        Err(Errno::NOSYS.into())
+    }
+
+    /// Whether this user may write `name`, asked for the effective user. Not `access(2)`, which asks for the real one;
+    /// not `open(O_WRONLY)`, which is ETXTBSY on a running program and tells every watcher that the file was written.
+    pub(crate) fn may_write(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::accessat(&self.fd, name, Access::WRITE_OK, AtFlags::EACCESS)?)
+    }
+
+    pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    pub(crate) fn rename(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, from, &to_dir.fd, to)?)
+    }
+
+    /// Rename that refuses to replace. EINVAL where the file system cannot (FUSE, NFS).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rename_new(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, RenameFlags::NOREPLACE)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn rename_new(&self, _from: &OsStr, _to_dir: &Dir, _to: &OsStr) -> io::Result<()> {
+        Err(Errno::INVAL.into())
+    }
+
+    pub(crate) fn link(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty())?)
+    }
+
+    /// Gives an unnamed file `name`, by `way`.
+    pub(crate) fn link_unnamed(&self, file: &File, way: LinkWay, name: &OsStr) -> io::Result<()> {
+        match way {
+            #[cfg(target_os = "linux")]
+            LinkWay::EmptyPath => rustix::fs::linkat(file, "", &self.fd, name, AtFlags::EMPTY_PATH)?,
+            _ => rustix::fs::linkat(CWD, proc_path(file), &self.fd, name, AtFlags::SYMLINK_FOLLOW)?,
+        }
+        Ok(())
+    }
+
+    /// How an unnamed file could be given a name here, found without making one: the kernel checks the source first and
+    /// then finds that `.` exists. `None`: neither way is open (no /proc, and no right to AT_EMPTY_PATH: before Linux
+    /// 6.10 it wants CAP_DAC_READ_SEARCH).
+    pub(crate) fn way_to_link(&self, file: &File) -> Option<LinkWay> {
+        [LinkWay::EmptyPath, LinkWay::ProcFd].into_iter().find(|&way| {
+            let probe = self.link_unnamed(file, way, OsStr::new("."));
+            matches!(&probe, Err(e) if e.raw_os_error() == Some(libc::EEXIST))
+        })
+    }
+
+    /// Makes the names in it durable. `file` is one that has just been named here.
+    pub(crate) fn sync(&self, file: &File) -> io::Result<()> {
+        if self.path_only {
+            // fsync refuses O_PATH descriptors. syncfs writes the whole file system, the directory included.
+            #[cfg(target_os = "linux")]
+            return Ok(rustix::fs::syncfs(file)?);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = file; // only the Linux fallback above needs it
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
+    /// Sets access and modification time of `name` to now.
+    pub(crate) fn touch(&self, name: &OsStr) -> io::Result<()> {
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        Ok(rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How a file without a name gets one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkWay {
+    /// `linkat(fd, "", …, AT_EMPTY_PATH)`.
+    EmptyPath,
+    /// `linkat("/proc/self/fd/N", …)`.
+    ProcFd,
+}
+
+fn proc_path(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn named(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+// RawMode is u16 on macOS and FreeBSD.
+#[allow(clippy::unnecessary_cast)]
+fn bits(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode as rustix::fs::RawMode)
+}

@@ -1,0 +1,149 @@
+//! Where the process begins, in place of what `std` does before a Rust `main`.
+//!
+//! `std` sets SIGPIPE to ignored before it calls `main`. What this process was started with could then no longer be
+//! told, and COMMAND is to get exactly that: under systemd SIGPIPE is ignored, in a shell it is not. Coming in at C's
+//! `main` also saves start-up time. In exchange two things that `std` does there are done here: no standard descriptor
+//! is left closed, and a panic ends in a message and status 1.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
+
+use awrite::{Error, ErrorKind};
+
+use crate::applets;
+
+/// Called by the C runtime.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    open_missing_descriptors();
+    // SAFETY: the C runtime calls `main` with `argc` strings in `argv`, which live as long as the process.
+    let args = unsafe { arguments(argc, argv) };
+    guard(|| applets::run(args)).into()
+}
+
+/// The arguments. Not from `std::env::args_os`, which knows them only where the C library passes them to constructors
+/// (glibc does, musl does not).
+///
+/// # Safety
+///
+/// `argv` has `argc` pointers to strings that live during the call; fewer, if a null pointer comes first.
+unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
+    let mut args = Vec::with_capacity(count);
+    for index in 0..count {
+        // SAFETY: `index` is below `argc`, so this is one of the caller's pointers.
+        let arg = unsafe { *argv.add(index) };
+        if arg.is_null() {
+            break;
+        }
+        // SAFETY: not null, so one of the caller's strings.
+        let arg = unsafe { CStr::from_ptr(arg) };
+        args.push(OsStr::from_bytes(arg.to_bytes()).to_owned());
+    }
+    args
+}
+
+/// Gives descriptors 0, 1 and 2 something to be, where the caller closed them: otherwise the lock file or the target
+/// would be opened as number 2, and get messages written into it.
+fn open_missing_descriptors() {
+    // In ascending order: a new descriptor gets the lowest free number, so each one lands where it is missing.
+    for fd in 0..=2 {
+        // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two; what they
+        // open or close are descriptors that nothing owns yet.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) != -1 {
+                continue;
+            }
+            if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == fd {
+                continue;
+            }
+            // An empty root directory has no /dev/null. The reading end of a pipe that nobody writes to is at its end
+            // as standard input, and as standard output it refuses what is written: as good as closed.
+            let mut ends = [-1; 2];
+            if libc::pipe(ends.as_mut_ptr()) == 0 {
+                libc::close(ends[1]);
+            }
+        }
+    }
+}
+
+/// What the first panic said.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Runs `work` and returns its status; a panic is reported, after everything was cleaned up by unwinding, as status 1.
+///
+/// For the signal thread too: the hook is the process's, so nothing but this prints a panic's message.
+pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
+    panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("panic");
+        let text = match panic.location() {
+            Some(place) => format!("{text} ({}:{})", place.file(), place.line()),
+            None => text.to_owned(),
+        };
+        PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(text);
+    }));
+    contain(work).unwrap_or_else(|error| {
+        applets::report::error(&error);
+        1
+    })
+}
+
+/// Runs `work`; a panic in it becomes an error.
+pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        // Dropping a payload can panic again.
+        std::mem::forget(payload);
+        let text = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let text = text.unwrap_or_else(|| "panic".to_owned());
+        Error::new(ErrorKind::Io, format!("internal error: {text}"))
+            .with_hint("this is a bug in awrite, please report it")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_cleans_up_and_ends_with_1() {
+        struct Cleans<'a>(&'a mut bool);
+        impl Drop for Cleans<'_> {
+            fn drop(&mut self) {
+                *self.0 = true;
+            }
+        }
+        let before = panic::take_hook();
+        let mut cleaned = false;
+        let status = guard(|| {
+            let _cleans = Cleans(&mut cleaned);
+            panic!("on {}", "purpose");
+        });
+        assert_eq!(status, 1);
+        let error = contain(|| panic!("again")).unwrap_err().to_string();
+        let _ = panic::take_hook();
+        panic::set_hook(before);
+        assert!(cleaned);
+        assert!(error.starts_with("internal error: again (src/sys/entry.rs:"), "{error}");
+        assert_eq!(guard(|| 7), 7);
+        let _ = panic::take_hook();
+    }
+
+    #[test]
+    fn arguments_are_bytes() {
+        let strings = [c"awrite".as_ptr(), c"\xff".as_ptr(), c"".as_ptr(), std::ptr::null()];
+        // SAFETY: three strings and a null pointer, all static.
+        let args = unsafe { arguments(4, strings.as_ptr()) };
+        assert_eq!(args, ["awrite".into(), OsStr::from_bytes(b"\xff").to_owned(), "".into()]);
+        // SAFETY: no strings are read.
+        assert!(unsafe { arguments(0, std::ptr::null()) }.is_empty());
+    }
+}

@@ -1,0 +1,270 @@
+//! A path as given → the file that is meant: symbolic links followed, its directory opened once, its current metadata.
+//!
+//! ```text
+//!   resolve: given --readlink by hand--> (directory, name) --open--> Target { dir, name, status }
+//!   settle:  the same question asked again under the lock; a different answer means: start over
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::CWD;
+
+use crate::cleanup::{self, Thing, Ticket};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{Dir, FileKind, FileStatus};
+
+/// As many as the kernel follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// How a path is resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Resolve {
+    /// Replace a symbolic link itself.
+    pub(crate) no_follow: bool,
+    /// Create missing parent directories.
+    pub(crate) mkdir: bool,
+}
+
+/// The file that a path means.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// As the caller gave it: for messages.
+    pub(crate) given: PathBuf,
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: OsString,
+    /// What stands under that name; `None`: nothing yet.
+    pub(crate) status: Option<FileStatus>,
+    how: Resolve,
+    made_dirs: Vec<MadeDir>,
+}
+
+/// A directory made on the way, removed again unless the write is committed. A list of them has the deepest first, so
+/// that dropping it empties each before its parent.
+#[derive(Debug)]
+struct MadeDir {
+    path: PathBuf,
+    ticket: Ticket,
+}
+
+impl Target {
+    pub(crate) fn resolve(given: &Path, how: Resolve) -> Result<Target> {
+        let (parent, name, status) = walk(given, how.no_follow)?;
+        let mut made_dirs = Vec::new();
+        let dir = loop {
+            match Dir::open(&parent) {
+                Ok(dir) => break dir,
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) && how.mkdir && made_dirs.is_empty() => {
+                    make_dirs(&parent, &mut made_dirs)
+                        .map_err(|e| Error::io(&parent, e).during("cannot create directory"))?;
+                }
+                Err(e) => return Err(unreachable_parent(given, &parent, e)),
+            }
+        };
+        Ok(Target { given: given.to_owned(), dir: Arc::new(dir), name, status, how, made_dirs })
+    }
+
+    /// Asks again what `given` means, and takes the file's metadata as it is now. False: something else by now.
+    pub(crate) fn settle(&mut self) -> Result<bool> {
+        let (parent, name, status) = walk(&self.given, self.how.no_follow)?;
+        let same = name == self.name && parent == self.dir.path() && self.dir.still_there();
+        if same {
+            self.status = status;
+        }
+        Ok(same)
+    }
+
+    /// The write succeeded: directories made for it stay, and with `sync` are made durable in their parents.
+    pub(crate) fn keep_dirs(&mut self, sync: bool) -> io::Result<()> {
+        for made in self.made_dirs.drain(..) {
+            // The step is empty and cannot fail: only the listing ends.
+            let _ = made.ticket.settle(|| Ok(()));
+            if sync {
+                let parent = made.path.parent().unwrap_or(Path::new(""));
+                let parent = Dir::open(parent)?;
+                rustix::fs::fsync(&parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the made directories to `other`, which means the same path.
+    pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
+        let mut dirs = std::mem::take(&mut self.made_dirs);
+        dirs.append(&mut other.made_dirs);
+        other.made_dirs = dirs;
+    }
+
+    /// Whether the target is a symbolic link that is to be replaced itself.
+    pub(crate) fn is_link(&self) -> bool {
+        self.status.is_some_and(|s| s.kind == FileKind::Symlink)
+    }
+
+    /// Refuses what cannot be replaced: anything but a regular file, a link to one, or nothing.
+    pub(crate) fn check_kind(&self) -> Result<()> {
+        match self.status {
+            None => Ok(()),
+            Some(s) => refuse_special(&self.given, s.kind),
+        }
+    }
+
+    /// Refuses an existing file that this user may not write.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.status.is_none_or(|s| s.kind != FileKind::Regular) {
+            return Ok(());
+        }
+        self.dir.may_write(&self.name).map_err(|e| {
+            let read_only_fs = e.raw_os_error() == Some(libc::EROFS);
+            let error = Error::io(&self.given, e).of_kind(ErrorKind::NotWritable);
+            if read_only_fs { error } else { error.with_hint("use --force to replace a file that you may not write") }
+        })
+    }
+
+    /// Opens the current content: of the file behind it, where the target is a link to be replaced itself. `None`:
+    /// there is none.
+    pub(crate) fn open_original(&self) -> io::Result<Option<(File, FileStatus)>> {
+        if self.status.is_none() {
+            return Ok(None);
+        }
+        let file = match self.dir.open_to_read(&self.name, self.is_link()) {
+            Ok(file) => file,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let status = FileStatus::of(&file)?;
+        Ok(Some((file, status)))
+    }
+
+    /// The path of `name` beside the target.
+    pub(crate) fn beside(&self, name: &OsStr) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// Follows symbolic links by hand to (directory, name, what stands there now).
+fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<FileStatus>)> {
+    if given.as_os_str().is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "the name of the file is empty"));
+    }
+    let fail = |e: io::Error| Error::io(given, e);
+    let mut path = given.to_owned();
+    let mut behind = None;
+    for links in 0..=MAX_LINKS {
+        let Some((parent, name)) = split(&path) else {
+            // `dir/`, `.`, `..`: a directory by its form, whether or not it is there.
+            FileStatus::following(&path).map_err(fail)?;
+            return Err(not_a_file(given, FileKind::Directory));
+        };
+        let status = FileStatus::at(CWD.as_fd(), &path).map_err(fail)?;
+        match status {
+            Some(s) if s.kind == FileKind::Symlink && !no_follow => {
+                if links == 0 {
+                    // Ask the kernel first: it finds loops, and what lies behind names such as /dev/stdout, whose
+                    // text is no path.
+                    behind = match FileStatus::following(given) {
+                        Ok(s) => Some(s),
+                        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => None,
+                        Err(e) => return Err(fail(e)),
+                    };
+                    if let Some(s) = behind {
+                        refuse_special(given, s.kind)?;
+                    }
+                }
+                let link = rustix::fs::readlink(&path, Vec::new()).map_err(|e| fail(e.into()))?;
+                path = parent.join(OsStr::from_bytes(link.as_bytes()));
+            }
+            _ => {
+                if behind.is_some_and(|b| status.is_none_or(|s| s.id != b.id)) {
+                    return Err(Error::new(ErrorKind::NotAFile, "the file behind this link has no name").on(given));
+                }
+                return Ok((parent.to_owned(), name.to_owned(), status));
+            }
+        }
+    }
+    Err(fail(io::Error::from_raw_os_error(libc::ELOOP)))
+}
+
+/// Directory and name; `None` when the path can only mean a directory. On bytes, because `Path` drops a trailing `/`
+/// and `/.` silently. The directory is empty for the current one.
+fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    let bytes = path.as_os_str().as_bytes();
+    let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+    let name = &bytes[cut..];
+    if name.is_empty() || name == b"." || name == b".." {
+        return None;
+    }
+    let mut parent = &bytes[..cut];
+    while parent.len() > 1 && parent.ends_with(b"/") {
+        parent = &parent[..parent.len() - 1];
+    }
+    Some((Path::new(OsStr::from_bytes(parent)), OsStr::from_bytes(name)))
+}
+
+fn refuse_special(given: &Path, kind: FileKind) -> Result<()> {
+    match kind {
+        FileKind::Regular | FileKind::Symlink => Ok(()),
+        _ => Err(not_a_file(given, kind)),
+    }
+}
+
+fn not_a_file(given: &Path, kind: FileKind) -> Error {
+    if kind == FileKind::Directory {
+        return Error::new(ErrorKind::NotAFile, "Is a directory").on(given).with_hint("name a file in it");
+    }
+    Error::new(ErrorKind::NotAFile, format!("Is a {}, not a regular file", kind.name()))
+        .on(given)
+        .with_hint("only a regular file can be replaced; write to this with a redirection: > PATH")
+}
+
+fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
+    let missing = e.raw_os_error() == Some(libc::ENOENT);
+    let error = Error::io(given, e);
+    if missing {
+        let parent = crate::error::shown(parent);
+        error.with_hint(format!("directory {parent} does not exist; create it, or use --mkdir"))
+    } else {
+        error
+    }
+}
+
+/// Makes `path` and what is missing above it, listed for removal.
+fn make_dirs(path: &Path, made: &mut Vec<MadeDir>) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), Thing::MadeDir(dir.to_owned())))) {
+            Ok(((), ticket)) => made.insert(0, MadeDir { path: dir.to_owned(), ticket }),
+            // Another writer of the same tree was first: the directory is that writer's to remove.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(path: &str) -> Option<(String, String)> {
+        split(Path::new(path)).map(|(d, n)| (d.display().to_string(), n.to_string_lossy().into_owned()))
+    }
+
+    #[test]
+    fn splits_as_the_kernel_would() {
+        let some = |d: &str, n: &str| Some((d.to_owned(), n.to_owned()));
+        assert_eq!(parts("f"), some("", "f"));
+        assert_eq!(parts("/f"), some("/", "f"));
+        assert_eq!(parts("//f"), some("/", "f"));
+        assert_eq!(parts("a//b"), some("a", "b"));
+        assert_eq!(parts("a/./b"), some("a/.", "b"));
+        assert_eq!(parts("..x"), some("", "..x"));
+        for directory in ["a/", "a/.", "a/..", ".", "..", "/"] {
+            assert_eq!(parts(directory), None, "{directory}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Black-box tests of the built binary: real processes, real files, one module a capability.
+#![cfg(feature = "cli")]
+// Tests stop at the first surprise, and say on stderr what they had to skip.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod backup;
+mod command;
+mod commit;
+mod common;
+mod filesystems;
+mod lock;
+mod messages;
+mod model;
+mod options;
+mod protocol;
+mod signals;
+mod stream;
+mod write;
