@@ -7,7 +7,6 @@
 //! ```
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +15,11 @@ use rustix::fs::OFlags;
 
 use crate::commit::retry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{self, Original, Wanted};
+use crate::metadata::{self, Wanted};
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::stage::{Birth, Stage};
 use crate::sys::{self, Dir, FileKind, FileStatus};
-use crate::target::Target;
+use crate::target::{Original, Target};
 
 /// How many backups of one second are told apart.
 const MOST_OF_A_SECOND: u32 = 10_000;
@@ -62,7 +61,7 @@ pub(crate) fn check(options: &BackupOptions) -> Result<()> {
 /// Makes the backup, durable unless `durability` says otherwise.
 pub(crate) fn make(
     target: &Target,
-    original: &(File, FileStatus),
+    original: &Original,
     options: &BackupOptions,
     durability: Durability,
     must_copy: bool,
@@ -75,7 +74,7 @@ pub(crate) fn make(
     };
     let mut names = Names::new(&target.name, options);
     let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
-    let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.1);
+    let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
     let linked = if may_link { link(target, &dir, &mut names) } else { None };
     let is_link = linked.is_some();
     let name = match linked {
@@ -83,7 +82,7 @@ pub(crate) fn make(
         None => copy(target, original, options, durability, &dir, &mut names).map_err(|e| fail(&names.plain(), e))?,
     };
     if durability == Durability::Full && dir.id() != target.dir.id() {
-        retry(|| dir.sync(&original.0))
+        retry(|| dir.sync())
             .or_else(|e| if sys::unsupported(&e) { Ok(()) } else { Err(e) })
             .map_err(|e| fail(&name, e))?;
     }
@@ -114,7 +113,7 @@ fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<OsStri
 
 fn copy(
     target: &Target,
-    (file, status): &(File, FileStatus),
+    original: &Original,
     options: &BackupOptions,
     durability: Durability,
     dir: &Arc<Dir>,
@@ -122,11 +121,12 @@ fn copy(
 ) -> io::Result<OsString> {
     use std::io::Seek;
     let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
+    let file = original.content()?;
     let mut source = file;
     source.rewind()?;
     crate::copy::copy(file, &stage.file, |_, _| {}).map_err(crate::copy::Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
-    metadata::finish(&stage.file, Original { status, file: Some(file) }, wanted)?;
+    metadata::finish(&stage.file, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::options::Ownership;
 use crate::sys::FileStatus;
+use crate::target::Original;
 
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
@@ -32,26 +33,19 @@ pub(crate) struct Wanted {
     pub(crate) xattrs: bool,
 }
 
-/// The file that is replaced.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Original<'a> {
-    pub(crate) status: &'a FileStatus,
-    /// `None` where it may not be read: its attributes then stay behind.
-    pub(crate) file: Option<&'a File>,
-}
-
 /// Gives `file`, created 0600, its metadata. Returns what could not be carried over, in words.
-pub(crate) fn finish(file: &File, original: Original<'_>, wanted: Wanted) -> io::Result<Vec<String>> {
+pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Result<Vec<String>> {
     let mut left = Vec::new();
-    let old = original.status;
+    let old = &original.status;
     own(file, old, wanted.ownership)?;
     let kept_owner = !needs_same_owner(old) || same_owner(file, old)?;
     let mut mode = wanted.mode.unwrap_or(if kept_owner { old.mode } else { old.mode & !SET_ID });
     if wanted.mode.is_none() && mode != old.mode {
         left.push("set-user-id and set-group-id bits, since the owner is another".to_owned());
     }
-    let names = match original.file {
-        Some(old_file) if wanted.xattrs => {
+    // Those of a file that may not be read stay behind.
+    let names = match original.content() {
+        Ok(old_file) if wanted.xattrs => {
             let names = list(old_file)?;
             if !carry_acl(old_file, file, names.iter().any(|n| n.as_c_str() == ACL))? {
                 // Without the ACL the group's bits are its mask: more than the group had.
@@ -68,10 +62,8 @@ pub(crate) fn finish(file: &File, original: Original<'_>, wanted: Wanted) -> io:
         if name == ACL || MEASURED.contains(&name) || (name == CAPABILITIES && !same_owner(file, old)?) {
             continue;
         }
-        if let Some(old_file) = original.file {
-            if copy_attribute(old_file, file, name).is_err() {
-                left.push(format!("extended attribute {}", name.to_string_lossy()));
-            }
+        if original.content().and_then(|old_file| copy_attribute(old_file, file, name)).is_err() {
+            left.push(format!("extended attribute {}", name.to_string_lossy()));
         }
     }
     Ok(left)

@@ -275,7 +275,7 @@ fn words_of(error: &lexopt::Error) -> String {
 
 const WIDTH: usize = 80;
 /// Where the explanations of `--help` begin.
-const COLUMN: usize = 27;
+const COLUMN: usize = 28;
 
 fn describe<S>(text: &mut String, flag: &Flag<S>) {
     let mut names: Vec<String> = flag.short.iter().map(|letter| format!("-{letter}")).collect();
@@ -418,7 +418,10 @@ mod tests {
         epilogue: "The end.\n",
     };
 
-    fn parse(args: &[&str]) -> Result<(Vec<String>, Option<String>, Option<Vec<String>>), String> {
+    /// Options seen, operand, COMMAND.
+    type Words = (Vec<String>, Option<String>, Option<Vec<String>>);
+
+    fn parse(args: &[&str]) -> Result<Words, String> {
         let mut settings = Settings::default();
         let text = |word: OsString| word.to_string_lossy().into_owned();
         match GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings) {
@@ -432,7 +435,7 @@ mod tests {
         }
     }
 
-    fn parsed(args: &[&str]) -> (Vec<String>, Option<String>, Option<Vec<String>>) {
+    fn parsed(args: &[&str]) -> Words {
         parse(args).unwrap_or_else(|reason| panic!("{args:?}: {reason}"))
     }
 
@@ -550,7 +553,8 @@ mod tests {
     /// Whatever is typed, the parser ends, and never panics.
     #[test]
     fn any_words_at_all() {
-        let words = ["--", "-", "", "-b", "-w", "-w5", "--backup", "--timeout", "--backup=x", "f", "-bw", "-=", "--=", "-wb="];
+        let words =
+            ["--", "-", "", "-b", "-w", "-w5", "--backup", "--timeout", "--backup=x", "f", "-bw", "-=", "--=", "-wb="];
         let count = words.len();
         for number in 0..count.pow(4) {
             let args: Vec<OsString> = (0..4).map(|place| words[number / count.pow(place) % count].into()).collect();

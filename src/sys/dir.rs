@@ -264,15 +264,13 @@ impl Dir {
         })
     }
 
-    /// Makes the names in it durable. `file` is one that has just been named here.
-    pub(crate) fn sync(&self, file: &File) -> io::Result<()> {
+    /// Makes the names in it durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
         if self.path_only {
-            // fsync refuses O_PATH descriptors. syncfs writes the whole file system, the directory included.
-            #[cfg(target_os = "linux")]
-            return Ok(rustix::fs::syncfs(file)?);
+            // fsync refuses O_PATH descriptors; syncfs writes the whole file system, the directory included.
+            return Ok(rustix::fs::syncfs(self.open_unnamed(0o600)?)?);
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = file; // only the Linux fallback above needs it
         Ok(rustix::fs::fsync(&self.fd)?)
     }
 

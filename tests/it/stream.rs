@@ -265,8 +265,7 @@ fn appends_at_once_lose_nothing() {
     }
     let log = dir.read("log");
     for number in 0..20 {
-        let own: Vec<&str> =
-            log.lines().filter_map(|line| line.strip_prefix(&format!("{number} "))).collect();
+        let own: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(&format!("{number} "))).collect();
         assert_eq!(own, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "in order, all there");
     }
     assert_eq!(log.lines().count(), 200);
