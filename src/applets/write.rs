@@ -19,7 +19,7 @@ use rustix::fs::FileType;
 
 use super::common::{self, Tells};
 use super::completions::{self, SHELLS};
-use super::flags::{Complete, Flag, Grammar, Parsed, Stop};
+use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::install;
 use super::locking::{self, Locking, Locks};
 use super::report::{self, Style};
@@ -53,7 +53,9 @@ impl Locks for Settings {
     }
 }
 
-pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
+pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
+
+const PAGE: Page = Page {
     name: "awrite",
     synopsis: &["[OPTIONS] OUTPUT", "[OPTIONS] -i FILE OUTPUT", "[OPTIONS] OUTPUT -- COMMAND [ARG...]"],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
@@ -61,7 +63,6 @@ pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
     operand: "OUTPUT",
     complete_operand: Complete::File,
     takes_command: true,
-    flags: FLAGS,
     epilogue: "\
 Examples:
   make-config | awrite config.json        the pipe form: a producer that dies
@@ -94,19 +95,21 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
 }
 
 const FLAGS: &[Flag<Settings>] = &[
     Flag {
-        group: INPUT,
-        long: &["input"],
-        short: &['i'],
-        value: Some("FILE"),
-        help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
+        spec: Spec {
+            group: INPUT,
+            long: &["input"],
+            short: &['i'],
+            value: Some("FILE"),
+            help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
                standard input",
-        complete: Complete::File,
-        hidden: false,
+            complete: Complete::File,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.input = Some(parse_path(value)?);
             Ok(())
@@ -149,13 +152,15 @@ const FLAGS: &[Flag<Settings>] = &[
         Ok(())
     }),
     Flag {
-        group: BACKUP,
-        long: &["backup-suffix"],
-        short: &[],
-        value: Some("SUFFIX"),
-        help: "end the backup's name in SUFFIX instead of .backup; implies -b",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-suffix"],
+            short: &[],
+            value: Some("SUFFIX"),
+            help: "end the backup's name in SUFFIX instead of .backup; implies -b",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.suffix = parse_suffix(value)?;
@@ -163,13 +168,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     },
     Flag {
-        group: BACKUP,
-        long: &["backup-dir"],
-        short: &[],
-        value: Some("DIR"),
-        help: "put the backup in DIR; implies -b",
-        complete: Complete::Dir,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-dir"],
+            short: &[],
+            value: Some("DIR"),
+            help: "put the backup in DIR; implies -b",
+            complete: Complete::Dir,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.dir = Some(parse_path(value)?);
@@ -188,13 +195,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     ),
     Flag {
-        group: BACKUP,
-        long: &["backup-mode"],
-        short: &[],
-        value: Some("OCTAL"),
-        help: "mode of the backup; default: the original's; implies -b",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-mode"],
+            short: &[],
+            value: Some("OCTAL"),
+            help: "mode of the backup; default: the original's; implies -b",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.mode = Some(parse_mode(&value)?);
@@ -202,13 +211,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     },
     Flag {
-        group: METADATA,
-        long: &["mode"],
-        short: &['m'],
-        value: Some("OCTAL"),
-        help: "mode of the new file",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: METADATA,
+            long: &["mode"],
+            short: &['m'],
+            value: Some("OCTAL"),
+            help: "mode of the new file",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.options.mode = Some(parse_mode(&value)?);
             Ok(())
@@ -239,13 +250,15 @@ const FLAGS: &[Flag<Settings>] = &[
         Ok(())
     }),
     Flag {
-        group: CONTENT,
-        long: &["validate"],
-        short: &[],
-        value: Some("CMD"),
-        help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
-        complete: Complete::Command,
-        hidden: false,
+        spec: Spec {
+            group: CONTENT,
+            long: &["validate"],
+            short: &[],
+            value: Some("CMD"),
+            help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
+            complete: Complete::Command,
+            hidden: false,
+        },
         apply: |settings, value| {
             if value.is_empty() {
                 return Err(Stop::Usage("an empty command accepts anything".to_owned()));
@@ -273,13 +286,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     ),
     Flag {
-        group: CONTENT,
-        long: &["sync"],
-        short: &[],
-        value: Some("full|data|none"),
-        help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
-        complete: Complete::Words(&["full", "data", "none"]),
-        hidden: false,
+        spec: Spec {
+            group: CONTENT,
+            long: &["sync"],
+            short: &[],
+            value: Some("full|data|none"),
+            help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
+            complete: Complete::Words(&["full", "data", "none"]),
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.options.durability = match value.to_str() {
                 Some("full") => Durability::Full,
@@ -313,13 +328,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     ),
     Flag {
-        group: OTHER,
-        long: &["completions"],
-        short: &[],
-        value: Some("bash|zsh|fish"),
-        help: "print completions for a shell and exit",
-        complete: Complete::Words(SHELLS),
-        hidden: false,
+        spec: Spec {
+            group: OTHER,
+            long: &["completions"],
+            short: &[],
+            value: Some("bash|zsh|fish"),
+            help: "print completions for a shell and exit",
+            complete: Complete::Words(SHELLS),
+            hidden: false,
+        },
         apply: |_, value| Err(Stop::Print(completions::for_shell(&value)?)),
     },
     common::help(),
@@ -370,7 +387,7 @@ fn install(parsed: Parsed, settings: &Settings) -> Result<u8, Error> {
 
 /// What the options come to, all contradictions found. Changes nothing.
 fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Job, Stop> {
-    let output = PathBuf::from(GRAMMAR.require_operand(parsed.operand)?);
+    let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
     if output.as_os_str() == "-" {
         return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
     }
@@ -564,12 +581,12 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        check_table(&GRAMMAR);
+        check_table(&GRAMMAR.manual());
     }
 
     #[test]
     fn what_does_not_work_yet_is_not_listed() {
-        let help = GRAMMAR.help();
+        let help = GRAMMAR.manual().help();
         for name in ["--owner", "--token", "--lock-method"] {
             assert!(!help.contains(name), "{name}");
         }

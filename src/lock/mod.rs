@@ -111,6 +111,7 @@ pub(crate) fn lock_target(
         check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
+        place.check(&target)?;
         let lock = match acquire_at(&place, &target, options, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
@@ -125,6 +126,7 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
+            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),

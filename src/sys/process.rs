@@ -144,8 +144,8 @@ const SAME_WISH_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int) {
     // SAFETY: everything called is async-signal-safe: getpid, signal, raise, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE holds that handler's address since before this one was installed. errno is kept for
-    // the code that was interrupted by every one of them but `signal` and `raise`, after which this process ends.
+    // which posts a semaphore. WAKE has held that handler's address since before a signal could come here. None of them
+    // changes the errno of the code that was interrupted, but `signal` and `raise`, after which this process ends.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
             // Forked to become COMMAND, and not there yet: the signal must not get lost on the way.
@@ -196,9 +196,8 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
             if inherited.ignores(signal) {
                 set_disposition(signal, libc::SIG_IGN);
             } else {
-                WAKE.store(disposition(signal), Ordering::SeqCst);
                 let handler: extern "C" fn(c_int) = on_signal;
-                set_disposition(signal, handler as libc::sighandler_t);
+                WAKE.store(set_disposition(signal, handler as libc::sighandler_t), Ordering::SeqCst);
             }
         }
     } else {
