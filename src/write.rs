@@ -341,8 +341,7 @@ impl AtomicFile {
         }
         let others = original.status.links.saturating_sub(1);
         if others > 0 && !self.target.is_link() {
-            let names = if others == 1 { "other name of this file keeps" } else { "other names of this file keep" };
-            let text = format!("{others} {names} the old content");
+            let text = format!("hard links to this file ({others} more) keep the old content");
             options.observer.tell(&Notice::Info { path: &self.target.given, text: &text });
         }
         Ok(())
