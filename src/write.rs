@@ -235,23 +235,22 @@ impl AtomicFile {
         let given = self.target.given.clone();
         let sync = done.changed && self.options.durability == Durability::Full;
         let unsure = unsure.or(self.target.keep_dirs(sync).err().map(|e| not_durable(&given, e)));
+        if unsure.is_none() {
+            observer.tell(&Notice::Committed {
+                target: &given,
+                bytes: done.bytes,
+                changed: done.changed,
+                backup: done.backup.as_deref(),
+                took: self.started.elapsed(),
+            });
+        }
         if let Some(lock) = self.lock.take() {
             let path = lock.path().to_owned();
             if let Err(e) = lock.release() {
                 observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
             }
         }
-        if let Some(error) = unsure {
-            return Err(error);
-        }
-        observer.tell(&Notice::Committed {
-            target: &given,
-            bytes: done.bytes,
-            changed: done.changed,
-            backup: done.backup.as_deref(),
-            took: self.started.elapsed(),
-        });
-        Ok(done)
+        unsure.map_or(Ok(done), Err)
     }
 
     /// The lock was put off to here. What was staged may now be beside the wrong file, or have to come behind what has

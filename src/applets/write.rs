@@ -321,7 +321,7 @@ const FLAGS: &[Flag<Settings>] = &[
         OTHER,
         &["install"],
         &[],
-        "make links to this program, one for each name, in the directory OUTPUT; --force replaces what stands there",
+        "make links to this program, one for each name, in a directory, given as OUTPUT; --force replaces what stands there",
         |settings, _| {
             settings.install = true;
             Ok(())
