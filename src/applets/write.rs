@@ -14,7 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use awrite::{AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Ownership, WriteOptions, read_all};
+use awrite::{
+    AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Observer, Ownership, WriteOptions, read_all,
+};
 use rustix::fs::FileType;
 
 use super::common::{self, Tells};
@@ -437,7 +439,7 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
         source => source,
     };
     let outcome = match &job.command {
-        None => transfer(file, source, job.stream),
+        None => transfer(file, source, job.stream, &job.options.observer),
         Some(command) => transform(file, source, &job, command, inherited),
     };
     report::end_progress();
@@ -445,7 +447,7 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
 }
 
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool) -> Result<(), Error> {
+fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool, observer: &Observer) -> Result<(), Error> {
     let source = match source {
         Some(source) => source,
         None => Source::stdin()?,
@@ -457,7 +459,7 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool) -> Resul
         // A regular file is all there already; the kernel can share or copy it.
         file.fill_from(source.fd(), &source.name)?;
     } else {
-        let content = read_all(source.fd(), &source.name)?;
+        let content = read_all(source.fd(), &source.name, observer)?;
         file.fill(&content)?;
     }
     // The signal that ended a producer came here as well, and what it had written is not what was meant.
@@ -496,7 +498,7 @@ fn transform(
         file.fill_from(&stdout, name)?;
         None
     } else {
-        Some(read_all(&stdout, name)?)
+        Some(read_all(&stdout, name, &job.options.observer)?)
     };
     drop(stdout);
     let status = child.wait().map_err(cannot_run)?;
