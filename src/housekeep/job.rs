@@ -21,7 +21,7 @@ use crate::sys::{Dir, FileKind, FileStatus};
 /// Bytes of names that are read at a time.
 const BUFFER: usize = 32 * 1024;
 /// How many candidates of one directory are held in memory before its others are left for another reading.
-const BATCH: usize = 16_384;
+const BATCH: usize = 32_768;
 /// How many files are put off before the wait that they are put off for.
 const LATER: usize = 64;
 
@@ -71,7 +71,7 @@ struct Backup<'a> {
     name: &'a [u8],
     aged: Aged,
     /// `None`: the time is from its name.
-    planned: Option<FileStatus>,
+    planned: Option<Box<FileStatus>>,
 }
 
 impl<'a> Job<'a> {
@@ -187,7 +187,7 @@ impl<'a> Job<'a> {
         let mut backups = Vec::new();
         for Candidate { name, meaning } in candidates {
             let Meaning::Backup(length) = *meaning else { continue };
-            let base = &name[..length];
+            let base = &name[..usize::from(length)];
             let dated = names::split_stamp(base).filter(|_| {
                 let target = candidates.binary_search_by(|c| (*c.name).cmp(base));
                 // `log.20260102-030405.backup` is a plain backup where `log.20260102-030405` is a file.
@@ -201,7 +201,7 @@ impl<'a> Job<'a> {
                 None => match dir.status(OsStr::from_bytes(name)) {
                     Ok(Some(status)) if status.kind == FileKind::Regular => {
                         let aged = Aged { time: status.modified, number: 0 };
-                        Backup { of: base, name, aged, planned: Some(status) }
+                        Backup { of: base, name, aged, planned: Some(Box::new(status)) }
                     }
                     Ok(_) => continue,
                     Err(e) => {
@@ -220,8 +220,8 @@ impl<'a> Job<'a> {
             let kept = rule.stay(group, |backup| backup.aged, now);
             // The oldest first: should the work end half-way, what is left is what is worth most.
             for Backup { name, aged, planned, .. } in group[kept..].iter().rev() {
-                let case = match *planned {
-                    Some(planned) => Case::PlainBackup { planned },
+                let case = match planned {
+                    Some(planned) => Case::PlainBackup { planned: **planned },
                     None => Case::DatedBackup { time: aged.time },
                 };
                 self.settle(dir, name, case)?;
@@ -323,7 +323,7 @@ impl Part {
     fn has(self, name: &[u8], meaning: Meaning) -> bool {
         let key = match meaning {
             // Whatever may turn out to be of one group must be in one part.
-            Meaning::Backup(length) => names::root(&name[..length]),
+            Meaning::Backup(length) => names::root(&name[..usize::from(length)]),
             Meaning::Dated => names::root(name),
             Meaning::Lock | Meaning::Temp => name,
         };

@@ -10,7 +10,6 @@ mod common;
 mod filesystems;
 mod lock;
 mod messages;
-mod model;
 mod options;
 mod protocol;
 mod signals;
