@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::names::{self, Meaning, Shape, Stamp};
 use super::plan::{Aged, Rule};
-use super::remove::{self, FRESH, Look, Outcome};
+use super::remove::{self, Look, Outcome};
 use super::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover};
 use crate::error::Error;
 use crate::sys::{Dir, FileKind, FileStatus};
@@ -40,15 +40,22 @@ struct Later {
     dir: Arc<Dir>,
     name: Box<[u8]>,
     case: Case,
-    since: Instant,
+    due: Instant,
 }
 
 /// What to do about a file.
 enum Case {
     Lock,
     Temp,
-    DatedBackup { time: i128 },
-    PlainBackup { planned: FileStatus },
+    /// Made at this time, and not to be replaced; or it goes anyhow.
+    Backup {
+        time: i128,
+    },
+    /// The length of the name of the file it is a backup of, and what it looked like when it was decided that it goes.
+    PlainBackup {
+        of: u16,
+        planned: FileStatus,
+    },
 }
 
 /// A name that deserves a look.
@@ -219,10 +226,10 @@ impl<'a> Job<'a> {
         for group in backups.chunk_by(|a, b| a.of == b.of) {
             let kept = rule.stay(group, |backup| backup.aged, now);
             // The oldest first: should the work end half-way, what is left is what is worth most.
-            for Backup { name, aged, planned, .. } in group[kept..].iter().rev() {
+            for Backup { of, name, aged, planned } in group[kept..].iter().rev() {
                 let case = match planned {
-                    Some(planned) => Case::PlainBackup { planned: **planned },
-                    None => Case::DatedBackup { time: aged.time },
+                    Some(planned) if !rule.takes_all() => Case::PlainBackup { of: of.len() as u16, planned: **planned },
+                    _ => Case::Backup { time: aged.time },
                 };
                 self.settle(dir, name, case)?;
             }
@@ -258,8 +265,8 @@ impl<'a> Job<'a> {
 
     /// Comes back to what was too fresh.
     pub(super) fn look_again(&mut self) -> ControlFlow<()> {
-        for Later { dir, name, case, since } in std::mem::take(&mut self.later) {
-            std::thread::sleep(FRESH.saturating_sub(since.elapsed()));
+        for Later { dir, name, case, due } in std::mem::take(&mut self.later) {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
             self.look(&dir, &name, case, true)?;
         }
         ControlFlow::Continue(())
@@ -275,10 +282,10 @@ impl Job<'_> {
         let (leftover, outcome) = match case {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
-            Case::DatedBackup { time } => (Leftover::Backup, remove::dated_backup(dir, file, time, look)),
-            Case::PlainBackup { ref planned } => {
-                let rule = Rule::new(self.options.keep_newest, self.options.backups_older_than);
-                (Leftover::Backup, remove::plain_backup(dir, file, planned, rule.takes_all(), look))
+            Case::Backup { time } => (Leftover::Backup, remove::backup(dir, file, time, look)),
+            Case::PlainBackup { of, ref planned } => {
+                let of = OsStr::from_bytes(&name[..usize::from(of)]);
+                (Leftover::Backup, remove::plain_backup(dir, file, of, planned, look))
             }
         };
         let path = dir.join(file);
@@ -293,8 +300,8 @@ impl Job<'_> {
                 self.tell(&HousekeepEvent::Deleted { path: &path, leftover, bytes, age })?;
             }
             Ok(Outcome::Kept(reason)) => self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?,
-            Ok(Outcome::TooFresh) => {
-                let later = Later { dir: dir.clone(), name: name.into(), case, since: Instant::now() };
+            Ok(Outcome::TooFresh(wait)) => {
+                let later = Later { dir: dir.clone(), name: name.into(), case, due: Instant::now() + wait };
                 return ControlFlow::Continue(Some(later));
             }
             Ok(Outcome::Gone) => {}

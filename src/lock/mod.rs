@@ -26,7 +26,7 @@ use crate::target::{Resolve, Target};
 
 pub(crate) use flock::LockFile;
 pub use holder::Holder;
-pub(crate) use place::Place;
+pub(crate) use place::{Place, lock_name};
 
 /// A held lock.
 ///

@@ -450,6 +450,30 @@ fn in_place_makes_a_backup_that_is_a_copy() {
     dir.assert_holds(&["source", "target", "target.backup"]);
 }
 
+/// There is no way back once the overwriting has begun, so the room for it is made before.
+#[test]
+fn in_place_on_a_full_disk_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("small");
+    let outer = Mount::tmpfs("size=256k", &at);
+    fs::write(at.join("source"), "old").unwrap();
+    let target = dir.file("target", "hidden");
+    let inner = Mount::bind(&at.join("source"), &target);
+    let before = dir.snapshot("target");
+    for option in ["--quiet", "--stream", "--append"] {
+        let done = dir.awrite(["--in-place", option, "target"]).stdin(vec![b'x'; 1 << 20]).run();
+        done.assert_error(1, "Error: target: No space left on device").assert_hint("unchanged");
+        let after = dir.snapshot("target");
+        assert_eq!(after, before, "{option}");
+        dir.assert_holds(&["small", "target"]);
+    }
+    drop(inner);
+    drop(outer);
+}
+
 /// As in a container: the directory belongs to the image and is read-only, the one file in it is mounted.
 #[test]
 fn in_place_works_in_a_read_only_directory() {
