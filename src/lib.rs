@@ -16,6 +16,11 @@
 //! The commands `awrite`, `awrite-lock` and `awrite-housekeep` are built on this crate (feature `cli`); programs in Rust
 //! want `default-features = false`.
 
+// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod backup;
 mod cleanup;
 mod commit;
