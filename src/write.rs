@@ -20,7 +20,8 @@ use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, lock_target};
+use crate::lease::Visitor;
+use crate::lock::{FileLock, Place, lock_target};
 use crate::metadata::{self, Original, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -152,7 +153,8 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
-    /// place, a part of it).
+    /// place, a part of it). [`ErrorKind::LockLost`]: the lease that [`LockOptions::claim`](crate::LockOptions::claim)
+    /// names is another's by now.
     pub fn commit(mut self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -189,6 +191,7 @@ impl AtomicFile {
             self.publish(&mut stage)?;
             stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
         }
+        self.check_claim()?;
         if in_place {
             return self.commit_in_place(stage, original.as_ref(), bytes);
         }
@@ -378,6 +381,15 @@ impl AtomicFile {
             .with_hint("a check may change the new file, but not replace or remove it"))
     }
 
+    /// Under a lease, the last look before the target is replaced: nobody else may have taken it.
+    fn check_claim(&self) -> Result<()> {
+        if self.options.lock.claim.is_none() {
+            return Ok(());
+        }
+        let place = Place::of(&self.target, &self.options.lock)?;
+        Visitor::of(&self.options.lock).kept_out(&place.lease, &self.target.given).map(drop)
+    }
+
     fn back_up(&self, original: Option<&(File, FileStatus)>, must_copy: bool) -> Result<Option<Backup>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         let backup = backup::make(&self.target, original, options, self.options.durability, must_copy)?;
@@ -427,7 +439,10 @@ impl Write for AtomicFile {
 }
 
 fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, FileLock)> {
-    lock_target(path, how, &options.lock, &options.observer, |target| check(target, options))
+    let visitor = Visitor::of(&options.lock);
+    let check = |target: &Target| check(target, options);
+    let (target, _, lock) = lock_target(path, how, &options.lock, &visitor, &options.observer, check)?;
+    Ok((target, lock))
 }
 
 /// Refuses what cannot or must not be replaced.
