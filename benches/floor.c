@@ -1,11 +1,12 @@
-/* The floor: the fewest system calls that replace a file as awrite does, and nothing else.
+/* The floor: the system calls that replace a file as awrite does, and nothing else.
  *
  *     floor [-n] TARGET < input        -n: no fsync, as awrite --sync none
  *
- * It makes the calls of an uncontended `awrite TARGET` in the same order: resolve, lock, look again under the lock,
- * stage, name, sync, rename, sync the directory, unlock. What awrite takes beyond it is awrite's own cost. It is a
- * yardstick, not a tool: input over 1 MiB, waiting for a lock, links, ACLs and file systems without O_TMPFILE are left
- * out, and an error leaves its files behind. */
+ * It makes the file calls of an uncontended `awrite TARGET` in the same order: resolve, lock, look again under the
+ * lock, stage, metadata, name, sync, rename, sync the directory, unlock. What awrite takes beyond it is awrite's own
+ * cost: starting up, arguments, the thread that waits for signals. It is a yardstick, not a tool: input over 1 MiB,
+ * waiting for a lock, links, attributes to copy and file systems without O_TMPFILE are left out, and an error leaves
+ * its files behind. */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static char input[1 << 20];
@@ -33,12 +35,12 @@ int main(int argc, char **argv)
         errx(1, "usage: floor [-n] TARGET");
     char *target = argv[argc - 1];
 
-    struct stat old, seen, held;
+    struct stat old, seen, held, here;
     char *slash = strrchr(target, '/');
     char *name = slash ? slash + 1 : target;
     char *parent = slash ? strndup(target, slash == target ? 1 : (size_t)(slash - target)) : ".";
     int dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    must(dir >= 0, parent);
+    must(dir >= 0 && fstat(dir, &here) == 0, parent);
     int existed = fstatat(dir, name, &old, AT_SYMLINK_NOFOLLOW) == 0;
     must(existed || errno == ENOENT, target);
 
@@ -54,6 +56,9 @@ int main(int argc, char **argv)
     /* Under the lock: what is there now counts. */
     existed = fstatat(dir, name, &old, AT_SYMLINK_NOFOLLOW) == 0;
     must(existed || errno == ENOENT, target);
+    must(stat(parent, &seen) == 0, parent);
+    if (seen.st_ino != here.st_ino || seen.st_dev != here.st_dev)
+        errx(1, "the directory was replaced");
     if (existed)
         must(faccessat(dir, name, W_OK, AT_EACCESS) == 0, target);
 
@@ -64,8 +69,14 @@ int main(int argc, char **argv)
     int stage = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, existed ? 0600 : 0666);
     must(stage >= 0, "O_TMPFILE");
     must(write(stage, input, size) == (ssize_t)size, "write");
-    if (existed)
+    if (existed) {
+        char names[256];
+        int original = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        must(original >= 0 && fstat(original, &old) == 0 && flistxattr(original, names, sizeof names) >= 0, target);
+        /* One that the directory's default ACL gave; most have none. */
+        fremovexattr(stage, "system.posix_acl_access");
         must(fchmod(stage, old.st_mode & 07777) == 0, "fchmod");
+    }
 
     unsigned random;
     char stage_name[300], stage_path[64];
@@ -82,6 +93,7 @@ int main(int argc, char **argv)
 
     struct flock waiters = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     must(fcntl(lock, F_OFD_GETLK, &waiters) == 0, "F_OFD_GETLK");
+    must(fstatat(dir, lock_name, &seen, AT_SYMLINK_NOFOLLOW) == 0 && seen.st_ino == held.st_ino, lock_name);
     must(unlinkat(dir, lock_name, 0) == 0, lock_name);
     must(flock(lock, LOCK_UN) == 0, "flock");
     return 0;

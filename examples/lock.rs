@@ -1,5 +1,8 @@
 //! Hold a file's lock around something that is no write: `cargo run --example lock -- [DIRECTORY]`.
 
+// The crate's own sources may not print; a program may.
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Change a file by its own content, from many threads at once, and lose nothing:
 //! `cargo run --example update -- [DIRECTORY]`.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use awrite::WriteOptions;

@@ -140,7 +140,7 @@ impl Ticket {
         }
         let mut registry = registry();
         match registry.entries.iter().position(|entry| entry.id == self.id) {
-            Some(at) => registry.entries.swap_remove(at).thing.remove(),
+            Some(at) => registry.entries.remove(at).thing.remove(),
             None => Ok(()),
         }
     }

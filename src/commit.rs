@@ -39,9 +39,9 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// Makes the names in `dir` durable, `file` having just been given one there.
-pub(crate) fn sync_dir(dir: &Dir, file: &File, target: &Path, observer: &Observer) -> io::Result<()> {
-    match retry(|| dir.sync(file)) {
+/// Makes the names in `dir` durable, where the file system can.
+pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Result<()> {
+    match retry(|| dir.sync()) {
         Err(e) if sys::unsupported(&e) => {
             let text = "this file system cannot sync a directory: the new content may be lost when the power fails";
             observer.tell(&Notice::Warning { path: target, text });

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::sys::{FileKind, FileStatus};
+use crate::sys::{self, FileKind, FileStatus};
 
 /// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
 const BUFFER: usize = 128 * 1024;
@@ -89,11 +89,15 @@ fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
     if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
         return false;
     }
-    if rustix::fs::ioctl_ficlone(to, &source).is_err() {
-        // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so will
-        // the writing that follows, and that is reported.
-        let _ = to.set_len(0);
-        return false;
+    match rustix::fs::ioctl_ficlone(to, &source).map_err(io::Error::from) {
+        Ok(()) => {}
+        Err(e) if sys::unsupported(&e) || e.raw_os_error() == Some(libc::EXDEV) => return false,
+        Err(_) => {
+            // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so
+            // will the writing that follows, and that is reported.
+            let _ = to.set_len(0);
+            return false;
+        }
     }
     // Both positions go where a copy would have left them.
     (&*to).seek(SeekFrom::End(0)).is_ok() && rustix::fs::seek(source, rustix::fs::SeekFrom::Start(size)).is_ok()

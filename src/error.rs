@@ -157,6 +157,17 @@ impl Error {
         self.0.path.as_deref()
     }
 
+    /// What is wrong, without the path.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let reason = match (&self.0.reason, &self.0.source) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(source)) => reason_of(source),
+            (None, None) => "unknown error".to_owned(),
+        };
+        self.0.operation.map_or(reason.clone(), |operation| format!("{operation}: {reason}"))
+    }
+
     /// The number of the system error behind it, if there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
@@ -194,14 +205,7 @@ impl fmt::Display for Error {
         if let Some(path) = &self.0.path {
             write!(f, "{}: ", shown(path))?;
         }
-        if let Some(operation) = self.0.operation {
-            write!(f, "{operation}: ")?;
-        }
-        match (&self.0.reason, &self.0.source) {
-            (Some(reason), _) => f.write_str(reason),
-            (None, Some(source)) => f.write_str(&reason_of(source)),
-            (None, None) => f.write_str("unknown error"),
-        }
+        f.write_str(&self.reason())
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`FileLock`] holds the same lock for anything else.
 //! - [`Lease`] keeps others from the file across many processes, for a limited time.
+//! - [`housekeep()`] clears away what crashes left, and old backups.
 //!
 //! At every instant the target is the complete old or the complete new content: for readers, after a crash of the
 //! process at any point, and, unless [`Durability::None`] is asked for, after power loss. On any error before the
@@ -21,6 +22,7 @@ mod cleanup;
 mod commit;
 mod copy;
 mod error;
+mod housekeep;
 mod lease;
 mod lock;
 mod metadata;
@@ -34,6 +36,7 @@ mod write;
 pub use cleanup::Shutdown;
 pub use copy::read_all;
 pub use error::{Error, ErrorKind, Result, shown};
+pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 pub use lease::{Claim, Lease, LeaseInfo, LockStatus, MAX_TTL};
 pub use lock::{FileLock, Holder, shown_duration};
 pub use notice::{Notice, Observer};

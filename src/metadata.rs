@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::options::Ownership;
 use crate::sys::FileStatus;
+use crate::target::Original;
 
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
@@ -32,35 +33,35 @@ pub(crate) struct Wanted {
     pub(crate) xattrs: bool,
 }
 
-/// The file that is replaced.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Original<'a> {
-    pub(crate) status: &'a FileStatus,
-    /// `None` where it may not be read: its attributes then stay behind.
-    pub(crate) file: Option<&'a File>,
-}
-
 /// Gives `file`, created 0600, its metadata. Returns what could not be carried over, in words.
-pub(crate) fn finish(file: &File, original: Original<'_>, wanted: Wanted) -> io::Result<Vec<String>> {
+pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Result<Vec<String>> {
     let mut left = Vec::new();
-    let old = original.status;
+    let old = &original.status;
     own(file, old, wanted.ownership)?;
     let kept_owner = !needs_same_owner(old) || same_owner(file, old)?;
     let mut mode = wanted.mode.unwrap_or(if kept_owner { old.mode } else { old.mode & !SET_ID });
     if wanted.mode.is_none() && mode != old.mode {
         left.push("set-user-id and set-group-id bits, since the owner is another".to_owned());
     }
-    let names = match original.file {
-        Some(old_file) if wanted.xattrs => {
+    let names = match original.content() {
+        Ok(old_file) if wanted.xattrs => {
             let names = list(old_file)?;
-            if !carry_acl(old_file, file, names.iter().any(|n| n.as_c_str() == ACL))? {
+            if !names.iter().any(|n| n.as_c_str() == ACL) {
+                drop_inherited_acl(file)?;
+            } else if copy_attribute(old_file, file, ACL).is_err() {
                 // Without the ACL the group's bits are its mask: more than the group had.
                 left.push("the access control list".to_owned());
                 mode &= !0o070;
             }
             names
         }
-        _ => Vec::new(),
+        // Not to be carried over, or not readable. With the original's mode goes that nobody else has access.
+        _ => {
+            if wanted.mode.is_none() {
+                drop_inherited_acl(file)?;
+            }
+            Vec::new()
+        }
     };
     set_mode(file, mode)?;
     for name in &names {
@@ -68,10 +69,8 @@ pub(crate) fn finish(file: &File, original: Original<'_>, wanted: Wanted) -> io:
         if name == ACL || MEASURED.contains(&name) || (name == CAPABILITIES && !same_owner(file, old)?) {
             continue;
         }
-        if let Some(old_file) = original.file {
-            if copy_attribute(old_file, file, name).is_err() {
-                left.push(format!("extended attribute {}", name.to_string_lossy()));
-            }
+        if original.content().and_then(|old_file| copy_attribute(old_file, file, name)).is_err() {
+            left.push(format!("extended attribute {}", name.to_string_lossy()));
         }
     }
     Ok(left)
@@ -107,14 +106,11 @@ fn same_owner(file: &File, old: &FileStatus) -> io::Result<bool> {
     Ok((now.uid, now.gid) == (old.uid, old.gid))
 }
 
-/// Sets the original's ACL, or takes away the one that a directory's default ACL has given the new file. False: the
-/// original's could not be set.
-fn carry_acl(from: &File, to: &File, has_acl: bool) -> io::Result<bool> {
-    if has_acl {
-        return Ok(copy_attribute(from, to, ACL).is_ok());
-    }
-    match rustix::fs::fremovexattr(to, ACL) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(true),
+/// Takes away the ACL that a directory's default ACL has given the new file: the original had none, and under its mode
+/// the entries would come into force.
+fn drop_inherited_acl(file: &File) -> io::Result<()> {
+    match rustix::fs::fremovexattr(file, ACL) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

@@ -44,6 +44,25 @@ pub(crate) struct Target {
     made_dirs: Vec<MadeDir>,
 }
 
+/// The file that is replaced, opened under the lock.
+#[derive(Debug)]
+pub(crate) struct Original {
+    pub(crate) status: FileStatus,
+    /// `None`: this user may write it but not read it.
+    file: Option<File>,
+}
+
+impl Original {
+    /// Its content.
+    pub(crate) fn content(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
+    }
+
+    pub(crate) fn into_content(self) -> io::Result<File> {
+        self.file.ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
+    }
+}
+
 /// A directory made on the way, removed again unless the write is committed. A list of them has the deepest first, so
 /// that dropping it empties each before its parent.
 #[derive(Debug)]
@@ -87,7 +106,7 @@ impl Target {
             if sync {
                 let parent = made.path.parent().unwrap_or(Path::new(""));
                 let parent = Dir::open(parent)?;
-                rustix::fs::fsync(&parent)?;
+                parent.sync()?;
             }
         }
         Ok(())
@@ -118,26 +137,35 @@ impl Target {
         if self.status.is_none_or(|s| s.kind != FileKind::Regular) {
             return Ok(());
         }
-        self.dir.may_write(&self.name).map_err(|e| {
-            let read_only_fs = e.raw_os_error() == Some(libc::EROFS);
-            let error = Error::io(&self.given, e).of_kind(ErrorKind::NotWritable);
-            if read_only_fs { error } else { error.with_hint("use --force to replace a file that you may not write") }
-        })
+        match self.dir.may_write(&self.name) {
+            Ok(()) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Said by what is about to be created, and more to the point: the lock file or the temporary file.
+                Some(libc::EROFS) => Ok(()),
+                Some(libc::EACCES | libc::EPERM) => Err(Error::io(&self.given, e)
+                    .of_kind(ErrorKind::NotWritable)
+                    .with_hint("use --force to replace a file that you may not write")),
+                _ => Err(Error::io(&self.given, e)),
+            },
+        }
     }
 
     /// Opens the current content: of the file behind it, where the target is a link to be replaced itself. `None`:
     /// there is none.
-    pub(crate) fn open_original(&self) -> io::Result<Option<(File, FileStatus)>> {
-        if self.status.is_none() {
-            return Ok(None);
-        }
+    pub(crate) fn open_original(&self) -> io::Result<Option<Original>> {
+        let Some(status) = self.status else { return Ok(None) };
         let file = match self.dir.open_to_read(&self.name, self.is_link()) {
             Ok(file) => file,
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            // Gone meanwhile, or a link that leads nowhere.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(None),
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.is_link() => {
+                return Ok(Some(Original { status, file: None }));
+            }
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
-        Ok(Some((file, status)))
+        // A link may lead to a directory or a device: it is replaced itself, so what is behind it does not matter.
+        Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file) }))
     }
 
     /// The path of `name` beside the target.

@@ -22,12 +22,12 @@ use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Visitor;
 use crate::lock::{FileLock, Place, lock_target};
-use crate::metadata::{self, Original, Wanted};
+use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
 use crate::stage::{Birth, Stage};
-use crate::sys::{Dir, FileStatus};
-use crate::target::{Resolve, Target};
+use crate::sys::Dir;
+use crate::target::{Original, Resolve, Target};
 
 /// What a write has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,8 @@ impl AtomicFile {
             let reason = "the current content cannot be read before the lock is taken";
             return Err(Error::new(ErrorKind::Usage, reason).on(&self.target.given));
         }
-        Ok(self.open_original()?.map(|(file, _)| file))
+        let original = self.open_original()?;
+        original.map(|original| original.into_content().map_err(|e| self.unreadable(e))).transpose()
     }
 
     /// Writes all of `bytes`.
@@ -167,63 +168,57 @@ impl AtomicFile {
             self.lock_now()?;
         }
         self.begin()?;
-        let original = self.open_original_if_needed()?;
+        let original = self.open_original()?;
         let Some(mut stage) = self.stage.take() else { return Err(self.gone()) };
         let bytes = stage.file.metadata().map_err(|e| self.failed(e))?.len();
 
         if self.options.if_changed {
-            if let Some((old, _)) = &original {
-                if copy::same_content(&stage.file, old).map_err(|e| self.failed(e).during("cannot compare"))? {
+            if let Some(old) = &original {
+                let same = old.content().and_then(|old| copy::same_content(&stage.file, old));
+                if same.map_err(|e| self.failed(e).during("cannot compare"))? {
                     drop(stage);
                     return self.finish(Committed { bytes, changed: false, backup: None }, None);
                 }
             }
         }
 
-        let in_place = self.target.status.is_some_and(|s| s.mount_root);
-        if !in_place {
-            self.set_metadata(&stage, original.as_ref())?;
+        if self.target.status.is_some_and(|s| s.mount_root) {
+            self.run_check(&mut stage)?;
+            self.check_claim()?;
+            return self.commit_in_place(&stage, original.as_ref(), bytes);
         }
+        self.set_metadata(&stage, original.as_ref())?;
         self.run_check(&mut stage)?;
-        if self.options.durability != Durability::None && !in_place {
-            // After it has a name: btrfs does not log an inode that has none, and the sync would be for nothing. Never
-            // tried again on error: the kernel has dropped what it could not write, and would report success.
-            self.publish(&mut stage)?;
-            stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
-        }
         self.check_claim()?;
-        if in_place {
-            return self.commit_in_place(stage, original.as_ref(), bytes);
-        }
-        let backup = self.back_up(original.as_ref(), false)?;
+        let backup = self.back_up_before(&stage, original.as_ref())?;
+        let undo = || backup.as_ref().map_or((), Backup::undo);
+        self.publish(&mut stage).and_then(|_| self.sync(&stage)).inspect_err(|_| undo())?;
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
-                if let Some(backup) = &backup {
-                    backup.undo();
-                }
+                undo();
                 if !commit::is_busy(&e) {
                     return Err(self.failed(e).during("cannot replace it"));
                 }
                 if !self.options.in_place {
                     return Err(commit::mounted_on(&self.target.given));
                 }
-                return self.commit_in_place(stage, original.as_ref(), bytes);
+                return self.commit_in_place(&stage, original.as_ref(), bytes);
             }
         };
-        let unsure = self.sync_directory(&file).err();
+        // Closed, and so unlocked, before the target's lock is given back.
         drop(file);
+        let unsure = self.sync_directory().err();
         self.finish_with(bytes, backup, unsure)
     }
 
     /// The commit where rename is impossible.
-    fn commit_in_place(self, stage: Stage, original: Option<&(File, FileStatus)>, bytes: u64) -> Result<Committed> {
+    fn commit_in_place(self, stage: &Stage, original: Option<&Original>, bytes: u64) -> Result<Committed> {
         let backup = self.back_up(original, true)?;
         let sync = self.options.durability != Durability::None;
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
-        self.options.observer.tell(&Notice::Info { path: &self.target.given, text });
-        commit::overwrite(&stage, &self.target, sync)?;
-        drop(stage);
+        self.options.observer.tell(&Notice::Warning { path: &self.target.given, text });
+        commit::overwrite(stage, &self.target, sync)?;
         self.finish_with(bytes, backup, None)
     }
 
@@ -247,7 +242,7 @@ impl AtomicFile {
         if let Some(lock) = self.lock.take() {
             let path = lock.path().to_owned();
             if let Err(e) = lock.release() {
-                observer.tell(&Notice::Warning { path: &path, text: &format!("cannot remove the lock file: {e}") });
+                observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
             }
         }
         if let Some(error) = unsure {
@@ -288,9 +283,12 @@ impl AtomicFile {
             return Ok(());
         }
         let stage = self.make_stage().map_err(|e| self.failed(e))?;
+        let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
+        self.options.observer.tell(&Notice::Debug { path: &self.target.given, text });
         if self.options.append && self.lock.is_some() {
-            if let Some((old, _)) = self.open_original()? {
-                copy::copy(&old, &stage.file, |_, _| {}).map_err(|failed| self.failed(failed.into_inner()))?;
+            if let Some(old) = self.open_original()? {
+                let old = old.content().map_err(|e| self.unreadable(e))?;
+                copy::copy(old, &stage.file, |_, _| {}).map_err(|failed| self.failed(failed.into_inner()))?;
             }
         }
         self.stage = Some(stage);
@@ -303,7 +301,8 @@ impl AtomicFile {
 
     fn make_stage(&self) -> io::Result<Stage> {
         let options = &self.options;
-        let birth = if self.lock.is_none() {
+        // What stands behind a link that is replaced itself is known once it is opened.
+        let birth = if self.lock.is_none() || self.target.is_link() {
             Birth::Undecided
         } else if options.mode.is_none() && (self.target.status.is_none() || options.no_preserve_mode) {
             Birth::Plain
@@ -320,27 +319,18 @@ impl AtomicFile {
         }
     }
 
-    fn open_original(&self) -> Result<Option<(File, FileStatus)>> {
-        self.target.open_original().map_err(|e| self.failed(e).during("cannot read the current content"))
+    fn open_original(&self) -> Result<Option<Original>> {
+        self.target.open_original().map_err(|e| self.unreadable(e))
     }
 
-    /// The original, where the commit has a use for it. One that may not be read is no error unless its content counts.
-    fn open_original_if_needed(&self) -> Result<Option<(File, FileStatus)>> {
-        let content = self.options.if_changed || self.options.backup.is_some();
-        if !content && self.options.no_preserve_xattrs && !self.target.is_link() {
-            return Ok(None);
-        }
-        match self.target.open_original() {
-            Err(e) if !content && e.raw_os_error() == Some(libc::EACCES) => Ok(None),
-            outcome => outcome.map_err(|e| self.failed(e).during("cannot read the current content")),
-        }
+    fn unreadable(&self, e: io::Error) -> Error {
+        self.failed(e).during("cannot read the current content")
     }
 
-    fn set_metadata(&self, stage: &Stage, original: Option<&(File, FileStatus)>) -> Result<()> {
+    fn set_metadata(&self, stage: &Stage, original: Option<&Original>) -> Result<()> {
         let options = &self.options;
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
-        let status = original.map(|(_, status)| *status).or(self.target.status.filter(|_| !self.target.is_link()));
-        let Some(status) = status else {
+        let Some(original) = original else {
             let mode = options.mode.or(stage.plain_mode);
             return mode.map_or(Ok(()), |mode| metadata::set_mode(&stage.file, mode).map_err(fail));
         };
@@ -349,13 +339,14 @@ impl AtomicFile {
             mode => mode,
         };
         let wanted = Wanted { mode, ownership: options.ownership, xattrs: !options.no_preserve_xattrs };
-        let file = original.map(|(file, _)| file);
-        let left = metadata::finish(&stage.file, Original { status: &status, file }, wanted).map_err(fail)?;
+        let left = metadata::finish(&stage.file, original, wanted).map_err(fail)?;
         for what in left {
             options.observer.tell(&Notice::Info { path: &self.target.given, text: &format!("not kept: {what}") });
         }
-        if status.links > 1 && !self.target.is_link() {
-            let text = format!("{} other names of this file keep the old content", status.links - 1);
+        let others = original.status.links.saturating_sub(1);
+        if others > 0 && !self.target.is_link() {
+            let names = if others == 1 { "other name of this file keeps" } else { "other names of this file keep" };
+            let text = format!("{others} {names} the old content");
             options.observer.tell(&Notice::Info { path: &self.target.given, text: &text });
         }
         Ok(())
@@ -390,7 +381,27 @@ impl AtomicFile {
         Visitor::of(&self.options.lock).kept_out(&place.lease, &self.target.given).map(drop)
     }
 
-    fn back_up(&self, original: Option<&(File, FileStatus)>, must_copy: bool) -> Result<Option<Backup>> {
+    /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would
+    /// be for nothing. Never tried again on error: the kernel has dropped what it could not write, and would report
+    /// success.
+    fn sync(&self, stage: &Stage) -> Result<()> {
+        if self.options.durability == Durability::None {
+            return Ok(());
+        }
+        stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))
+    }
+
+    /// The backup, made before the new content has its temporary name, so that a crash leaves one such name at the most;
+    /// but not before a failing disk has had its chance to say so, since it may replace an earlier backup.
+    fn back_up_before(&self, stage: &Stage, original: Option<&Original>) -> Result<Option<Backup>> {
+        if self.options.backup.is_none() || original.is_none() {
+            return Ok(None);
+        }
+        self.sync(stage)?;
+        self.back_up(original, false)
+    }
+
+    fn back_up(&self, original: Option<&Original>, must_copy: bool) -> Result<Option<Backup>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         let backup = backup::make(&self.target, original, options, self.options.durability, must_copy)?;
         self.options.observer.tell(&Notice::BackedUp {
@@ -401,11 +412,11 @@ impl AtomicFile {
         Ok(Some(backup))
     }
 
-    fn sync_directory(&self, file: &File) -> Result<()> {
+    fn sync_directory(&self) -> Result<()> {
         if self.options.durability != Durability::Full {
             return Ok(());
         }
-        commit::sync_dir(&self.target.dir, file, &self.target.given, &self.options.observer)
+        commit::sync_dir(&self.target.dir, &self.target.given, &self.options.observer)
             .map_err(|e| not_durable(&self.target.given, e))
     }
 

@@ -230,10 +230,8 @@ pub(crate) fn interrupted(exit_code: u8, files: usize) {
 /// An observer that says what the style asks for.
 pub(crate) fn observer(style: Style) -> Observer {
     // A terminal only: in a log the line would be garbage.
-    let progress = style.progress
-        && !style.json
-        && style.level > Level::Error
-        && rustix::termios::isatty(rustix::stdio::stderr());
+    let progress =
+        style.progress && !style.json && style.level > Level::Error && rustix::termios::isatty(rustix::stdio::stderr());
     let meter = progress.then(|| Mutex::new(Meter::new()));
     Observer::new(move |notice| {
         if let Notice::Progress { bytes, total } = notice {
@@ -408,7 +406,11 @@ mod tests {
             event: "committed",
             prefix: "",
             text: "a \"quoted\"\nline".to_owned(),
-            fields: vec![("path", Field::Path(Path::new("f"))), ("bytes", Field::Number(3)), ("changed", Field::Bool(true))],
+            fields: vec![
+                ("path", Field::Path(Path::new("f"))),
+                ("bytes", Field::Number(3)),
+                ("changed", Field::Bool(true)),
+            ],
         };
         let line = json_line(&message);
         assert_eq!(line.matches('\n').count(), 1);

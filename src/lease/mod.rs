@@ -590,8 +590,8 @@ impl Desk<'_> {
             Err(_) if stands() => Ok(()),
             outcome => outcome,
         };
-        let file = stage.become_file(false, |from, _| rename(from)).map_err(|(e, _)| fail(e))?;
-        if let Err(e) = sync_dir(dir, &file, &path, self.observer) {
+        stage.become_file(false, |from, _| rename(from)).map_err(|(e, _)| fail(e))?;
+        if let Err(e) = sync_dir(dir, &path, self.observer) {
             // It stands. To call that a failure would leave the caller without the token of a lease it has.
             let text = format!("the lease may be lost when the power fails: {}", reason_of(&e));
             self.observer.tell(&Notice::Warning { path: &path, text: &text });

@@ -121,6 +121,7 @@ pub(crate) fn lock_target(
         check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
+        place.check(&target)?;
         let lock = match acquire_at(&place, &target, options, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
@@ -141,6 +142,7 @@ pub(crate) fn lock_target(
                 patience.outlast(leased, visitor, &place)?;
                 continue;
             }
+            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),

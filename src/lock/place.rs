@@ -28,6 +28,8 @@ pub(crate) struct Place {
     /// Where the target's lease is. With a directory of lock files, there: it may be the only one that may be written.
     /// With a lock file of the caller's, beside the target: several targets may share the lock, but not the lease.
     pub(crate) lease: Spot,
+    /// By the caller, not by the target's name.
+    chosen: bool,
 }
 
 /// A name in a directory.
@@ -67,10 +69,31 @@ impl Place {
             let flat = OsString::from_vec(flat);
             let (name, dir) = (lock_name(&flat), Arc::new(opened));
             let lease = Spot { dir: dir.clone(), name: side_name(&flat, LEASE_SUFFIX) };
-            return Ok(Place { path: dir.join(&name), dir, name, lease });
+            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
         }
         let name = lock_name(&target.name);
-        Ok(Place { path: target.beside(&name), dir: target.dir.clone(), name, lease: lease_beside(target) })
+        Ok(Place {
+            path: target.beside(&name),
+            dir: target.dir.clone(),
+            name,
+            lease: lease_beside(target),
+            chosen: false,
+        })
+    }
+
+    /// Refuses the target as its own lock file, under this or another name: replacing it would split the lock.
+    pub(crate) fn check(&self, target: &Target) -> Result<()> {
+        let same_name = self.dir.id() == target.dir.id() && self.name == target.name;
+        let same_file = || {
+            let lock = self.dir.status(&self.name).ok().flatten();
+            lock.is_some_and(|lock| target.status.is_some_and(|target| target.id == lock.id))
+        };
+        // Only a lock file of the caller's choice can be another name of the target that is worth asking for.
+        if same_name || (self.chosen && same_file()) {
+            let reason = "the lock file must be another file than the one it protects";
+            return Err(Error::new(ErrorKind::Usage, reason).on(&self.path));
+        }
+        Ok(())
     }
 
     /// A lock file that the caller names.
@@ -79,7 +102,13 @@ impl Place {
             return Err(Error::new(ErrorKind::NotAFile, "Lock file is a directory").on(path));
         };
         let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
-        Ok(Place { dir: Arc::new(dir), name: name.to_owned(), path: path.to_owned(), lease: lease_beside(target) })
+        Ok(Place {
+            dir: Arc::new(dir),
+            name: name.to_owned(),
+            path: path.to_owned(),
+            lease: lease_beside(target),
+            chosen: true,
+        })
     }
 
     /// The message for a lock file that could not be made or opened.

@@ -16,9 +16,9 @@ use awrite::{Error, ErrorKind};
 use crate::applets;
 
 /// Called by the C runtime.
-#[cfg(not(test))]
-#[unsafe(no_mangle)]
-pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(test, allow(dead_code))]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     open_missing_descriptors();
     // SAFETY: the C runtime calls `main` with `argc` strings in `argv`, which live as long as the process.
     let args = unsafe { arguments(argc, argv) };

@@ -12,7 +12,7 @@
 //! signal is what gets reported, not what it has broken.
 #![allow(unsafe_code)]
 
-use std::ffi::{OsStr, c_int};
+use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -29,8 +29,7 @@ use crate::applets::report;
 use crate::entry;
 
 /// What a child gets back.
-const HANDED_ON: [c_int; 6] =
-    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
+const HANDED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
 /// What ends the work cleanly.
 const ENDING: [c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
@@ -145,8 +144,8 @@ const SAME_WISH_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int) {
     // SAFETY: everything called is async-signal-safe: getpid, signal, raise, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE holds that handler's address since before this one was installed. errno is kept for
-    // the code that was interrupted by every one of them but `signal` and `raise`, after which this process ends.
+    // which posts a semaphore. WAKE has held that handler's address since before a signal could come here. None of them
+    // changes the errno of the code that was interrupted, but `signal` and `raise`, after which this process ends.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
             // Forked to become COMMAND, and not there yet: the signal must not get lost on the way.
@@ -197,9 +196,8 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
             if inherited.ignores(signal) {
                 set_disposition(signal, libc::SIG_IGN);
             } else {
-                WAKE.store(disposition(signal), Ordering::SeqCst);
                 let handler: extern "C" fn(c_int) = on_signal;
-                set_disposition(signal, handler as libc::sighandler_t);
+                WAKE.store(set_disposition(signal, handler as libc::sighandler_t), Ordering::SeqCst);
             }
         }
     } else {
@@ -393,19 +391,14 @@ const NAMES: [(c_int, &str); 19] = [
     (libc::SIGSYS, "SIGSYS"),
 ];
 
-/// `program` with `args`, and the name to use for it in messages.
-pub(crate) fn command(program: &OsStr, args: &[impl AsRef<OsStr>]) -> Command {
-    let mut command = Command::new(program);
-    command.args(args);
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sh(script: &str) -> Command {
-        command(OsStr::new("sh"), &["-c", script])
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
     }
 
     #[test]
@@ -427,8 +420,8 @@ mod tests {
     fn a_child_gets_the_dispositions_that_were_inherited() {
         let ignored_by_child = |ignored: [bool; HANDED_ON.len()]| {
             let inherited = Inherited { ignored, mask: set_mask(None) };
-            let mut command = command(OsStr::new("cat"), &["/proc/self/status"]);
-            command.stdout(std::process::Stdio::piped());
+            let mut command = Command::new("cat");
+            command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
             let mut child = start(command, &inherited).unwrap();
             let text = io::read_to_string(child.take_stdout().unwrap()).unwrap();
             assert!(child.wait().unwrap().success());

@@ -50,8 +50,8 @@ fn an_uncontended_lock_is_not_spoken_of() {
 #[test]
 fn by_default_it_waits_and_says_so_once() {
     let dir = TestDir::new();
-    dir.file("config.json", "old");
     for args in [&["config.json"][..], &["--wait", "config.json"]] {
+        dir.file("config.json", "old");
         let held = Held::new(&dir.join("config.json.lock"));
         let mut writer = dir.awrite(args).stdin("new").spawn();
         writer.wait_for_waiting();
@@ -302,9 +302,7 @@ fn a_path_too_long_for_a_lock_name_is_hashed() {
     let name = |last: &str| format!("{deep}/{last}");
     let mut writer = dir.awrite(["--lock-dir", "locks", &name("one")]).stdin_open().spawn();
     wait_until("there is a lock", || fs::read_dir(&locks).unwrap().count() > 0);
-    wait_until("it is held", || {
-        fs::read_dir(&locks).unwrap().all(|entry| lock_is_held(&entry.unwrap().path()))
-    });
+    wait_until("it is held", || fs::read_dir(&locks).unwrap().all(|entry| lock_is_held(&entry.unwrap().path())));
     dir.awrite(["-n", "--lock-dir", "locks", &name("one")]).stdin("x").run().assert_code(2);
     dir.awrite(["-n", "--lock-dir", "locks", &name("two")]).stdin("x").quiet_success();
     writer.feed(b"x");

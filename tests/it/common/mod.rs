@@ -208,8 +208,7 @@ impl TestDir {
             let dir = tempfile::Builder::new().prefix("awrite-bin-").tempdir().unwrap();
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
             let path = dir.path().join("awrite");
-            fs::copy(AWRITE, &path).unwrap();
-            chmod(&path, 0o755);
+            copy_program(Path::new(AWRITE), &path);
             (dir, path)
         });
         path
@@ -223,6 +222,15 @@ impl TestDir {
 
 pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Copies a program that will be run. Not by this process: a child that another test starts meanwhile would have a copy
+/// of the descriptor that we write to, and running it would be ETXTBSY.
+#[track_caller]
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+    chmod(to, 0o755);
 }
 
 pub(crate) fn names_in(dir: &Path) -> BTreeSet<OsString> {

@@ -1,0 +1,269 @@
+//! The options that say how a lock is taken, for every applet that takes one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use awrite::{LockOptions, Wait};
+
+use super::flags::{Complete, Flag, Spec, Stop};
+use super::values::{parse_duration, parse_mode, parse_path, quoted};
+
+/// What the options below have said.
+#[derive(Default)]
+pub(super) struct Locking {
+    wait: bool,
+    no_wait: bool,
+    timeout: Option<Duration>,
+    file: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    mode: Option<u32>,
+    keep: bool,
+    method: Option<OsString>,
+    /// `--owner` or `--token`, as typed.
+    lease: Option<&'static str>,
+}
+
+/// Settings that have those of a lock in them.
+pub(super) trait Locks {
+    fn locking(&mut self) -> &mut Locking;
+}
+
+impl Locking {
+    /// What the options and the environment come to, or what contradicts what.
+    pub(super) fn options(self) -> Result<LockOptions, Stop> {
+        if let Some(name) = self.lease {
+            return Err(Stop::Usage(format!("--{name}: leases are not available in this version")));
+        }
+        let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
+        match self.method {
+            Some(method) => check_method(&method).map_err(|reason| named("--lock-method", reason))?,
+            None => {
+                if let Some(method) = std::env::var_os("AWRITE_LOCK_METHOD").filter(|method| !method.is_empty()) {
+                    check_method(&method).map_err(|reason| named("AWRITE_LOCK_METHOD", reason))?;
+                }
+            }
+        }
+        let wait = match self.timeout {
+            Some(limit) if limit.is_zero() => Wait::No,
+            Some(_) if self.no_wait => {
+                return Err(Stop::Usage("--timeout: contradicts --no-wait".to_owned()));
+            }
+            Some(limit) => Wait::For(limit),
+            None if self.no_wait => Wait::No,
+            None => Wait::Forever,
+        };
+        if self.wait && wait == Wait::No {
+            let other = if self.no_wait { "--no-wait" } else { "--timeout 0" };
+            return Err(Stop::Usage(format!("--wait: contradicts {other}")));
+        }
+        if self.file.is_some() && self.dir.is_some() {
+            return Err(Stop::Usage("--lock-file: contradicts --lock-dir".to_owned()));
+        }
+        let mut options = LockOptions::from_env();
+        options.wait = wait;
+        options.mode = self.mode;
+        options.keep |= self.keep;
+        if self.file.is_some() {
+            // Said of this one lock, so stronger than where the environment puts all of them.
+            options.dir = None;
+            options.file = self.file;
+        }
+        if self.dir.is_some() {
+            options.dir = self.dir;
+        }
+        // This process has no other use for SIGALRM, and locks on its main thread.
+        options.use_alarm = true;
+        Ok(options)
+    }
+}
+
+fn check_method(method: &OsString) -> Result<(), String> {
+    match method.to_str() {
+        Some("auto" | "flock") => Ok(()),
+        Some("link") => Err("link locks are not available in this version".to_owned()),
+        _ => Err(format!("{} is none of auto, flock, link", quoted(method))),
+    }
+}
+
+const GROUP: &str = "Locking";
+
+pub(super) const fn wait<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["wait"],
+            short: &[],
+            value: None,
+            help: "wait until the lock is free (the default)",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, _| {
+            settings.locking().wait = true;
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn timeout<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["timeout"],
+            short: &['w', 't'],
+            value: Some("DURATION"),
+            help: "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.locking().timeout = Some(parse_duration(&value)?);
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["no-wait"],
+            short: &['n'],
+            value: None,
+            help: "fail at once if the lock is held",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, _| {
+            settings.locking().no_wait = true;
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-file"],
+            short: &[],
+            value: Some("PATH"),
+            help: "use this lock file",
+            complete: Complete::File,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.locking().file = Some(parse_path(value)?);
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn lock_dir<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-dir"],
+            short: &[],
+            value: Some("DIR"),
+            help: "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)",
+            complete: Complete::Dir,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.locking().dir = Some(parse_path(value)?);
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-mode"],
+            short: &[],
+            value: Some("OCTAL"),
+            help: "mode of a new lock file; default 0600, wider where others may write the file itself",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.locking().mode = Some(parse_mode(&value)?);
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["keep-lock"],
+            short: &[],
+            value: None,
+            help: "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, _| {
+            settings.locking().keep = true;
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-method"],
+            short: &[],
+            value: Some("auto|flock|link"),
+            help: "how to lock; auto suits the file system",
+            complete: Complete::Words(&["auto", "flock", "link"]),
+            hidden: true,
+        },
+        apply: |settings, value| {
+            settings.locking().method = Some(value);
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn owner<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["owner"],
+            short: &[],
+            value: Some("ID"),
+            help: "act as ID, who holds a lease",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
+        apply: |settings, _| {
+            settings.locking().lease = Some("owner");
+            Ok(())
+        },
+    }
+}
+
+pub(super) const fn token<S: Locks>() -> Flag<S> {
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["token"],
+            short: &[],
+            value: Some("N"),
+            help: "the token of that lease",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
+        apply: |settings, _| {
+            settings.locking().lease = Some("token");
+            Ok(())
+        },
+    }
+}

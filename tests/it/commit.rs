@@ -1,0 +1,493 @@
+//! The commit: whether, when and how the new content becomes the file's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::common::{
+    Held, TestDir, assert_no_debris, chmod, lock_is_held, needs, needs_mount, needs_strace, wait_until,
+};
+use crate::filesystems::Mount;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Readers
+
+/// Readers that look all the time see one whole content after the other, and never none.
+fn replace_under_readers(dir: &TestDir, args: &[&str], rounds: usize) {
+    let length = 100_000;
+    let whole = |round: usize| vec![b'a' + (round % 26) as u8; length];
+    dir.file("f", whole(0));
+    let path = dir.join("f");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !done.load(Ordering::Relaxed) || reads == 0 {
+                let content = fs::read(&path).expect("the file is never absent");
+                assert_eq!(content.len(), length, "never partial");
+                assert!(content.iter().all(|byte| *byte == content[0]), "never mixed");
+                reads += 1;
+            }
+        });
+        for round in 1..=rounds {
+            dir.awrite(args).stdin(whole(round)).quiet_success();
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    assert!(fs::read(&path).unwrap() == whole(rounds));
+}
+
+#[test]
+fn readers_never_see_less_than_a_whole_file() {
+    let dir = TestDir::new();
+    replace_under_readers(&dir, &["--sync=none", "f"], 100);
+    replace_under_readers(&dir, &["--sync=none", "--stream", "f"], 50);
+    replace_under_readers(&dir, &["--sync=none", "-b", "f"], 50);
+    replace_under_readers(&dir, &["--sync=none", "--backup-mode=600", "f"], 30);
+    dir.assert_holds(&["f", "f.backup"]);
+}
+
+/// Whoever has the old file open keeps on reading the old content.
+#[test]
+fn an_open_file_keeps_its_content() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let open = fs::File::open(dir.join("f")).unwrap();
+    dir.awrite(["f"]).stdin("new").quiet_success();
+    assert_eq!(std::io::read_to_string(open).unwrap(), "old");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --if-changed
+
+#[test]
+fn identical_content_leaves_the_file_untouched() {
+    let dir = TestDir::new();
+    let big: String = (0..100_000).map(|number| format!("{number}\n")).collect();
+    for content in ["same\n", &big] {
+        dir.file("f", content);
+        dir.file("in", content);
+        let before = dir.snapshot("f");
+        for args in [
+            &["f"][..],
+            &["--stream", "f"],
+            &["--lock-on-commit", "f"],
+            &["-i", "in", "f"],
+            &["-i", "f", "f"],
+            &["f", "--", "cat"],
+        ] {
+            dir.awrite(["--if-changed"].iter().chain(args)).stdin(content).quiet_success();
+            assert_eq!(dir.snapshot("f"), before, "{args:?}");
+        }
+        dir.assert_holds(&["f", "in"]);
+    }
+}
+
+#[test]
+fn any_difference_is_a_change() {
+    let dir = TestDir::new();
+    let big: String = (0..100_000).map(|number| format!("{number}\n")).collect();
+    let mut last_byte = big.clone();
+    last_byte.pop();
+    last_byte.push(' ');
+    for (old, new) in [("same", "samf"), ("same", "sam"), ("same", "same\n"), ("", "x"), (&big, &last_byte)] {
+        for option in ["--quiet", "--stream"] {
+            dir.file("f", old);
+            let before = dir.snapshot("f");
+            dir.awrite(["--if-changed", option, "f"]).stdin(new).quiet_success();
+            assert!(dir.read("f") == new);
+            assert_ne!(dir.snapshot("f").inode, before.inode);
+        }
+    }
+    dir.awrite(["--if-changed", "new"]).stdin("x").quiet_success();
+    assert_eq!(dir.read("new"), "x");
+}
+
+#[test]
+fn empty_input_is_refused_even_if_nothing_would_change() {
+    let dir = TestDir::new();
+    dir.file("f", "");
+    let before = dir.snapshot("f");
+    dir.awrite(["--if-changed", "f"]).run().assert_error(1, "Error: No input provided");
+    dir.awrite(["--if-changed", "--allow-empty", "f"]).quiet_success();
+    assert_eq!(dir.snapshot("f"), before);
+}
+
+/// Mtime as for make: a target that is not rebuilt must not look newer.
+#[test]
+fn if_changed_compares_under_the_lock() {
+    let dir = TestDir::new();
+    dir.file("f", "one");
+    let held = Held::new(&dir.join("f.lock"));
+    let mut writer = dir.awrite(["--if-changed", "f"]).stdin("one").spawn();
+    writer.wait_for_waiting();
+    dir.file("f", "two");
+    held.release();
+    writer.finish().ok();
+    assert_eq!(dir.read("f"), "one");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --validate
+
+#[test]
+fn validation_sees_the_new_content_and_the_target() {
+    let dir = TestDir::new();
+    dir.file("config.json", "old");
+    for option in ["--quiet", "--stream", "--append", "--lock-on-commit"] {
+        dir.file("config.json", "old");
+        let script = "cp \"$AWRITE_NEW\" seen; echo \"$AWRITE_TARGET\" > name; cat config.json > current";
+        dir.awrite([option, "--validate", script, "config.json"]).stdin("new").quiet_success();
+        let new = if option == "--append" { "oldnew" } else { "new" };
+        assert_eq!((dir.read("seen").as_str(), dir.read("current").as_str()), (new, "old"));
+        assert_eq!(dir.read("name"), "config.json\n");
+        assert_eq!(dir.read("config.json"), new);
+        dir.assert_holds(&["config.json", "seen", "name", "current"]);
+    }
+}
+
+#[test]
+fn validation_that_refuses_changes_nothing() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for option in ["--quiet", "--stream", "--lock-on-commit", "--append"] {
+        for (script, words) in [("exit 3", "exit status 3"), ("false", "exit status 1"), ("kill -9 $$", "signal 9")] {
+            let done = dir.awrite([option, "--validate", script, "f"]).stdin("new").run();
+            done.assert_error_with(1, &["Error: f: ", words]);
+        }
+        dir.awrite([option, "--validate", "grep -q '^{' \"$AWRITE_NEW\"", "f"]).stdin("new").run().assert_code(1);
+        dir.awrite([option, "--validate", "false", "new"]).stdin("new").run().assert_code(1);
+    }
+    let done = dir.awrite(["--validate", "exit 3", "f", "--", "echo", "new"]).run();
+    done.assert_error_with(1, &["Error: f: ", "exit status 3"]);
+    assert_eq!(dir.snapshot("f"), before);
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn what_validation_says_comes_through() {
+    let dir = TestDir::new();
+    let done = dir.awrite(["--validate", "echo line 3: bad >&2; exit 1", "f"]).stdin("x").run();
+    assert_eq!(done.lines()[0], "line 3: bad");
+    done.assert_code(1);
+    // What it reads is not what awrite's own caller has on stdin.
+    dir.awrite(["--validate", "test -z \"$(cat)\"", "f", "--", "echo", "x"]).stdin("input").run().ok();
+}
+
+#[test]
+fn validation_works_for_awkward_names() {
+    let dir = TestDir::new();
+    let long = "n".repeat(255);
+    for name in ["with space", "quote'\"$(id)", "new\nline", &long] {
+        let script = "test \"$(cat \"$AWRITE_NEW\")\" = new && printf %s \"$AWRITE_TARGET\" > name";
+        dir.awrite(["--validate", script, name]).stdin("new").quiet_success();
+        assert_eq!((dir.read(name).as_str(), dir.read("name").as_str()), ("new", name));
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --no-follow, --mkdir
+
+#[test]
+fn no_follow_replaces_the_link_itself() {
+    let dir = TestDir::new();
+    dir.dir("real");
+    dir.file("real/f", "old");
+    for to in ["real/f", "nowhere", "link"] {
+        symlink(to, dir.join("link")).unwrap();
+        // The lock is the link's own then.
+        let held = Held::new(&dir.join("real/f.lock"));
+        dir.awrite(["-n", "--no-follow", "link"]).stdin("new").quiet_success();
+        held.release();
+        assert!(fs::symlink_metadata(dir.join("link")).unwrap().is_file());
+        assert_eq!(dir.read("link"), "new");
+        fs::remove_file(dir.join("link")).unwrap();
+    }
+    assert_eq!(dir.read("real/f"), "old");
+    fs::remove_file(dir.join("real/f.lock")).unwrap();
+    dir.assert_holds(&["real"]);
+    // A plain file, a directory link on the way: nothing special.
+    symlink("real", dir.join("dirlink")).unwrap();
+    dir.awrite(["--no-follow", "dirlink/f"]).stdin("new").quiet_success();
+    assert_eq!(dir.read("real/f"), "new");
+    assert_no_debris(&dir.join("real"), &["f"]);
+}
+
+#[test]
+fn mkdir_makes_the_parents() {
+    let dir = TestDir::new();
+    dir.sh("umask 027; echo x | \"$BIN\" --mkdir a/b/c/f").quiet_success();
+    assert_eq!(dir.read("a/b/c/f"), "x\n");
+    for made in ["a", "a/b", "a/b/c"] {
+        assert_eq!(dir.mode(made), 0o750, "{made}");
+    }
+    assert_no_debris(&dir.join("a/b/c"), &["f"]);
+    dir.awrite(["-D", "a/b/c/f"]).stdin("again").quiet_success();
+    dir.awrite(["-D", "g"]).stdin("no parents needed").quiet_success();
+    let absolute = dir.join("x/y/f");
+    dir.awrite([Path::new("-D"), &absolute]).stdin("absolute").quiet_success();
+    assert_eq!(dir.read("x/y/f"), "absolute");
+    dir.awrite(["-D", "g/h/f"]).stdin("x").run().assert_error_with(1, &["g/h/f", "not a directory"]);
+    assert_eq!(dir.read("g"), "no parents needed");
+}
+
+#[test]
+fn mkdir_by_many_at_once() {
+    let dir = TestDir::new();
+    let writers: Vec<_> =
+        (0..12).map(|number| dir.awrite(["-q", "-D", "a/b/c/d/f"]).stdin(number.to_string()).spawn()).collect();
+    for writer in writers {
+        writer.finish().ok();
+    }
+    assert_no_debris(&dir.join("a/b/c/d"), &["f"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --sync
+
+/// The system calls of a run that matter for durability, in order: `fsync`, `rename`, `link`.
+fn steps(dir: &TestDir, args: &[&str]) -> Vec<String> {
+    let strace =
+        ["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,sync,syncfs,rename,renameat,renameat2,linkat"];
+    let done = dir.program("strace", strace.iter().chain(&[crate::common::AWRITE]).chain(args)).stdin("new").run();
+    done.ok();
+    let here = fs::canonicalize(dir.path()).unwrap();
+    let steps = dir
+        .read("trace")
+        .lines()
+        .filter_map(|line| {
+            // The pid comes first.
+            let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+            let (name, rest) = call.split_once('(')?;
+            if !rest.contains(") = 0") && !rest.contains(")   ") {
+                return None;
+            }
+            let directory =
+                rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(&format!("<{}>)", here.display()));
+            Some(match name {
+                "fsync" | "fdatasync" if directory => "sync directory".to_owned(),
+                "fsync" | "fdatasync" => "sync file".to_owned(),
+                "renameat" | "renameat2" => "rename".to_owned(),
+                "linkat" => "link".to_owned(),
+                other => other.to_owned(),
+            })
+        })
+        .collect();
+    fs::remove_file(dir.join("trace")).unwrap();
+    steps
+}
+
+#[test]
+fn what_is_synced_and_when() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for option in ["--quiet", "--stream", "--lock-on-commit", "--append"] {
+        // The first one makes the file, the second one replaces it.
+        for _ in 0..2 {
+            let durable = steps(&dir, &[option, "f"]);
+            let link = durable.iter().position(|step| step == "link");
+            let file = durable.iter().position(|step| step == "sync file").expect("the file is synced");
+            let rename = durable.iter().position(|step| step == "rename").expect("it is renamed");
+            let directory = durable.iter().position(|step| step == "sync directory").expect("and the directory");
+            // A file that has no name yet is not logged by every file system: link first, then sync.
+            assert!(link.is_none_or(|link| link < file), "{durable:?}");
+            assert!(file < rename && rename < directory, "{durable:?}");
+            assert_eq!(durable.iter().filter(|step| step.starts_with("sync")).count(), 2, "{durable:?}");
+        }
+        let data = steps(&dir, &[option, "--sync=data", "f"]);
+        assert_eq!(data.iter().filter(|step| *step == "sync file").count(), 1, "{data:?}");
+        assert_eq!(data.iter().filter(|step| step.starts_with("sync")).count(), 1, "{data:?}");
+        let none = steps(&dir, &[option, "--sync", "none", "f"]);
+        assert_eq!(none.iter().filter(|step| step.starts_with("sync")).count(), 0, "{none:?}");
+        assert_eq!(steps(&dir, &[option, "--sync", "full", "f"]).iter().filter(|s| s.starts_with("sync")).count(), 2);
+    }
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn a_copied_backup_is_synced_before_the_commit() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let steps = steps(&dir, &["--backup-mode=600", "f"]);
+    let last_rename = steps.iter().rposition(|step| step == "rename").unwrap();
+    let synced = steps[..last_rename].iter().filter(|step| *step == "sync file").count();
+    assert_eq!(synced, 2, "the backup and the new file: {steps:?}");
+    assert_eq!(steps.iter().filter(|step| *step == "rename").count(), 2, "{steps:?}");
+    assert_eq!(steps.last().unwrap(), "sync directory");
+}
+
+#[test]
+fn an_unchanged_file_needs_no_commit() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "new");
+    let steps = steps(&dir, &["--if-changed", "f"]);
+    assert!(!steps.iter().any(|step| step == "rename"), "{steps:?}");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --in-place, and what cannot be renamed over
+
+#[test]
+fn a_mounted_file_is_refused_with_a_hint() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file("source", "old");
+    let target = dir.file_with_mode("target", "hidden", 0o640);
+    let mount = Mount::bind(&source, &target);
+    let before = dir.snapshot("target");
+    for option in ["--quiet", "--stream", "--append", "--backup", "--force"] {
+        let done = dir.awrite([option, "target"]).stdin("new").run();
+        done.assert_error_with(1, &["Error: target: "]).assert_hint("--in-place");
+        assert_eq!(dir.snapshot("target"), before);
+        dir.assert_holds(&["source", "target"]);
+    }
+    drop(mount);
+    assert_eq!(dir.read("target"), "hidden");
+}
+
+#[test]
+fn in_place_overwrites_a_mounted_file() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file_with_mode("source", "old and longer than the new content", 0o640);
+    let target = dir.file("target", "hidden");
+    let mount = Mount::bind(&source, &target);
+    let inode = fs::metadata(&target).unwrap().ino();
+    for option in ["--quiet", "--stream"] {
+        dir.awrite(["--in-place", option, "target"]).stdin("new").run().ok();
+        assert_eq!((dir.read("target").as_str(), dir.read("source").as_str()), ("new", "new"));
+        dir.file("source", "old and longer than the new content");
+    }
+    let done = dir.awrite(["--in-place", "target"]).stdin("x").run();
+    assert!(done.ok().stderr.contains("not atomic"), "it says so: {done:?}");
+    dir.awrite(["--in-place", "-a", "target"]).stdin("y").run().ok();
+    assert_eq!(dir.read("source"), "xy");
+    dir.awrite(["--in-place", "target", "--", "tr", "a-z", "A-Z"]).run().ok();
+    assert_eq!(dir.read("source"), "XY");
+    dir.assert_holds(&["source", "target"]);
+    assert_eq!(fs::metadata(&target).unwrap().ino(), inode);
+    assert_eq!(dir.mode("target"), 0o640);
+
+    // Failures before the overwriting change nothing.
+    let before = dir.snapshot("target");
+    dir.awrite(["--in-place", "target"]).run().assert_error(1, "Error: No input provided");
+    dir.awrite(["--in-place", "--validate", "false", "target"]).stdin("x").run().assert_code(1);
+    dir.awrite(["--in-place", "target", "--", "false"]).run().assert_code(1);
+    dir.awrite(["--in-place", "--if-changed", "target"]).stdin("XY").run().ok();
+    assert_eq!(dir.snapshot("target"), before);
+    dir.awrite(["--in-place", "--validate", "grep -q new \"$AWRITE_NEW\"", "target"]).stdin("new").run().ok();
+    assert_eq!(dir.read("source"), "new");
+    dir.assert_holds(&["source", "target"]);
+    drop(mount);
+    assert_eq!(dir.read("target"), "hidden");
+}
+
+#[test]
+fn in_place_makes_a_backup_that_is_a_copy() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file_with_mode("source", "old", 0o640);
+    let target = dir.file("target", "hidden");
+    let mount = Mount::bind(&source, &target);
+    dir.awrite(["--in-place", "-b", "target"]).stdin("new").run().ok();
+    assert_eq!((dir.read("target").as_str(), dir.read("target.backup").as_str()), ("new", "old"));
+    assert_eq!(dir.mode("target.backup"), 0o640);
+    drop(mount);
+    dir.assert_holds(&["source", "target", "target.backup"]);
+}
+
+#[test]
+fn in_place_is_for_where_rename_is_impossible() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    dir.awrite(["--in-place", "f"]).stdin("new").quiet_success();
+    assert_eq!(dir.read("f"), "new");
+    assert_ne!(dir.snapshot("f").inode, before.inode, "atomic where it can be");
+    dir.awrite(["--in-place", "new"]).stdin("x").quiet_success();
+    dir.assert_holds(&["f", "new"]);
+}
+
+#[test]
+fn an_immutable_file_is_an_error() {
+    if !needs("chattr") || !crate::common::needs_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    if dir.sh("chattr +i f").run().code != Some(0) {
+        eprintln!("skipped: no immutable files on this file system");
+        return;
+    }
+    let before = dir.snapshot("f");
+    let results: Vec<_> = ["--quiet", "--force", "--backup", "--backup-mode=600"]
+        .iter()
+        .map(|option| dir.awrite([option, "f"]).stdin("new").run())
+        .collect();
+    let after = dir.snapshot("f");
+    let names = dir.names();
+    dir.sh("chattr -i f").run().ok();
+    for done in results {
+        done.assert_error_with(1, &["Error: f"]);
+    }
+    assert_eq!(after, before);
+    // A backup that was made before the rename failed is no harm, but nothing else may be there.
+    assert!(names.iter().all(|name| name == "f" || name == "f.backup"), "{names:?}");
+}
+
+/// The signal comes when the new content has been committed already, while it still waits for COMMAND's lock? No: there
+/// is nothing left that could wait. So this only shows that the lock is given back after the commit.
+#[test]
+fn the_lock_is_given_back_after_the_commit() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let strace = ["-f", "-o", "trace", "-e", "trace=renameat,renameat2,rename,unlinkat,unlink"];
+    dir.program("strace", strace.iter().chain(&[crate::common::AWRITE, "f"])).stdin("new").run().ok();
+    let trace = dir.read("trace");
+    let rename = trace.find("rename").unwrap();
+    let unlink = trace.find("\"f.lock\"").unwrap();
+    assert!(rename < unlink, "{trace}");
+}
+
+#[test]
+fn a_write_into_an_unwritable_file_is_refused_in_place_too() {
+    let dir = TestDir::new();
+    dir.open_to_all();
+    dir.file_with_mode("f", "old", 0o444);
+    dir.awrite_unprivileged(["--in-place", "f"]).stdin("x").run().assert_error(1, "Error: f: Permission denied");
+    chmod(&dir.join("f"), 0o644);
+    assert_eq!(dir.read("f"), "old");
+}
+
+/// While `--in-place` holds the lock, other writers wait for it as ever.
+#[test]
+fn in_place_takes_the_lock() {
+    let dir = TestDir::new();
+    let mut writer = dir.awrite(["--in-place", "f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+    writer.feed(b"new");
+    writer.finish().ok();
+    dir.assert_holds(&["f"]);
+}

@@ -1,0 +1,540 @@
+//! File systems: the same contract on each, and clear words where one refuses. Most of it needs root, to mount them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::common::{
+    AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount,
+    needs_root, needs_strace, wait_until,
+};
+
+/// Something that is mounted, until it is dropped.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    fn new(args: &[&str], at: &Path) -> Option<Mount> {
+        let output = Command::new("mount").args(args).arg(at).output().unwrap();
+        if !output.status.success() {
+            eprintln!("mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Some(Mount(at.to_owned()))
+    }
+
+    pub(crate) fn bind(source: &Path, target: &Path) -> Mount {
+        Mount::new(&["--bind", source.to_str().unwrap()], target).unwrap()
+    }
+
+    fn tmpfs(options: &str, at: &Path) -> Mount {
+        Mount::new(&["-t", "tmpfs", "-o", options, "none"], at).unwrap()
+    }
+
+    /// A new file system in an image file, of `mebibytes` at most.
+    fn image(dir: &TestDir, kind: &str, mebibytes: u64) -> Option<(Mount, PathBuf)> {
+        let image = dir.join(format!("{kind}.img"));
+        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        let quiet: &[&str] = if kind == "ext4" { &["-q", "-F"] } else { &["-q"] };
+        let path = std::env::var("PATH").unwrap_or_default();
+        let made = Command::new(format!("mkfs.{kind}"))
+            .args(quiet)
+            .arg(&image)
+            .env("PATH", format!("{path}:/sbin:/usr/sbin"))
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success(), "mkfs.{kind}");
+        let at = dir.dir(kind);
+        let mount = Mount::new(&["-t", kind, "-o", "loop", image.to_str().unwrap()], &at)?;
+        Some((mount, at))
+    }
+
+    fn remount(&self, options: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a failed test may leave something open in it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Each of them
+
+/// What holds everywhere.
+fn contract(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    // Create and replace, by all ways of input.
+    dir.awrite(["f"]).stdin("new").run().ok();
+    assert_eq!(dir.read("f"), "new");
+    chmod(&dir.join("f"), 0o640);
+    let big: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    dir.file("in", &big);
+    for args in [&["f"][..], &["--stream", "f"], &["-i", "in", "f"], &["--stream", "-i", "in", "f"]] {
+        dir.awrite(args).stdin(big.clone()).run().ok();
+        assert!(fs::read(dir.join("f")).unwrap() == big, "{args:?}");
+        assert_eq!(dir.mode("f"), 0o640);
+        dir.assert_holds(&["f", "in"]);
+    }
+    dir.awrite(["-a", "f"]).stdin("tail").run().ok();
+    assert!(fs::read(dir.join("f")).unwrap() == [&big, &b"tail"[..]].concat());
+    dir.awrite(["f", "--", "head", "-c", "3"]).run().ok();
+    assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 3);
+    // Backups.
+    dir.file("f", "old");
+    dir.awrite(["-b", "f"]).stdin("new").run().ok();
+    assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
+    dir.awrite(["--backup-mode", "600", "f"]).stdin("newer").run().ok();
+    assert_eq!((dir.mode("f.backup"), dir.read("f.backup").as_str()), (0o600, "new"));
+    fs::remove_file(dir.join("f.backup")).unwrap();
+    dir.awrite(["--backup-timestamp", "f"]).stdin("a").run().ok();
+    dir.awrite(["--backup-timestamp", "f"]).stdin("b").run().ok();
+    assert_eq!(dir.names().len(), 4, "{:?}", dir.names());
+    for name in dir.names() {
+        if name.as_encoded_bytes().ends_with(b".backup") {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+    }
+    dir.assert_holds(&["f", "in"]);
+    // Nothing changes when it fails or need not change.
+    let before = dir.snapshot("f");
+    dir.awrite(["--if-changed", "f"]).stdin("b").run().ok();
+    dir.awrite(["--validate", "false", "f"]).stdin("new").run().assert_code(1);
+    dir.awrite(["f", "--", "false"]).run().assert_code(1);
+    assert_eq!(dir.snapshot("f"), before);
+    dir.assert_holds(&["f", "in"]);
+    dir.awrite(["--validate", "grep -q new \"$AWRITE_NEW\"", "f"]).stdin("new").run().ok();
+    // The lock.
+    let held = Held::new(&dir.join("f.lock"));
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_error(2, "Error: f: File locked by another process");
+    dir.awrite(["-t", "50ms", "f"]).stdin("x").run().assert_code(2);
+    let mut waiter = dir.awrite(["f"]).stdin("waited").spawn();
+    waiter.wait_for_waiting();
+    held.release();
+    waiter.finish().ok();
+    assert_eq!(dir.read("f"), "waited");
+    dir.assert_holds(&["f", "in"]);
+    let killed = dir.awrite(["--stream", "f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    killed.signal(Signal::KILL);
+    killed.finish();
+    dir.awrite(["-n", "f"]).stdin("next").run().ok();
+    // Where the temporary file has a name, a killed writer leaves it.
+    let left: Vec<_> =
+        dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
+    assert!(left.len() <= 1, "{left:?}");
+    for name in left {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    // Links and long names.
+    symlink("f", dir.join("link")).unwrap();
+    dir.awrite(["link"]).stdin("through").run().ok();
+    assert_eq!(dir.read("f"), "through");
+    let long = "n".repeat(255);
+    for _ in 0..2 {
+        dir.awrite([&long]).stdin("x").run().ok();
+    }
+    // Many at once.
+    dir.file("n", "0\n");
+    let script = "for i in 1 2 3 4 5; do \"$BIN\" -q n -- sh -c 'read n; echo $((n + 1))' || exit 1; done";
+    let writers: Vec<Running> = (0..8).map(|_| dir.sh(script).spawn()).collect();
+    for writer in writers {
+        writer.finish().ok();
+    }
+    assert_eq!(dir.read("n"), "40\n");
+    dir.assert_holds(&["f", "in", "link", "n", &long]);
+}
+
+#[test]
+fn tmpfs() {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        contract(shm);
+    }
+}
+
+#[test]
+fn ext4() {
+    if !needs_mount() || !needs("mkfs.ext4") {
+        return;
+    }
+    let dir = TestDir::new();
+    let (_mount, at) = Mount::image(&dir, "ext4", 64).unwrap();
+    contract(&at);
+}
+
+#[test]
+fn xfs() {
+    if !needs_mount() || !needs("mkfs.xfs") {
+        return;
+    }
+    let dir = TestDir::new();
+    let Some((_mount, at)) = Mount::image(&dir, "xfs", 320) else { return };
+    contract(&at);
+    copies_by_reflink(&at);
+}
+
+#[test]
+fn btrfs() {
+    if !needs_mount() || !needs("mkfs.btrfs") {
+        return;
+    }
+    let dir = TestDir::new();
+    let Some((_mount, at)) = Mount::image(&dir, "btrfs", 256) else { return };
+    contract(&at);
+    copies_by_reflink(&at);
+}
+
+/// Where files can share their blocks, whole files are never copied.
+fn copies_by_reflink(parent: &Path) {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::made_in(parent);
+    let content = vec![b'x'; 3_000_000];
+    dir.file("in", &content);
+    let clones = |args: &[&str]| {
+        dir.file("f", &content);
+        let strace = ["-f", "-o", "trace", "-e", "trace=ioctl"];
+        dir.program("strace", strace.iter().chain(&[AWRITE]).chain(args)).stdin("tail").run().ok();
+        let trace = dir.read("trace");
+        fs::remove_file(dir.join("trace")).unwrap();
+        trace.lines().filter(|line| line.contains("FICLONE") && line.contains("= 0")).count()
+    };
+    assert_eq!(clones(&["-i", "in", "f"]), 1);
+    assert_eq!(clones(&["--stream", "-i", "in", "f"]), 1);
+    assert_eq!(clones(&["--append", "f"]), 1);
+    assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 3_000_004);
+    assert_eq!(clones(&["--backup-mode", "600", "f"]), 1);
+    dir.assert_holds(&["f", "f.backup", "in"]);
+}
+
+#[test]
+fn overlay() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    // An overlay's upper directory must not be on an overlay itself, as a container's root is.
+    let base = dir.dir("base");
+    let _base = Mount::tmpfs("size=64m", &base);
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(base.join(name)).unwrap();
+    }
+    fs::write(base.join("lower/config.json"), "from the image").unwrap();
+    fs::create_dir(base.join("lower/sub")).unwrap();
+    fs::write(base.join("lower/sub/f"), "lower").unwrap();
+    let options = format!("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work", base.display());
+    let merged = base.join("merged");
+    let Some(_overlay) = Mount::new(&["-t", "overlay", "-o", &options, "overlay"], &merged) else { return };
+    let run = |args: &[&str]| dir.awrite(args).current_dir(&merged).stdin("new").run();
+    run(&["config.json"]).ok();
+    assert_eq!(fs::read_to_string(merged.join("config.json")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(base.join("lower/config.json")).unwrap(), "from the image");
+    run(&["-b", "sub/f"]).ok();
+    assert_eq!(fs::read_to_string(merged.join("sub/f")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(merged.join("sub/f.backup")).unwrap(), "lower");
+    assert_no_debris(&merged.join("sub"), &["f", "f.backup"]);
+    assert_no_debris(&merged, &["config.json", "sub"]);
+    contract(&merged);
+}
+
+/// Through FUSE there is no nameless temporary file: this is the other way of staging.
+#[test]
+fn fuse() {
+    if !needs_mount() || !needs("bindfs") || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let dir = TestDir::new();
+    let (source, at) = (dir.dir("source"), dir.dir("fuse"));
+    let status = Command::new("bindfs").arg(&source).arg(&at).status().unwrap();
+    assert!(status.success());
+    let mount = Mount(at.clone());
+    contract(&at);
+    a_named_temporary_file_is_private(&at);
+    drop(mount);
+}
+
+/// It can be seen, so it must not be readable before the file itself would be.
+fn a_named_temporary_file_is_private(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    for mode in [0o600, 0o640, 0o644] {
+        dir.file_with_mode("secret", "old", mode);
+        let mut writer = dir.awrite(["--stream", "secret"]).stdin_open().spawn();
+        writer.feed(&vec![b's'; 1 << 20]);
+        let mut staged = None;
+        wait_until("something is staged", || {
+            staged = dir.names().into_iter().find(|name| {
+                name.to_str().unwrap().starts_with(".secret.awrite-")
+                    && fs::metadata(dir.join(name)).is_ok_and(|meta| meta.len() > 0)
+            });
+            staged.is_some()
+        });
+        assert_eq!(dir.mode(staged.unwrap()) & !mode, 0);
+        // Here there is something to clean up.
+        writer.signal(Signal::TERM);
+        wait_until("it has ended", || writer.has_ended());
+        let done = writer.finish();
+        assert_eq!(done.assert_code(3).lines(), ["Interrupted", "Cleaning up temporary files..."]);
+        assert_eq!(dir.read("secret"), "old");
+        dir.assert_holds(&["secret"]);
+        fs::remove_file(dir.join("secret")).unwrap();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Full and read-only ones
+
+#[test]
+fn a_full_disk_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("full");
+    let _mount = Mount::tmpfs("size=256k", &at);
+    let path = at.join("file.txt");
+    fs::write(&path, "old").unwrap();
+    dir.file("in", vec![b'x'; 1 << 20]);
+    let before = crate::common::Snapshot::of(&path);
+    let big = vec![b'x'; 1 << 20];
+    let expected = format!("Error: {}: No space left on device", path.display());
+    for args in [
+        &[][..],
+        &["--stream"],
+        &["--append"],
+        &["--backup"],
+        &["--lock-on-commit"],
+        &["--stream", "--lock-on-commit"],
+        &["-i", "in"],
+        &["--stream", "-i", "in"],
+    ] {
+        let done = dir.awrite(args.iter().map(Path::new).chain([path.as_path()])).stdin(big.clone()).run();
+        done.assert_error(1, &expected).assert_hint("unchanged");
+        assert_eq!(crate::common::Snapshot::of(&path), before, "{args:?}");
+        assert_no_debris(&at, &["file.txt"]);
+    }
+    // A producer that would go on for ever is stopped.
+    for option in ["--stream", "--append"] {
+        let args = [option, path.to_str().unwrap(), "--", "head", "-c", "50000000", "/dev/zero"];
+        dir.awrite(args).run().assert_error(1, &expected);
+        assert_eq!(crate::common::Snapshot::of(&path), before);
+        assert_no_debris(&at, &["file.txt"]);
+    }
+    let args = ["--stream", path.to_str().unwrap(), "--", "cat", "/dev/zero"];
+    dir.awrite(args).run().assert_error(1, &expected);
+    // What fits still goes.
+    dir.awrite([&path]).stdin("new").quiet_success();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+}
+
+#[test]
+fn a_backup_that_does_not_fit_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("full");
+    let _mount = Mount::tmpfs("size=256k", &at);
+    dir.file("f", vec![b'o'; 1 << 20]);
+    let before = dir.snapshot("f");
+    let done = dir.awrite(["--backup-dir", "full", "f"]).stdin("new").run();
+    done.assert_error_with(1, &["full/f.backup: ", "No space left on device"]);
+    assert_eq!(dir.snapshot("f"), before);
+    assert_no_debris(&at, &[]);
+    dir.assert_holds(&["f", "full"]);
+}
+
+/// Room for not one more file, so not even for the lock's.
+#[test]
+fn a_disk_without_inodes_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("full");
+    let mount = Mount::tmpfs("size=1m,nr_inodes=4", &at);
+    for free in 0..3 {
+        for number in free..3 {
+            let _ = fs::write(at.join(number.to_string()), "x");
+        }
+        let names: Vec<String> =
+            crate::common::names_in(&at).into_iter().map(|name| name.into_string().unwrap()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let target = at.join(names.last().unwrap());
+        let done = dir.awrite([&target]).stdin("new").run();
+        if done.code != Some(0) {
+            done.assert_error_with(1, &["No space left on device"]);
+            assert_eq!(fs::read_to_string(&target).unwrap(), "x");
+        }
+        assert_no_debris(&at, &names);
+        fs::remove_file(at.join(free.to_string())).unwrap();
+    }
+    drop(mount);
+}
+
+#[test]
+fn a_read_only_file_system_says_so() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("ro");
+    let mount = Mount::tmpfs("size=1m", &at);
+    fs::write(at.join("file.txt"), "old").unwrap();
+    let before = crate::common::Snapshot::of(&at.join("file.txt"));
+    mount.remount("ro");
+    for name in ["ro/file.txt", "ro/new.txt"] {
+        for option in ["--quiet", "--stream", "--no-wait", "--force", "--lock-on-commit", "--backup"] {
+            let done = dir.awrite([option, name]).stdin("new").run();
+            done.assert_error(1, &format!("Error: {name}: Cannot create lock file (read-only file system)"));
+        }
+    }
+    // With the lock elsewhere it is the file itself.
+    let done = dir.awrite(["--lock-file", "lock", "ro/file.txt"]).stdin("new").run();
+    done.assert_error_with(1, &["Error: ro/file.txt: ", "read-only file system"]);
+    dir.awrite(["-D", "ro/a/b/f"]).stdin("new").run().assert_error_with(1, &["ro/a", "read-only file system"]);
+    assert_eq!(crate::common::Snapshot::of(&at.join("file.txt")), before);
+    assert_no_debris(&at, &["file.txt"]);
+    dir.assert_holds(&["ro"]);
+}
+
+/// A read-only mount of one file, as a container gets its configuration.
+#[test]
+fn a_read_only_mounted_file_is_refused() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file("source", "old");
+    let target = dir.file("target", "hidden");
+    let mount = Mount::bind(&source, &target);
+    let status = Command::new("mount").args(["-o", "remount,ro,bind"]).arg(&target).status().unwrap();
+    assert!(status.success());
+    for option in ["--quiet", "--in-place", "--force"] {
+        dir.awrite([option, "target"]).stdin("new").run().assert_error_with(1, &["Error: target: "]);
+    }
+    assert_eq!(dir.read("target"), "old");
+    dir.assert_holds(&["source", "target"]);
+    drop(mount);
+}
+
+/// The temporary file lies beside its target, whatever is mounted above.
+#[test]
+fn a_target_on_another_file_system_than_the_working_directory() {
+    let dir = TestDir::new();
+    let shm = TestDir::made_in(Path::new("/dev/shm"));
+    symlink(shm.join("f"), dir.join("link")).unwrap();
+    for content in ["one", "two"] {
+        dir.awrite(["link"]).stdin(content).quiet_success();
+        assert_eq!(shm.read("f"), content);
+    }
+    dir.file("in", "from the other one");
+    dir.awrite(["-i", "in", "link"]).quiet_success();
+    assert_eq!(shm.read("f"), "from the other one");
+    shm.assert_holds(&["f"]);
+    dir.assert_holds(&["in", "link"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A root directory with nothing in it
+
+/// A directory to be the root of: the binary, and the libraries that it is linked with. Where the environment names a
+/// static binary (`AWRITE_TEST_STATIC`), that one alone.
+fn empty_root(dir: &TestDir) -> PathBuf {
+    let root = dir.dir("root");
+    if let Some(binary) = std::env::var_os("AWRITE_TEST_STATIC") {
+        copy_program(Path::new(&binary), &root.join("awrite"));
+    } else {
+        copy_program(Path::new(AWRITE), &root.join("awrite"));
+        let output = Command::new("ldd").arg(AWRITE).output().unwrap();
+        for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            if let Some(relative) = word.strip_prefix('/') {
+                let copy = root.join(relative);
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                copy_program(Path::new(word), &copy);
+            }
+        }
+    }
+    fs::create_dir(root.join("data")).unwrap();
+    chmod(&root.join("data"), 0o777);
+    root
+}
+
+#[test]
+fn it_works_in_an_empty_root() {
+    if !needs_root() || !needs("chroot") || !needs("ldd") {
+        return;
+    }
+    let dir = TestDir::new();
+    let root = empty_root(&dir);
+    let data = root.join("data");
+    let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
+    for user in ["0:0", "65534:65534"] {
+        let run = |args: &[&str]| {
+            let user = format!("--userspec={user}");
+            dir.program(
+                "chroot",
+                [&user, root.to_str().unwrap(), "/awrite"].iter().copied().chain(args.iter().copied()),
+            )
+        };
+        run(&["/data/f"]).stdin("one").quiet_success();
+        run(&["data/f"]).stdin("two").quiet_success();
+        run(&["--stream", "/data/../data/f"]).stdin("three").quiet_success();
+        assert_eq!(read("f"), "three");
+        run(&["-b", "-i", "/data/f", "/data/g"]).quiet_success();
+        run(&["-b", "-a", "/data/f"]).stdin(" four").quiet_success();
+        assert_eq!((read("f"), read("f.backup"), read("g")), ("three four".into(), "three".into(), "three".into()));
+        run(&["--backup-timestamp", "/data/g"]).stdin("x").quiet_success();
+        // The only program there is: itself.
+        run(&["/data/g", "--", "/awrite", "--list"]).quiet_success();
+        assert!(read("g").contains("awrite"));
+        run(&["/data/new", "--", "/awrite", "--version"]).quiet_success();
+        assert!(read("new").starts_with("awrite "));
+        run(&["/data/g", "--", "/awrite", "--no-such-option"]).run().assert_code(1);
+        run(&["/data/g", "--", "sh"]).run().assert_error_with(1, &["/data/g: ", "sh", "No such file"]);
+        run(&["--validate", "true", "/data/g"]).stdin("x").run().assert_error_with(1, &["/data/g: "]);
+        run(&["-D", "/data/d/e/f"]).stdin("x").quiet_success();
+        run(&["/data/f"]).run().assert_error(1, "Error: No input provided");
+        assert!(run(&["--help"]).run().ok().stdout.contains("--stream"));
+        assert!(run(&["--json", "/data/f"]).stdin("json").run().ok().stderr.contains("\"committed\""));
+
+        let lock = data.join("f.lock");
+        let held = Held::new(&lock);
+        chmod(&lock, 0o666);
+        run(&["-n", "/data/f"]).stdin("x").run().assert_error(2, "Error: /data/f: File locked by another process");
+        run(&["-t", "50ms", "/data/f"]).stdin("x").run().assert_code(2);
+        let mut waiter = run(&["/data/f"]).stdin("waited").spawn();
+        waiter.wait_for_waiting();
+        held.release();
+        waiter.finish().ok();
+        assert_eq!(read("f"), "waited");
+
+        // Not even standard descriptors.
+        let script = format!("exec chroot --userspec={user} root /awrite --allow-empty /data/f <&- >&- 2>&-");
+        dir.sh(&script).run().ok();
+        assert_eq!(read("f"), "");
+
+        assert!(!lock.exists());
+        for entry in fs::read_dir(&data).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let expected = ["f", "g", "new", "d"].contains(&name.as_str()) || name.ends_with(".backup");
+            assert!(expected, "{name}");
+            if entry.metadata().unwrap().is_dir() {
+                fs::remove_dir_all(entry.path()).unwrap();
+            } else {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        assert!(!root.join("dev").exists() && !root.join("proc").exists() && !root.join("tmp").exists());
+    }
+    assert_eq!(fs::metadata(&root).unwrap().uid(), 0);
+}

@@ -1,0 +1,350 @@
+//! Signals: everything is cleaned up, nothing is half done, and what was ignored stays ignored.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::common::{Done, Held, Running, TestDir, lock_is_held, somebody_waits_for, wait_until};
+
+const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
+/// Waits for its end though its input stays open.
+#[track_caller]
+fn ended(mut writer: Running) -> Done {
+    wait_until("the signal has ended it", || writer.has_ended());
+    writer.finish()
+}
+
+#[track_caller]
+fn assert_interrupted(done: &Done) {
+    done.assert_code(3);
+    assert!(done.lines().contains(&"Interrupted"), "{done:?}");
+    assert_eq!(done.stdout, "");
+    assert!(!done.stderr.contains("Error"), "{done:?}");
+}
+
+#[test]
+fn a_signal_while_reading_leaves_everything_as_it_was() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for signal in SIGNALS {
+        for option in ["--quiet", "--stream", "--append", "--backup"] {
+            let mut writer = dir.awrite([option, "f"]).stdin_open().spawn();
+            wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+            writer.feed(&vec![b'x'; 1 << 20]);
+            writer.signal(signal);
+            assert_interrupted(&ended(writer));
+            assert_eq!(dir.snapshot("f"), before);
+            dir.assert_holds(&["f"]);
+        }
+    }
+}
+
+#[test]
+fn a_signal_while_waiting_leaves_the_others_lock_alone() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for signal in SIGNALS {
+        for args in [&["f"][..], &["--timeout", "100", "f"], &["--lock-on-commit", "f"]] {
+            let held = Held::new(&dir.join("f.lock"));
+            let mut writer = dir.awrite(args).stdin("x").spawn();
+            writer.wait_for_waiting();
+            wait_until("it waits", || somebody_waits_for(held.inode()));
+            writer.signal(signal);
+            assert_interrupted(&ended(writer));
+            assert!(lock_is_held(&dir.join("f.lock")));
+            assert_eq!(
+                fs::metadata(dir.join("f.lock")).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap(),
+                held.inode()
+            );
+            held.release();
+            dir.assert_holds(&["f", "f.lock"]);
+            fs::remove_file(dir.join("f.lock")).unwrap();
+        }
+    }
+    assert_eq!(dir.snapshot("f"), before);
+}
+
+/// The one who waits has told the holder to leave the lock file to it: interrupted, it must not keep to that.
+#[test]
+fn an_interrupted_waiter_does_not_leave_the_lock_file_behind() {
+    let dir = TestDir::new();
+    for _ in 0..10 {
+        let mut holder = dir.awrite(["f"]).stdin_open().spawn();
+        wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        let mut waiter = dir.awrite(["f"]).stdin("waiter").spawn();
+        waiter.wait_for_waiting();
+        holder.feed(b"holder");
+        // Both at once: whichever is first.
+        holder.close_stdin();
+        waiter.signal(Signal::TERM);
+        let done = ended(waiter);
+        assert!(matches!(done.code, Some(0 | 3)), "{done:?}");
+        holder.finish().ok();
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn a_signal_ends_command_too() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for signal in SIGNALS {
+        for option in ["--quiet", "--stream"] {
+            let args = [option, "f", "--", "sh", "-c", "echo half; echo $$ > pid.new; mv pid.new pid; exec sleep 600"];
+            let writer = dir.awrite(args).spawn();
+            wait_until("COMMAND runs", || dir.join("pid").exists());
+            let command = dir.read("pid").trim().to_owned();
+            writer.signal(signal);
+            assert_interrupted(&ended(writer));
+            let status = format!("/proc/{command}/status");
+            wait_until("COMMAND has ended", || {
+                // It may still be waiting for its new parent to take notice.
+                fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"))
+            });
+            fs::remove_file(dir.join("pid")).unwrap();
+            assert_eq!(dir.snapshot("f"), before);
+            dir.assert_holds(&["f"]);
+        }
+    }
+}
+
+/// What a terminal's ^C does: all of the group get it at the same time.
+#[test]
+fn a_signal_to_the_whole_group_is_an_interruption_not_a_failure() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for _ in 0..10 {
+        let args = ["f", "--", "sh", "-c", "echo half; touch started; exec sleep 600"];
+        let writer = dir.awrite(args).own_group().spawn();
+        wait_until("COMMAND runs", || dir.join("started").exists());
+        writer.signal_group(Signal::INT);
+        let done = ended(writer);
+        // COMMAND's death may be seen before the signal itself.
+        assert!(matches!(done.code, Some(3 | 1)), "{done:?}");
+        fs::remove_file(dir.join("started")).unwrap();
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn a_signal_during_validation_removes_the_temporary_file() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for signal in SIGNALS {
+        let script = "echo $$ > pid.new; mv pid.new pid; exec sleep 600";
+        let writer = dir.awrite(["-b", "--validate", script, "f"]).stdin("new").spawn();
+        wait_until("the check runs", || dir.join("pid").exists());
+        writer.signal(signal);
+        let done = ended(writer);
+        assert_interrupted(&done);
+        assert!(done.lines().contains(&"Cleaning up temporary files..."), "{done:?}");
+        let check = dir.read("pid").trim().to_owned();
+        wait_until("the check has ended", || {
+            fs::read_to_string(format!("/proc/{check}/status")).map_or(true, |text| text.contains("State:\tZ"))
+        });
+        fs::remove_file(dir.join("pid")).unwrap();
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f"]);
+    }
+}
+
+/// As `nohup` leaves it.
+#[test]
+fn ignored_signals_stay_ignored() {
+    let dir = TestDir::new();
+    for (name, signal) in [("HUP", Signal::HUP), ("INT", Signal::INT), ("TERM", Signal::TERM)] {
+        let mut writer = dir.sh(&format!("trap '' {name}; exec \"$BIN\" f")).stdin_open().spawn();
+        wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        for _ in 0..5 {
+            writer.signal(signal);
+        }
+        writer.feed(name.as_bytes());
+        writer.finish().ok();
+        assert_eq!(dir.read("f"), name);
+        // The others still work.
+        let other = if name == "TERM" { Signal::HUP } else { Signal::TERM };
+        let writer = dir.sh(&format!("trap '' {name}; exec \"$BIN\" f")).stdin_open().spawn();
+        wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        writer.signal(signal);
+        writer.signal(other);
+        assert_interrupted(&ended(writer));
+        dir.assert_holds(&["f"]);
+    }
+}
+
+/// What a child finds ignored and blocked.
+#[test]
+fn command_gets_the_dispositions_that_awrite_was_given() {
+    let dir = TestDir::new();
+    // The C library keeps two real-time signals for itself (digits 8 and 9 from the right): nobody else can set them.
+    let look = "sed -nE 's/^(Sig(Ign|Blk|Cgt):.*)..(.{7})$/\\1\\3/p' /proc/self/status";
+    for trap in ["", "trap '' HUP;", "trap '' INT TERM;", "trap '' PIPE;", "trap '' XFSZ;", "trap '' USR1 ALRM;"] {
+        let direct = dir.sh(&format!("{trap} exec {look}")).run().stdout;
+        dir.sh(&format!("{trap} exec \"$BIN\" f -- {look}")).quiet_success();
+        assert_eq!(dir.read("f"), direct, "{trap}");
+        dir.sh(&format!("{trap} exec \"$BIN\" --validate \"{look} > seen\" g")).stdin("x").quiet_success();
+        assert_eq!(dir.read("seen"), direct, "{trap} in --validate");
+    }
+}
+
+#[test]
+fn stdout_and_stderr_that_nobody_reads_are_no_failure() {
+    let dir = TestDir::new();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(crate::common::AWRITE);
+    let status = command
+        .args(["-vv", "f"])
+        .current_dir(dir.path())
+        .stdin(fs::File::open("/proc/version").unwrap())
+        .stdout(Stdio::null())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn a_file_size_limit_is_an_ordinary_error() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for args in ["f", "--stream f", "-a f", "-b --stream f", "--stream f -- cat /dev/zero", "-i big f"] {
+        // `big` is a file with nothing in it but a hole.
+        fs::File::create(dir.join("big")).unwrap().set_len(1 << 20).unwrap();
+        let script = format!("ulimit -f 8; head -c 1000000 /dev/zero | \"$BIN\" {args}");
+        let done = dir.sh(&script).run();
+        done.assert_error(1, "Error: f: File too large").assert_hint("unchanged");
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f", "big"]);
+    }
+}
+
+#[test]
+fn a_child_signal_that_is_ignored_does_not_lose_commands_status() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    dir.sh("trap '' CHLD; exec \"$BIN\" f -- echo new").quiet_success();
+    assert_eq!(dir.read("f"), "new\n");
+    let done = dir.sh("trap '' CHLD; exec \"$BIN\" f -- sh -c 'exit 4'").run();
+    done.assert_error(1, "Error: f: command failed: exit status 4");
+}
+
+#[test]
+fn a_timed_wait_works_with_the_alarm_signal_ignored_or_blocked() {
+    let dir = TestDir::new();
+    let _held = Held::new(&dir.join("f.lock"));
+    dir.sh("trap '' ALRM; exec \"$BIN\" -t 100ms f").stdin("x").run().assert_code(2);
+    if crate::common::needs("python3") {
+        let blocked = "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGTERM])
+os.execv(os.environ['BIN'], ['awrite', '-t', '100ms', 'f'])";
+        dir.program("python3", ["-c", blocked]).stdin("x").run().assert_code(2);
+    }
+}
+
+/// Signals at any moment of many quick writes: each ends as a whole, one way or the other, and says which.
+#[test]
+fn a_signal_at_any_moment_never_leaves_half_a_write() {
+    let dir = TestDir::new();
+    dir.file("f", "0");
+    let mut seen = [0; 4];
+    for round in 1..=150_u32 {
+        let before = dir.read("f");
+        let content = round.to_string();
+        let mut writer = dir.awrite(["-b", "f"]).stdin_open().spawn();
+        writer.feed(content.as_bytes());
+        writer.close_stdin();
+        // A little later each time; what counts as "later" differs from machine to machine.
+        for _ in 0..(round % 50) * 40 {
+            std::hint::spin_loop();
+            std::thread::yield_now();
+        }
+        if !writer.has_ended() {
+            writer.signal(SIGNALS[round as usize % 3]);
+        }
+        let done = ended(writer);
+        match (done.code, done.signal) {
+            (Some(0), _) => {
+                assert_eq!(dir.read("f"), content, "{done:?}");
+                seen[0] += 1;
+            }
+            (Some(3), _) => {
+                assert_eq!(dir.read("f"), before, "{done:?}");
+                seen[3] += 1;
+            }
+            // Before anything had been set up.
+            (None, Some(1 | 2 | 15)) => assert_eq!(dir.read("f"), before),
+            _ => panic!("{done:?}"),
+        }
+        let expected: &[&str] = if dir.join("f.backup").exists() { &["f", "f.backup"] } else { &["f"] };
+        dir.assert_holds(expected);
+    }
+    assert!(seen[0] > 0, "{seen:?}");
+}
+
+/// With the lock held by somebody else at the end, an interrupted one must not remove the other's file.
+#[test]
+fn many_interrupted_writers_leave_nothing_behind() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for round in 0..5 {
+        let writers: Vec<Running> =
+            (0..12).map(|number| dir.awrite(["-q", "f"]).stdin(format!("{round} {number}")).spawn()).collect();
+        for (number, writer) in writers.iter().enumerate() {
+            if number % 2 == 0 {
+                // It may have ended already.
+                let _ = rustix::process::kill_process(writer.pid(), Signal::TERM);
+            }
+        }
+        for (number, writer) in writers.into_iter().enumerate() {
+            let done = ended(writer);
+            let interrupted = number % 2 == 0 && (done.code == Some(3) || done.signal == Some(15));
+            assert!(done.code == Some(0) || interrupted, "{done:?}");
+        }
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn a_second_signal_is_harmless() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for _ in 0..10 {
+        let writer = dir.awrite(["f"]).stdin_open().spawn();
+        wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        for signal in [Signal::INT, Signal::TERM, Signal::INT] {
+            let _ = rustix::process::kill_process(writer.pid(), signal);
+        }
+        let done = ended(writer);
+        assert_eq!(done.code, Some(3), "{done:?}");
+        assert_eq!(dir.read("f"), "old");
+        // The second signal may cut the clean-up short: then the next writer does it.
+        dir.awrite(["-n", "f"]).stdin("old").quiet_success();
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn a_stopped_and_continued_writer_goes_on() {
+    let dir = TestDir::new();
+    let mut writer = dir.awrite(["f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    writer.signal(Signal::STOP);
+    let state = |pid: u32| fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap();
+    wait_until("it is stopped", || state(writer.id()).contains(") T "));
+    writer.signal(Signal::CONT);
+    writer.feed(b"x");
+    writer.finish().ok();
+    assert_eq!(dir.read("f"), "x");
+}
