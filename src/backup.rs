@@ -183,6 +183,20 @@ fn rename_new(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     dir.rename(from, dir, to)
 }
 
+/// `YYYYMMDD-HHMMSS`.
+fn stamp(t: &jiff::Zoned) -> String {
+    let (date, time) = (t.date(), t.time());
+    format!(
+        "{:04}{:02}{:02}-{:02}{:02}{:02}",
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
+}
+
 /// The names that a backup may get.
 struct Names<'a> {
     base: &'a OsStr,
@@ -192,7 +206,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
-        let stamp = options.timestamp.then(|| jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string());
+        let stamp = options.timestamp.then(|| stamp(&jiff::Zoned::now()));
         Names { base, suffix: &options.suffix, stamp }
     }
 
@@ -235,7 +249,8 @@ mod tests {
         let options = BackupOptions::default();
         let mut names = Names::new(OsStr::new("f.conf"), &options);
         assert_eq!(names.plain(), "f.conf.backup");
-        names.stamp = Some("20260102-030405".into());
+        let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
+        names.stamp = Some(stamp(&then));
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
     }

@@ -239,23 +239,22 @@ impl AtomicFile {
         let given = self.target.given.clone();
         let sync = done.changed && self.options.durability == Durability::Full;
         let unsure = unsure.or(self.target.keep_dirs(sync).err().map(|e| not_durable(&given, e)));
+        if unsure.is_none() {
+            observer.tell(&Notice::Committed {
+                target: &given,
+                bytes: done.bytes,
+                changed: done.changed,
+                backup: done.backup.as_deref(),
+                took: self.started.elapsed(),
+            });
+        }
         if let Some(lock) = self.lock.take() {
             let path = lock.path().to_owned();
             if let Err(e) = lock.release() {
                 observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
             }
         }
-        if let Some(error) = unsure {
-            return Err(error);
-        }
-        observer.tell(&Notice::Committed {
-            target: &given,
-            bytes: done.bytes,
-            changed: done.changed,
-            backup: done.backup.as_deref(),
-            took: self.started.elapsed(),
-        });
-        Ok(done)
+        unsure.map_or(Ok(done), Err)
     }
 
     /// The lock was put off to here. What was staged may now be beside the wrong file, or have to come behind what has
@@ -345,8 +344,7 @@ impl AtomicFile {
         }
         let others = original.status.links.saturating_sub(1);
         if others > 0 && !self.target.is_link() {
-            let names = if others == 1 { "other name of this file keeps" } else { "other names of this file keep" };
-            let text = format!("{others} {names} the old content");
+            let text = format!("hard links to this file ({others} more) keep the old content");
             options.observer.tell(&Notice::Info { path: &self.target.given, text: &text });
         }
         Ok(())

@@ -14,7 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use awrite::{AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Ownership, WriteOptions, read_all};
+use awrite::{
+    AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Observer, Ownership, WriteOptions, read_all,
+};
 use rustix::fs::FileType;
 
 use super::common::{self, Tells};
@@ -321,7 +323,7 @@ const FLAGS: &[Flag<Settings>] = &[
         OTHER,
         &["install"],
         &[],
-        "make links to this program, one for each name, in the directory OUTPUT; --force replaces what stands there",
+        "make links to this program, one for each name, in a directory, given as OUTPUT; --force replaces what stands there",
         |settings, _| {
             settings.install = true;
             Ok(())
@@ -416,12 +418,18 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
 }
 
 fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
+    process::hold(inherited);
     // Before the lock: a missing file is told without waiting.
     let source = match &job.input {
-        Some(Input::File(path)) => Some(Source::open(path)?),
+        Some(Input::File(path)) => {
+            if !path.is_file() {
+                // To open a FIFO is to wait for its writer.
+                process::about_to_wait()?;
+            }
+            Some(Source::open(path)?)
+        }
         Some(Input::Stdin) | None => None,
     };
-    process::watch(inherited)?;
     let file = AtomicFile::open(&job.output, &job.options)?;
     let source = match source {
         // What OUTPUT was before the lock was held does not count.
@@ -431,7 +439,7 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
         source => source,
     };
     let outcome = match &job.command {
-        None => transfer(file, source, job.stream),
+        None => transfer(file, source, job.stream, &job.options.observer),
         Some(command) => transform(file, source, &job, command, inherited),
     };
     report::end_progress();
@@ -439,16 +447,19 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
 }
 
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool) -> Result<(), Error> {
+fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool, observer: &Observer) -> Result<(), Error> {
     let source = match source {
         Some(source) => source,
         None => Source::stdin()?,
     };
+    if !source.is_at_hand() {
+        process::about_to_wait()?;
+    }
     if stream || source.is_regular {
         // A regular file is all there already; the kernel can share or copy it.
         file.fill_from(source.fd(), &source.name)?;
     } else {
-        let content = read_all(source.fd(), &source.name)?;
+        let content = read_all(source.fd(), &source.name, observer)?;
         file.fill(&content)?;
     }
     // The signal that ended a producer came here as well, and what it had written is not what was meant.
@@ -487,7 +498,7 @@ fn transform(
         file.fill_from(&stdout, name)?;
         None
     } else {
-        Some(read_all(&stdout, name)?)
+        Some(read_all(&stdout, name, &job.options.observer)?)
     };
     drop(stdout);
     let status = child.wait().map_err(cannot_run)?;
@@ -527,7 +538,11 @@ struct Source {
     /// For messages.
     name: PathBuf,
     is_regular: bool,
+    size: u64,
 }
+
+/// A file of this size is copied before anybody could press a key.
+const SMALL: u64 = 1 << 20;
 
 impl Source {
     fn open(path: &Path) -> Result<Source, Error> {
@@ -540,10 +555,13 @@ impl Source {
     }
 
     fn new(file: Option<File>, name: PathBuf) -> Result<Source, Error> {
-        let mut source = Source { file, name, is_regular: false };
+        let mut source = Source { file, name, is_regular: false, size: 0 };
         let status = rustix::fs::fstat(source.fd()).map_err(|e| Error::io(&source.name, e))?;
         match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile => source.is_regular = true,
+            FileType::RegularFile => {
+                source.is_regular = true;
+                source.size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+            }
             // Opening one is no error, only reading it is: later than it has to be told.
             FileType::Directory => {
                 return Err(Error::io(&source.name, io::Error::from_raw_os_error(libc::EISDIR)));
@@ -558,6 +576,11 @@ impl Source {
             Some(file) => file.as_fd(),
             None => rustix::stdio::stdin(),
         }
+    }
+
+    /// Whether reading it takes no time that a signal could fall into.
+    fn is_at_hand(&self) -> bool {
+        if self.is_regular { self.size <= SMALL } else { process::is_complete(self.fd()) }
     }
 
     fn into_stdio(self) -> Stdio {

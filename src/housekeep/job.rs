@@ -214,9 +214,10 @@ impl<'a> Job<'a> {
         }
         let rule = Rule::new(self.options.keep_newest, self.options.backups_older_than);
         let now = now();
-        backups.sort_by(|a, b| a.of.cmp(b.of));
-        for group in backups.chunk_by_mut(|a, b| a.of == b.of) {
-            let kept = rule.apply(group, |backup| backup.aged, now);
+        // Group by group, the newest first.
+        backups.sort_unstable_by(|a, b| a.of.cmp(b.of).then(b.aged.cmp(&a.aged)).then(b.name.cmp(a.name)));
+        for group in backups.chunk_by(|a, b| a.of == b.of) {
+            let kept = rule.stay(group, |backup| backup.aged, now);
             // The oldest first: should the work end half-way, what is left is what is worth most.
             for Backup { name, aged, planned, .. } in group[kept..].iter().rev() {
                 let case = match *planned {
@@ -289,7 +290,7 @@ impl Job<'_> {
                     Leftover::Temp => self.summary.temps += 1,
                 }
                 self.summary.bytes += bytes;
-                self.tell(&HousekeepEvent::Removed { path: &path, leftover, bytes, age })?;
+                self.tell(&HousekeepEvent::Deleted { path: &path, leftover, bytes, age })?;
             }
             Ok(Outcome::Kept(reason)) => self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?,
             Ok(Outcome::TooFresh) => {

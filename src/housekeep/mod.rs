@@ -3,13 +3,13 @@
 //!
 //! ```text
 //!   walk    directory after directory, by descriptor, never through a symbolic link
-//!   job     one directory: read the names, look at the candidates, remove, report
+//!   job     one directory: read the names, look at the candidates, delete, report
 //!   names   a first sieve: what a name may stand for
 //!   plan    which backups are too many or too old; it only decides
-//!   remove  looks at the one file again, under its lock where it has one, and unlinks it
+//!   remove  looks at the one file again, under its lock where it has one, and deletes it
 //! ```
 //!
-//! Whoever may write a directory can change it between any two of these steps. So a plan is never trusted: what is removed
+//! Whoever may write a directory can change it between any two of these steps. So a plan is never trusted: what is deleted
 //! is what the last look saw, under its directory's descriptor. And memory is bounded by the largest group of backups,
 //! not by the number of files: a directory with too many candidates is read several times, a part of them each time.
 
@@ -32,11 +32,11 @@ use job::Job;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HousekeepOptions {
-    /// Remove lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
+    /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
     pub locks: bool,
-    /// Remove old backups.
+    /// Delete old backups.
     pub backups: bool,
-    /// Remove temporary files whose writer has gone.
+    /// Delete temporary files whose writer has gone.
     pub temps: bool,
     /// Look into subdirectories too, never through symbolic links.
     pub recursive: bool,
@@ -47,14 +47,14 @@ pub struct HousekeepOptions {
     pub locks_older_than: Duration,
     /// Leave temporary files alone that were modified since.
     pub temps_older_than: Duration,
-    /// Remove only backups that are at least this old, by the time in their name, or else by their modification time.
+    /// Delete only backups that are at least this old, by the time in their name, or else by their modification time.
     pub backups_older_than: Option<Duration>,
     /// Keep so many of the newest backups of each file. Default: 1, or 0 where
-    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is removed.
+    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is deleted.
     pub keep_newest: Option<u64>,
     /// What the names of backups end in. Default: `.backup`.
     pub backup_suffix: OsString,
-    /// Remove nothing; tell what would be removed.
+    /// Delete nothing; tell what would be deleted.
     pub dry_run: bool,
 }
 
@@ -76,7 +76,7 @@ impl Default for HousekeepOptions {
     }
 }
 
-/// A kind of file that housekeeping removes.
+/// A kind of file that housekeeping deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Leftover {
@@ -92,8 +92,8 @@ pub enum Leftover {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum HousekeepEvent<'a> {
-    /// A file has been removed; in a dry run: would be.
-    Removed {
+    /// A file has been deleted; in a dry run: would be.
+    Deleted {
         /// The file: the directory as it was given, and the way from there.
         path: &'a Path,
         /// What it was.
@@ -119,7 +119,7 @@ pub enum HousekeepEvent<'a> {
         /// Why.
         reason: &'static str,
     },
-    /// Something could not be read or removed. The rest goes on.
+    /// Something could not be read or deleted. The rest goes on.
     Failed(&'a Error),
     /// The work goes on. Sent often; the receiver thins it out.
     Progress {
@@ -134,11 +134,11 @@ pub enum HousekeepEvent<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HousekeepSummary {
-    /// Lock files removed.
+    /// Lock files deleted.
     pub locks: u64,
-    /// Backups removed.
+    /// Backups deleted.
     pub backups: u64,
-    /// Temporary files removed.
+    /// Temporary files deleted.
     pub temps: u64,
     /// Bytes freed by that.
     pub bytes: u64,
@@ -151,21 +151,21 @@ pub struct HousekeepSummary {
 }
 
 impl HousekeepSummary {
-    /// How many files were removed, of all kinds.
+    /// How many files were deleted, of all kinds.
     #[must_use]
-    pub fn removed(&self) -> u64 {
+    pub fn deleted(&self) -> u64 {
         self.locks + self.backups + self.temps
     }
 }
 
-/// Removes what `options` name from `dir`, and tells `report` of it, which may stop the work after any event.
+/// Deletes what `options` name from `dir`, and tells `report` of it, which may stop the work after any event.
 ///
 /// It may run beside living writers, lock holders, and other housekeepers: it breaks no lock that is held, and makes no
-/// writer fail. A file that vanishes meanwhile is no error. Running it twice removes nothing more.
+/// writer fail. A file that vanishes meanwhile is no error. Running it twice deletes nothing more.
 ///
 /// Two things to know:
 ///
-/// - A lock file that nobody holds at this moment is removed, also one that was meant to stay
+/// - A lock file that nobody holds at this moment is deleted, also one that was meant to stay
 ///   ([`LockOptions::keep`](crate::LockOptions::keep)). Programs that open a lock file and lock it later without checking
 ///   that it is still the same one (`flock(1)`) can then come to hold two locks side by side. Leave such directories out,
 ///   or set [`locks_older_than`](HousekeepOptions::locks_older_than).
@@ -178,7 +178,7 @@ impl HousekeepSummary {
 /// # Errors
 ///
 /// The options name nothing to do or contradict each other; `dir` cannot be opened, or is part of a version control
-/// directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever removed. Other failures are told as
+/// directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever deleted. Other failures are told as
 /// [`HousekeepEvent::Failed`] and counted.
 ///
 /// ```
@@ -190,7 +190,7 @@ impl HousekeepSummary {
 /// let mut options = HousekeepOptions::default();
 /// options.locks = true;
 /// let summary = housekeep(dir.path(), &options, |event| {
-///     if let HousekeepEvent::Removed { path, .. } = event {
+///     if let HousekeepEvent::Deleted { path, .. } = event {
 ///         println!("{}", path.display());
 ///     }
 ///     ControlFlow::Continue(())

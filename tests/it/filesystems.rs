@@ -29,7 +29,7 @@ impl Mount {
         Mount::new(&["--bind", source.to_str().unwrap()], target).unwrap()
     }
 
-    fn tmpfs(options: &str, at: &Path) -> Mount {
+    pub(crate) fn tmpfs(options: &str, at: &Path) -> Mount {
         Mount::new(&["-t", "tmpfs", "-o", options, "none"], at).unwrap()
     }
 
@@ -52,7 +52,7 @@ impl Mount {
         Some((mount, at))
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(status.success());
     }

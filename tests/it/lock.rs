@@ -318,8 +318,10 @@ fn lock_dir_serves_where_the_directory_refuses() {
     chmod(&locks, 0o777);
     let sub = dir.dir("sub");
     dir.file_with_mode("sub/f", "old", 0o666);
+    chmod(&sub, 0o555);
     let done = dir.awrite_unprivileged(["--lock-dir", "locks", "sub/f"]).stdin("x").run();
     done.assert_error_with(1, &["sub/f: ", "Permission denied"]);
+    chmod(&sub, 0o755);
     assert_eq!(dir.read("sub/f"), "old");
     assert_no_debris(&locks, &[]);
     assert_no_debris(&sub, &["f"]);
