@@ -73,7 +73,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = loc
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -a '(__fish_complete_path)'
 
 complete -c awrite -f
-complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-locks -d 'lock files that nobody holds'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-locks -d 'lock files that nobody holds, and expired leases'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-backups -d 'old backups; the newest of each file stays unless said otherwise'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-temps -d 'temporary files whose writer has gone'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l all -d 'all three'
@@ -98,7 +98,7 @@ complete -c awrite-lock -n 'not __awrite_in_command' -s V -l version -d 'print t
 complete -c awrite-lock -n 'not __awrite_in_command' -a '(__fish_complete_path)'
 
 complete -c awrite-housekeep -f
-complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-locks -d 'lock files that nobody holds'
+complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-locks -d 'lock files that nobody holds, and expired leases'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-backups -d 'old backups; the newest of each file stays unless said otherwise'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-temps -d 'temporary files whose writer has gone'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l all -d 'all three'

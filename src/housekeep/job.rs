@@ -46,6 +46,7 @@ struct Later {
 /// What to do about a file.
 enum Case {
     Lock,
+    Lease,
     Temp,
     DatedBackup { time: i128 },
     PlainBackup { planned: FileStatus },
@@ -175,6 +176,7 @@ impl<'a> Job<'a> {
         for candidate in &candidates {
             match candidate.meaning {
                 Meaning::Lock => self.settle(dir, &candidate.name, Case::Lock)?,
+                Meaning::Lease => self.settle(dir, &candidate.name, Case::Lease)?,
                 Meaning::Temp => self.settle(dir, &candidate.name, Case::Temp)?,
                 Meaning::Backup(_) | Meaning::Dated => {}
             }
@@ -274,6 +276,7 @@ impl Job<'_> {
         let file = OsStr::from_bytes(name);
         let (leftover, outcome) = match case {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
+            Case::Lease => (Leftover::Lease, remove::lease(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
             Case::DatedBackup { time } => (Leftover::Backup, remove::dated_backup(dir, file, time, look)),
             Case::PlainBackup { ref planned } => {
@@ -286,6 +289,7 @@ impl Job<'_> {
             Ok(Outcome::Removed { bytes, age }) => {
                 match leftover {
                     Leftover::Lock => self.summary.locks += 1,
+                    Leftover::Lease => self.summary.leases += 1,
                     Leftover::Backup => self.summary.backups += 1,
                     Leftover::Temp => self.summary.temps += 1,
                 }
@@ -325,7 +329,7 @@ impl Part {
             // Whatever may turn out to be of one group must be in one part.
             Meaning::Backup(length) => names::root(&name[..length]),
             Meaning::Dated => names::root(name),
-            Meaning::Lock | Meaning::Temp => name,
+            Meaning::Lock | Meaning::Lease | Meaning::Temp => name,
         };
         self.mask == 0 || hash(key) & self.mask == self.bits
     }

@@ -23,9 +23,11 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cleanup;
@@ -35,7 +37,7 @@ use crate::lock::{self, FileLock, Holder, Place, Spot, lock_target};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::stage::{Birth, Stage};
-use crate::sys::FileStatus;
+use crate::sys::{Dir, FileStatus};
 use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
@@ -514,14 +516,66 @@ fn end(clock: &dyn Clock, target: &Path, claim: &Claim, options: &LockOptions, o
     under_lock(target, options, &visitor, observer, |desk| {
         let Some(mut record) = desk.read()?.filter(|record| !record.released) else { return Ok(false) };
         claim.check(Some(&record), target, clock)?;
-        if u64::try_from(clock.wall_us()).is_ok_and(|now| now > record.token) {
-            desk.remove()?;
+        if is_past(record.token, clock) {
+            remove(desk.spot)?;
         } else {
             record.released = true;
             desk.put(&record)?;
         }
         Ok(true)
     })
+}
+
+/// What has become of a record that somebody came upon.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cleared {
+    Removed,
+    /// It stays, for this reason.
+    Kept(&'static str),
+    Gone,
+}
+
+/// Removes the record `name` in `dir`, if it is one and its lease is over; in a dry run: would it?
+///
+/// Its name is all that is known of the target, and leads to the target's lock, unless that is one of the caller's choice
+/// ([`LockOptions::file`]): whoever uses such a lock and comes back to an expired lease may find it gone.
+pub(crate) fn clear(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    clear_by(&Machine, dir, name, dry_run)
+}
+
+fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    let spot = Spot { dir: dir.clone(), name: name.to_owned() };
+    let why_not = || match Record::read(&spot) {
+        // Somebody's file that happens to have such a name, or a record that speaks for itself when it is needed.
+        Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
+        Err(e) => Err(e),
+        Ok(None) => Ok(Some(Cleared::Gone)),
+        Ok(Some(record)) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
+        Ok(Some(record)) if !is_past(record.token, clock) => Ok(Some(Cleared::Kept("its token is ahead of the clock"))),
+        Ok(Some(_)) => Ok(None),
+    };
+    if let Some(reason) = why_not()? {
+        return Ok(reason);
+    }
+    let Some(target) = lock::leased_name(name) else {
+        return Ok(Cleared::Kept("its target cannot be told from its name"));
+    };
+    if dry_run {
+        return Ok(Cleared::Removed);
+    }
+    let target = Target::in_dir(dir, target).map_err(|e| Error::io(spot.path(), e))?;
+    let (_, lock) = lock::lock_as_found(&target)?;
+    let outcome = match why_not()? {
+        Some(reason) => Ok(reason),
+        None => remove(&spot).map(|()| Cleared::Removed),
+    };
+    lock.release()?;
+    outcome
+}
+
+/// Whether the time alone makes the next token greater than this one.
+fn is_past(token: u64, clock: &dyn Clock) -> bool {
+    u64::try_from(clock.wall_us()).is_ok_and(|now| now > token)
 }
 
 fn check_ttl(ttl: Duration) -> Result<()> {
@@ -585,7 +639,7 @@ impl Desk<'_> {
         stage.file.sync_all().map_err(fail)?;
         let id = stage.id().map_err(fail)?;
         let stands = || dir.status(name).is_ok_and(|now| now.is_some_and(|now| now.id == id));
-        let rename = |from: &std::ffi::OsStr| match retry(|| dir.rename(from, dir, name)) {
+        let rename = |from: &OsStr| match retry(|| dir.rename(from, dir, name)) {
             // Over NFS the answer can be lost after the deed.
             Err(_) if stands() => Ok(()),
             outcome => outcome,
@@ -598,13 +652,14 @@ impl Desk<'_> {
         }
         Ok(())
     }
+}
 
-    fn remove(&self) -> Result<()> {
-        match cleanup::step(|| self.spot.dir.unlink(&self.spot.name)) {
-            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
-                Err(Error::io(self.spot.path(), e).during("cannot remove the lease"))
-            }
-            _ => Ok(()),
+/// To be called under the target's lock.
+fn remove(spot: &Spot) -> Result<()> {
+    match cleanup::step(|| spot.dir.unlink(&spot.name)) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
+            Err(Error::io(spot.path(), e).during("cannot remove the lease"))
         }
+        _ => Ok(()),
     }
 }

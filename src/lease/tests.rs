@@ -210,6 +210,38 @@ fn damaged_records_stop_everybody_and_are_kept() {
 }
 
 #[test]
+fn housekeeping_clears_what_is_over_and_nothing_else() {
+    let s = Scene::new();
+    let dir = Arc::new(Dir::open(s.dir.path()).unwrap());
+    let clear = |name: &str, dry_run| clear_by(&s.clock, &dir, OsStr::new(name), dry_run).unwrap();
+    let path = s.dir.path().join("f.lease");
+    assert_eq!(clear("f.lease", false), Cleared::Gone);
+    s.acquire("a").unwrap();
+    assert_eq!(clear("f.lease", false), Cleared::Kept("not expired"));
+    s.clock.pass(TTL);
+    // While somebody has the lock, the lease may be about to be refreshed.
+    let lock = FileLock::acquire(s.target(), &s.options).unwrap();
+    assert_eq!(clear_by(&s.clock, &dir, OsStr::new("f.lease"), false).unwrap_err().kind(), ErrorKind::LockBusy);
+    drop(lock);
+    assert_eq!(clear("f.lease", true), Cleared::Removed);
+    assert!(path.exists());
+    s.clock.step(-1_000_000);
+    assert_eq!(clear("f.lease", false), Cleared::Kept("its token is ahead of the clock"));
+    s.clock.step(1_000_000);
+    assert_eq!(clear("f.lease", false), Cleared::Removed);
+    assert!(s.names().is_empty());
+    fs::write(&path, "somebody's data").unwrap();
+    assert_eq!(clear("f.lease", false), Cleared::Kept("not a lease that can be read"));
+    // The lock of this one has another hash in its name.
+    let long = s.dir.path().join("n".repeat(255));
+    let ttl = Duration::from_millis(1);
+    let (_, record) = acquire(&s.clock, &long, "a", ttl, &s.options, &Observer::default()).unwrap();
+    s.clock.pass(ttl);
+    let name = record.file_name().unwrap().to_str().unwrap();
+    assert_eq!(clear(name, false), Cleared::Kept("its target cannot be told from its name"));
+}
+
+#[test]
 fn what_is_no_file_is_no_record() {
     let s = Scene::new();
     let path = s.dir.path().join("f.lease");

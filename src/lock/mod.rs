@@ -27,7 +27,7 @@ use crate::target::{Resolve, Target};
 
 pub(crate) use flock::{LockFile, default_mode, open_to_others};
 pub use holder::Holder;
-pub(crate) use place::{Place, Spot};
+pub(crate) use place::{Place, Spot, leased_name};
 
 /// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
 /// its record is read each time.
@@ -179,6 +179,14 @@ fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &
         // The previous holder removed the file that we waited for: our lock is on a dead inode.
         drop(lock);
     }
+}
+
+/// Takes the lock of `target` at its usual place, as it is and whoever has a lease of it, without waiting.
+pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
+    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
+    let place = Place::of(target, &options)?;
+    let lock = acquire_at(&place, target, &options, &mut Patience::new(&target.given, &options, &observer))?;
+    Ok((place, lock))
 }
 
 /// Whether the lock at `place` is held, and by whom. Makes and removes nothing; the lock is taken for an instant.

@@ -153,6 +153,15 @@ fn side_name(name: &OsStr, suffix: &str) -> OsString {
     OsString::from_vec(side)
 }
 
+/// The name of the target whose lease's record is called `name`; `None` where that is not to be known, since it has been
+/// cut.
+pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
+    let base = name.as_bytes().strip_suffix(LEASE_SUFFIX.as_bytes())?;
+    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
+    let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
+    (!cut).then(|| OsStr::from_bytes(base))
+}
+
 /// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is
 /// needed: two targets that share a lock by a collision only wait for each other.
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -181,7 +190,11 @@ mod tests {
         assert_eq!((a.len(), b.len()), (255, 255));
         assert_ne!(a, b);
         assert_eq!(side_name(OsStr::new("f"), LEASE_SUFFIX), "f.lease");
-        assert_eq!(side_name(OsStr::new(&longest), LEASE_SUFFIX).len(), 255);
+        assert_eq!(leased_name(OsStr::new("a-0123456789abcdef.lease")), Some(OsStr::new("a-0123456789abcdef")));
+        let cut = side_name(OsStr::new(&longest), LEASE_SUFFIX);
+        assert_eq!((cut.len(), leased_name(&cut)), (255, None));
+        let whole = side_name(OsStr::new(&longest[1..]), LEASE_SUFFIX);
+        assert_eq!((whole.len(), leased_name(&whole)), (255, Some(OsStr::new(&longest[1..]))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Leases: whom they keep out and for how long, and what is seen of them meanwhile.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -563,6 +564,47 @@ fn a_crash_in_a_refresh_leaves_a_whole_record() {
     assert_refused(write(&path, "x", Wait::No, None), ErrorKind::Leased, 2);
     acquire(&path, "a", LONG).unwrap().release().unwrap();
     write(&path, "new", Wait::No, None).unwrap();
+}
+
+#[test]
+fn housekeeping_clears_expired_leases_beside_living_owners() {
+    let dir = TestDir::new();
+    lease(&dir.join("live"), "a", LONG);
+    lease(&dir.join("over"), "a", Duration::from_millis(1));
+    outlast(&dir.join("over"));
+    dir.file("data.lease", "somebody's");
+    let path = dir.join("f");
+    let busy = AtomicBool::new(true);
+    let root = dir.path().to_owned();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut options = awrite::HousekeepOptions::default();
+            options.locks = true;
+            while busy.load(Ordering::SeqCst) {
+                let summary = awrite::housekeep(&root, &options, |_| ControlFlow::Continue(())).unwrap();
+                assert_eq!(summary.failures, 0);
+            }
+        });
+        let mut last = 0;
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..100 {
+                let short = Lease::acquire(&path, "a", Duration::from_millis(1), &waiting(Wait::Forever)).unwrap();
+                assert!(short.token() >= last);
+                last = short.keep();
+                outlast(&path);
+                let long = acquire_patiently(&path, "a").unwrap();
+                assert!(long.token() >= last);
+                // Refreshed or taken anew: from here on it is live.
+                for _ in 0..3 {
+                    assert_eq!(record(&dir, "f.lease")["token"], long.token());
+                }
+                last = long.keep();
+            }
+        }));
+        busy.store(false, Ordering::SeqCst);
+        outcome.unwrap();
+    });
+    dir.assert_holds(&["data.lease", "f.lease", "live.lease"]);
 }
 
 /// One after the other has the lease; each has it alone, and each a greater token.
