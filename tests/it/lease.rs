@@ -334,6 +334,53 @@ fn a_claim_is_good_while_nobody_else_has_taken_the_lease() {
 }
 
 #[test]
+fn the_command_writes_under_a_lease() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    let refused = |args: &[&str], line: &str| {
+        dir.awrite(args).stdin("x").run().assert_error(2, line);
+        assert_eq!(dir.read("f"), "old");
+    };
+    refused(&["--owner", "a", "f"], "Error: f: Not leased by a");
+    let lease = acquire(&path, "a", LONG).unwrap();
+    let (token, stale) = (lease.token().to_string(), (lease.token() - 1).to_string());
+    let line = format!("Error: f: The lease with token {stale} is over: a has token {token} now");
+    refused(&["--owner", "a", "--token", &stale, "f"], &line);
+    let done = dir.awrite(["--wait", "--owner", "b", "f"]).stdin("x").run();
+    done.assert_code(2);
+    assert!(done.lines()[0].starts_with("Error: f: Leased by a until "), "{done:#?}");
+    for option in ["--quiet", "--lock-on-commit", "--stream", "--no-wait"] {
+        dir.awrite([option, "--owner", "a", "f"]).stdin("1").quiet_success();
+        dir.awrite([option, "--owner=a", "--token", &token, "f"]).stdin("2").quiet_success();
+    }
+    dir.awrite(["--owner", "a", "f", "--", "sed", "s/2/3/"]).quiet_success();
+    assert_eq!(dir.read("f"), "3");
+    drop(lease);
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn a_command_that_outlasts_its_lease_counts_unless_another_has_taken_it() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    let begin = || {
+        lease(&path, "a", Duration::from_millis(100));
+        let mut writer = dir.awrite(["--lock-on-commit", "--owner", "a", "f"]).stdin_open().spawn();
+        writer.feed(b"new");
+        outlast(&path);
+        writer
+    };
+    begin().finish().ok();
+    assert_eq!(dir.read("f"), "new");
+    dir.file("f", "old");
+    let writer = begin();
+    lease(&path, "b", LONG);
+    writer.finish().assert_code(2);
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["f", "f.lease"]);
+}
+
+#[test]
 fn a_lease_taken_by_another_before_the_commit_stops_it() {
     let dir = TestDir::new();
     let path = dir.file("f", "old");

@@ -2,7 +2,7 @@
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `deleted`, `would_delete` | stdout | info | `path` `kind` (`lock`, `backup`, `temp`) `bytes` `age_ms` |
+//! | `deleted`, `would_delete` | stdout | info | `path` `kind` (`lock`, `lease`, `backup`, `temp`) `bytes` `age_ms` |
 //! | `summary` | stderr | info | `dry_run` `locks` `leases` `backups` `temps` `bytes` `directories` `failures` |
 //! | `not_entered` | stderr | info | `path` |
 //! | `kept` | stderr | debug | `path` `kind` |
