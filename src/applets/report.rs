@@ -230,6 +230,7 @@ pub(crate) fn interrupted(exit_code: u8, files: usize) {
         let text = "Cleaning up temporary files...".to_owned();
         say(&Message { level: Level::Info, event: "cleaning_up", prefix: "", text, fields });
     }
+    housekeep::list_the_rest();
 }
 
 /// An observer that says what the style asks for.

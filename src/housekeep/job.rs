@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::names::{self, Meaning, Shape, Stamp};
 use super::plan::{Aged, Rule};
-use super::remove::{self, FRESH, Look, Outcome};
+use super::remove::{self, Look, Outcome};
 use super::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover};
 use crate::error::Error;
 use crate::sys::{Dir, FileKind, FileStatus};
@@ -21,7 +21,7 @@ use crate::sys::{Dir, FileKind, FileStatus};
 /// Bytes of names that are read at a time.
 const BUFFER: usize = 32 * 1024;
 /// How many candidates of one directory are held in memory before its others are left for another reading.
-const BATCH: usize = 16_384;
+const BATCH: usize = 32_768;
 /// How many files are put off before the wait that they are put off for.
 const LATER: usize = 64;
 
@@ -40,7 +40,7 @@ struct Later {
     dir: Arc<Dir>,
     name: Box<[u8]>,
     case: Case,
-    since: Instant,
+    due: Instant,
 }
 
 /// What to do about a file.
@@ -48,8 +48,15 @@ enum Case {
     Lock,
     Lease,
     Temp,
-    DatedBackup { time: i128 },
-    PlainBackup { planned: FileStatus },
+    /// Made at this time, and not to be replaced; or it goes anyhow.
+    Backup {
+        time: i128,
+    },
+    /// The length of the name of the file it is a backup of, and what it looked like when it was decided that it goes.
+    PlainBackup {
+        of: u16,
+        planned: FileStatus,
+    },
 }
 
 /// A name that deserves a look.
@@ -72,7 +79,7 @@ struct Backup<'a> {
     name: &'a [u8],
     aged: Aged,
     /// `None`: the time is from its name.
-    planned: Option<FileStatus>,
+    planned: Option<Box<FileStatus>>,
 }
 
 impl<'a> Job<'a> {
@@ -189,7 +196,7 @@ impl<'a> Job<'a> {
         let mut backups = Vec::new();
         for Candidate { name, meaning } in candidates {
             let Meaning::Backup(length) = *meaning else { continue };
-            let base = &name[..length];
+            let base = &name[..usize::from(length)];
             let dated = names::split_stamp(base).filter(|_| {
                 let target = candidates.binary_search_by(|c| (*c.name).cmp(base));
                 // `log.20260102-030405.backup` is a plain backup where `log.20260102-030405` is a file.
@@ -203,7 +210,7 @@ impl<'a> Job<'a> {
                 None => match dir.status(OsStr::from_bytes(name)) {
                     Ok(Some(status)) if status.kind == FileKind::Regular => {
                         let aged = Aged { time: status.modified, number: 0 };
-                        Backup { of: base, name, aged, planned: Some(status) }
+                        Backup { of: base, name, aged, planned: Some(Box::new(status)) }
                     }
                     Ok(_) => continue,
                     Err(e) => {
@@ -221,10 +228,10 @@ impl<'a> Job<'a> {
         for group in backups.chunk_by(|a, b| a.of == b.of) {
             let kept = rule.stay(group, |backup| backup.aged, now);
             // The oldest first: should the work end half-way, what is left is what is worth most.
-            for Backup { name, aged, planned, .. } in group[kept..].iter().rev() {
-                let case = match *planned {
-                    Some(planned) => Case::PlainBackup { planned },
-                    None => Case::DatedBackup { time: aged.time },
+            for Backup { of, name, aged, planned } in group[kept..].iter().rev() {
+                let case = match planned {
+                    Some(planned) if !rule.takes_all() => Case::PlainBackup { of: of.len() as u16, planned: **planned },
+                    _ => Case::Backup { time: aged.time },
                 };
                 self.settle(dir, name, case)?;
             }
@@ -260,8 +267,8 @@ impl<'a> Job<'a> {
 
     /// Comes back to what was too fresh.
     pub(super) fn look_again(&mut self) -> ControlFlow<()> {
-        for Later { dir, name, case, since } in std::mem::take(&mut self.later) {
-            std::thread::sleep(FRESH.saturating_sub(since.elapsed()));
+        for Later { dir, name, case, due } in std::mem::take(&mut self.later) {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
             self.look(&dir, &name, case, true)?;
         }
         ControlFlow::Continue(())
@@ -278,10 +285,10 @@ impl Job<'_> {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
             Case::Lease => (Leftover::Lease, remove::lease(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
-            Case::DatedBackup { time } => (Leftover::Backup, remove::dated_backup(dir, file, time, look)),
-            Case::PlainBackup { ref planned } => {
-                let rule = Rule::new(self.options.keep_newest, self.options.backups_older_than);
-                (Leftover::Backup, remove::plain_backup(dir, file, planned, rule.takes_all(), look))
+            Case::Backup { time } => (Leftover::Backup, remove::backup(dir, file, time, look)),
+            Case::PlainBackup { of, ref planned } => {
+                let of = OsStr::from_bytes(&name[..usize::from(of)]);
+                (Leftover::Backup, remove::plain_backup(dir, file, of, planned, look))
             }
         };
         let path = dir.join(file);
@@ -297,8 +304,8 @@ impl Job<'_> {
                 self.tell(&HousekeepEvent::Deleted { path: &path, leftover, bytes, age })?;
             }
             Ok(Outcome::Kept(reason)) => self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?,
-            Ok(Outcome::TooFresh) => {
-                let later = Later { dir: dir.clone(), name: name.into(), case, since: Instant::now() };
+            Ok(Outcome::TooFresh(wait)) => {
+                let later = Later { dir: dir.clone(), name: name.into(), case, due: Instant::now() + wait };
                 return ControlFlow::Continue(Some(later));
             }
             Ok(Outcome::Gone) => {}
@@ -327,7 +334,7 @@ impl Part {
     fn has(self, name: &[u8], meaning: Meaning) -> bool {
         let key = match meaning {
             // Whatever may turn out to be of one group must be in one part.
-            Meaning::Backup(length) => names::root(&name[..length]),
+            Meaning::Backup(length) => names::root(&name[..usize::from(length)]),
             Meaning::Dated => names::root(name),
             Meaning::Lock | Meaning::Lease | Meaning::Temp => name,
         };

@@ -21,7 +21,7 @@ pub(super) enum Meaning {
     Lease,
     Temp,
     /// A backup: the length of the name before the suffix.
-    Backup(usize),
+    Backup(u16),
     /// Not to be removed, but its name looks like a backup's without the suffix: `log.20260102-030405`. What looks like a
     /// dated backup of `log` is then this file's plain backup.
     Dated,
@@ -42,7 +42,7 @@ pub(super) fn meaning(name: &[u8], options: &HousekeepOptions) -> Option<Meaning
         return None;
     }
     match name.strip_suffix(options.backup_suffix.as_bytes()) {
-        Some(base) if !base.is_empty() => Some(Meaning::Backup(base.len())),
+        Some(base) if !base.is_empty() => u16::try_from(base.len()).ok().map(Meaning::Backup),
         _ => split_stamp(name).is_some().then_some(Meaning::Dated),
     }
 }

@@ -26,7 +26,7 @@ impl Rule {
 
     /// Whether every backup goes, whatever its age.
     pub(super) fn takes_all(self) -> bool {
-        self.keep_newest == 0 && self.older_than.is_none()
+        self.keep_newest == 0 && self.older_than.is_none_or(|limit| limit.is_zero())
     }
 
     /// How many at the beginning of one file's backups, the newest first, stay.

@@ -12,7 +12,9 @@
 //!   looked at again later.
 //! - **A backup with a time in its name**: nothing ever replaces one, so it is what it was.
 //! - **A plain backup**: writers replace it, at any moment, by rename. It is renamed away first, to a name of our own,
-//!   looked at there, and put back if it is not the one that was meant.
+//!   looked at there, and put back if it is not the one that was meant. The target's lock would not do: it is not known
+//!   where backups or locks have a directory of their own; and it would be one more lock file to make and to hold for
+//!   each file, which a writer that does not wait could run into.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,12 +27,17 @@ use rustix::fs::OFlags;
 use super::plan::age;
 use crate::error::ErrorKind;
 use crate::lease::{self, Cleared};
+use crate::lock::lock_name;
 use crate::stage;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
-/// How long after a change a file is too fresh for its state to be told. Generous: a writer has that much time from
-/// creating a temporary file to locking it, and from replacing its target to setting the time of the backup.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
+/// How long a writer may take from creating a temporary file to locking it, which is two system calls; or from the commit
+/// to setting the time of the backup, between which it may have to wait for the disk.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long a backup may be on its way: from the link to it to the commit, which has to wait for the disk.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+/// The latter where no lock file says that there is a writer: so either there is none, or its lock is elsewhere.
+const DATING: Duration = Duration::from_millis(100);
 
 /// What has become of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,8 +50,8 @@ pub(super) enum Outcome {
     Kept(&'static str),
     /// Somebody else has removed it.
     Gone,
-    /// To be looked at again once it is not [`FRESH`] any more.
-    TooFresh,
+    /// It was changed so recently that its state cannot be told: to be looked at again after this time.
+    TooFresh(Duration),
 }
 
 /// How to look.
@@ -53,13 +60,13 @@ pub(super) struct Look {
     /// Nanoseconds since 1970.
     pub(super) now: i128,
     pub(super) dry_run: bool,
-    /// It was too fresh, and [`FRESH`] has passed since.
+    /// It was too fresh, and that time has passed since.
     pub(super) again: bool,
 }
 
 impl Look {
-    fn too_fresh(self, status: &FileStatus) -> bool {
-        !self.again && age(self.now, status.changed) < FRESH
+    fn changed_within(self, time: Duration, status: &FileStatus) -> bool {
+        !self.again && age(self.now, status.changed) < time
     }
 
     fn removed(self, status: &FileStatus) -> Outcome {
@@ -97,18 +104,26 @@ fn unfit_lock(status: &FileStatus) -> Option<&'static str> {
 
 /// A lock file.
 pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) -> io::Result<Outcome> {
-    // Before it is opened: what has content is somebody's data, and its watchers would see it opened.
-    let Some(status) = dir.status(name)? else { return Ok(Outcome::Gone) };
-    if let Some(reason) = unfit_lock(&status) {
+    let unfit = |status: &FileStatus| match unfit_lock(status) {
+        None if age(look.now, status.modified) < older_than => Some(TOO_YOUNG),
+        reason => reason,
+    };
+    // For reading: a watcher of a file that is no lock file must not be told that somebody had it open for writing.
+    let mut file = match open(dir, name, OFlags::RDONLY)? {
+        Opened::File(file) => file,
+        Opened::Not(outcome) => return Ok(outcome),
+        // What is no lock file may well be unreadable.
+        Opened::Refused(e) => {
+            return match dir.status(name)? {
+                None => Ok(Outcome::Gone),
+                Some(status) => unfit(&status).map(Outcome::Kept).ok_or(e),
+            };
+        }
+    };
+    let status = FileStatus::of(&file)?;
+    if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
     }
-    if age(look.now, status.modified) < older_than {
-        return Ok(Outcome::Kept(TOO_YOUNG));
-    }
-    let mut file = match open(dir, name, OFlags::RDONLY)? {
-        Ok(file) => file,
-        Err(outcome) => return Ok(outcome),
-    };
     // First, and without the flock: while somebody is registered to have the lock next, his last try before he gives up
     // must not fail because of us, or the file would be left behind.
     if ofd::is_locked(&file)? {
@@ -118,8 +133,10 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
         // NFS wants a descriptor open for writing.
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
             file = match open(dir, name, OFlags::RDWR)? {
-                Ok(file) => file,
-                Err(outcome) => return Ok(outcome),
+                Opened::File(file) if FileStatus::of(&file)?.id == status.id => file,
+                Opened::File(_) => return Ok(Outcome::Kept(REPLACED)),
+                Opened::Not(outcome) => return Ok(outcome),
+                Opened::Refused(e) => return Err(e),
             };
             sys::try_flock(&file, false)?
         }
@@ -128,17 +145,19 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     if !taken {
         return Ok(Outcome::Kept(IN_USE));
     }
-    // Under the lock: is it still the file of this name, and still nothing but a lock file?
-    let status = match dir.status(name)? {
+    // Under the lock, and by its name: is it still this file, and still nothing but a lock file?
+    let now = match dir.status(name)? {
         None => return Ok(Outcome::Gone),
-        Some(now) if now.id != FileStatus::of(&file)?.id => return Ok(Outcome::Kept(REPLACED)),
+        Some(now) if now.id != status.id => return Ok(Outcome::Kept(REPLACED)),
         Some(now) => now,
     };
-    if let Some(reason) = unfit_lock(&status) {
+    if let Some(reason) = unfit(&now) {
         return Ok(Outcome::Kept(reason));
     }
-    // The lock goes with `file`, after the name.
-    unlink(dir, name, &status, look)
+    let outcome = unlink(dir, name, &now, look);
+    // The lock is given back only now, when the name is gone.
+    drop(file);
+    outcome
 }
 
 /// The record of a lease.
@@ -168,13 +187,14 @@ pub(super) fn temp(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     if age(look.now, status.modified) < older_than {
         return Ok(Outcome::Kept(TOO_YOUNG));
     }
-    if look.too_fresh(&status) {
-        return Ok(Outcome::TooFresh);
+    if look.changed_within(FRESH, &status) {
+        return Ok(Outcome::TooFresh(FRESH));
     }
     // Never for writing: where a check runs the new content, that would be "Text file busy" for it.
     let file = match open(dir, name, OFlags::RDONLY)? {
-        Ok(file) => file,
-        Err(outcome) => return Ok(outcome),
+        Opened::File(file) => file,
+        Opened::Not(outcome) => return Ok(outcome),
+        Opened::Refused(e) => return Err(e),
     };
     // Shared excludes the writer as well, and NFS grants it without write access.
     if !sys::try_flock(&file, true)? {
@@ -187,8 +207,8 @@ pub(super) fn temp(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     }
 }
 
-/// A backup with a time in its name.
-pub(super) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
+/// A backup that is what it was, or one of which nothing is to stay. `time`: when it was made.
+pub(super) fn backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
     let Some(status) = dir.status(name)? else { return Ok(Outcome::Gone) };
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
@@ -199,17 +219,27 @@ pub(super) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> i
     })
 }
 
-/// A backup without a time in its name, which looked like `planned`. `whatever_its_age`: its time has not counted.
+/// A backup of the file `of` that may be replaced at any moment, and that goes because of its age, which `planned` shows.
 pub(super) fn plain_backup(
     dir: &Arc<Dir>,
     name: &OsStr,
+    of: &OsStr,
     planned: &FileStatus,
-    whatever_its_age: bool,
     look: Look,
 ) -> io::Result<Outcome> {
-    // A backup made as a second link has the old content's time until its writer has set it, after the commit.
-    if !whatever_its_age && look.too_fresh(planned) {
-        return Ok(Outcome::TooFresh);
+    if let Some(reason) = unfit(planned) {
+        return Ok(Outcome::Kept(reason));
+    }
+    // A backup that is made as a second link has the old content's time until its writer sets it, after the commit. Up
+    // to the commit it still is the target, too; after that there are the target's lock file, for a while, and its ctime.
+    if planned.links > 1 && look.changed_within(UNDER_WAY, planned) {
+        return Ok(Outcome::Kept("may be being made"));
+    }
+    if look.changed_within(FRESH, planned) {
+        let wait = if dir.status(&lock_name(of))?.is_some() { FRESH } else { DATING };
+        if look.changed_within(wait, planned) {
+            return Ok(Outcome::TooFresh(wait));
+        }
     }
     if look.dry_run || look.again {
         match dir.status(name)? {
@@ -269,15 +299,26 @@ fn put_back(dir: &Dir, aside: &OsStr, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Opens `name` without waiting for anything; the inner error: it is not the file that was seen.
-fn open(dir: &Dir, name: &OsStr, access: OFlags) -> io::Result<Result<File, Outcome>> {
+enum Opened {
+    File(File),
+    /// It is not the regular file that was seen.
+    Not(Outcome),
+    /// This user may not open it.
+    Refused(io::Error),
+}
+
+/// Opens `name` without waiting for anything.
+fn open(dir: &Dir, name: &OsStr, access: OFlags) -> io::Result<Opened> {
     match dir.open_file(name, access | OFlags::NONBLOCK, 0) {
-        Ok(file) => Ok(Ok(file)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Err(Outcome::Gone)),
-        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => Ok(Err(Outcome::Kept(NOT_REGULAR))),
-        // Somebody has a lease on it (fcntl(2), F_SETLEASE).
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Err(Outcome::Kept(IN_USE))),
-        Err(e) => Err(e),
+        Ok(file) => Ok(Opened::File(file)),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENOENT) => Ok(Opened::Not(Outcome::Gone)),
+            Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Ok(Opened::Not(Outcome::Kept(NOT_REGULAR))),
+            // Somebody has a lease on it (fcntl(2), F_SETLEASE).
+            Some(libc::EWOULDBLOCK) => Ok(Opened::Not(Outcome::Kept(IN_USE))),
+            Some(libc::EACCES | libc::EPERM) => Ok(Opened::Refused(e)),
+            _ => Err(e),
+        },
     }
 }
 

@@ -27,7 +27,7 @@ use crate::target::{Resolve, Target};
 
 pub(crate) use flock::{LockFile, default_mode, open_to_others};
 pub use holder::Holder;
-pub(crate) use place::{Place, Spot, leased_name};
+pub(crate) use place::{Place, Spot, leased_name, lock_name};
 
 /// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
 /// its record is read each time.

@@ -351,10 +351,13 @@ fn a_copied_backup_is_synced_before_the_commit() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let steps = steps(&dir, &["--backup-mode=600", "f"]);
-    let last_rename = steps.iter().rposition(|step| step == "rename").unwrap();
-    let synced = steps[..last_rename].iter().filter(|step| *step == "sync file").count();
-    assert_eq!(synced, 2, "the backup and the new file: {steps:?}");
-    assert_eq!(steps.iter().filter(|step| *step == "rename").count(), 2, "{steps:?}");
+    // First the backup, then the new file; each is synced under its temporary name, then renamed.
+    let expected = ["link", "sync file", "rename", "link", "sync file", "rename", "sync directory"];
+    let end: Vec<&str> = steps.iter().rev().take(expected.len()).rev().map(String::as_str).collect();
+    // Where the temporary file has a name from the start, there is no link.
+    if steps.iter().any(|step| step == "link") {
+        assert_eq!(end, expected, "{steps:?}");
+    }
     assert_eq!(steps.last().unwrap(), "sync directory");
 }
 
@@ -445,6 +448,30 @@ fn in_place_makes_a_backup_that_is_a_copy() {
     assert_eq!(dir.mode("target.backup"), 0o640);
     drop(mount);
     dir.assert_holds(&["source", "target", "target.backup"]);
+}
+
+/// There is no way back once the overwriting has begun, so the room for it is made before.
+#[test]
+fn in_place_on_a_full_disk_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("small");
+    let outer = Mount::tmpfs("size=256k", &at);
+    fs::write(at.join("source"), "old").unwrap();
+    let target = dir.file("target", "hidden");
+    let inner = Mount::bind(&at.join("source"), &target);
+    let before = dir.snapshot("target");
+    for option in ["--quiet", "--stream", "--append"] {
+        let done = dir.awrite(["--in-place", option, "target"]).stdin(vec![b'x'; 1 << 20]).run();
+        done.assert_error(1, "Error: target: No space left on device").assert_hint("unchanged");
+        let after = dir.snapshot("target");
+        assert_eq!(after, before, "{option}");
+        dir.assert_holds(&["small", "target"]);
+    }
+    drop(inner);
+    drop(outer);
 }
 
 /// As in a container: the directory belongs to the image and is read-only, the one file in it is mounted.

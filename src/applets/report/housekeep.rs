@@ -10,9 +10,11 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use awrite::{Error, HousekeepEvent, HousekeepSummary, Leftover, shown};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::{CLEAR_LINE, Field, Level, Message, PROGRESS_SHOWN, REDRAW_AFTER, Style, json, json_line, say, told};
@@ -25,8 +27,36 @@ pub(crate) struct Teller {
     quiet: bool,
     deleted: u64,
     ticker: Option<Ticker>,
-    /// Standard output does not take any more.
+    /// When the lines so far were written.
+    flushed: Instant,
+    /// Whether standard output takes any more.
     stdout: Result<(), Errno>,
+}
+
+/// Lines for standard output. A write for each would cost as much as the deletion. Not part of the [`Teller`]: the signal
+/// thread writes what is left.
+static LISTED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// A pipe that is ready takes so much without blocking (PIPE_BUF).
+const MOST_LISTED: usize = 4096;
+
+fn listed() -> MutexGuard<'static, Vec<u8>> {
+    LISTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn flush(listed: &mut Vec<u8>) -> Result<(), Errno> {
+    let outcome = write_fully(rustix::stdio::stdout(), listed);
+    listed.clear();
+    outcome
+}
+
+/// Writes what has been deleted but not been listed yet, if that can be done at once: for the signal thread.
+pub(super) fn list_the_rest() {
+    let Ok(mut listed) = LISTED.try_lock() else { return };
+    let stdout = rustix::stdio::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
+    if !listed.is_empty() && poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = flush(&mut listed);
+    }
 }
 
 impl Teller {
@@ -35,7 +65,7 @@ impl Teller {
         // A terminal only: in a log the line would be garbage.
         let progress = style.progress && !style.json && !quiet && rustix::termios::isatty(rustix::stdio::stderr());
         let ticker = progress.then(|| Ticker { started: Instant::now(), drawn: None });
-        Teller { dry_run, quiet, deleted: 0, ticker, stdout: Ok(()) }
+        Teller { dry_run, quiet, deleted: 0, ticker, flushed: Instant::now(), stdout: Ok(()) }
     }
 
     /// Stops the work when there is nobody left to list the deleted files for.
@@ -65,13 +95,14 @@ impl Teller {
                 if let Some(ticker) = &mut self.ticker {
                     ticker.show(*directories, *entries, self.deleted);
                 }
+                return self.list_in_time();
             }
             _ => {}
         }
         ControlFlow::Continue(())
     }
 
-    /// One line on standard output, written at once: what has been deleted is known even if the next moment is the last.
+    /// One line on standard output, soon.
     fn list(&mut self, path: &Path, fields: Vec<(&'static str, Field<'_>)>) -> ControlFlow<()> {
         let line = if json() {
             let (event, verb) = if self.dry_run { ("would_delete", "Would delete") } else { ("deleted", "Deleted") };
@@ -81,15 +112,30 @@ impl Teller {
             format!("{}\n", shown(path))
         };
         end_progress();
-        self.stdout = write_fully(rustix::stdio::stdout(), line.as_bytes());
+        let mut listed = listed();
+        if listed.len() + line.len() > MOST_LISTED {
+            self.stdout = flush(&mut listed);
+        }
+        listed.extend_from_slice(line.as_bytes());
+        drop(listed);
+        self.list_in_time()
+    }
+
+    /// Lines do not wait for others to fill the buffer with for longer than one notices.
+    fn list_in_time(&mut self) -> ControlFlow<()> {
+        if self.stdout.is_ok() && self.flushed.elapsed() >= REDRAW_AFTER {
+            self.flushed = Instant::now();
+            self.stdout = flush(&mut listed());
+        }
         if self.stdout.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
     /// Says what has been done, and returns the status to exit with.
     pub(crate) fn finish(self, summary: &HousekeepSummary) -> Result<u8, Error> {
         end_progress();
+        let stdout = self.stdout.and_then(|()| flush(&mut listed()));
         let status = u8::from(summary.failures > 0);
-        match self.stdout {
+        match stdout {
             Ok(()) => {}
             // `| head -1` has seen enough.
             Err(Errno::PIPE) => return Ok(status),
