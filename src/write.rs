@@ -21,7 +21,7 @@ use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Visitor;
-use crate::lock::{FileLock, Place, lock_target};
+use crate::lock::{FileLock, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -67,6 +67,8 @@ pub struct AtomicFile {
     // Dropped in this order: the stage, then the lock, then directories made for the target.
     stage: Option<Stage>,
     lock: Option<FileLock>,
+    /// Where the target's lease is; known with the lock.
+    lease: Option<Spot>,
     target: Target,
     options: WriteOptions,
     /// Bytes of input, without what was there before (append).
@@ -89,15 +91,15 @@ impl AtomicFile {
             backup::check(options)?;
         }
         let how = Resolve { no_follow: options.lock.no_follow, mkdir: options.mkdir };
-        let (target, lock) = if options.lock_on_commit {
+        let (target, lease, lock) = if options.lock_on_commit {
             let target = Target::resolve(path, how)?;
             check(&target, options)?;
-            (target, None)
+            (target, None, None)
         } else {
-            let (target, lock) = lock(path, how, options)?;
-            (target, Some(lock))
+            let (target, lease, lock) = lock(path, how, options)?;
+            (target, Some(lease), Some(lock))
         };
-        Ok(AtomicFile { stage: None, lock, target, options: options.clone(), input: 0, broken: false, started })
+        Ok(AtomicFile { stage: None, lock, lease, target, options: options.clone(), input: 0, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -261,10 +263,10 @@ impl AtomicFile {
     /// been written meanwhile.
     fn lock_now(&mut self) -> Result<()> {
         let how = Resolve { no_follow: self.options.lock.no_follow, mkdir: self.options.mkdir };
-        let (mut target, lock) = lock(&self.target.given, how, &self.options)?;
+        let (mut target, lease, lock) = lock(&self.target.given, how, &self.options)?;
         self.target.pass_dirs_to(&mut target);
         self.target = target;
-        self.lock = Some(lock);
+        (self.lease, self.lock) = (Some(lease), Some(lock));
         let Some(spool) = self.stage.take() else { return Ok(()) };
         if spool.dir.id() == self.target.dir.id() && !self.options.append {
             self.stage = Some(spool);
@@ -375,8 +377,8 @@ impl AtomicFile {
         if self.options.lock.claim.is_none() {
             return Ok(());
         }
-        let place = Place::of(&self.target, &self.options.lock)?;
-        Visitor::of(&self.options.lock).kept_out(&place.lease, &self.target.given).map(drop)
+        let lease = self.lease.as_ref().ok_or_else(|| self.gone())?;
+        Visitor::of(&self.options.lock).kept_out(lease, &self.target.given).map(drop)
     }
 
     /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would
@@ -447,11 +449,11 @@ impl Write for AtomicFile {
     }
 }
 
-fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, FileLock)> {
+fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, Spot, FileLock)> {
     let visitor = Visitor::of(&options.lock);
     let check = |target: &Target| check(target, options);
-    let (target, _, lock) = lock_target(path, how, &options.lock, &visitor, &options.observer, check)?;
-    Ok((target, lock))
+    let (target, place, lock) = lock_target(path, how, &options.lock, &visitor, &options.observer, check)?;
+    Ok((target, place.lease, lock))
 }
 
 /// Refuses what cannot or must not be replaced.

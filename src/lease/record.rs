@@ -104,10 +104,12 @@ impl Record {
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
         let end = now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
-        match (local(now), local(end)) {
-            (Some(now), Some(end)) if now.date() == end.date() => end.strftime("%H:%M:%S").to_string(),
-            (_, Some(end)) => end.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-            _ => "the end of time".to_owned(),
+        let Some(end) = local(end) else { return "the end of time".to_owned() };
+        // Not by strftime, which would be 20 KB of the program.
+        let time = format!("{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second());
+        match local(now) {
+            Some(now) if now.date() == end.date() => time,
+            _ => format!("{} {time}", end.date()),
         }
     }
 

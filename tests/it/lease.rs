@@ -498,6 +498,10 @@ fn begun(mut worker: Running) -> Running {
 fn a_worker_of_other_tests() {
     let Ok(what) = std::env::var(WORKER) else { return };
     let path = PathBuf::from("f");
+    if what == "once" {
+        eprintln!("worker: {:?}", acquire(&path, "a", LONG).map(Lease::keep).map_err(|e| (e.kind(), e.to_string())));
+        return;
+    }
     let (mut rounds, mut refused) = (0_u64, 0_u64);
     eprintln!("worker: begins");
     while !Path::new("stop").exists() {
@@ -611,6 +615,39 @@ fn a_crash_in_a_refresh_leaves_a_whole_record() {
     assert_refused(write(&path, "x", Wait::No, None), ErrorKind::Leased, 2);
     acquire(&path, "a", LONG).unwrap().release().unwrap();
     write(&path, "new", Wait::No, None).unwrap();
+}
+
+#[test]
+fn a_change_that_fails_half_way_changes_nothing() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let exe = std::env::current_exe().unwrap();
+    let attempt = |fault: &str, expected: &str| {
+        let inject = format!("inject={fault}");
+        let strace = ["-f", "-o", "/dev/null", "-e", &inject, exe.to_str().unwrap()];
+        let args = strace.into_iter().chain(["--exact", "lease::a_worker_of_other_tests", "--nocapture"]);
+        let done = dir.program("strace", args).env(WORKER, "once").run();
+        assert!(done.stderr.contains(&format!("worker: {expected}")), "{fault}: {done:#?}");
+    };
+    let full = r#"Err((Io, "f.lease: cannot write the lease: No space left on device"))"#;
+    let faults = ["fsync:error=ENOSPC:when=1", "/^rename:error=ENOSPC"];
+    for fault in faults {
+        attempt(fault, full);
+        dir.assert_holds(&[]);
+    }
+    let token = lease(&dir.join("f"), "a", LONG);
+    let text = dir.read("f.lease");
+    for fault in faults {
+        attempt(fault, full);
+        assert_eq!(dir.read("f.lease"), text);
+        dir.assert_holds(&["f.lease"]);
+    }
+    // Of the directory: the record stands by then, and its owner has to know.
+    attempt("fsync:error=EIO:when=2", &format!("Ok({token})"));
+    assert_ne!(dir.read("f.lease"), text);
+    dir.assert_holds(&["f.lease"]);
 }
 
 #[test]
