@@ -105,7 +105,7 @@ impl Record {
         let left = self.left(clock).unwrap_or_default().as_millis();
         let end = now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
         let Some(end) = local(end) else { return "the end of time".to_owned() };
-        // Not by strftime, which would be 20 KB of the program.
+        // Not by strftime, which would be 28 KB of the program.
         let time = format!("{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second());
         match local(now) {
             Some(now) if now.date() == end.date() => time,
