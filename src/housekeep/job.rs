@@ -50,8 +50,8 @@ struct Later {
 enum Case {
     Lock,
     Temp,
-    /// Made at this time, and not to be replaced; or it goes anyhow.
-    Backup {
+    /// Made at this time; nobody replaces it.
+    DatedBackup {
         time: i128,
     },
     /// The length of the name of the file it is a backup of, and what it looked like when it was decided that it goes.
@@ -231,8 +231,8 @@ impl<'a> Job<'a> {
             // The oldest first: should the work end half-way, what is left is what is worth most.
             for Backup { of, name, aged, planned } in group[kept..].iter().rev() {
                 let case = match planned {
-                    Some(planned) if !rule.takes_all() => Case::PlainBackup { of: of.len() as u16, planned: **planned },
-                    _ => Case::Backup { time: aged.time },
+                    Some(planned) => Case::PlainBackup { of: of.len() as u16, planned: **planned },
+                    None => Case::DatedBackup { time: aged.time },
                 };
                 self.settle(dir, name, case)?;
             }
@@ -288,7 +288,7 @@ impl Job<'_> {
         let (leftover, outcome) = match case {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
-            Case::Backup { time } => (Leftover::Backup, remove::backup(dir, file, time, look)),
+            Case::DatedBackup { time } => (Leftover::Backup, remove::dated_backup(dir, file, time, look)),
             Case::PlainBackup { of: length, ref planned } => {
                 let of = OsStr::from_bytes(&name[..usize::from(length)]);
                 // A time out of range says nothing; any will do.

@@ -187,8 +187,8 @@ pub(super) fn temp(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     }
 }
 
-/// A backup that is what it was, or one of which nothing is to stay. `time`: when it was made.
-pub(super) fn backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
+/// A backup with a time in its name, which nobody replaces.
+pub(super) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
     let Some(status) = dir.status(name)? else { return Ok(Outcome::Gone) };
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));

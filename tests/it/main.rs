@@ -8,6 +8,7 @@ mod command;
 mod commit;
 mod common;
 mod filesystems;
+mod housekeep;
 mod lock;
 mod messages;
 mod options;
