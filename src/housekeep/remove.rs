@@ -4,8 +4,8 @@
 //! What protects each kind from being removed under somebody's hands:
 //!
 //! - **A lock file**: its own lock. It is held while the name is compared and unlinked, and whoever gets the lock after
-//!   that sees that the name is gone and starts over. A file that was created and is about to be locked may be removed
-//!   for that reason, too.
+//!   that sees that the name is gone and starts over. One that has just been created is about to be locked, and left
+//!   alone for a moment.
 //! - **A temporary file**: its writer holds a `flock` on it as long as it has a name. Where it was created with a name,
 //!   it has it for an instant before the lock; so a fresh one is not even tried, which could cost its writer the lock, but
 //!   looked at again later.
@@ -29,6 +29,9 @@ use crate::backup::Names;
 use crate::lock::lock_name;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
+/// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
+/// lose the lock; but one that does not wait would find it busy, should this process be held up while it has it.
+const OPENED: Duration = Duration::from_millis(20);
 /// How long a writer may take from creating a temporary file to locking it, which is two system calls.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long a backup may be on its way, from the link to it to the commit, which has to wait for the disk; for writers
@@ -121,6 +124,10 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     let status = FileStatus::of(&file)?;
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
+    }
+    if age(look.now, status.changed) < OPENED {
+        // Fresh again: it is another one, so there is a writer.
+        return Ok(if look.again { Outcome::Kept(IN_USE) } else { Outcome::TooFresh(OPENED) });
     }
     // First, and without the flock: while somebody is registered to have the lock next, his last try before he gives up
     // must not fail because of us, or the file would be left behind.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::process::{Pid, Signal, kill_process};
@@ -1135,7 +1135,14 @@ fn beside_living_writers_and_lock_holders() {
                 }
             });
         }
-        std::thread::sleep(Duration::from_secs(if long() { 30 } else { 5 }));
+        let end = Instant::now() + Duration::from_secs(if long() { 30 } else { 5 });
+        for orphan in 0_u64.. {
+            dir.file(format!("orphan{orphan}.lock"), "");
+            std::thread::sleep(Duration::from_millis(10));
+            if Instant::now() > end {
+                break;
+            }
+        }
         stop.store(true, Ordering::SeqCst);
     });
     for (file, done) in done.iter().enumerate() {
