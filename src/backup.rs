@@ -198,7 +198,8 @@ fn stamp(t: &jiff::Zoned) -> String {
 }
 
 /// The names that a backup may get.
-struct Names<'a> {
+#[derive(Debug)]
+pub(crate) struct Names<'a> {
     base: &'a OsStr,
     suffix: &'a OsStr,
     stamp: Option<String>,
@@ -208,6 +209,11 @@ impl<'a> Names<'a> {
     fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
         let stamp = options.timestamp.then(|| stamp(&jiff::Zoned::now()));
         Names { base, suffix: &options.suffix, stamp }
+    }
+
+    /// Those with this time in them.
+    pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: &jiff::Zoned) -> Names<'a> {
+        Names { base, suffix, stamp: Some(stamp(time)) }
     }
 
     fn plain(&self) -> OsString {
@@ -227,7 +233,7 @@ impl<'a> Names<'a> {
     }
 
     /// Counts up until `take` finds a name that was not taken.
-    fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
+    pub(crate) fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
         for n in 0..MOST_OF_A_SECOND {
             let name = self.numbered(n);
             match take(&name) {

@@ -201,20 +201,6 @@ pub(crate) fn link_temp(target: &Target, dir: &Arc<Dir>) -> io::Result<(OsString
     Ok((name, ticket))
 }
 
-/// Renames `name` in `dir` to a temporary name, for a housekeeper to look at what nobody else can replace there.
-pub(crate) fn set_aside(dir: &Arc<Dir>, name: &OsStr) -> io::Result<(OsString, Ticket)> {
-    let aside = OsStr::new("housekeep");
-    let ((), aside, ticket) = with_temp_name(dir, aside, |aside| match dir.rename_new(name, dir, aside) {
-        // FUSE, NFS. The name is random enough: it would have to be made by another process in this very moment.
-        Err(e) if sys::unsupported(&e) => match dir.status(aside)? {
-            None => dir.rename(name, dir, aside),
-            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-        },
-        outcome => outcome,
-    })?;
-    Ok((aside, ticket))
-}
-
 /// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
 fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
     let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;

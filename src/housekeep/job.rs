@@ -15,6 +15,7 @@ use super::names::{self, Meaning, Shape, Stamp};
 use super::plan::{Aged, Rule};
 use super::remove::{self, Look, Outcome};
 use super::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover};
+use crate::backup::Names;
 use crate::error::Error;
 use crate::sys::{Dir, FileKind, FileStatus};
 
@@ -22,6 +23,8 @@ use crate::sys::{Dir, FileKind, FileStatus};
 const BUFFER: usize = 32 * 1024;
 /// How many candidates of one directory are held in memory before its others are left for another reading.
 const BATCH: usize = 32_768;
+/// What a name may have (255 bytes), less `.YYYYMMDD-HHMMSS-9999`.
+const MOST_OF_A_NAME: usize = 255 - 21;
 /// How many files are put off before the wait that they are put off for.
 const LATER: usize = 64;
 
@@ -48,8 +51,8 @@ enum Case {
     Lock,
     Lease,
     Temp,
-    /// Made at this time, and not to be replaced; or it goes anyhow.
-    Backup {
+    /// Made at this time; nobody replaces it.
+    DatedBackup {
         time: i128,
     },
     /// The length of the name of the file it is a backup of, and what it looked like when it was decided that it goes.
@@ -230,8 +233,8 @@ impl<'a> Job<'a> {
             // The oldest first: should the work end half-way, what is left is what is worth most.
             for Backup { of, name, aged, planned } in group[kept..].iter().rev() {
                 let case = match planned {
-                    Some(planned) if !rule.takes_all() => Case::PlainBackup { of: of.len() as u16, planned: **planned },
-                    _ => Case::Backup { time: aged.time },
+                    Some(planned) => Case::PlainBackup { of: of.len() as u16, planned: **planned },
+                    None => Case::DatedBackup { time: aged.time },
                 };
                 self.settle(dir, name, case)?;
             }
@@ -244,10 +247,13 @@ impl<'a> Job<'a> {
         ControlFlow::Continue(())
     }
 
+    fn zone(&mut self) -> &TimeZone {
+        self.zone.get_or_insert_with(TimeZone::system)
+    }
+
     /// The time in a backup's name is local time.
     fn moment(&mut self, stamp: Stamp) -> i128 {
-        let zone = self.zone.get_or_insert_with(TimeZone::system);
-        match zone.to_timestamp(stamp.time) {
+        match self.zone().to_timestamp(stamp.time) {
             Ok(timestamp) => timestamp.as_nanosecond(),
             // The year 9999: the future.
             Err(_) => i128::MAX,
@@ -285,10 +291,17 @@ impl Job<'_> {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
             Case::Lease => (Leftover::Lease, remove::lease(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
-            Case::Backup { time } => (Leftover::Backup, remove::backup(dir, file, time, look)),
-            Case::PlainBackup { of, ref planned } => {
-                let of = OsStr::from_bytes(&name[..usize::from(of)]);
-                (Leftover::Backup, remove::plain_backup(dir, file, of, planned, look))
+            Case::DatedBackup { time } => (Leftover::Backup, remove::dated_backup(dir, file, time, look)),
+            Case::PlainBackup { of: length, ref planned } => {
+                let of = OsStr::from_bytes(&name[..usize::from(length)]);
+                // A time out of range says nothing; any will do.
+                let time = jiff::Timestamp::from_nanosecond(planned.modified).unwrap_or_default();
+                let time = time.to_zoned(self.zone().clone());
+                let suffix = &self.options.backup_suffix;
+                let room = MOST_OF_A_NAME.saturating_sub(suffix.len());
+                let base = OsStr::from_bytes(&name[..usize::from(length).min(room)]);
+                let names = Names::of_time(base, suffix, &time);
+                (Leftover::Backup, remove::plain_backup(dir, file, of, &names, planned, look))
             }
         };
         let path = dir.join(file);

@@ -24,11 +24,6 @@ impl Rule {
         Rule { keep_newest: keep_newest.unwrap_or(u64::from(older_than.is_none())), older_than }
     }
 
-    /// Whether every backup goes, whatever its age.
-    pub(super) fn takes_all(self) -> bool {
-        self.keep_newest == 0 && self.older_than.is_none_or(|limit| limit.is_zero())
-    }
-
     /// How many at the beginning of one file's backups, the newest first, stay.
     pub(super) fn stay<T>(self, backups: &[T], aged: impl Fn(&T) -> Aged, now: i128) -> usize {
         let newest = usize::try_from(self.keep_newest).unwrap_or(usize::MAX).min(backups.len());

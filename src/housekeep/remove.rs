@@ -4,17 +4,19 @@
 //! What protects each kind from being removed under somebody's hands:
 //!
 //! - **A lock file**: its own lock. It is held while the name is compared and unlinked, and whoever gets the lock after
-//!   that sees that the name is gone and starts over. A file that was created and is about to be locked may be removed
-//!   for that reason, too.
+//!   that sees that the name is gone and starts over. One that has just been created is about to be locked, and left
+//!   alone for a moment.
 //! - **A lease**: its target's lock, as for every change of it.
 //! - **A temporary file**: its writer holds a `flock` on it as long as it has a name. Where it was created with a name,
 //!   it has it for an instant before the lock; so a fresh one is not even tried, which could cost its writer the lock, but
 //!   looked at again later.
 //! - **A backup with a time in its name**: nothing ever replaces one, so it is what it was.
-//! - **A plain backup**: writers replace it, at any moment, by rename. It is renamed away first, to a name of our own,
-//!   looked at there, and put back if it is not the one that was meant. The target's lock would not do: it is not known
-//!   where backups or locks have a directory of their own; and it would be one more lock file to make and to hold for
-//!   each file, which a writer that does not wait could run into.
+//! - **A plain backup**: writers replace it, at any moment, by rename. It is renamed first, to what it would be called if
+//!   its name had its time in it, looked at there, and put back if it is not the one that was meant. A crash in between,
+//!   or a still newer backup in its place, leaves it as a backup of that time, by which the next run judges it. The
+//!   target's lock is only looked at, to know of a writer that has made a backup and not set its time yet. Taking it
+//!   would not do: it is not known where locks or backups have a directory of their own, and a writer that does not wait
+//!   could run into it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,18 +27,21 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::plan::age;
+use crate::backup::Names;
 use crate::error::ErrorKind;
 use crate::lease::{self, Cleared};
 use crate::lock::lock_name;
-use crate::stage;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
-/// How long a writer may take from creating a temporary file to locking it, which is two system calls; or from the commit
-/// to setting the time of the backup, between which it may have to wait for the disk.
+/// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
+/// lose the lock; but one that does not wait would find it busy, should this process be held up while it has it.
+const OPENED: Duration = Duration::from_millis(20);
+/// How long a writer may take from creating a temporary file to locking it, which is two system calls.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a backup may be on its way: from the link to it to the commit, which has to wait for the disk.
+/// How long a backup may be on its way, from the link to it to the commit, which has to wait for the disk; for writers
+/// whose lock is elsewhere.
 const UNDER_WAY: Duration = Duration::from_secs(60);
-/// The latter where no lock file says that there is a writer: so either there is none, or its lock is elsewhere.
+/// And from the commit to setting its time.
 const DATING: Duration = Duration::from_millis(100);
 
 /// What has become of a file.
@@ -124,6 +129,10 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
     }
+    if age(look.now, status.changed) < OPENED {
+        // Fresh again: it is another one, so there is a writer.
+        return Ok(if look.again { Outcome::Kept(IN_USE) } else { Outcome::TooFresh(OPENED) });
+    }
     // First, and without the flock: while somebody is registered to have the lock next, his last try before he gives up
     // must not fail because of us, or the file would be left behind.
     if ofd::is_locked(&file)? {
@@ -207,8 +216,8 @@ pub(super) fn temp(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     }
 }
 
-/// A backup that is what it was, or one of which nothing is to stay. `time`: when it was made.
-pub(super) fn backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
+/// A backup with a time in its name, which nobody replaces.
+pub(super) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Result<Outcome> {
     let Some(status) = dir.status(name)? else { return Ok(Outcome::Gone) };
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
@@ -220,10 +229,12 @@ pub(super) fn backup(dir: &Dir, name: &OsStr, time: i128, look: Look) -> io::Res
 }
 
 /// A backup of the file `of` that may be replaced at any moment, and that goes because of its age, which `planned` shows.
+/// `names` are what it could be called with its time in its name.
 pub(super) fn plain_backup(
-    dir: &Arc<Dir>,
+    dir: &Dir,
     name: &OsStr,
     of: &OsStr,
+    names: &Names<'_>,
     planned: &FileStatus,
     look: Look,
 ) -> io::Result<Outcome> {
@@ -231,45 +242,33 @@ pub(super) fn plain_backup(
         return Ok(Outcome::Kept(reason));
     }
     // A backup that is made as a second link has the old content's time until its writer sets it, after the commit. Up
-    // to the commit it still is the target, too; after that there are the target's lock file, for a while, and its ctime.
+    // to the commit it still is the target, too.
+    if is_held(dir, &lock_name(of))? {
+        return Ok(Outcome::Kept(IN_USE));
+    }
     if planned.links > 1 && look.changed_within(UNDER_WAY, planned) {
         return Ok(Outcome::Kept("may be being made"));
     }
-    if look.changed_within(FRESH, planned) {
-        let wait = if dir.status(&lock_name(of))?.is_some() { FRESH } else { DATING };
-        if look.changed_within(wait, planned) {
-            return Ok(Outcome::TooFresh(wait));
-        }
+    if look.changed_within(DATING, planned) {
+        return Ok(Outcome::TooFresh(DATING));
     }
-    if look.dry_run || look.again {
-        match dir.status(name)? {
-            None => return Ok(Outcome::Gone),
-            Some(now) if !same(&now, planned) => return Ok(Outcome::Kept(REPLACED)),
-            Some(now) if look.dry_run => return Ok(look.removed(&now)),
-            Some(_) => {}
-        }
+    match dir.status(name)? {
+        None => return Ok(Outcome::Gone),
+        Some(now) if !same(&now, planned) => return Ok(Outcome::Kept(REPLACED)),
+        Some(now) if look.dry_run => return Ok(look.removed(&now)),
+        Some(_) => {}
     }
-    let (aside, ticket) = match stage::set_aside(dir, name) {
+    let aside = match names.first_free(|aside| rename_to_free(dir, name, aside)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Gone),
         outcome => outcome?,
     };
-    match dir.status(&aside) {
-        Ok(Some(now)) if same(&now, planned) => match ticket.remove() {
-            Ok(()) => Ok(look.removed(&now)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Outcome::Gone),
-            Err(e) => Err(e),
-        },
-        Ok(None) => Ok(Outcome::Gone),
-        // Not what was meant, or not to be known: a writer has just made a new backup.
-        looked => {
-            let mut back = Ok(());
-            // Off the list in any case: what could not be put back must not be removed either.
-            let _ = ticket.settle(|| {
-                back = put_back(dir, &aside, name);
-                Ok(())
-            });
-            back?;
-            looked.map(|_| Outcome::Kept(REPLACED))
+    match dir.status(&aside)? {
+        None => Ok(Outcome::Gone),
+        Some(now) if same(&now, planned) => unlink(dir, &aside, &now, look),
+        Some(_) => {
+            // A writer has made a new one since. Should that fail it stays a backup, with its time in its name.
+            let _ = dir.rename_new(&aside, dir, name);
+            Ok(Outcome::Kept(REPLACED))
         }
     }
 }
@@ -279,22 +278,24 @@ fn same(a: &FileStatus, b: &FileStatus) -> bool {
     (a.id, a.kind, a.size, a.modified) == (b.id, b.kind, b.size, b.modified)
 }
 
-/// Gives what was set aside its name again, unless a still newer backup has it: that one has replaced it.
-fn put_back(dir: &Dir, aside: &OsStr, name: &OsStr) -> io::Result<()> {
-    let outcome = match dir.rename_new(aside, dir, name) {
-        Err(e) if sys::unsupported(&e) => match dir.link(aside, dir, name) {
-            Ok(()) => dir.unlink(aside),
-            // No links either (exFAT).
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => match dir.status(name)? {
-                None => dir.rename(aside, dir, name),
-                Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            },
-            Err(e) => Err(e),
+/// Whether somebody holds, or waits for, the lock file `name`. One that may not be opened counts as held.
+fn is_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    match open(dir, name, OFlags::RDONLY)? {
+        // In this order, as for removing one.
+        Opened::File(file) => Ok(ofd::is_locked(&file)? || !sys::try_flock(&file, true)?),
+        Opened::Not(_) => Ok(false),
+        Opened::Refused(_) => Ok(true),
+    }
+}
+
+fn rename_to_free(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, dir, to) {
+        // FUSE, NFS. Only another housekeeper could make this name meanwhile, of a backup that is to go, too. A link in
+        // its place would not do: what is removed after that could be another file.
+        Err(e) if sys::unsupported(&e) => match dir.status(to)? {
+            None => dir.rename(from, dir, to),
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
         },
-        outcome => outcome,
-    };
-    match outcome {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => dir.unlink(aside),
         outcome => outcome,
     }
 }

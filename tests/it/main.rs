@@ -8,6 +8,7 @@ mod command;
 mod commit;
 mod common;
 mod filesystems;
+mod housekeep;
 mod lease;
 mod lock;
 mod messages;

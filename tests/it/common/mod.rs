@@ -1,7 +1,6 @@
 //! What every test leans on: a directory of its own, the built binary as a child process, and waiting for a condition
 //! with a deadline. Nothing here sleeps in the hope that something has happened by then.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -92,7 +91,7 @@ pub(crate) fn needs_mount() -> bool {
 pub(crate) struct TestDir {
     dir: tempfile::TempDir,
     /// A copy of the binary that other users can reach: the build directory may lie below a private home.
-    reachable: OnceCell<(tempfile::TempDir, PathBuf)>,
+    reachable: OnceLock<(tempfile::TempDir, PathBuf)>,
 }
 
 impl TestDir {
@@ -105,7 +104,7 @@ impl TestDir {
         let dir = tempfile::Builder::new().prefix("awrite-test-").tempdir_in(parent).unwrap();
         // Unprivileged children must be able to look in.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        TestDir { dir, reachable: OnceCell::new() }
+        TestDir { dir, reachable: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
