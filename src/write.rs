@@ -20,7 +20,7 @@ use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, lock_target};
+use crate::lock::{FileLock, HandOver, Purpose, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -111,6 +111,19 @@ impl AtomicFile {
         }
         let original = self.open_original()?;
         original.map(|original| original.into_content().map_err(|e| self.unreadable(e))).transpose()
+    }
+
+    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. What it does below
+    /// with the same target goes on under this lock, but to replace the target there is an error.
+    ///
+    /// # Errors
+    ///
+    /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        match &self.lock {
+            Some(lock) => lock.hand_over(),
+            None => Err(Error::new(ErrorKind::Usage, "the lock is not held yet").on(&self.target.given)),
+        }
     }
 
     /// Writes all of `bytes`.
@@ -423,7 +436,7 @@ impl Write for AtomicFile {
 }
 
 fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, FileLock)> {
-    lock_target(path, how, &options.lock, &options.observer, |target| check(target, options))
+    lock_target(path, how, &options.lock, &options.observer, Purpose::Replace, |target| check(target, options))
 }
 
 /// Refuses what cannot or must not be replaced.

@@ -5,14 +5,18 @@
 //!   Place     where the lock file of a target is          (place.rs)
 //!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
 //!   FileLock  the lock, held                               (here)
+//!   Ancestor  a process above that holds it already        (inherited.rs)
 //! ```
 
+mod descriptor;
 pub(crate) mod filesystem;
 mod flock;
 mod holder;
+mod inherited;
 #[cfg(test)]
 mod model;
 mod place;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +28,11 @@ use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
+pub use descriptor::{lock_descriptor, unlock_descriptor};
 pub(crate) use flock::LockFile;
 pub use holder::Holder;
+pub use inherited::HandOver;
+use inherited::{Confirmed, Mode};
 pub(crate) use place::Place;
 
 /// A held lock.
@@ -50,7 +57,17 @@ pub struct FileLock {
     /// `None` once released.
     ticket: Option<Ticket>,
     file: Arc<LockFile>,
+    mode: Mode,
     observer: Observer,
+}
+
+/// What a caller wants the lock of a target for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To hold it.
+    Hold,
+    /// To replace the target.
+    Replace,
 }
 
 impl FileLock {
@@ -71,8 +88,28 @@ impl FileLock {
     /// As [`FileLock::acquire`].
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
         let how = Resolve { no_follow: options.no_follow, mkdir: false };
-        let (_, lock) = lock_target(target.as_ref(), how, options, observer, |_| Ok(()))?;
+        let (_, lock) = lock_target(target.as_ref(), how, options, observer, Purpose::Hold, |_| Ok(()))?;
         Ok(lock)
+    }
+
+    /// What to give a child process so that whatever awrite does in it or below it with the same target goes on under
+    /// this lock, instead of waiting for it for ever. Those below still exclude each other.
+    ///
+    /// While one of them does, releasing this lock leaves it to them: it ends when the last process has ended that was
+    /// given the descriptor. Otherwise a release is one, whoever still has the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor cannot be copied.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        self.file.hand_over(self.mode).map_err(|e| Error::io(self.file.path(), e).during("cannot hand the lock over"))
+    }
+
+    /// What to give a child process so that it knows nothing of this lock, not even of that of an ancestor under which
+    /// it was taken.
+    #[must_use]
+    pub fn keep_back(&self) -> HandOver {
+        self.file.keep_back()
     }
 
     /// The path of the lock file.
@@ -102,8 +139,14 @@ pub(crate) fn lock_target(
     how: Resolve,
     options: &LockOptions,
     observer: &Observer,
+    purpose: Purpose,
     check: impl Fn(&Target) -> Result<()>,
 ) -> Result<(Target, FileLock)> {
+    let mode = match purpose {
+        Purpose::Replace => Mode::Replacing,
+        Purpose::Hold if options.shared => Mode::Shared,
+        Purpose::Hold => Mode::Exclusive,
+    };
     let mut patience = Patience::new(given, options, observer);
     let mut rounds = 0;
     loop {
@@ -111,7 +154,7 @@ pub(crate) fn lock_target(
         check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
-        let lock = match acquire_at(&place, &target, options, &mut patience) {
+        let lock = match acquire_at(&place, &target, options, mode, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
             Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < 100 => {
@@ -128,7 +171,7 @@ pub(crate) fn lock_target(
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),
-                method: "flock",
+                method: if lock.file.ancestor().is_some() { "inherited" } else { "flock" },
                 waited,
                 contended,
             });
@@ -140,25 +183,45 @@ pub(crate) fn lock_target(
 }
 
 /// Takes the lock at `place`, for messages the one of `target`.
-fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &mut Patience<'_>) -> Result<FileLock> {
+fn acquire_at(
+    place: &Place,
+    target: &Target,
+    options: &LockOptions,
+    mode: Mode,
+    patience: &mut Patience<'_>,
+) -> Result<FileLock> {
+    // Set once the environment has turned out to lie about who holds the lock.
+    let mut deceived = false;
     loop {
         // Listed at once: whoever made or waits for a lock file may be the one who has to remove it.
         let opened = cleanup::make(|| {
-            let file = Arc::new(LockFile::open(place, target.status.as_ref(), options)?);
+            let mut file = LockFile::open(place, target.status.as_ref(), options)?;
+            if !deceived {
+                file.look_above();
+            }
+            let file = Arc::new(file);
             Ok((file.clone(), Thing::Lock(file)))
         });
         let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
         file.check(&place.path)?;
-        let lock = FileLock { ticket: Some(ticket), file, observer: patience.observer.clone() };
+        if let Some(ancestor) = file.ancestor() {
+            ancestor.permit(mode, &target.given)?;
+        }
+        let lock = FileLock { ticket: Some(ticket), file, mode, observer: patience.observer.clone() };
         match lock.file.take(options, patience) {
             Ok(true) => {}
             Ok(false) => return Err(patience.given_up().held_by(lock.file.holder())),
             Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
         }
         if lock.file.is_current().map_err(|e| Error::io(&place.path, e))? {
-            return Ok(lock);
+            match lock.file.confirm() {
+                Confirmed::Holds => return Ok(lock),
+                Confirmed::Forged => deceived = true,
+                Confirmed::Gone => {}
+            }
         }
-        // The previous holder removed the file that we waited for: our lock is on a dead inode.
+        // The previous holder removed the file that we waited for: our lock is on a dead inode. Or the ancestor under
+        // whose lock we would have gone on has given it up.
         drop(lock);
     }
 }

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::common::{
-    AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_root,
-    needs_strace, wait_until,
+    AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount,
+    needs_root, needs_strace, wait_until,
 };
 
 /// Something that is mounted, until it is dropped.
@@ -127,7 +127,8 @@ fn contract(parent: &Path) {
     killed.finish();
     dir.awrite(["-n", "f"]).stdin("next").run().ok();
     // Where the temporary file has a name, a killed writer leaves it.
-    let left: Vec<_> = dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
+    let left: Vec<_> =
+        dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
     assert!(left.len() <= 1, "{left:?}");
     for name in left {
         fs::remove_file(dir.join(name)).unwrap();

@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
 use crate::common::{
-    AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs, needs_root,
-    wait_until,
+    AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs,
+    needs_root, wait_until,
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
