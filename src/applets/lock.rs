@@ -342,7 +342,7 @@ mod tests {
             (&["99999999999"], "99999999999: not a descriptor"),
             (&["f", "--"], "no COMMAND after --"),
             (&["f", "ls"], "'ls': unexpected argument; put -- before COMMAND"),
-            (&["f", "-c"], "--command: SCRIPT is missing"),
+            (&["f", "-c"], "-c: SCRIPT is missing"),
             (&["f", "-c", "x", "--", "ls"], "--command: contradicts COMMAND"),
             (&["-Fo", "f", "--", "ls"], "--no-fork: contradicts --close"),
             (&["-u", "f", "--", "ls"], "--unlock: is for a descriptor"),
