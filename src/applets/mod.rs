@@ -3,6 +3,7 @@
 mod common;
 mod completions;
 mod flags;
+mod flock;
 mod housekeep;
 mod install;
 mod lock;
@@ -68,10 +69,10 @@ fn called_as() -> &'static OsStr {
 }
 
 fn dispatch(name: &OsStr, mut args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+    let called_as = name;
     let name = base_name(name);
     if name == b"flock" {
-        // Not the write applet: with flock's arguments it would replace the file that is to be locked.
-        return Err(not_built_yet("flock"));
+        return flock::run(called_as, args, inherited);
     }
     let (applet, by_word) = choose(name, args.first().map(OsString::as_os_str));
     if by_word {

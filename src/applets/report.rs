@@ -187,6 +187,11 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Says this on standard error, as it is.
+pub(crate) fn raw(text: &str) {
+    write_all_at_once(text);
+}
+
 /// Says what failed, and the remedy.
 pub(crate) fn error(error: &Error) {
     failure(error, error.exit_code());

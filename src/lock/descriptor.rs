@@ -28,14 +28,14 @@ impl Lockable for Descriptor<'_> {
     }
 }
 
-/// Locks an open file, waiting as `options` say (of which only `wait`, `shared` and `use_alarm` matter). The lock
+/// Locks an open file, waiting as `options` say (of which only `wait`, `shared`, `keep` and `use_alarm` matter). The lock
 /// belongs to the open file description: it ends with its last descriptor, or by [`unlock_descriptor`]. Returns how long
 /// that took. `name` stands for the file in messages.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`] when it was not free in time; [`ErrorKind::LockLost`] when the
-/// file has no name any more, so that nobody else would see the lock.
+/// file has no name any more, so that nobody else would see the lock (not with `keep`, by which nobody deletes it).
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
     let lock = Descriptor { fd: fd.as_fd(), shared: options.shared };
     let mut patience = Patience::new(name, options, observer);
@@ -55,7 +55,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
     if !locked {
         return Err(patience.given_up().held_by(holder::find(status.id)));
     }
-    if status.links == 0 {
+    if status.links == 0 && !options.keep {
         sys::unflock(lock.fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockLost, "The lock file behind the descriptor has been deleted")
             .on(name)

@@ -447,20 +447,26 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
         Some(value) => command.env(lock.variable, value),
         None => command.env_remove(lock.variable),
     };
-    let keep = lock.fd.as_ref().map(AsRawFd::as_raw_fd);
-    let close = lock.close.clone();
-    // SAFETY: the closure runs between fork and exec and calls nothing but fcntl, on numbers that it owns.
+    if let Some(fd) = &lock.fd {
+        set_close_on_exec(command, fd.as_raw_fd(), false);
+    }
+    for fd in &lock.close {
+        set_close_on_exec(command, *fd, true);
+    }
+}
+
+/// Lets `command` have this descriptor, which must be open until the command has been started.
+pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
+    set_close_on_exec(command, fd.as_raw_fd(), false);
+}
+
+fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {
+    let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: the closure runs between fork and exec and calls nothing but fcntl, with numbers that it owns.
     unsafe {
-        command.pre_exec(move || {
-            if let Some(fd) = keep {
-                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            for fd in &close {
-                libc::fcntl(*fd, libc::F_SETFD, libc::FD_CLOEXEC);
-            }
-            Ok(())
+        command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, flags) {
+            -1 if !close => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         });
     }
 }

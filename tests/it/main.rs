@@ -8,6 +8,7 @@ mod command;
 mod commit;
 mod common;
 mod filesystems;
+mod flock;
 mod lock;
 mod lock_applet;
 mod messages;
