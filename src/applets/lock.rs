@@ -14,7 +14,7 @@ use std::process::{Command, ExitStatus};
 use awrite::{Error, ErrorKind, FileLock, LockOptions, Observer, lock_descriptor, unlock_descriptor};
 
 use super::common::{self, Tells};
-use super::flags::{Complete, Flag, Grammar, Parsed, Stop};
+use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::locking::{self, Locking, Locks};
 use super::report::{self, Style};
 use super::values::quoted;
@@ -45,7 +45,9 @@ impl Locks for Settings {
     }
 }
 
-pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
+pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
+
+const PAGE: Page = Page {
     name: "awrite-lock",
     synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]", "[OPTIONS] TARGET -c SCRIPT", "[OPTIONS] N"],
     about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. An awrite \
@@ -54,7 +56,6 @@ pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
     operand: "TARGET",
     complete_operand: Complete::File,
     takes_command: true,
-    flags: FLAGS,
     epilogue: "\
 Examples:
   awrite-lock config.json -- ./migrate config.json
@@ -84,19 +85,21 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
 }
 
 /// An option whose time has not come.
 const fn lease(long: &'static [&'static str], value: Option<&'static str>) -> Flag<Settings> {
     Flag {
-        group: "Leases",
-        long,
-        short: &[],
-        value,
-        help: "leases are not available in this version",
-        complete: Complete::Nothing,
-        hidden: true,
+        spec: Spec {
+            group: "Leases",
+            long,
+            short: &[],
+            value,
+            help: "leases are not available in this version",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
         apply: |_, _| Err(Stop::Usage("leases are not available in this version".to_owned())),
     }
 }
@@ -114,13 +117,15 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::timeout(),
     locking::no_wait_or_nonblock(),
     Flag {
-        group: GROUP,
-        long: &["conflict-exit-code"],
-        short: &['E'],
-        value: Some("N"),
-        help: "end with N instead of 2 when the lock was not free in time",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["conflict-exit-code"],
+            short: &['E'],
+            value: Some("N"),
+            help: "end with N instead of 2 when the lock was not free in time",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             let status = value.to_str().and_then(|text| text.parse().ok());
             let status = status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(&value)))?;
@@ -145,13 +150,15 @@ const FLAGS: &[Flag<Settings>] = &[
     lease(&["status"], None),
     lease(&["ttl"], Some("DURATION")),
     Flag {
-        group: COMMAND,
-        long: &["command"],
-        short: &['c'],
-        value: Some("SCRIPT"),
-        help: "run sh -c SCRIPT",
-        complete: Complete::Command,
-        hidden: false,
+        spec: Spec {
+            group: COMMAND,
+            long: &["command"],
+            short: &['c'],
+            value: Some("SCRIPT"),
+            help: "run sh -c SCRIPT",
+            complete: Complete::Command,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.script = Some(value);
             Ok(())
@@ -241,7 +248,7 @@ fn fail(error: &Error, status: u8) -> Result<u8, Error> {
 
 /// What the options come to, all contradictions found. Changes nothing.
 fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
-    let operand = GRAMMAR.require_operand(parsed.operand)?;
+    let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
     let usage = |reason: &str| Stop::Usage(reason.to_owned());
     let command = match (parsed.command, settings.script) {
         (Some(_), Some(_)) => return Err(usage("--command: contradicts COMMAND")),
@@ -277,7 +284,7 @@ fn run_command(
     job: &Job,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    process::watch(inherited)?;
+    process::hold(inherited);
     let lock = FileLock::acquire_with(target, &job.options, &job.observer)?;
     let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
     let mut command = Command::new(program);
@@ -321,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        super::super::flags::check_table(&super::GRAMMAR);
+        super::super::flags::check_table(&super::GRAMMAR.manual());
     }
 
     fn settled(args: &[&str]) -> Result<Job, String> {

@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use awrite::{Error, ErrorKind};
+use awrite::Error;
 
 use crate::process::{self, Inherited};
 use flags::Manual;
@@ -97,10 +97,6 @@ fn choose(name: &[u8], first: Option<&OsStr>) -> (&'static Applet, bool) {
 fn base_name(name: &OsStr) -> &[u8] {
     let name = Path::new(name).file_name().unwrap_or_default().as_encoded_bytes();
     name.strip_prefix(b"-").unwrap_or(name)
-}
-
-fn not_built_yet(name: &str) -> Error {
-    Error::new(ErrorKind::Usage, "not built yet in this version").on(name)
 }
 
 /// The text of `--list`.

@@ -40,13 +40,21 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
         let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
         // btrfs and overlay show another device number there than stat does: ask the process what it has open.
         let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
-        Some(Holder { pid: line.pid, command: command_of(line.pid) })
+        // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
+        is_there(line.pid).then(|| Holder { pid: line.pid, command: command_of(line.pid) })
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (id, parse as fn(&str) -> Option<Line>); // no such table
         None
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_there(pid: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; a waiter's line has `->` behind the number.

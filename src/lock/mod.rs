@@ -33,7 +33,7 @@ pub(crate) use flock::LockFile;
 pub use holder::Holder;
 pub use inherited::HandOver;
 use inherited::{Confirmed, Mode};
-pub(crate) use place::Place;
+pub(crate) use place::{Place, lock_name};
 
 /// A held lock.
 ///
@@ -154,6 +154,7 @@ pub(crate) fn lock_target(
         check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
+        place.check(&target)?;
         let lock = match acquire_at(&place, &target, options, mode, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
@@ -168,6 +169,7 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
+            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),

@@ -47,6 +47,20 @@ pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> 
     Ok(sys::control(file, sys::Command::Look, sys::kind(false), bytes)? != sys::UNLOCK)
 }
 
+/// Whether anybody has a record lock of any kind, classic ones of this process included, anywhere in the file.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
+    // Length 0: to the end, however far the file grows.
+    is_locked(file, 0..0)
+}
+
+/// Classic locks of other processes: those of this one cannot be seen.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
+    use rustix::process::{Flock, FlockType, fcntl_getlk};
+    Ok(fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?.is_some())
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sys {
     use std::os::fd::{AsFd, AsRawFd};

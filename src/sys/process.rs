@@ -3,6 +3,7 @@
 //! ```text
 //!   started with            SIGPIPE, SIGXFSZ: anything       SIGCHLD: anything    INT, TERM, HUP: default | ignored
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
+//!   hold                                                                          blocked | ignored
 //!   watch                                                                         caught, by a thread | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
@@ -20,8 +21,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use awrite::{Error, ErrorKind, HandOver, Shutdown};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -147,6 +148,8 @@ static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(3);
 /// all that a signal could still be meant for.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
 const HAS_ENDED: i32 = -1;
+/// Even those that a terminal sends.
+static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
 /// A second signal within this time of the first is the same wish: `timeout` sends SIGTERM to the process and again to
 /// its group, a closing terminal SIGHUP from the kernel and from the shell. It must not cut the clean-up short. A later
@@ -170,7 +173,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             0 => {}
             HAS_ENDED => return,
             child => {
-                if sent_by_a_process((*info).si_code) {
+                if sent_by_a_process((*info).si_code) || PASS_ALL_ON.load(Ordering::SeqCst) {
                     libc::kill(child, signal);
                 }
                 return;
@@ -209,21 +212,71 @@ fn sent_by_a_process(code: c_int) -> bool {
     }
 }
 
+/// Blocks the ending signals until [`watch`] is called.
+///
+/// Starting a thread costs more than a small write does otherwise. So signals are only held back at first, and the
+/// thread is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write
+/// that never waits ends before a signal could be missed; one that came meanwhile is found by [`give_way`].
+pub(crate) fn hold(inherited: &Inherited) {
+    let mut held = inherited.mask;
+    for signal in ENDING {
+        // SAFETY: the pointer is to a local set that was filled in by the kernel.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    set_mask(Some(&held));
+    // Set once in a process, at its start.
+    let _ = HELD.set(*inherited);
+}
+
+/// What signals are held back from, if they are.
+static HELD: OnceLock<Inherited> = OnceLock::new();
+
+/// To be called where the process may have to wait for somebody else: signals are held back no longer.
+pub(crate) fn about_to_wait() -> Result<(), Error> {
+    HELD.get().map_or(Ok(()), watch)
+}
+
+/// Whether an ending signal waits to be delivered.
+fn is_pending() -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
+    let pending = unsafe {
+        libc::sigpending(pending.as_mut_ptr());
+        pending.assume_init()
+    };
+    // SAFETY: the pointer is to a live set.
+    ENDING.iter().any(|&signal| unsafe { libc::sigismember(&raw const pending, signal) } == 1)
+}
+
+/// Whether what is left to read from `fd` is there already, so that reading to its end waits for nobody: a pipe that
+/// nobody writes to any more.
+pub(crate) fn is_complete(fd: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP, unless they are ignored: then they stay so (nohup).
 ///
 /// On the first of them it removes what must not stay and ends the process with status 3; but if the target has been
 /// replaced already, it lets the main thread end with success. Another signal, a while later, ends the process at once.
 ///
-/// Call it before anything is made that must be removed, and from the main thread.
+/// To be called from the main thread, where it is about to wait, or before anything is made that must be removed, unless
+/// signals are held. Called again it does nothing.
 pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
+    if WATCHED.load(Ordering::SeqCst) != 0 {
+        return Ok(());
+    }
     if ENDING.iter().all(|signal| inherited.ignores(*signal)) {
+        set_mask(Some(&inherited.mask));
         return Ok(());
     }
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
     // The thread inherits this mask and keeps it: every signal, SIGALRM too, then reaches the main thread and interrupts
     // what blocks there. It also closes the moment in which ctrlc catches what has to stay ignored.
-    let mask = set_mask(Some(&all_signals()));
+    set_mask(Some(&all_signals()));
     let started = ctrlc::set_handler(first_signal);
     if started.is_ok() {
         for signal in ENDING {
@@ -239,7 +292,7 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
             set_disposition(signal, if inherited.ignores(signal) { libc::SIG_IGN } else { libc::SIG_DFL });
         }
     }
-    set_mask(Some(&mask));
+    set_mask(Some(&inherited.mask));
     started.map_err(|e| {
         let reason = match e {
             ctrlc::Error::System(source) => Error::io("cannot start the signal thread", source).to_string(),
@@ -291,6 +344,11 @@ fn interrupted() -> bool {
 /// To be called where the main thread is about to commit or to report a failure that a signal may have caused: returns
 /// only if none has come, or if the target has been replaced already.
 pub(crate) fn give_way() {
+    if WATCHED.load(Ordering::SeqCst) == 0 && is_pending() {
+        // Delivered as soon as it is no longer held. Where no thread can be had, it ends the process as it would any
+        // other.
+        let _ = about_to_wait();
+    }
     if !interrupted() {
         return;
     }
@@ -336,6 +394,7 @@ pub(crate) struct Running {
 
 /// Starts `command` as this process was started, signals considered.
 pub(crate) fn start(mut command: Command, inherited: &Inherited) -> io::Result<Running> {
+    about_to_wait().map_err(io::Error::other)?;
     inherited.hand_to(&mut command);
     let mut children = children();
     if children.stopping {
@@ -391,28 +450,20 @@ impl Drop for Running {
 }
 
 /// Runs `command` as this process was started, and waits for its end. Meanwhile the signals that a process sends here go
-/// to it; what a terminal sends reaches it by itself. A signal that came before ends the work as [`watch`] has it, if it
-/// was called, and the command is not started then. One that comes after the command's end is too late for anything.
+/// to it; what a terminal sends reaches it by itself. A signal that came before ends the work, and the command is not
+/// started then. One that comes after the command's end is too late for anything.
 pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
     inherited.hand_to(&mut command);
-    // SAFETY: getpid has no preconditions.
-    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    // Blocked: a signal comes either before the child or when there is one to pass it on to. (The thread of `watch`, the
-    // only other one, has all signals blocked.)
-    let mask = set_mask(Some(&all_signals()));
-    if interrupted() {
-        set_mask(Some(&mask));
-        give_way();
-    }
-    let started = command.spawn();
-    let mut child = match started {
+    let mask = block_signals();
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             set_mask(Some(&mask));
-            give_way();
             return Err(error);
         }
     };
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
     let pid = i32::try_from(child.id()).unwrap_or(0);
     SUPERVISED.store(pid, Ordering::SeqCst);
     for signal in PASSED_ON {
@@ -420,7 +471,10 @@ pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Resu
             catch(signal);
         }
     }
-    set_mask(Some(&mask));
+    // A terminal's ^C that has come by now may have come before the child was there to get it.
+    PASS_ALL_ON.store(true, Ordering::SeqCst);
+    set_mask(Some(&inherited.mask));
+    PASS_ALL_ON.store(false, Ordering::SeqCst);
     if let Some(pid) = Pid::from_raw(pid) {
         // Waited for, out of reach of the handler, and only then reaped: its number is somebody else's from then on.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -432,13 +486,21 @@ pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Resu
 
 /// Makes this process `command`. Returns only if that fails.
 pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io::Error {
-    let mask = set_mask(Some(&all_signals()));
-    if interrupted() {
-        set_mask(Some(&mask));
-        give_way();
-    }
+    block_signals();
     inherited.hand_to(&mut command);
     command.exec()
+}
+
+/// Blocks all signals, and returns the former mask. One that has come already ends the work first.
+fn block_signals() -> libc::sigset_t {
+    let mask = set_mask(Some(&all_signals()));
+    if interrupted() || is_pending() {
+        set_mask(Some(&mask));
+        give_way();
+        // Only one that is ignored: it is pending while it is blocked.
+        set_mask(Some(&all_signals()));
+    }
+    mask
 }
 
 /// Gives `command` a lock, or keeps it from it. `lock` must live until the command has been started.
@@ -495,7 +557,10 @@ impl AsFd for Given {
 
 /// Something to read that is at its end: /dev/null, for where there is none.
 pub(crate) fn nothing() -> io::Result<OwnedFd> {
-    let (reading, _writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // Not pipe2, which macOS lacks. No child can be started between the calls: only the main thread does that.
+    let (reading, writing) = rustix::pipe::pipe()?;
+    drop(writing);
+    rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
     Ok(reading)
 }
 

@@ -29,7 +29,7 @@ impl Mount {
         Mount::new(&["--bind", source.to_str().unwrap()], target).unwrap()
     }
 
-    fn tmpfs(options: &str, at: &Path) -> Mount {
+    pub(crate) fn tmpfs(options: &str, at: &Path) -> Mount {
         Mount::new(&["-t", "tmpfs", "-o", options, "none"], at).unwrap()
     }
 
@@ -52,7 +52,7 @@ impl Mount {
         Some((mount, at))
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(status.success());
     }
@@ -392,10 +392,15 @@ fn a_read_only_file_system_says_so() {
     let before = crate::common::Snapshot::of(&at.join("file.txt"));
     mount.remount("ro");
     for name in ["ro/file.txt", "ro/new.txt"] {
-        for option in ["--quiet", "--stream", "--no-wait", "--force", "--lock-on-commit", "--backup"] {
+        for option in ["--quiet", "--stream", "--no-wait", "--force", "--if-changed", "--backup"] {
             let done = dir.awrite([option, name]).stdin("new").run();
             done.assert_error(1, &format!("Error: {name}: Cannot create lock file (read-only file system)"));
         }
+        // Here the temporary file is the first that cannot be made.
+        dir.awrite(["--lock-on-commit", name])
+            .stdin("new")
+            .run()
+            .assert_error_with(1, &[&format!("Error: {name}: "), "read-only file system"]);
     }
     // With the lock elsewhere it is the file itself.
     let done = dir.awrite(["--lock-file", "lock", "ro/file.txt"]).stdin("new").run();

@@ -395,9 +395,9 @@ assert caught() == ['INT', 'QUIT', 'INT', 'QUIT', 'INT', 'INT'], caught()
 #[test]
 fn killed_it_leaves_the_lock_to_command() {
     let dir = TestDir::new();
-    let running = started(&dir, &[], "while test ! -e go; do sleep 0.01; done; rm go");
+    let mut running = started(&dir, &[], "while test ! -e go; do sleep 0.01; done; rm go");
     running.signal(Signal::KILL);
-    drop(running);
+    wait_until("it ends", || running.has_ended());
     assert!(lock_is_held(&dir.join("f.lock")));
     dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
     let mut waiter = dir.awrite(["f"]).stdin("x").spawn();

@@ -12,7 +12,6 @@ mod flock;
 mod lock;
 mod lock_applet;
 mod messages;
-mod model;
 mod nesting;
 mod options;
 mod protocol;

@@ -241,10 +241,10 @@ fn a_nested_one_left_behind_keeps_the_lock() {
 fn below_a_killed_ancestor() {
     let dir = TestDir::new();
     let script = "touch in; while test ! -e go; do sleep 0.01; done; echo x | \"$BIN\" -n f; echo $? > status";
-    let holder = below(&dir, &[], script).spawn();
+    let mut holder = below(&dir, &[], script).spawn();
     wait_until("COMMAND runs", || dir.join("in").exists());
     holder.signal(Signal::KILL);
-    drop(holder);
+    wait_until("it ends", || holder.has_ended());
     let mut outsider = dir.awrite(["f"]).stdin("later").spawn();
     outsider.wait_for_waiting();
     dir.file("go", "");
