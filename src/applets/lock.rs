@@ -6,6 +6,7 @@
 //!   awrite-lock [OPTIONS] N                          an open descriptor of the caller
 //! ```
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -285,7 +286,7 @@ fn run_command(
     inherited: &Inherited,
 ) -> Result<u8, Error> {
     process::hold(inherited);
-    let lock = FileLock::acquire_with(target, &job.options, &job.observer)?;
+    let lock = FileLock::acquire_with(named(target)?, &job.options, &job.observer)?;
     let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
     let mut command = Command::new(program);
     command.args(args);
@@ -305,6 +306,17 @@ fn run_command(
             let reason = Error::io(program, error).to_string();
             fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
         }
+    }
+}
+
+/// A directory by a name that a lock file can stand beside, however it was typed: `repo/`, `.`.
+fn named(target: &Path) -> Result<Cow<'_, Path>, Error> {
+    if !target.is_dir() {
+        return Ok(target.into());
+    }
+    match target.file_name() {
+        Some(_) => Ok(target.components().as_path().into()),
+        None => target.canonicalize().map(Cow::Owned).map_err(|e| Error::io(target, e)),
     }
 }
 

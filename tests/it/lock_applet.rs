@@ -160,6 +160,18 @@ fn lock_options_are_the_write_applets() {
 }
 
 #[test]
+fn a_directory_however_it_is_typed() {
+    let dir = TestDir::new();
+    dir.dir("repo");
+    let run = |name: &str, script: &str| dir.sh(&format!("cd repo; exec \"$BIN\" lock '{name}' -c '{script}'"));
+    for name in ["../repo", "../repo/", "../repo//.", ".", "./", "../repo/../repo"] {
+        run(name, "test -e ../repo.lock").quiet_success();
+    }
+    run("/", "true").run().assert_error_with(1, &["Error: /: ", "directory"]);
+    dir.assert_holds(&["repo"]);
+}
+
+#[test]
 fn bad_usage_names_the_option() {
     let dir = TestDir::new();
     for (args, words) in [
