@@ -95,6 +95,13 @@ pub(crate) fn commit<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     Ok(done)
 }
 
+/// Runs a step that removes a name which is not listed, with the same mutex held: once a shutdown has given this
+/// process's locks back, the name may be somebody else's.
+pub(crate) fn step<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let _registry = registry();
+    step()
+}
+
 impl Ticket {
     /// Runs `step`, which makes the thing something that stays (a rename); on success it is no longer listed.
     pub(crate) fn settle(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {

@@ -32,8 +32,12 @@ pub enum ErrorKind {
     LockBusy,
     /// The lock did not become free in time.
     LockTimeout,
-    /// The lock was held and has been lost.
+    /// Another owner has a lease of the target.
+    Leased,
+    /// The lock or the lease was held and has been lost; or the lease that the caller claims is not that owner's.
     LockLost,
+    /// A lease record is damaged, or of a newer version: nothing can be said of the lease.
+    DamagedRecord,
     /// The caller's own check or callback refused the new content.
     Refused,
     /// The target was replaced, but the directory could not be synced: after a power cut the old content may be back.
@@ -190,7 +194,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
-            ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::LockLost => 2,
+            ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::Leased | ErrorKind::LockLost => 2,
             _ => 1,
         }
     }

@@ -3,6 +3,7 @@
 //! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`FileLock`] holds the same lock for anything else.
+//! - [`Lease`] keeps others from the file across many processes, for a limited time.
 //! - [`housekeep()`] clears away what crashes left, and old backups.
 //!
 //! At every instant the target is the complete old or the complete new content: for readers, after a crash of the
@@ -16,12 +17,18 @@
 //! The commands `awrite`, `awrite-lock` and `awrite-housekeep` are built on this crate (feature `cli`); programs in Rust
 //! want `default-features = false`.
 
+// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod backup;
 mod cleanup;
 mod commit;
 mod copy;
 mod error;
 mod housekeep;
+mod lease;
 mod lock;
 mod metadata;
 mod notice;
@@ -35,6 +42,7 @@ pub use cleanup::Shutdown;
 pub use copy::read_all;
 pub use error::{Error, ErrorKind, Result, shown};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
+pub use lease::{Claim, Lease, LeaseInfo, LockStatus, MAX_TTL};
 pub use lock::{FileLock, HandOver, Holder, lock_descriptor, shown_duration, unlock_descriptor};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Durability, LockOptions, Ownership, Wait, WriteOptions};

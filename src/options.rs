@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::lease::Claim;
 use crate::notice::Observer;
 
 /// How long to wait for a lock.
@@ -43,6 +44,10 @@ pub struct LockOptions {
     /// Follow a symbolic link to the file it means (so that all names of a file share one lock). Default: true, through
     /// [`LockOptions::no_follow`] being false.
     pub no_follow: bool,
+    /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so long
+    /// as nobody else has taken it since), and a write looks again right before it replaces the target. Default: as
+    /// anybody, who waits for the end of a lease as for the lock.
+    pub claim: Option<Claim>,
     /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
     /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting, so
     /// it is only for a program that leaves both alone and acquires from its main thread. Default: false.

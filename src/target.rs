@@ -88,6 +88,13 @@ impl Target {
         Ok(Target { given: given.to_owned(), dir: Arc::new(dir), name, status, how, made_dirs })
     }
 
+    /// The file `name` in `dir`, whatever is there: for one who came upon what belongs to it.
+    pub(crate) fn in_dir(dir: &Arc<Dir>, name: &OsStr) -> io::Result<Target> {
+        let status = dir.status(name)?;
+        let (given, name) = (dir.join(name), name.to_owned());
+        Ok(Target { given, dir: dir.clone(), name, status, how: Resolve::default(), made_dirs: Vec::new() })
+    }
+
     /// Asks again what `given` means, and takes the file's metadata as it is now. False: something else by now.
     pub(crate) fn settle(&mut self) -> Result<bool> {
         let (parent, name, status) = walk(&self.given, self.how.no_follow)?;

@@ -20,7 +20,8 @@ use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, HandOver, Purpose, lock_target};
+use crate::lease::Visitor;
+use crate::lock::{FileLock, HandOver, Purpose, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -66,6 +67,8 @@ pub struct AtomicFile {
     // Dropped in this order: the stage, then the lock, then directories made for the target.
     stage: Option<Stage>,
     lock: Option<FileLock>,
+    /// Where the target's lease is; known with the lock.
+    lease: Option<Spot>,
     target: Target,
     options: WriteOptions,
     /// Bytes of input, without what was there before (append).
@@ -88,15 +91,15 @@ impl AtomicFile {
             backup::check(options)?;
         }
         let how = Resolve { no_follow: options.lock.no_follow, mkdir: options.mkdir };
-        let (target, lock) = if options.lock_on_commit {
+        let (target, lease, lock) = if options.lock_on_commit {
             let target = Target::resolve(path, how)?;
             check(&target, options)?;
-            (target, None)
+            (target, None, None)
         } else {
-            let (target, lock) = lock(path, how, options)?;
-            (target, Some(lock))
+            let (target, lease, lock) = lock(path, how, options)?;
+            (target, Some(lease), Some(lock))
         };
-        Ok(AtomicFile { stage: None, lock, target, options: options.clone(), input: 0, broken: false, started })
+        Ok(AtomicFile { stage: None, lock, lease, target, options: options.clone(), input: 0, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -166,7 +169,8 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
-    /// place, a part of it).
+    /// place, a part of it). [`ErrorKind::LockLost`]: the lease that [`LockOptions::claim`](crate::LockOptions::claim)
+    /// names is another's by now.
     pub fn commit(mut self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -195,10 +199,12 @@ impl AtomicFile {
 
         if self.target.status.is_some_and(|s| s.mount_root) {
             self.run_check(&mut stage)?;
+            self.check_claim()?;
             return self.commit_in_place(&stage, original.as_ref(), bytes);
         }
         self.set_metadata(&stage, original.as_ref())?;
         self.run_check(&mut stage)?;
+        self.check_claim()?;
         let backup = self.back_up_before(&stage, original.as_ref())?;
         let undo = || backup.as_ref().map_or((), Backup::undo);
         self.publish(&mut stage).and_then(|_| self.sync(&stage)).inspect_err(|_| undo())?;
@@ -270,10 +276,10 @@ impl AtomicFile {
     /// been written meanwhile.
     fn lock_now(&mut self) -> Result<()> {
         let how = Resolve { no_follow: self.options.lock.no_follow, mkdir: self.options.mkdir };
-        let (mut target, lock) = lock(&self.target.given, how, &self.options)?;
+        let (mut target, lease, lock) = lock(&self.target.given, how, &self.options)?;
         self.target.pass_dirs_to(&mut target);
         self.target = target;
-        self.lock = Some(lock);
+        (self.lease, self.lock) = (Some(lease), Some(lock));
         let Some(spool) = self.stage.take() else { return Ok(()) };
         if spool.dir.id() == self.target.dir.id() && !self.options.append {
             self.stage = Some(spool);
@@ -379,6 +385,15 @@ impl AtomicFile {
             .with_hint("a check may change the new file, but not replace or remove it"))
     }
 
+    /// Under a lease, the last look before the target is replaced: nobody else may have taken it.
+    fn check_claim(&self) -> Result<()> {
+        if self.options.lock.claim.is_none() {
+            return Ok(());
+        }
+        let lease = self.lease.as_ref().ok_or_else(|| self.gone())?;
+        Visitor::of(&self.options.lock).kept_out(lease, &self.target.given).map(drop)
+    }
+
     /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would
     /// be for nothing. Never tried again on error: the kernel has dropped what it could not write, and would report
     /// success.
@@ -447,8 +462,12 @@ impl Write for AtomicFile {
     }
 }
 
-fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, FileLock)> {
-    lock_target(path, how, &options.lock, &options.observer, Purpose::Replace, |target| check(target, options))
+fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, Spot, FileLock)> {
+    let visitor = Visitor::of(&options.lock);
+    let check = |target: &Target| check(target, options);
+    let (target, place, lock) =
+        lock_target(path, how, &options.lock, &visitor, &options.observer, Purpose::Replace, check)?;
+    Ok((target, place.lease, lock))
 }
 
 /// Refuses what cannot or must not be replaced.

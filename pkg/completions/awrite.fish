@@ -37,6 +37,8 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-dir -x -a '(__fish_complete_directories)' -d 'put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-mode -x -d 'mode of a new lock file; default 0600, wider where others may write the file itself'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l keep-lock -d 'leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l owner -x -d 'act as ID, who has a lease of the file'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l token -x -d 'and whose lease has this token'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s b -l backup -d 'keep the current content as OUTPUT.backup'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-suffix -x -d 'end the backup\'s name in SUFFIX instead of .backup; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-dir -x -a '(__fish_complete_directories)' -d 'put the backup in DIR; implies -b'
@@ -79,6 +81,8 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = loc
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l lock-dir -x -a '(__fish_complete_directories)' -d 'put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l lock-mode -x -d 'mode of a new lock file; default 0600, wider where others may write the file itself'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l keep-lock -d 'leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l owner -x -d 'act as ID, who has a lease of the file'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l token -x -d 'and whose lease has this token'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s c -l command -x -a '(__fish_complete_command)' -d 'run sh -c SCRIPT'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s o -l close -d 'do not pass the lock to COMMAND, so that nothing below it has it'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s F -l no-fork -d 'become COMMAND instead of waiting for it; the lock file then stays, unlocked, when it ends'
@@ -90,7 +94,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = loc
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -a '(__fish_complete_path)'
 
 complete -c awrite -f
-complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-locks -d 'lock files that nobody holds'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-locks -d 'lock files that nobody holds, and expired leases'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-backups -d 'old backups; the newest of each file stays unless said otherwise'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l clean-temps -d 'temporary files whose writer has gone'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l all -d 'all three'
@@ -121,6 +125,8 @@ complete -c awrite-lock -n 'not __awrite_in_command' -l lock-file -r -F -d 'use 
 complete -c awrite-lock -n 'not __awrite_in_command' -l lock-dir -x -a '(__fish_complete_directories)' -d 'put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)'
 complete -c awrite-lock -n 'not __awrite_in_command' -l lock-mode -x -d 'mode of a new lock file; default 0600, wider where others may write the file itself'
 complete -c awrite-lock -n 'not __awrite_in_command' -l keep-lock -d 'leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)'
+complete -c awrite-lock -n 'not __awrite_in_command' -l owner -x -d 'act as ID, who has a lease of the file'
+complete -c awrite-lock -n 'not __awrite_in_command' -l token -x -d 'and whose lease has this token'
 complete -c awrite-lock -n 'not __awrite_in_command' -s c -l command -x -a '(__fish_complete_command)' -d 'run sh -c SCRIPT'
 complete -c awrite-lock -n 'not __awrite_in_command' -s o -l close -d 'do not pass the lock to COMMAND, so that nothing below it has it'
 complete -c awrite-lock -n 'not __awrite_in_command' -s F -l no-fork -d 'become COMMAND instead of waiting for it; the lock file then stays, unlocked, when it ends'
@@ -132,7 +138,7 @@ complete -c awrite-lock -n 'not __awrite_in_command' -s V -l version -d 'print t
 complete -c awrite-lock -n 'not __awrite_in_command' -a '(__fish_complete_path)'
 
 complete -c awrite-housekeep -f
-complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-locks -d 'lock files that nobody holds'
+complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-locks -d 'lock files that nobody holds, and expired leases'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-backups -d 'old backups; the newest of each file stays unless said otherwise'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l clean-temps -d 'temporary files whose writer has gone'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l all -d 'all three'

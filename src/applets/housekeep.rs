@@ -66,7 +66,7 @@ const fn switch(
 }
 
 const FLAGS: &[Flag<Settings>] = &[
-    switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds", |settings, _| {
+    switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds, and expired leases", |settings, _| {
         settings.options.locks = true;
         Ok(())
     }),

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{LockOptions, Wait};
+use awrite::{Claim, LockOptions, Wait};
 
 use super::flags::{Complete, Flag, Spec, Stop};
-use super::values::{parse_duration, parse_mode, parse_path, quoted};
+use super::values::{parse_duration, parse_mode, parse_owner, parse_path, parse_token, quoted};
 
 /// What the options below have said.
 #[derive(Default)]
@@ -20,8 +20,8 @@ pub(super) struct Locking {
     mode: Option<u32>,
     keep: bool,
     method: Option<OsString>,
-    /// `--owner` or `--token`, as typed.
-    lease: Option<&'static str>,
+    owner: Option<Claim>,
+    token: Option<u64>,
 }
 
 /// Settings that have those of a lock in them.
@@ -32,9 +32,6 @@ pub(super) trait Locks {
 impl Locking {
     /// What the options and the environment come to, or what contradicts what.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {
-        if let Some(name) = self.lease {
-            return Err(Stop::Usage(format!("--{name}: leases are not available in this version")));
-        }
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
         match self.method {
             Some(method) => check_method(&method).map_err(|reason| named("--lock-method", reason))?,
@@ -60,7 +57,13 @@ impl Locking {
         if self.file.is_some() && self.dir.is_some() {
             return Err(Stop::Usage("--lock-file: contradicts --lock-dir".to_owned()));
         }
+        let claim = match (self.owner, self.token) {
+            (None, Some(_)) => return Err(Stop::Usage("--token: needs --owner".to_owned())),
+            (Some(claim), Some(token)) => Some(claim.with_token(token)),
+            (claim, None) => claim,
+        };
         let mut options = LockOptions::from_env();
+        options.claim = claim;
         options.wait = wait;
         options.mode = self.mode;
         options.keep |= self.keep;
@@ -246,12 +249,12 @@ pub(super) const fn owner<S: Locks>() -> Flag<S> {
             long: &["owner"],
             short: &[],
             value: Some("ID"),
-            help: "act as ID, who holds a lease",
+            help: "act as ID, who has a lease of the file",
             complete: Complete::Nothing,
-            hidden: true,
+            hidden: false,
         },
-        apply: |settings, _| {
-            settings.locking().lease = Some("owner");
+        apply: |settings, value| {
+            settings.locking().owner = Some(parse_owner(value)?);
             Ok(())
         },
     }
@@ -264,12 +267,12 @@ pub(super) const fn token<S: Locks>() -> Flag<S> {
             long: &["token"],
             short: &[],
             value: Some("N"),
-            help: "the token of that lease",
+            help: "and whose lease has this token",
             complete: Complete::Nothing,
-            hidden: true,
+            hidden: false,
         },
-        apply: |settings, _| {
-            settings.locking().lease = Some("token");
+        apply: |settings, value| {
+            settings.locking().token = Some(parse_token(&value)?);
             Ok(())
         },
     }

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use awrite::Claim;
+
 /// A hundred years. Longer is a slip, and adding it to a clock could overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -58,6 +60,20 @@ pub(crate) fn parse_mode(text: &OsStr) -> Result<u32, String> {
 /// A path, of which nothing is asked but that it is one.
 pub(crate) fn parse_path(text: OsString) -> Result<PathBuf, String> {
     if text.is_empty() { Err("an empty string is not a path".to_owned()) } else { Ok(text.into()) }
+}
+
+/// The owner of a lease.
+pub(crate) fn parse_owner(text: OsString) -> Result<Claim, String> {
+    let owner = text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(&text)))?;
+    Claim::new(owner).map_err(|e| e.to_string())
+}
+
+/// The token of a lease.
+pub(crate) fn parse_token(text: &OsStr) -> Result<u64, String> {
+    text.to_str()
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| format!("{} is not a token", quoted(text)))
 }
 
 /// What is put behind a file's name.

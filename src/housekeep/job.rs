@@ -46,6 +46,7 @@ struct Later {
 /// What to do about a file.
 enum Case {
     Lock,
+    Lease,
     Temp,
     /// Made at this time, and not to be replaced; or it goes anyhow.
     Backup {
@@ -182,6 +183,7 @@ impl<'a> Job<'a> {
         for candidate in &candidates {
             match candidate.meaning {
                 Meaning::Lock => self.settle(dir, &candidate.name, Case::Lock)?,
+                Meaning::Lease => self.settle(dir, &candidate.name, Case::Lease)?,
                 Meaning::Temp => self.settle(dir, &candidate.name, Case::Temp)?,
                 Meaning::Backup(_) | Meaning::Dated => {}
             }
@@ -281,6 +283,7 @@ impl Job<'_> {
         let file = OsStr::from_bytes(name);
         let (leftover, outcome) = match case {
             Case::Lock => (Leftover::Lock, remove::lock(dir, file, self.options.locks_older_than, look)),
+            Case::Lease => (Leftover::Lease, remove::lease(dir, file, self.options.locks_older_than, look)),
             Case::Temp => (Leftover::Temp, remove::temp(dir, file, self.options.temps_older_than, look)),
             Case::Backup { time } => (Leftover::Backup, remove::backup(dir, file, time, look)),
             Case::PlainBackup { of, ref planned } => {
@@ -293,6 +296,7 @@ impl Job<'_> {
             Ok(Outcome::Removed { bytes, age }) => {
                 match leftover {
                     Leftover::Lock => self.summary.locks += 1,
+                    Leftover::Lease => self.summary.leases += 1,
                     Leftover::Backup => self.summary.backups += 1,
                     Leftover::Temp => self.summary.temps += 1,
                 }
@@ -332,7 +336,7 @@ impl Part {
             // Whatever may turn out to be of one group must be in one part.
             Meaning::Backup(length) => names::root(&name[..usize::from(length)]),
             Meaning::Dated => names::root(name),
-            Meaning::Lock | Meaning::Temp => name,
+            Meaning::Lock | Meaning::Lease | Meaning::Temp => name,
         };
         self.mask == 0 || hash(key) & self.mask == self.bits
     }

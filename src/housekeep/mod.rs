@@ -33,6 +33,7 @@ use job::Job;
 #[non_exhaustive]
 pub struct HousekeepOptions {
     /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
+    /// And the records of expired leases, `NAME.lease`.
     pub locks: bool,
     /// Delete old backups.
     pub backups: bool,
@@ -82,6 +83,8 @@ impl Default for HousekeepOptions {
 pub enum Leftover {
     /// A lock file.
     Lock,
+    /// The record of a lease.
+    Lease,
     /// A backup.
     Backup,
     /// A temporary file.
@@ -136,6 +139,8 @@ pub enum HousekeepEvent<'a> {
 pub struct HousekeepSummary {
     /// Lock files deleted.
     pub locks: u64,
+    /// Records of leases deleted.
+    pub leases: u64,
     /// Backups deleted.
     pub backups: u64,
     /// Temporary files deleted.
@@ -154,7 +159,7 @@ impl HousekeepSummary {
     /// How many files were deleted, of all kinds.
     #[must_use]
     pub fn deleted(&self) -> u64 {
-        self.locks + self.backups + self.temps
+        self.locks + self.leases + self.backups + self.temps
     }
 }
 

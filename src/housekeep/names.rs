@@ -10,6 +10,7 @@ use super::HousekeepOptions;
 use crate::stage::is_temp_name;
 
 const LOCK_SUFFIX: &[u8] = b".lock";
+const LEASE_SUFFIX: &[u8] = b".lease";
 /// `YYYYMMDD-HHMMSS`.
 const STAMP: usize = 15;
 
@@ -17,6 +18,7 @@ const STAMP: usize = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Lock,
+    Lease,
     Temp,
     /// A backup: the length of the name before the suffix.
     Backup(u16),
@@ -32,6 +34,9 @@ pub(super) fn meaning(name: &[u8], options: &HousekeepOptions) -> Option<Meaning
     }
     if name.len() > LOCK_SUFFIX.len() && name.ends_with(LOCK_SUFFIX) {
         return options.locks.then_some(Meaning::Lock);
+    }
+    if options.locks && name.len() > LEASE_SUFFIX.len() && name.ends_with(LEASE_SUFFIX) {
+        return Some(Meaning::Lease);
     }
     if !options.backups {
         return None;
@@ -129,6 +134,8 @@ mod tests {
     fn names_say_what_a_file_may_be() {
         for (name, expected) in [
             ("f.lock", Some(Meaning::Lock)),
+            ("f.lease", Some(Meaning::Lease)),
+            (".lease", None),
             (".f.lock", Some(Meaning::Lock)),
             ("a.backup.lock", Some(Meaning::Lock)),
             (".lock", None),

@@ -6,6 +6,7 @@
 //! - **A lock file**: its own lock. It is held while the name is compared and unlinked, and whoever gets the lock after
 //!   that sees that the name is gone and starts over. A file that was created and is about to be locked may be removed
 //!   for that reason, too.
+//! - **A lease**: its target's lock, as for every change of it.
 //! - **A temporary file**: its writer holds a `flock` on it as long as it has a name. Where it was created with a name,
 //!   it has it for an instant before the lock; so a fresh one is not even tried, which could cost its writer the lock, but
 //!   looked at again later.
@@ -24,6 +25,8 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::plan::age;
+use crate::error::ErrorKind;
+use crate::lease::{self, Cleared};
 use crate::lock::lock_name;
 use crate::stage;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
@@ -155,6 +158,24 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     // The lock is given back only now, when the name is gone.
     drop(file);
     outcome
+}
+
+/// The record of a lease.
+pub(super) fn lease(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, look: Look) -> io::Result<Outcome> {
+    let Some(status) = dir.status(name)? else { return Ok(Outcome::Gone) };
+    if let Some(reason) = unfit(&status) {
+        return Ok(Outcome::Kept(reason));
+    }
+    if age(look.now, status.modified) < older_than {
+        return Ok(Outcome::Kept(TOO_YOUNG));
+    }
+    match lease::clear(dir, name, look.dry_run) {
+        Ok(Cleared::Removed) => Ok(look.removed(&status)),
+        Ok(Cleared::Kept(reason)) => Ok(Outcome::Kept(reason)),
+        Ok(Cleared::Gone) => Ok(Outcome::Gone),
+        Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Outcome::Kept(IN_USE)),
+        Err(e) => Err(e.errno().map_or_else(|| io::Error::other(e.to_string()), io::Error::from_raw_os_error)),
+    }
 }
 
 /// A temporary file.

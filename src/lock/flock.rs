@@ -107,6 +107,34 @@ impl LockFile {
         })
     }
 
+    /// The lock file at `place` if there is one, for a look at who has it.
+    pub(crate) fn existing(place: &Place) -> io::Result<Option<LockFile>> {
+        let file = match place.dir.status(&place.name)? {
+            None => return Ok(None),
+            Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
+            Some(s) if s.kind != FileKind::Regular => {
+                return Err(io::Error::other(format!("Lock file is a {}", s.kind.name())));
+            }
+            Some(_) => match open_existing(place) {
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+                file => file?,
+            },
+        };
+        let status = FileStatus::of(&file)?;
+        Ok(Some(LockFile {
+            dir: place.dir.clone(),
+            name: place.name.clone(),
+            path: place.path.clone(),
+            file,
+            status,
+            shared: false,
+            keep: true,
+            registered: AtomicBool::new(false),
+            ancestor: None,
+            handed_over: AtomicBool::new(false),
+        }))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -263,14 +291,7 @@ fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
             Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
             Some(s) => return Err(io::Error::other(format!("Lock file is a {}", s.kind.name()))),
         }
-        let existing = place.dir.open_file(&place.name, OFlags::RDWR | OFlags::NONBLOCK, 0).or_else(|e| {
-            match e.raw_os_error() {
-                // An exclusive flock needs no write permission on a local file system.
-                Some(libc::EACCES) => place.dir.open_file(&place.name, OFlags::RDONLY | OFlags::NONBLOCK, 0),
-                _ => Err(e),
-            }
-        });
-        match existing {
+        match open_existing(place) {
             // Removed by its holder between the two calls.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
             // Just created by root, and about to be opened to this user (see open_to_others).
@@ -283,8 +304,16 @@ fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
     }
 }
 
+fn open_existing(place: &Place) -> io::Result<File> {
+    place.dir.open_file(&place.name, OFlags::RDWR | OFlags::NONBLOCK, 0).or_else(|e| match e.raw_os_error() {
+        // An exclusive flock needs no write permission on a local file system.
+        Some(libc::EACCES) => place.dir.open_file(&place.name, OFlags::RDONLY | OFlags::NONBLOCK, 0),
+        _ => Err(e),
+    })
+}
+
 /// All who may write the target must be able to lock it.
-fn default_mode(target: Option<&FileStatus>) -> u32 {
+pub(crate) fn default_mode(target: Option<&FileStatus>) -> u32 {
     let written_by = target.map_or(0, |t| t.mode);
     let group = if written_by & 0o020 != 0 { 0o060 } else { 0 };
     let others = if written_by & 0o002 != 0 { 0o006 } else { 0 };
@@ -292,7 +321,7 @@ fn default_mode(target: Option<&FileStatus>) -> u32 {
 }
 
 /// Undoes what the umask took from the `wanted` mode, and gives root's lock file to the target's owner.
-fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
+pub(crate) fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
     let others = target.filter(|t| (t.uid, t.gid) != (0, 0));
     if let Some(t) = others.filter(|_| rustix::process::geteuid().is_root()) {
         use rustix::fs::{Gid, Uid};

@@ -24,16 +24,22 @@ use std::time::{Duration, Instant};
 
 use crate::cleanup::{self, Thing, Ticket};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Leased, Visitor};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
 pub use descriptor::{lock_descriptor, unlock_descriptor};
-pub(crate) use flock::LockFile;
+pub(crate) use flock::{LockFile, default_mode, open_to_others};
 pub use holder::Holder;
 pub use inherited::HandOver;
 use inherited::{Confirmed, Mode};
-pub(crate) use place::{Place, lock_name};
+pub(crate) use place::{Place, Spot, leased_name, lock_name};
+
+/// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
+/// its record is read each time.
+const FIRST_LEASE_PAUSE: Duration = Duration::from_millis(1);
+const LAST_LEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A held lock.
 ///
@@ -76,7 +82,9 @@ impl FileLock {
     /// # Errors
     ///
     /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`] when it was not free in time, with the holder where it
-    /// could be found; otherwise what kept the lock file from being made or opened.
+    /// could be found; [`ErrorKind::Leased`] when another owner's lease did not end in time; [`ErrorKind::LockLost`] when
+    /// the lease that [`LockOptions::claim`] names is not that owner's; otherwise what kept the lock file from being made
+    /// or opened.
     pub fn acquire(target: impl AsRef<Path>, options: &LockOptions) -> Result<FileLock> {
         FileLock::acquire_with(target, options, &Observer::default())
     }
@@ -88,7 +96,8 @@ impl FileLock {
     /// As [`FileLock::acquire`].
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
         let how = Resolve { no_follow: options.no_follow, mkdir: false };
-        let (_, lock) = lock_target(target.as_ref(), how, options, observer, Purpose::Hold, |_| Ok(()))?;
+        let visitor = Visitor::of(options);
+        let (_, _, lock) = lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_| Ok(()))?;
         Ok(lock)
     }
 
@@ -133,15 +142,16 @@ impl FileLock {
 /// Resolves `given`, takes its lock, and resolves it again under the lock, until both mean the same file.
 ///
 /// `check` may refuse the target before anything is created or waited for, and is asked again under the lock if the target
-/// may have changed since.
+/// may have changed since. `visitor` says for whose leases to wait.
 pub(crate) fn lock_target(
     given: &Path,
     how: Resolve,
     options: &LockOptions,
+    visitor: &Visitor<'_>,
     observer: &Observer,
     purpose: Purpose,
     check: impl Fn(&Target) -> Result<()>,
-) -> Result<(Target, FileLock)> {
+) -> Result<(Target, Place, FileLock)> {
     let mode = match purpose {
         Purpose::Replace => Mode::Replacing,
         Purpose::Hold if options.shared => Mode::Shared,
@@ -169,6 +179,12 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
+            if let Some(leased) = visitor.kept_out(&place.lease, given)? {
+                // The lease's owner needs the lock to refresh or release it.
+                drop(lock);
+                patience.outlast(leased, visitor, &place)?;
+                continue;
+            }
             observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
@@ -177,7 +193,7 @@ pub(crate) fn lock_target(
                 waited,
                 contended,
             });
-            return Ok((target, lock));
+            return Ok((target, place, lock));
         }
         // What `given` means changed while we waited: another directory, or a link that leads elsewhere.
         drop(lock);
@@ -228,6 +244,29 @@ fn acquire_at(
     }
 }
 
+/// Takes the lock of `target` at its usual place, as it is and whoever has a lease of it, without waiting.
+pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
+    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
+    let place = Place::of(target, &options)?;
+    let mut patience = Patience::new(&target.given, &options, &observer);
+    let lock = acquire_at(&place, target, &options, Mode::Exclusive, &mut patience)?;
+    Ok((place, lock))
+}
+
+/// Whether the lock at `place` is held, and by whom. Makes and removes nothing; the lock is taken for an instant.
+pub(crate) fn look(place: &Place, target: &Target) -> Result<(bool, Option<Holder>)> {
+    let Some(file) = LockFile::existing(place).map_err(|e| place.explain(&target.given, e))? else {
+        return Ok((false, None));
+    };
+    file.check(&place.path)?;
+    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
+    let taken = file.take(&options, &mut Patience::new(&target.given, &options, &observer));
+    match taken.map_err(|e| Error::io(&target.given, e).during("cannot look at the lock"))? {
+        true => Ok((false, None)),
+        false => Ok((true, file.holder())),
+    }
+}
+
 /// How long a caller is willing to wait, and whether its observer knows that it does. One for all the rounds of an
 /// acquisition.
 pub(crate) struct Patience<'a> {
@@ -264,6 +303,32 @@ impl<'a> Patience<'a> {
         if !self.told {
             self.told = true;
             self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit() });
+        }
+    }
+
+    /// Waits, without the lock, until another's lease may have ended. What it finds is to be looked at again under the
+    /// lock.
+    fn outlast(&mut self, mut leased: Leased, visitor: &Visitor<'_>, place: &Place) -> Result<()> {
+        if self.wait == Wait::No {
+            return Err(leased.refusal(self.target));
+        }
+        self.tell_waiting(&place.path);
+        let mut pause = FIRST_LEASE_PAUSE;
+        // See waiting::poll.
+        let stretch = 100 + std::process::id() % 50;
+        loop {
+            let left = self.left().unwrap_or(LAST_LEASE_PAUSE);
+            if left.is_zero() {
+                let waited = shown_duration(self.limit().unwrap_or_default());
+                return Err(leased.refusal(self.target).with_hint(format!("waited {waited} for its end")));
+            }
+            std::thread::sleep(pause.min(left).min(leased.left));
+            match visitor.kept_out(&place.lease, self.target) {
+                Ok(Some(still)) => leased = still,
+                // An error too is for the one who has the lock to find.
+                Ok(None) | Err(_) => return Ok(()),
+            }
+            pause = (pause * 3 / 2).min(LAST_LEASE_PAUSE) * stretch / 100;
         }
     }
 

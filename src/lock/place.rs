@@ -13,6 +13,8 @@ use crate::target::Target;
 
 /// What the name of a lock file ends in.
 const SUFFIX: &str = ".lock";
+/// What the name of a lease's record ends in.
+const LEASE_SUFFIX: &str = ".lease";
 /// NAME_MAX of every file system we know but eCryptfs (143).
 const NAME_MAX: usize = 255;
 
@@ -23,14 +25,31 @@ pub(crate) struct Place {
     pub(crate) name: OsString,
     /// For messages.
     pub(crate) path: PathBuf,
+    /// Where the target's lease is. With a directory of lock files, there: it may be the only one that may be written.
+    /// With a lock file of the caller's, beside the target: several targets may share the lock, but not the lease.
+    pub(crate) lease: Spot,
     /// By the caller, not by the target's name.
     chosen: bool,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct Spot {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: OsString,
+}
+
+impl Spot {
+    /// For messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
 }
 
 impl Place {
     pub(crate) fn of(target: &Target, options: &LockOptions) -> Result<Place> {
         if let Some(path) = &options.file {
-            return Place::at(path);
+            return Place::at(path, target);
         }
         if let Some(dir) = &options.dir {
             let opened = Dir::open(dir).map_err(|e| {
@@ -47,11 +66,19 @@ impl Place {
             .map_err(|e| Error::io(&target.given, e))?
             .join(&target.name);
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
-            let name = lock_name(&OsString::from_vec(flat));
-            return Ok(Place { path: opened.join(&name), dir: Arc::new(opened), name, chosen: false });
+            let flat = OsString::from_vec(flat);
+            let (name, dir) = (lock_name(&flat), Arc::new(opened));
+            let lease = Spot { dir: dir.clone(), name: side_name(&flat, LEASE_SUFFIX) };
+            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
         }
         let name = lock_name(&target.name);
-        Ok(Place { path: target.beside(&name), dir: target.dir.clone(), name, chosen: false })
+        Ok(Place {
+            path: target.beside(&name),
+            dir: target.dir.clone(),
+            name,
+            lease: lease_beside(target),
+            chosen: false,
+        })
     }
 
     /// Refuses the target as its own lock file, under this or another name: replacing it would split the lock.
@@ -70,12 +97,18 @@ impl Place {
     }
 
     /// A lock file that the caller names.
-    fn at(path: &Path) -> Result<Place> {
+    fn at(path: &Path, target: &Target) -> Result<Place> {
         let (Some(name), false) = (path.file_name(), path.as_os_str().as_bytes().ends_with(b"/")) else {
             return Err(Error::new(ErrorKind::NotAFile, "Lock file is a directory").on(path));
         };
         let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
-        Ok(Place { dir: Arc::new(dir), name: name.to_owned(), path: path.to_owned(), chosen: true })
+        Ok(Place {
+            dir: Arc::new(dir),
+            name: name.to_owned(),
+            path: path.to_owned(),
+            lease: lease_beside(target),
+            chosen: true,
+        })
     }
 
     /// The message for a lock file that could not be made or opened.
@@ -96,19 +129,37 @@ impl Place {
     }
 }
 
-/// `NAME.lock`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
+fn lease_beside(target: &Target) -> Spot {
+    Spot { dir: target.dir.clone(), name: side_name(&target.name, LEASE_SUFFIX) }
+}
+
+/// `NAME.lock`.
 pub(crate) fn lock_name(name: &OsStr) -> OsString {
+    side_name(name, SUFFIX)
+}
+
+/// `NAME` and `suffix`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
+fn side_name(name: &OsStr, suffix: &str) -> OsString {
     let bytes = name.as_bytes();
-    let mut lock = Vec::with_capacity(NAME_MAX);
-    if bytes.len() + SUFFIX.len() <= NAME_MAX {
-        lock.extend_from_slice(bytes);
+    let mut side = Vec::with_capacity(bytes.len() + suffix.len());
+    if bytes.len() + suffix.len() <= NAME_MAX {
+        side.extend_from_slice(bytes);
     } else {
         let hash = format!("-{:016x}", fnv1a(bytes));
-        lock.extend_from_slice(&bytes[..NAME_MAX - SUFFIX.len() - hash.len()]);
-        lock.extend_from_slice(hash.as_bytes());
+        side.extend_from_slice(&bytes[..NAME_MAX - suffix.len() - hash.len()]);
+        side.extend_from_slice(hash.as_bytes());
     }
-    lock.extend_from_slice(SUFFIX.as_bytes());
-    OsString::from_vec(lock)
+    side.extend_from_slice(suffix.as_bytes());
+    OsString::from_vec(side)
+}
+
+/// The name of the target whose lease's record is called `name`; `None` where that is not to be known, since it has been
+/// cut.
+pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
+    let base = name.as_bytes().strip_suffix(LEASE_SUFFIX.as_bytes())?;
+    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
+    let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
+    (!cut).then(|| OsStr::from_bytes(base))
 }
 
 /// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is
@@ -138,6 +189,12 @@ mod tests {
         let b = lock_name(OsStr::new(&format!("{}b", "x".repeat(254))));
         assert_eq!((a.len(), b.len()), (255, 255));
         assert_ne!(a, b);
+        assert_eq!(side_name(OsStr::new("f"), LEASE_SUFFIX), "f.lease");
+        assert_eq!(leased_name(OsStr::new("a-0123456789abcdef.lease")), Some(OsStr::new("a-0123456789abcdef")));
+        let cut = side_name(OsStr::new(&longest), LEASE_SUFFIX);
+        assert_eq!((cut.len(), leased_name(&cut)), (255, None));
+        let whole = side_name(OsStr::new(&longest[1..]), LEASE_SUFFIX);
+        assert_eq!((whole.len(), leased_name(&whole)), (255, Some(OsStr::new(&longest[1..]))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod commit;
 mod common;
 mod filesystems;
 mod flock;
+mod lease;
 mod lock;
 mod lock_applet;
 mod messages;

@@ -2,8 +2,8 @@
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `deleted`, `would_delete` | stdout | info | `path` `kind` (`lock`, `backup`, `temp`) `bytes` `age_ms` |
-//! | `summary` | stderr | info | `dry_run` `locks` `backups` `temps` `bytes` `directories` `failures` |
+//! | `deleted`, `would_delete` | stdout | info | `path` `kind` (`lock`, `lease`, `backup`, `temp`) `bytes` `age_ms` |
+//! | `summary` | stderr | info | `dry_run` `locks` `leases` `backups` `temps` `bytes` `directories` `failures` |
 //! | `not_entered` | stderr | info | `path` |
 //! | `kept` | stderr | debug | `path` `kind` |
 
@@ -149,6 +149,7 @@ impl Teller {
             let fields = vec![
                 ("dry_run", Field::Bool(self.dry_run)),
                 ("locks", number(summary.locks)),
+                ("leases", number(summary.leases)),
                 ("backups", number(summary.backups)),
                 ("temps", number(summary.temps)),
                 ("bytes", number(summary.bytes)),
@@ -176,6 +177,7 @@ fn say_of<'a>(
 fn kind(leftover: Leftover) -> &'static str {
     match leftover {
         Leftover::Lock => "lock",
+        Leftover::Lease => "lease",
         Leftover::Backup => "backup",
         Leftover::Temp => "temp",
         _ => "other",
@@ -185,12 +187,16 @@ fn kind(leftover: Leftover) -> &'static str {
 /// `Deleted 2 lock files, 1 backup (1.5 KiB); 1 failure`.
 fn in_words(summary: &HousekeepSummary, dry_run: bool) -> String {
     let counted = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let parts: Vec<String> =
-        [(summary.locks, "lock file"), (summary.backups, "backup"), (summary.temps, "temporary file")]
-            .into_iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| counted(n, what))
-            .collect();
+    let parts: Vec<String> = [
+        (summary.locks, "lock file"),
+        (summary.leases, "expired lease"),
+        (summary.backups, "backup"),
+        (summary.temps, "temporary file"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| counted(n, what))
+    .collect();
     let mut text = match (parts.is_empty(), dry_run) {
         (true, _) => "Nothing to delete".to_owned(),
         (false, true) => format!("Would delete {}", parts.join(", ")),

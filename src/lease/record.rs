@@ -1,0 +1,397 @@
+//! The record of a lease: one JSON object in `TARGET.lease`.
+//!
+//! ```json
+//! {"version":1,"owner":"agent-7","token":1767323045123456,"locked_at":"2026-01-02T03:04:05.123Z",
+//!  "refreshed_at":"2026-01-02T03:04:05.123Z","expires_at":"2026-01-02T03:05:05.123Z","ttl_ms":60000,
+//!  "host":"build-1","pid":4711,"boot_id":"5b8e…","expires_boottime_ms":912345}
+//! ```
+//!
+//! `boot_id` and `expires_boottime_ms` are null where there is no boot clock. `"released":true` stands in a record that
+//! was given back and is only kept for its token. A record that says anything else is not ours to interpret, let alone
+//! to replace: what we do not know could be what keeps us out.
+
+use std::io::Read;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+use serde_json::{Map, Value};
+
+use super::clock::{Boot, Clock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Spot;
+use crate::sys::FileKind;
+
+/// What is wrong with a record, in words.
+type Parsed<T> = std::result::Result<T, String>;
+
+const VERSION: u64 = 1;
+/// Many times what a record can have.
+const MAX_SIZE: u64 = 64 * 1024;
+/// The longest that a lease can last without a refresh: ten years.
+pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
+/// The longest owner, in bytes.
+pub(crate) const MAX_OWNER: usize = 255;
+
+/// Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) owner: String,
+    pub(crate) token: u64,
+    pub(crate) locked_at: i64,
+    pub(crate) refreshed_at: i64,
+    pub(crate) expires_at: i64,
+    pub(crate) ttl_ms: u64,
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+    /// The same end as `expires_at`, on the boot clock.
+    pub(crate) boot_end: Option<Boot>,
+    pub(crate) released: bool,
+}
+
+impl Record {
+    /// A lease that begins now. `previous` is what the record said until now, whoever's it was.
+    pub(crate) fn new(owner: &str, ttl: Duration, previous: Option<&Record>, clock: &dyn Clock) -> Option<Record> {
+        let now = u64::try_from(clock.wall_us()).unwrap_or(0).max(1);
+        let token = match previous {
+            Some(previous) => now.max(previous.token.checked_add(1)?),
+            None => now,
+        };
+        let mut record = Record {
+            owner: owner.to_owned(),
+            token,
+            locked_at: clock.wall_ms(),
+            refreshed_at: 0,
+            expires_at: 0,
+            ttl_ms: 0,
+            host: String::new(),
+            pid: 0,
+            boot_end: None,
+            released: false,
+        };
+        record.extend(ttl, clock);
+        Some(record)
+    }
+
+    /// Lets it end `ttl` from now.
+    pub(crate) fn extend(&mut self, ttl: Duration, clock: &dyn Clock) {
+        // Rounded up: a lease of less than a millisecond is one all the same.
+        let ttl = ttl.as_nanos().div_ceil(1_000_000);
+        self.ttl_ms = u64::try_from(ttl).unwrap_or(u64::MAX);
+        self.refreshed_at = clock.wall_ms();
+        self.expires_at = self.refreshed_at.saturating_add_unsigned(self.ttl_ms);
+        self.boot_end = clock.boot().map(|now| Boot { ms: now.ms.saturating_add(self.ttl_ms), ..now });
+        self.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.pid = std::process::id();
+    }
+
+    /// How long it has still to go; `None`: it is over.
+    pub(crate) fn left(&self, clock: &dyn Clock) -> Option<Duration> {
+        if self.released {
+            return None;
+        }
+        let left = match (&self.boot_end, clock.boot()) {
+            (Some(end), Some(now)) if end.id == now.id => end.ms.saturating_sub(now.ms),
+            _ => u64::try_from(self.expires_at.saturating_sub(clock.wall_ms())).unwrap_or(0),
+        };
+        (left > 0).then(|| Duration::from_millis(left))
+    }
+
+    /// When that is, for a message: `10:15:00`, with the date where it is another day's.
+    pub(crate) fn until(&self, clock: &dyn Clock) -> String {
+        let zone = jiff::tz::TimeZone::system();
+        let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
+        let now = clock.wall_ms();
+        let left = self.left(clock).unwrap_or_default().as_millis();
+        let end = now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
+        let Some(end) = local(end) else { return "the end of time".to_owned() };
+        // Not by strftime, which would be 28 KB of the program.
+        let time = format!("{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second());
+        match local(now) {
+            Some(now) if now.date() == end.date() => time,
+            _ => format!("{} {time}", end.date()),
+        }
+    }
+
+    /// The text of the file. `None`: the clock stands outside the years that can be written down.
+    pub(crate) fn to_json(&self) -> Option<String> {
+        let text = |s: &str| Value::from(s);
+        let time = |ms| Timestamp::from_millisecond(ms).ok().map(|t| Value::from(format!("{t:.3}")));
+        let fields = [
+            ("version", Value::from(VERSION)),
+            ("owner", text(&self.owner)),
+            ("token", self.token.into()),
+            ("locked_at", time(self.locked_at)?),
+            ("refreshed_at", time(self.refreshed_at)?),
+            ("expires_at", time(self.expires_at)?),
+            ("ttl_ms", self.ttl_ms.into()),
+            ("host", text(&self.host)),
+            ("pid", self.pid.into()),
+            ("boot_id", self.boot_end.as_ref().map_or(Value::Null, |b| text(&b.id))),
+            ("expires_boottime_ms", self.boot_end.as_ref().map_or(Value::Null, |b| b.ms.into())),
+            ("released", true.into()),
+        ];
+        let fields = &fields[..fields.len() - usize::from(!self.released)];
+        // By hand, since a map of serde_json would be sorted: people read this file too.
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        Some(format!("{{{}}}\n", fields.join(",")))
+    }
+
+    /// Why `text` is no record, in words.
+    pub(crate) fn parse(text: &[u8]) -> Parsed<Record> {
+        let value: Value = serde_json::from_slice(text).map_err(|_| "it is not JSON".to_owned())?;
+        let Value::Object(mut fields) = value else { return Err("it is not a JSON object".to_owned()) };
+        match fields.remove("version") {
+            Some(Value::Number(n)) if n.as_u64() == Some(VERSION) => {}
+            Some(Value::Number(n)) => {
+                return Err(format!("it has format version {n}, which this version of awrite does not know"));
+            }
+            Some(_) => return Err("\"version\" is not a number".to_owned()),
+            None => {}
+        }
+        let fields = &mut fields;
+        let record = Record {
+            owner: string(fields, "owner")?,
+            token: number(fields, "token")?,
+            locked_at: time(fields, "locked_at")?,
+            refreshed_at: time(fields, "refreshed_at")?,
+            expires_at: time(fields, "expires_at")?,
+            ttl_ms: number(fields, "ttl_ms")?,
+            host: string(fields, "host")?,
+            pid: u32::try_from(number(fields, "pid")?).map_err(|_| "\"pid\" is out of range".to_owned())?,
+            boot_end: boot_end(fields)?,
+            released: match fields.remove("released") {
+                None => false,
+                Some(Value::Bool(released)) => released,
+                Some(_) => return Err("\"released\" is not true or false".to_owned()),
+            },
+        };
+        if let Some(name) = fields.keys().next() {
+            return Err(format!(
+                "it has a field \"{}\", which this version of awrite does not know",
+                name.escape_debug()
+            ));
+        }
+        if check_owner(&record.owner).is_err() {
+            return Err("\"owner\" is not a name".to_owned());
+        }
+        if record.token == 0 || record.ttl_ms == 0 || u128::from(record.ttl_ms) > MAX_TTL.as_millis() {
+            return Err("\"token\" or \"ttl_ms\" is out of range".to_owned());
+        }
+        Ok(record)
+    }
+
+    /// What the record at `spot` says; `None`: there is none. Needs no lock: a record is only ever replaced whole.
+    pub(crate) fn read(spot: &Spot) -> Result<Option<Record>> {
+        let fail = |e: std::io::Error| Error::io(spot.path(), e).during("cannot read the lease");
+        // Look before opening: to open a device or a FIFO does something. Without leases this is all it costs.
+        let Some(status) = spot.dir.status(&spot.name).map_err(fail)? else { return Ok(None) };
+        if status.kind != FileKind::Regular {
+            return Err(damaged(spot, &format!("it is a {}", status.kind.name())));
+        }
+        let file = match spot.dir.open_file(&spot.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+            // Gone between the two calls: only seen by those who look without the lock.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            file => file.map_err(fail)?,
+        };
+        let mut text = Vec::new();
+        file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(fail)?;
+        if text.len() as u64 > MAX_SIZE {
+            return Err(damaged(spot, "it is too long"));
+        }
+        Record::parse(&text).map(Some).map_err(|why| damaged(spot, &why))
+    }
+}
+
+fn damaged(spot: &Spot, why: &str) -> Error {
+    Error::new(ErrorKind::DamagedRecord, format!("Not a lease record that can be trusted: {why}"))
+        .on(spot.path())
+        .with_hint("remove it if nobody works under this lease any more")
+}
+
+fn string(fields: &mut Map<String, Value>, name: &str) -> Parsed<String> {
+    match fields.remove(name) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(format!("\"{name}\" is not a string")),
+        None => Err(format!("it has no \"{name}\"")),
+    }
+}
+
+fn number(fields: &mut Map<String, Value>, name: &str) -> Parsed<u64> {
+    let value = fields.remove(name).ok_or_else(|| format!("it has no \"{name}\""))?;
+    value.as_u64().ok_or_else(|| format!("\"{name}\" is not a whole number"))
+}
+
+fn time(fields: &mut Map<String, Value>, name: &str) -> Parsed<i64> {
+    let time: Timestamp = string(fields, name)?.parse().map_err(|_| format!("\"{name}\" is not a time"))?;
+    Ok(time.as_millisecond())
+}
+
+fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
+    let absent = |value: Option<&Value>| value.is_none_or(Value::is_null);
+    if absent(fields.get("boot_id")) && absent(fields.get("expires_boottime_ms")) {
+        fields.remove("boot_id");
+        fields.remove("expires_boottime_ms");
+        return Ok(None);
+    }
+    Ok(Some(Boot { id: string(fields, "boot_id")?, ms: number(fields, "expires_boottime_ms")? }))
+}
+
+/// Refuses what cannot name an owner: nothing, more than 255 bytes, control characters.
+pub(crate) fn check_owner(owner: &str) -> Result<()> {
+    let reason = if owner.is_empty() {
+        "the owner of a lease must have a name"
+    } else if owner.len() > MAX_OWNER {
+        "the name of a lease's owner is longer than 255 bytes"
+    } else if owner.contains(char::is_control) {
+        "the name of a lease's owner must not contain control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Usage, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::fake::Fake;
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn record() -> Record {
+        Record::new("agent \"7\"", TTL, None, &Fake::new()).unwrap()
+    }
+
+    #[test]
+    fn read_as_written() {
+        for released in [false, true] {
+            let mut record = record();
+            record.released = released;
+            assert_eq!(Record::parse(record.to_json().unwrap().as_bytes()), Ok(record.clone()));
+            record.boot_end = None;
+            assert_eq!(Record::parse(record.to_json().unwrap().as_bytes()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn the_fields_and_their_order() {
+        let mut record = record();
+        (record.host, record.pid) = ("h".into(), 4711);
+        let expected = concat!(
+            r#"{"version":1,"owner":"agent \"7\"","token":1700000000000000,"locked_at":"2023-11-14T22:13:20.000Z","#,
+            r#""refreshed_at":"2023-11-14T22:13:20.000Z","expires_at":"2023-11-14T22:14:20.000Z","ttl_ms":60000,"#,
+            r#""host":"h","pid":4711,"boot_id":"boot-1","expires_boottime_ms":65000}"#,
+            "\n"
+        );
+        assert_eq!(record.to_json().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_none() {
+        let whole = record().to_json().unwrap();
+        for end in 0..whole.len() - 1 {
+            assert!(Record::parse(&whole.as_bytes()[..end]).is_err(), "{}", &whole[..end]);
+        }
+    }
+
+    #[test]
+    fn damaged_foreign_and_future_ones_are_refused() {
+        let whole = record().to_json().unwrap();
+        for (what, by) in [
+            (r#""version":1"#, r#""version":2"#),
+            (r#""version":1"#, r#""version":"1""#),
+            (r#""version":1"#, r#""version":1,"shared":true"#),
+            (r#""owner":"agent \"7\"""#, r#""owner":"""#),
+            (r#""owner":"agent \"7\"""#, r#""owner":"a\nb""#),
+            (r#""owner":"agent \"7\"""#, r#""owner":7"#),
+            (r#""token":1700000000000000"#, r#""token":0"#),
+            (r#""token":1700000000000000"#, r#""token":-1"#),
+            (r#""token":1700000000000000"#, r#""token":1.5"#),
+            (r#""token":1700000000000000"#, r#""token":18446744073709551616"#),
+            (r#""ttl_ms":60000"#, r#""ttl_ms":0"#),
+            (r#""ttl_ms":60000"#, r#""ttl_ms":9000000000000"#),
+            (r#""expires_at":"2023-11-14T22:14:20.000Z""#, r#""expires_at":"soon""#),
+            (r#""boot_id":"boot-1""#, r#""boot_id":null"#),
+            (r#""expires_boottime_ms":65000"#, r#""expires_boottime_ms":null"#),
+            (r#""pid":"#, r#""pid":9999999999"#),
+            (r#""host":"#, r#""guest":"#),
+        ] {
+            let text = whole.replacen(what, by, 1);
+            assert_ne!(text, whole, "{what}");
+            assert!(Record::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        for text in ["", "null", "[]", "{}", "not ours\n", "\0\0\0"] {
+            assert!(Record::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        // What the format says is all that is asked for: the version may be left out.
+        let text = whole.replacen(r#""version":1,"#, "", 1);
+        assert_eq!(Record::parse(text.as_bytes()), Ok(record_of(&whole)));
+    }
+
+    fn record_of(text: &str) -> Record {
+        Record::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn steps_of_the_wall_clock_neither_free_nor_extend() {
+        let clock = Fake::new();
+        let record = Record::new("a", TTL, None, &clock).unwrap();
+        for step in [-1_000_000, 3_000_000, -2_000_000] {
+            clock.step(step);
+            assert_eq!(record.left(&clock), Some(TTL));
+        }
+        clock.pass(Duration::from_secs(59));
+        assert_eq!(record.left(&clock), Some(Duration::from_secs(1)));
+        clock.step(-1_000_000);
+        clock.pass(Duration::from_secs(1));
+        assert_eq!(record.left(&clock), None);
+    }
+
+    #[test]
+    fn without_a_common_boot_the_wall_clock_decides() {
+        for lose in [|clock: &Fake| clock.reboot("boot-2"), |clock: &Fake| clock.forget_boot()] {
+            let clock = Fake::new();
+            let record = Record::new("a", TTL, None, &clock).unwrap();
+            lose(&clock);
+            assert_eq!(record.left(&clock), Some(TTL));
+            clock.step(59);
+            assert_eq!(record.left(&clock), Some(Duration::from_secs(1)));
+            clock.step(1);
+            assert_eq!(record.left(&clock), None);
+            clock.step(-60);
+            assert_eq!(record.left(&clock), Some(TTL));
+        }
+    }
+
+    #[test]
+    fn tokens_are_the_time_and_never_shrink() {
+        let clock = Fake::new();
+        let first = Record::new("a", TTL, None, &clock).unwrap();
+        assert_eq!(first.token, 1_700_000_000_000_000);
+        let second = Record::new("b", TTL, Some(&first), &clock).unwrap();
+        assert_eq!(second.token, first.token + 1);
+        clock.step(-1_000_000);
+        let third = Record::new("a", TTL, Some(&second), &clock).unwrap();
+        assert_eq!(third.token, first.token + 2);
+        clock.step(-2_000_000_000);
+        assert_eq!(Record::new("a", TTL, None, &clock).unwrap().token, 1);
+        let last = Record { token: u64::MAX, ..first };
+        assert_eq!(Record::new("a", TTL, Some(&last), &clock), None);
+    }
+
+    #[test]
+    fn owners() {
+        for good in ["a", "agent 7", "ä/b", &"x".repeat(255)] {
+            assert!(check_owner(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a\tb", "a\n", "\u{7f}", "\u{85}", &"x".repeat(256), &"ä".repeat(128)] {
+            assert!(check_owner(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_is_a_lease() {
+        let record = Record::new("a", Duration::from_nanos(1), None, &Fake::new()).unwrap();
+        assert_eq!(record.ttl_ms, 1);
+    }
+}
