@@ -223,6 +223,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Erro
         Ok(job) => job,
         Err(stop) => return GRAMMAR.stop(stop),
     };
+    process::hold(inherited);
     let outcome = match &job.what {
         What::Run { target, command, close, no_fork } => {
             run_command(target, command, *close, *no_fork, &job, inherited)
@@ -285,7 +286,6 @@ fn run_command(
     job: &Job,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    process::hold(inherited);
     let lock = FileLock::acquire_with(named(target)?, &job.options, &job.observer)?;
     let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
     let mut command = Command::new(program);

@@ -457,6 +457,20 @@ fn a_descriptor_that_is_locked_elsewhere() {
     dir.sh(shared).run().ok();
 }
 
+#[test]
+fn a_signal_while_waiting_for_a_descriptor() {
+    let dir = TestDir::new();
+    let held = Held::new(&dir.join("f.lock"));
+    for wait in ["--wait", "--timeout=600"] {
+        let mut waiter = dir.sh(&format!("exec 9>>f.lock; exec \"$BIN\" lock {wait} 9")).spawn();
+        waiter.wait_for_waiting();
+        wait_until("it waits", || somebody_waits_for(held.inode()));
+        waiter.signal(Signal::TERM);
+        wait_until("it ends", || waiter.has_ended());
+        waiter.finish().assert_code(3);
+    }
+}
+
 /// A writer that releases leaves the file to a waiting descriptor, whatever that was opened for.
 #[test]
 fn a_descriptor_is_waited_for_with_the_file_in_place() {
