@@ -43,7 +43,7 @@ pub use copy::read_all;
 pub use error::{Error, ErrorKind, Result, shown};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 pub use lease::{Claim, Lease, LeaseInfo, LockStatus, MAX_TTL};
-pub use lock::{FileLock, Holder, shown_duration};
+pub use lock::{FileLock, HandOver, Holder, lock_descriptor, shown_duration, unlock_descriptor};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Durability, LockOptions, Ownership, Wait, WriteOptions};
 pub use write::{AtomicFile, Committed, update, write};

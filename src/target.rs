@@ -261,7 +261,7 @@ fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
     let error = Error::io(given, e);
     if missing {
         let parent = crate::error::shown(parent);
-        error.with_hint(format!("directory {parent} does not exist; create it, or use --mkdir"))
+        error.with_hint(format!("directory {parent} does not exist; create it, or use awrite --mkdir"))
     } else {
         error
     }

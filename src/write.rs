@@ -21,7 +21,7 @@ use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Visitor;
-use crate::lock::{FileLock, Spot, lock_target};
+use crate::lock::{FileLock, HandOver, Purpose, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -114,6 +114,19 @@ impl AtomicFile {
         }
         let original = self.open_original()?;
         original.map(|original| original.into_content().map_err(|e| self.unreadable(e))).transpose()
+    }
+
+    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. What it does below
+    /// with the same target goes on under this lock, but to replace the target there is an error.
+    ///
+    /// # Errors
+    ///
+    /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        match &self.lock {
+            Some(lock) => lock.hand_over(),
+            None => Err(Error::new(ErrorKind::Usage, "the lock is not held yet").on(&self.target.given)),
+        }
     }
 
     /// Writes all of `bytes`.
@@ -452,7 +465,8 @@ impl Write for AtomicFile {
 fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, Spot, FileLock)> {
     let visitor = Visitor::of(&options.lock);
     let check = |target: &Target| check(target, options);
-    let (target, place, lock) = lock_target(path, how, &options.lock, &visitor, &options.observer, check)?;
+    let (target, place, lock) =
+        lock_target(path, how, &options.lock, &visitor, &options.observer, Purpose::Replace, check)?;
     Ok((target, place.lease, lock))
 }
 

@@ -1,41 +1,394 @@
-//! `awrite-lock`. Only its name and its place in the table of applets so far.
+//! `awrite-lock`: runs a command with the lock held that awrite takes.
+//!
+//! ```text
+//!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
+//!   awrite-lock [OPTIONS] TARGET -c SCRIPT
+//!   awrite-lock [OPTIONS] N                          an open descriptor of the caller
+//! ```
 
+use std::borrow::Cow;
 use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
-use awrite::Error;
+use awrite::{Error, ErrorKind, FileLock, LockOptions, Observer, lock_descriptor, unlock_descriptor};
 
-use super::common;
-use super::flags::{Complete, Flag, Grammar, Page, Stop};
-use crate::process::Inherited;
+use super::common::{self, Tells};
+use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
+use super::locking::{self, Locking, Locks};
+use super::report::{self, Style};
+use super::values::quoted;
+use crate::process::{self, Given, Inherited};
 
-pub(super) struct Settings;
+/// What the options have said.
+#[derive(Default)]
+pub(super) struct Settings {
+    style: Style,
+    locking: Locking,
+    shared: bool,
+    unlock: bool,
+    close: bool,
+    no_fork: bool,
+    conflict_status: Option<u8>,
+    script: Option<OsString>,
+}
 
-const FLAGS: &[Flag<Settings>] = &[common::help(), common::version()];
+impl Tells for Settings {
+    fn style(&mut self) -> &mut Style {
+        &mut self.style
+    }
+}
+
+impl Locks for Settings {
+    fn locking(&mut self) -> &mut Locking {
+        &mut self.locking
+    }
+}
 
 pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
 
 const PAGE: Page = Page {
     name: "awrite-lock",
-    synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]"],
-    about: "Runs COMMAND with the lock held that awrite takes to write TARGET.",
+    synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]", "[OPTIONS] TARGET -c SCRIPT", "[OPTIONS] N"],
+    about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. An awrite \
+            or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
+            shell instead (exec 9>>FILE.lock), locks what that has open, and ends.",
     operand: "TARGET",
     complete_operand: Complete::File,
     takes_command: true,
-    epilogue: "This version of awrite has no lock applet yet.\n",
+    epilogue: "\
+Examples:
+  awrite-lock config.json -- ./migrate config.json
+  awrite-lock -w 30 app.db -c 'sqlite3 app.db < change.sql'
+  awrite-lock -o data -- ./start-a-daemon      the daemon does not get the lock
+  exec 9>>data.lock; awrite-lock -w 5 9        until the shell ends, or
+  awrite-lock -u 9                             until this
+
+Exit codes:
+  COMMAND's own; 128+N when signal N has killed it
+  1    error: I/O, permission, bad usage
+  2    the lock was not acquired (or -E)
+  3    interrupted while waiting for the lock
+  126  COMMAND cannot be run
+  127  COMMAND was not found
+",
 };
 
-pub(super) fn run(args: Vec<OsString>, _inherited: &Inherited) -> Result<u8, Error> {
-    match GRAMMAR.parse(args, &mut Settings) {
-        Err(stop @ (Stop::Help | Stop::Version)) => GRAMMAR.stop(stop),
-        // Its options are not known yet, so nothing can be said of them.
-        _ => Err(super::not_built_yet(PAGE.name)),
+const GROUP: &str = "Locking";
+const COMMAND: &str = "Command";
+
+/// An option without a value.
+const fn switch(
+    group: &'static str,
+    long: &'static [&'static str],
+    short: &'static [char],
+    help: &'static str,
+    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
+) -> Flag<Settings> {
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
+}
+
+/// An option whose time has not come.
+const fn lease(long: &'static [&'static str], value: Option<&'static str>) -> Flag<Settings> {
+    Flag {
+        spec: Spec {
+            group: "Leases",
+            long,
+            short: &[],
+            value,
+            help: "leases are not available in this version",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
+        apply: |_, _| Err(Stop::Usage("leases are not available in this version".to_owned())),
     }
+}
+
+const FLAGS: &[Flag<Settings>] = &[
+    switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
+        settings.shared = true;
+        Ok(())
+    }),
+    switch(GROUP, &["exclusive"], &['x', 'e'], "hold the lock alone (the default)", |settings, _| {
+        settings.shared = false;
+        Ok(())
+    }),
+    locking::wait(),
+    locking::timeout(),
+    locking::no_wait_or_nonblock(),
+    Flag {
+        spec: Spec {
+            group: GROUP,
+            long: &["conflict-exit-code"],
+            short: &['E'],
+            value: Some("N"),
+            help: "end with N instead of 2 when the lock was not free in time",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            let status = value.to_str().and_then(|text| text.parse().ok());
+            let status = status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(&value)))?;
+            settings.conflict_status = Some(status);
+            Ok(())
+        },
+    },
+    switch(GROUP, &["unlock"], &['u'], "give up the lock of the descriptor N", |settings, _| {
+        settings.unlock = true;
+        Ok(())
+    }),
+    locking::lock_file(),
+    locking::lock_dir(),
+    locking::lock_mode(),
+    locking::keep_lock(),
+    locking::lock_method(),
+    locking::owner(),
+    locking::token(),
+    lease(&["acquire"], None),
+    lease(&["refresh"], None),
+    lease(&["release"], None),
+    lease(&["status"], None),
+    lease(&["ttl"], Some("DURATION")),
+    Flag {
+        spec: Spec {
+            group: COMMAND,
+            long: &["command"],
+            short: &['c'],
+            value: Some("SCRIPT"),
+            help: "run sh -c SCRIPT",
+            complete: Complete::Command,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.script = Some(value);
+            Ok(())
+        },
+    },
+    switch(
+        COMMAND,
+        &["close"],
+        &['o'],
+        "do not pass the lock to COMMAND, so that nothing below it has it",
+        |settings, _| {
+            settings.close = true;
+            Ok(())
+        },
+    ),
+    switch(
+        COMMAND,
+        &["no-fork"],
+        &['F'],
+        "become COMMAND instead of waiting for it; the lock file then stays, unlocked, when it ends",
+        |settings, _| {
+            settings.no_fork = true;
+            Ok(())
+        },
+    ),
+    common::verbose(),
+    common::quiet(),
+    common::json(),
+    common::help(),
+    common::version(),
+];
+
+/// A checked request.
+struct Job {
+    what: What,
+    options: LockOptions,
+    observer: Observer,
+    conflict_status: Option<u8>,
+}
+
+enum What {
+    Run {
+        target: PathBuf,
+        /// Program and arguments.
+        command: Vec<OsString>,
+        close: bool,
+        no_fork: bool,
+    },
+    Lock(i32),
+    Unlock(i32),
+}
+
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+    let mut settings = Settings::default();
+    let parsed = match GRAMMAR.parse(args, &mut settings) {
+        Ok(parsed) => parsed,
+        Err(stop) => return GRAMMAR.stop(stop),
+    };
+    report::use_style(settings.style);
+    let job = match check(settings, parsed) {
+        Ok(job) => job,
+        Err(stop) => return GRAMMAR.stop(stop),
+    };
+    process::hold(inherited);
+    let outcome = match &job.what {
+        What::Run { target, command, close, no_fork } => {
+            run_command(target, command, *close, *no_fork, &job, inherited)
+        }
+        What::Lock(number) => {
+            descriptor(*number, |fd, name| lock_descriptor(fd, name, &job.options, &job.observer).map(drop))
+        }
+        What::Unlock(number) => descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+    };
+    match (outcome, job.conflict_status) {
+        (Err(error), Some(status)) if matches!(error.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            fail(&error, status)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+/// Says what failed, and ends with a status that is not the error's own.
+fn fail(error: &Error, status: u8) -> Result<u8, Error> {
+    process::give_way();
+    report::failure(error, status);
+    Ok(status)
+}
+
+/// What the options come to, all contradictions found. Changes nothing.
+fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
+    let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
+    let usage = |reason: &str| Stop::Usage(reason.to_owned());
+    let command = match (parsed.command, settings.script) {
+        (Some(_), Some(_)) => return Err(usage("--command: contradicts COMMAND")),
+        (None, Some(script)) => Some(vec!["sh".into(), "-c".into(), script]),
+        (command, None) => command,
+    };
+    if settings.no_fork && settings.close {
+        return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
+    }
+    let mut options = settings.locking.options()?;
+    options.shared = settings.shared;
+    let what = match command {
+        Some(_) if settings.unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
+        Some(command) => {
+            What::Run { target: operand.into(), command, close: settings.close, no_fork: settings.no_fork }
+        }
+        None => {
+            let number = operand.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let number = number.ok_or_else(|| usage("COMMAND is missing"))?;
+            let number = number.parse().map_err(|_| Stop::Usage(format!("{number}: not a descriptor")))?;
+            if settings.unlock { What::Unlock(number) } else { What::Lock(number) }
+        }
+    };
+    let observer = report::observer(settings.style);
+    Ok(Job { what, options, observer, conflict_status: settings.conflict_status })
+}
+
+fn run_command(
+    target: &Path,
+    words: &[OsString],
+    close: bool,
+    no_fork: bool,
+    job: &Job,
+    inherited: &Inherited,
+) -> Result<u8, Error> {
+    let lock = FileLock::acquire_with(named(target)?, &job.options, &job.observer)?;
+    let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
+    let mut command = Command::new(program);
+    command.args(args);
+    let handed = if close { lock.keep_back() } else { lock.hand_over()? };
+    process::hand_lock(&mut command, &handed);
+    let outcome =
+        if no_fork { Err(process::become_command(command, inherited)) } else { process::supervise(command, inherited) };
+    drop(handed);
+    if let Err(error) = lock.release() {
+        // COMMAND's status says more.
+        report::warning(&error);
+    }
+    match outcome {
+        Ok(status) => Ok(status_of(status)),
+        Err(error) => {
+            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let reason = Error::io(program, error).to_string();
+            fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
+        }
+    }
+}
+
+/// A directory by a name that a lock file can stand beside, however it was typed: `repo/`, `.`.
+fn named(target: &Path) -> Result<Cow<'_, Path>, Error> {
+    if !target.is_dir() {
+        return Ok(target.into());
+    }
+    match target.file_name() {
+        Some(_) => Ok(target.components().as_path().into()),
+        None => target.canonicalize().map(Cow::Owned).map_err(|e| Error::io(target, e)),
+    }
+}
+
+/// As shells have it.
+pub(super) fn status_of(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+fn descriptor(number: i32, work: impl FnOnce(&Given, &Path) -> Result<(), Error>) -> Result<u8, Error> {
+    let name = PathBuf::from(format!("descriptor {number}"));
+    let fd = Given::number(number)
+        .map_err(|e| Error::io(&name, e).with_hint(format!("open it in the shell first: exec {number}>>FILE.lock")))?;
+    work(&fd, &name).map(|()| 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_table_is_sound() {
         super::super::flags::check_table(&super::GRAMMAR.manual());
+    }
+
+    fn settled(args: &[&str]) -> Result<Job, String> {
+        let mut settings = Settings::default();
+        let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
+        parsed.and_then(|parsed| check(settings, parsed)).map_err(|stop| match stop {
+            Stop::Usage(reason) => reason,
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn contradictions() {
+        for (args, named) in [
+            (&[][..], "TARGET is missing"),
+            (&["f"], "COMMAND is missing"),
+            (&["-9"], "-9: unknown option"),
+            (&["99999999999"], "99999999999: not a descriptor"),
+            (&["f", "--"], "no COMMAND after --"),
+            (&["f", "ls"], "'ls': unexpected argument; put -- before COMMAND"),
+            (&["f", "-c"], "-c: SCRIPT is missing"),
+            (&["f", "-c", "x", "--", "ls"], "--command: contradicts COMMAND"),
+            (&["-Fo", "f", "--", "ls"], "--no-fork: contradicts --close"),
+            (&["-u", "f", "--", "ls"], "--unlock: is for a descriptor"),
+            (&["-nw5", "f", "--", "ls"], "--timeout: contradicts --no-wait"),
+            (&["--wait=5", "f", "--", "ls"], "--wait: takes no value"),
+            (&["-E", "256", "f", "--", "ls"], "--conflict-exit-code: '256' is not"),
+            (&["-E", "-1", "f", "--", "ls"], "--conflict-exit-code: '-1' is not"),
+            (&["--no", "f", "--", "ls"], "--no: ambiguous"),
+            (&["--acquire", "f"], "--acquire: leases are not available"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn flocks_options() {
+        use awrite::Wait;
+        let wait = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap().options.wait;
+        for args in [&["-n"][..], &["--nb"], &["--nonblock"], &["--nonblocking"], &["--no-wait"], &["-w0"], &["-nw0"]] {
+            assert_eq!(wait(args), Wait::No, "{args:?}");
+        }
+        assert_eq!(wait(&["--time", "1"]), wait(&["-w1"]));
+        let shared = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap().options.shared;
+        assert!(shared(&["-s"]) && shared(&["-xs"]) && !shared(&["-sx"]) && !shared(&["-se"]) && !shared(&[]));
+        assert!(matches!(settled(&["9"]).unwrap().what, What::Lock(9)));
+        assert!(matches!(settled(&["-u", "9"]).unwrap().what, What::Unlock(9)));
+        assert!(matches!(settled(&["9", "-c", "ls"]).unwrap().what, What::Run { .. }));
     }
 }

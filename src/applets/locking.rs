@@ -145,6 +145,13 @@ pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
     }
 }
 
+/// The same, by flock(1)'s names too.
+pub(super) const fn no_wait_or_nonblock<S: Locks>() -> Flag<S> {
+    let mut flag = no_wait();
+    flag.spec.long = &["no-wait", "nonblock", "nonblocking", "nb"];
+    flag
+}
+
 pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
     Flag {
         spec: Spec {

@@ -3,6 +3,7 @@
 mod common;
 mod completions;
 mod flags;
+mod flock;
 mod housekeep;
 mod install;
 mod lock;
@@ -15,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use awrite::{Error, ErrorKind};
+use awrite::Error;
 
 use crate::process::{self, Inherited};
 use flags::Manual;
@@ -68,10 +69,10 @@ fn called_as() -> &'static OsStr {
 }
 
 fn dispatch(name: &OsStr, mut args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+    let called_as = name;
     let name = base_name(name);
     if name == b"flock" {
-        // Not the write applet: with flock's arguments it would replace the file that is to be locked.
-        return Err(not_built_yet("flock"));
+        return flock::run(called_as, args, inherited);
     }
     let (applet, by_word) = choose(name, args.first().map(OsString::as_os_str));
     if by_word {
@@ -96,10 +97,6 @@ fn choose(name: &[u8], first: Option<&OsStr>) -> (&'static Applet, bool) {
 fn base_name(name: &OsStr) -> &[u8] {
     let name = Path::new(name).file_name().unwrap_or_default().as_encoded_bytes();
     name.strip_prefix(b"-").unwrap_or(name)
-}
-
-fn not_built_yet(name: &str) -> Error {
-    Error::new(ErrorKind::Usage, "not built yet in this version").on(name)
 }
 
 /// The text of `--list`.

@@ -192,8 +192,18 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Says this on standard error, as it is.
+pub(crate) fn raw(text: &str) {
+    write_all_at_once(text);
+}
+
 /// Says what failed, and the remedy.
 pub(crate) fn error(error: &Error) {
+    failure(error, error.exit_code());
+}
+
+/// The same where the status to end with is another than the error's own.
+pub(crate) fn failure(error: &Error, exit_code: u8) {
     let hint = error.hint();
     if !json() {
         let mut text = format!("Error: {error}\n");
@@ -207,7 +217,7 @@ pub(crate) fn error(error: &Error) {
     if let Some(path) = error.path() {
         fields.push(("path", Field::Path(path)));
     }
-    fields.push(("exit_code", Field::Number(error.exit_code().into())));
+    fields.push(("exit_code", Field::Number(exit_code.into())));
     if let Some(errno) = error.errno() {
         fields.push(("errno", Field::Number(errno.into())));
     }
@@ -218,6 +228,14 @@ pub(crate) fn error(error: &Error) {
         fields.push(("holder_pid", Field::Number(holder.pid.into())));
     }
     say(&Message { level: Level::Error, event: "error", prefix: "Error: ", text: error.to_string(), fields });
+}
+
+/// Says what failed though the work is done.
+pub(crate) fn warning(error: &Error) {
+    if told(Level::Warn) {
+        let fields = error.path().map(|path| ("path", Field::Path(path))).into_iter().collect();
+        say(&Message { level: Level::Warn, event: "warning", prefix: "Warning: ", text: error.to_string(), fields });
+    }
 }
 
 /// Says that a signal ended the work, after `files` temporary files have been removed.

@@ -490,7 +490,10 @@ fn transform(
     };
     let mut child = Command::new(program);
     child.args(args).stdin(stdin).stdout(Stdio::piped());
+    let lock = file.hand_over()?;
+    process::hand_lock(&mut child, &lock);
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
+    drop(lock);
     // From here on, every way out that does not wait for the child ends it (its Drop).
     let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
     let name = Path::new(program);

@@ -135,7 +135,7 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
     }
     // First, and without the flock: while somebody is registered to have the lock next, his last try before he gives up
     // must not fail because of us, or the file would be left behind.
-    if ofd::is_locked(&file)? {
+    if ofd::has_locks(&file)? {
         return Ok(Outcome::Kept(IN_USE));
     }
     let taken = match sys::try_flock(&file, false) {
@@ -282,7 +282,7 @@ fn same(a: &FileStatus, b: &FileStatus) -> bool {
 fn is_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     match open(dir, name, OFlags::RDONLY)? {
         // In this order, as for removing one.
-        Opened::File(file) => Ok(ofd::is_locked(&file)? || !sys::try_flock(&file, true)?),
+        Opened::File(file) => Ok(ofd::has_locks(&file)? || !sys::try_flock(&file, true)?),
         Opened::Not(_) => Ok(false),
         Opened::Refused(_) => Ok(true),
     }

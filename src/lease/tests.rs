@@ -42,8 +42,16 @@ impl Scene {
     /// Whether a plain writer gets in.
     fn enter(&self) -> Result<()> {
         let visitor = Visitor { purpose: Purpose::Anybody, clock: &self.clock };
-        lock_target(&self.target(), Resolve::default(), &self.options, &visitor, &Observer::default(), |_| Ok(()))
-            .map(drop)
+        lock_target(
+            &self.target(),
+            Resolve::default(),
+            &self.options,
+            &visitor,
+            &Observer::default(),
+            lock::Purpose::Hold,
+            |_| Ok(()),
+        )
+        .map(drop)
     }
 
     fn text(&self) -> Option<String> {

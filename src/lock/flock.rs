@@ -25,23 +25,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::inherited::{self, Ancestor, Confirmed, HandOver, Mode};
 use super::place::{Place, not_ours};
+use super::waiting::{self, GLANCE, GLANCES, Lockable};
 use super::{Holder, Patience, filesystem, holder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{LockOptions, Wait};
-use crate::sys::alarm::Alarm;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
-
-/// How often, and how far apart, a caller that does not wait looks again.
-const GLANCES: u32 = 5;
-const GLANCE: Duration = Duration::from_millis(1);
-/// The pauses of a timed wait without an alarm: from the first, growing, to the last.
-const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LAST_PAUSE: Duration = Duration::from_millis(4);
 
 /// An open lock file.
 #[derive(Debug)]
@@ -55,6 +48,27 @@ pub(crate) struct LockFile {
     keep: bool,
     /// This descriptor has a registration, for the signal thread to withdraw.
     registered: AtomicBool,
+    /// Who holds the lock above this process, so that ours is a share of theirs.
+    ancestor: Option<Ancestor>,
+    /// It has been handed to a child process.
+    handed_over: AtomicBool,
+}
+
+/// The lock itself, or below an ancestor who holds it a byte that keeps those apart who go on under it.
+impl Lockable for LockFile {
+    fn try_lock(&self) -> io::Result<bool> {
+        match &self.ancestor {
+            None => sys::try_flock(&self.file, self.shared),
+            Some(above) => ofd::try_lock(&self.file, self.shared, above.byte_below()),
+        }
+    }
+
+    fn wait_once(&self) -> io::Result<()> {
+        match &self.ancestor {
+            None => sys::wait_flock(&self.file, self.shared),
+            Some(above) => ofd::wait_lock(&self.file, self.shared, above.byte_below()),
+        }
+    }
 }
 
 impl LockFile {
@@ -83,11 +97,13 @@ impl LockFile {
             dir: place.dir.clone(),
             name: place.name.clone(),
             path: place.path.clone(),
-            file,
             status,
             shared: options.shared,
             keep: options.keep,
             registered: AtomicBool::new(false),
+            ancestor: None,
+            handed_over: AtomicBool::new(false),
+            file,
         })
     }
 
@@ -114,6 +130,8 @@ impl LockFile {
             shared: false,
             keep: true,
             registered: AtomicBool::new(false),
+            ancestor: None,
+            handed_over: AtomicBool::new(false),
         }))
     }
 
@@ -134,26 +152,22 @@ impl LockFile {
 
     /// Locks it, waiting as `options` say. False: it stayed busy for as long as the caller would wait.
     pub(crate) fn take(&self, options: &LockOptions, patience: &mut Patience<'_>) -> io::Result<bool> {
-        if sys::try_flock(&self.file, self.shared)? {
+        if self.try_lock()? {
             return Ok(true);
         }
         if patience.wait == Wait::No {
-            return self.glance();
+            return waiting::glance(self);
         }
-        if filesystem::is_local(&self.file) {
+        if self.ancestor.is_none() && filesystem::is_local(&self.file) {
             // Without a registration the lock works as well: a release then wakes us into a dead inode.
             self.registered.store(ofd::register(&self.file).is_ok(), Ordering::SeqCst);
         }
         patience.tell_waiting(&self.path);
-        let outcome = match patience.left() {
-            None => self.wait().map(|()| true),
-            Some(left) if options.use_alarm => self.wait_by_alarm(left, patience),
-            Some(_) => self.poll(patience),
-        };
+        let outcome = waiting::wait(self, options.use_alarm, patience);
         self.withdraw()?;
         match outcome {
             // Having withdrawn, try once more: a releaser that saw us registered has left the lock file to us.
-            Ok(false) => sys::try_flock(&self.file, self.shared),
+            Ok(false) => self.try_lock(),
             outcome => outcome,
         }
     }
@@ -162,61 +176,36 @@ impl LockFile {
         if self.registered.swap(false, Ordering::SeqCst) { ofd::withdraw(&self.file) } else { Ok(()) }
     }
 
-    /// A few looks within milliseconds: a housekeeper or a status look may be holding it for an instant.
-    fn glance(&self) -> io::Result<bool> {
-        for _ in 0..GLANCES {
-            sleep(GLANCE);
-            if sys::try_flock(&self.file, self.shared)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        loop {
-            match sys::wait_flock(&self.file, self.shared) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// A blocking wait that the timer interrupts at the deadline.
-    fn wait_by_alarm(&self, left: Duration, patience: &Patience<'_>) -> io::Result<bool> {
-        let _alarm = Alarm::after(left)?;
-        loop {
-            match sys::wait_flock(&self.file, self.shared) {
-                Ok(()) => return Ok(true),
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
-                Err(_) if patience.left().is_some_and(|left| left.is_zero()) => return Ok(false),
-                // Some other signal.
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Looks again and again, without signals or threads.
-    fn poll(&self, patience: &Patience<'_>) -> io::Result<bool> {
-        let mut pause = FIRST_PAUSE;
-        // Waiters that started together must not go on looking together: each has its own rhythm.
-        let stretch = 100 + std::process::id() % 50;
-        loop {
-            let left = patience.left().unwrap_or(LAST_PAUSE);
-            if left.is_zero() {
-                return Ok(false);
-            }
-            sleep(pause.min(left));
-            if sys::try_flock(&self.file, self.shared)? {
-                return Ok(true);
-            }
-            pause = (pause * 3 / 2).min(LAST_PAUSE) * stretch / 100;
-        }
-    }
-
     /// Whether the locked file is still the one that others will find under its name.
     pub(crate) fn is_current(&self) -> io::Result<bool> {
         Ok(self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id))
+    }
+
+    /// Looks whether an ancestor of this process holds it, whose lock is then shared instead of waited for.
+    pub(crate) fn look_above(&mut self) {
+        self.ancestor = inherited::find(&self.file, self.status.id);
+    }
+
+    /// The ancestor under whose lock this one is, or would be, if any.
+    pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
+        self.ancestor.as_ref()
+    }
+
+    /// Whether the lock is what it was taken for: always, unless it is one under an ancestor's.
+    pub(crate) fn confirm(&self) -> Confirmed {
+        self.ancestor.as_ref().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
+    }
+
+    /// What to give a child process that may go on under this lock. `mode`: what it is held for.
+    pub(crate) fn hand_over(&self, mode: Mode) -> io::Result<HandOver> {
+        let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
+        self.handed_over.store(true, Ordering::SeqCst);
+        inherited::hand_over(&self.file, self.status.id, mode, depth)
+    }
+
+    /// What to give a child process that may not.
+    pub(crate) fn keep_back(&self) -> HandOver {
+        inherited::keep_back(self.status.id)
     }
 
     /// Gives it back and removes the file, unless somebody registered to have it next. Does the same for a waiter that
@@ -226,9 +215,22 @@ impl LockFile {
     pub(crate) fn relinquish(&self) -> io::Result<()> {
         // A registration that stays ends with the descriptor, which is about to be closed.
         let _ = self.withdraw();
-        let outcome = self.remove_if_last();
+        if self.handed_over.load(Ordering::SeqCst) {
+            let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
+            if !inherited::take_back(&self.file, depth) {
+                // Someone below goes on under it and has the descriptor: it is theirs now, and ends with them.
+                return Ok(());
+            }
+        }
         // Explicitly, not only by closing: a child may have been given the descriptor, and would keep the lock.
+        if self.ancestor.is_some() {
+            return inherited::release(&self.file);
+        }
+        let outcome = self.remove_if_last();
         let unlocked = sys::unflock(&self.file);
+        if self.handed_over.load(Ordering::SeqCst) {
+            let _ = inherited::release(&self.file);
+        }
         outcome.and(unlocked)
     }
 
@@ -261,7 +263,7 @@ impl LockFile {
 
     /// Who holds it, for a message.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        holder::find(&self.file, self.status.id)
+        holder::find(self.status.id)
     }
 }
 

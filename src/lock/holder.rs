@@ -1,7 +1,6 @@
 //! Who holds a lock, for a message: found in `/proc/locks` (proc_locks(5)), where there is one.
 
 use std::fmt;
-use std::fs::File;
 
 use crate::sys::FileId;
 
@@ -31,8 +30,8 @@ struct Line {
     ino: u64,
 }
 
-/// The process that holds a `flock` on `file`. It may be gone when the caller reads this.
-pub(crate) fn find(file: &File, id: FileId) -> Option<Holder> {
+/// The process that holds a `flock` on this file. It may be gone when the caller reads this.
+pub(crate) fn find(id: FileId) -> Option<Holder> {
     #[cfg(target_os = "linux")]
     {
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
@@ -41,14 +40,21 @@ pub(crate) fn find(file: &File, id: FileId) -> Option<Holder> {
         let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
         // btrfs and overlay show another device number there than stat does: ask the process what it has open.
         let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
-        let _ = file; // identified by `id`
-        Some(Holder { pid: line.pid, command: command_of(line.pid) })
+        // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
+        is_there(line.pid).then(|| Holder { pid: line.pid, command: command_of(line.pid) })
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (file, id, parse as fn(&str) -> Option<Line>); // no such table
+        let _ = (id, parse as fn(&str) -> Option<Line>); // no such table
         None
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_there(pid: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; a waiter's line has `->` behind the number.

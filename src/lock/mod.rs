@@ -5,14 +5,18 @@
 //!   Place     where the lock file of a target is          (place.rs)
 //!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
 //!   FileLock  the lock, held                               (here)
+//!   Ancestor  a process above that holds it already        (inherited.rs)
 //! ```
 
+mod descriptor;
 pub(crate) mod filesystem;
 mod flock;
 mod holder;
+mod inherited;
 #[cfg(test)]
 mod model;
 mod place;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,8 +29,11 @@ use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
+pub use descriptor::{lock_descriptor, unlock_descriptor};
 pub(crate) use flock::{LockFile, default_mode, open_to_others};
 pub use holder::Holder;
+pub use inherited::HandOver;
+use inherited::{Confirmed, Mode};
 pub(crate) use place::{Place, Spot, leased_name, lock_name};
 
 /// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
@@ -56,7 +63,17 @@ pub struct FileLock {
     /// `None` once released.
     ticket: Option<Ticket>,
     file: Arc<LockFile>,
+    mode: Mode,
     observer: Observer,
+}
+
+/// What a caller wants the lock of a target for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To hold it.
+    Hold,
+    /// To replace the target.
+    Replace,
 }
 
 impl FileLock {
@@ -80,8 +97,28 @@ impl FileLock {
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
         let how = Resolve { no_follow: options.no_follow, mkdir: false };
         let visitor = Visitor::of(options);
-        let (_, _, lock) = lock_target(target.as_ref(), how, options, &visitor, observer, |_| Ok(()))?;
+        let (_, _, lock) = lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_| Ok(()))?;
         Ok(lock)
+    }
+
+    /// What to give a child process so that whatever awrite does in it or below it with the same target goes on under
+    /// this lock, instead of waiting for it for ever. Those below still exclude each other.
+    ///
+    /// While one of them does, releasing this lock leaves it to them: it ends when the last process has ended that was
+    /// given the descriptor. Otherwise a release is one, whoever still has the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor cannot be copied.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        self.file.hand_over(self.mode).map_err(|e| Error::io(self.file.path(), e).during("cannot hand the lock over"))
+    }
+
+    /// What to give a child process so that it knows nothing of this lock, not even of that of an ancestor under which
+    /// it was taken.
+    #[must_use]
+    pub fn keep_back(&self) -> HandOver {
+        self.file.keep_back()
     }
 
     /// The path of the lock file.
@@ -112,8 +149,14 @@ pub(crate) fn lock_target(
     options: &LockOptions,
     visitor: &Visitor<'_>,
     observer: &Observer,
+    purpose: Purpose,
     check: impl Fn(&Target) -> Result<()>,
 ) -> Result<(Target, Place, FileLock)> {
+    let mode = match purpose {
+        Purpose::Replace => Mode::Replacing,
+        Purpose::Hold if options.shared => Mode::Shared,
+        Purpose::Hold => Mode::Exclusive,
+    };
     let mut patience = Patience::new(given, options, observer);
     let mut rounds = 0;
     loop {
@@ -122,7 +165,7 @@ pub(crate) fn lock_target(
         let before = target.status;
         let place = Place::of(&target, options)?;
         place.check(&target)?;
-        let lock = match acquire_at(&place, &target, options, &mut patience) {
+        let lock = match acquire_at(&place, &target, options, mode, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
             Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < 100 => {
@@ -146,7 +189,7 @@ pub(crate) fn lock_target(
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),
-                method: "flock",
+                method: if lock.file.ancestor().is_some() { "inherited" } else { "flock" },
                 waited,
                 contended,
             });
@@ -158,25 +201,45 @@ pub(crate) fn lock_target(
 }
 
 /// Takes the lock at `place`, for messages the one of `target`.
-fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &mut Patience<'_>) -> Result<FileLock> {
+fn acquire_at(
+    place: &Place,
+    target: &Target,
+    options: &LockOptions,
+    mode: Mode,
+    patience: &mut Patience<'_>,
+) -> Result<FileLock> {
+    // Set once the environment has turned out to lie about who holds the lock.
+    let mut deceived = false;
     loop {
         // Listed at once: whoever made or waits for a lock file may be the one who has to remove it.
         let opened = cleanup::make(|| {
-            let file = Arc::new(LockFile::open(place, target.status.as_ref(), options)?);
+            let mut file = LockFile::open(place, target.status.as_ref(), options)?;
+            if !deceived {
+                file.look_above();
+            }
+            let file = Arc::new(file);
             Ok((file.clone(), Thing::Lock(file)))
         });
         let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
         file.check(&place.path)?;
-        let lock = FileLock { ticket: Some(ticket), file, observer: patience.observer.clone() };
+        if let Some(ancestor) = file.ancestor() {
+            ancestor.permit(mode, &target.given)?;
+        }
+        let lock = FileLock { ticket: Some(ticket), file, mode, observer: patience.observer.clone() };
         match lock.file.take(options, patience) {
             Ok(true) => {}
             Ok(false) => return Err(patience.given_up().held_by(lock.file.holder())),
             Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
         }
         if lock.file.is_current().map_err(|e| Error::io(&place.path, e))? {
-            return Ok(lock);
+            match lock.file.confirm() {
+                Confirmed::Holds => return Ok(lock),
+                Confirmed::Forged => deceived = true,
+                Confirmed::Gone => {}
+            }
         }
-        // The previous holder removed the file that we waited for: our lock is on a dead inode.
+        // The previous holder removed the file that we waited for: our lock is on a dead inode. Or the ancestor under
+        // whose lock we would have gone on has given it up.
         drop(lock);
     }
 }
@@ -185,7 +248,8 @@ fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let place = Place::of(target, &options)?;
-    let lock = acquire_at(&place, target, &options, &mut Patience::new(&target.given, &options, &observer))?;
+    let mut patience = Patience::new(&target.given, &options, &observer);
+    let lock = acquire_at(&place, target, &options, Mode::Exclusive, &mut patience)?;
     Ok((place, lock))
 }
 
@@ -250,7 +314,7 @@ impl<'a> Patience<'a> {
         }
         self.tell_waiting(&place.path);
         let mut pause = FIRST_LEASE_PAUSE;
-        // See LockFile::poll.
+        // See waiting::poll.
         let stretch = 100 + std::process::id() % 50;
         loop {
             let left = self.left().unwrap_or(LAST_LEASE_PAUSE);

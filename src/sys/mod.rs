@@ -1,6 +1,6 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
-//! All of the library's unsafe code is in here, in [`ofd`] and [`alarm`].
+//! All of the library's unsafe code is in here: in [`ofd`], [`alarm`] and [`Borrowed`].
 
 pub(crate) mod alarm;
 pub(crate) mod dir;
@@ -40,4 +40,26 @@ pub(crate) fn unflock(fd: impl AsFd) -> io::Result<()> {
 /// Whether `error` says that a call or flag does not exist here: EINVAL, ENOSYS, EOPNOTSUPP and their relatives.
 pub(crate) fn unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY))
+}
+
+/// A descriptor that this process may have inherited: a number of which nothing is known.
+#[derive(Clone, Copy)]
+pub(crate) struct Borrowed(std::os::fd::RawFd);
+
+impl Borrowed {
+    /// The descriptor `number`, if it is open.
+    pub(crate) fn number(number: std::os::fd::RawFd) -> Option<Borrowed> {
+        let borrowed = Borrowed(number);
+        (number >= 0 && rustix::io::fcntl_getfd(borrowed.as_fd()).is_ok()).then_some(borrowed)
+    }
+}
+
+impl AsFd for Borrowed {
+    // Not owned by anything here: should another thread close it, or open something else under that number, system calls
+    // on it fail or tell what it is now. No memory depends on it.
+    #[allow(unsafe_code)]
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // SAFETY: not -1, which `number` has made sure of.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) }
+    }
 }

@@ -1,74 +1,154 @@
-//! Open-file-description record locks (fcntl(2), `F_OFD_*`), which waiters use to be seen by the holder of a `flock`.
-//! On a local file system the two kinds of lock do not see each other.
+//! Open-file-description record locks (fcntl(2), `F_OFD_*`). They belong to an open file description as a `flock` does,
+//! and on a local file system the two kinds do not see each other, so they can say more about who holds a `flock`:
+//! who waits for it (byte 0), and who holds it on behalf of whom (the bytes behind; see lock/inherited.rs).
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
 
 /// Shares byte 0 of `file`, so that [`is_registered`] on another descriptor of the file sees it. Does not wait.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn register(file: &File) -> io::Result<()> {
-    control(file, libc::F_OFD_SETLK, libc::F_RDLCK, 1).map(drop)
+pub(crate) fn register(file: impl AsFd) -> io::Result<()> {
+    if try_lock(file, true, 0..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// Takes [`register`] back.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn withdraw(file: &File) -> io::Result<()> {
-    control(file, libc::F_OFD_SETLK, libc::F_UNLCK, 1).map(drop)
+pub(crate) fn withdraw(file: impl AsFd) -> io::Result<()> {
+    unlock(file, 0..1)
 }
 
 /// Whether another open file description has registered on the same file.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn is_registered(file: &File) -> io::Result<bool> {
-    Ok(control(file, libc::F_OFD_GETLK, libc::F_WRLCK, 1)? != libc::F_UNLCK)
+pub(crate) fn is_registered(file: impl AsFd) -> io::Result<bool> {
+    is_locked(file, 0..1)
+}
+
+/// Locks these bytes of `file` without waiting: true if that worked. Needs a descriptor for reading where `shared`, else
+/// for writing.
+pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<bool> {
+    match sys::control(file, sys::Command::Set, sys::kind(shared), bytes) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The same, waiting once: `Err(Interrupted)` when a signal handler ran.
+pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<()> {
+    sys::control(file, sys::Command::Wait, sys::kind(shared), bytes).map(drop)
+}
+
+/// Gives these bytes up.
+pub(crate) fn unlock(file: impl AsFd, bytes: Range<u32>) -> io::Result<()> {
+    sys::control(file, sys::Command::Set, sys::UNLOCK, bytes).map(drop)
+}
+
+/// Whether another open file description has locked any of these bytes, shared or not. Changes nothing.
+pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
+    Ok(sys::control(file, sys::Command::Look, sys::kind(false), bytes)? != sys::UNLOCK)
 }
 
 /// Whether anybody has a record lock of any kind, classic ones of this process included, anywhere in the file.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
+pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
     // Length 0: to the end, however far the file grows.
-    Ok(control(file, libc::F_OFD_GETLK, libc::F_WRLCK, 0)? != libc::F_UNLCK)
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn control(file: &File, command: libc::c_int, kind: libc::c_int, length: libc::off_t) -> io::Result<libc::c_int> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: `flock` is plain data for which all zeroes is valid (fcntl(2): l_pid must be 0 for F_OFD_*).
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = kind as libc::c_short;
-    lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = 0;
-    lock.l_len = length;
-    loop {
-        // SAFETY: `file` is open for the whole call, and `lock` is a valid `struct flock` that outlives it.
-        if unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) } == 0 {
-            return Ok(libc::c_int::from(lock.l_type));
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn register(_file: &File) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn withdraw(_file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn is_registered(_file: &File) -> io::Result<bool> {
-    Ok(false)
+    is_locked(file, 0..0)
 }
 
 /// Classic locks of other processes: those of this one cannot be seen.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
+pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
     use rustix::process::{Flock, FlockType, fcntl_getlk};
     Ok(fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?.is_some())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sys {
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::{io, ops::Range};
+
+    pub(super) const UNLOCK: libc::c_int = libc::F_UNLCK;
+
+    pub(super) fn kind(shared: bool) -> libc::c_int {
+        if shared { libc::F_RDLCK } else { libc::F_WRLCK }
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum Command {
+        Look = libc::F_OFD_GETLK as isize,
+        Set = libc::F_OFD_SETLK as isize,
+        Wait = libc::F_OFD_SETLKW as isize,
+    }
+
+    pub(super) fn control(
+        file: impl AsFd,
+        command: Command,
+        kind: libc::c_int,
+        bytes: Range<u32>,
+    ) -> io::Result<libc::c_int> {
+        // SAFETY: `flock` is plain data for which all zeroes is valid (fcntl(2): l_pid must be 0 for F_OFD_*).
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        // off_t is 32 bits wide on some platforms; every number used here fits.
+        lock.l_start = bytes.start as libc::off_t;
+        lock.l_len = (bytes.end - bytes.start) as libc::off_t;
+        loop {
+            // SAFETY: `file` is open for the whole call, and `lock` is a valid `struct flock` that outlives it.
+            if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command as libc::c_int, &raw mut lock) } == 0 {
+                return Ok(libc::c_int::from(lock.l_type));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted || command == Command::Wait {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// There are none: nobody can be seen to wait, and nobody goes on under an ancestor's lock.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod sys {
+    use std::{io, ops::Range};
+
+    pub(super) const UNLOCK: libc::c_int = 0;
+
+    pub(super) fn kind(_shared: bool) -> libc::c_int {
+        1
+    }
+
+    pub(super) enum Command {
+        Look,
+        Set,
+        Wait,
+    }
+
+    pub(super) fn control(
+        _file: impl std::os::fd::AsFd,
+        _command: Command,
+        _kind: libc::c_int,
+        _bytes: Range<u32>,
+    ) -> io::Result<libc::c_int> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_descriptions_see_the_bytes_and_their_own_does_not() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let (mine, other) = (path.reopen().unwrap(), path.reopen().unwrap());
+        let copy = mine.try_clone().unwrap();
+        assert!(try_lock(&mine, false, 5..8).unwrap());
+        assert!(is_locked(&other, 7..9).unwrap());
+        assert!(!is_locked(&other, 8..9).unwrap() && !is_registered(&other).unwrap());
+        assert!(!is_locked(&copy, 5..8).unwrap());
+        assert!(!try_lock(&other, true, 5..6).unwrap());
+        unlock(&copy, 5..6).unwrap();
+        assert!(try_lock(&other, true, 5..6).unwrap());
+        assert!(is_locked(&mine, 0..8).unwrap());
+        wait_lock(&mine, true, 5..6).unwrap();
+    }
 }

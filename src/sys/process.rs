@@ -5,6 +5,7 @@
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
 //!   hold                                                                          blocked | ignored
 //!   watch                                                                         caught, by a thread | ignored
+//!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
@@ -16,14 +17,14 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use awrite::{Error, ErrorKind, Shutdown};
+use awrite::{Error, ErrorKind, HandOver, Shutdown};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::applets::report;
@@ -33,6 +34,9 @@ use crate::entry;
 const HANDED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
 /// What ends the work cleanly.
 const ENDING: [c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+/// What is passed on to a supervised child. Besides those that end the work, the others that would end this process
+/// before the child: nobody would then be left to release the lock.
+const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The signal dispositions and the mask that this process was started with.
 #[derive(Clone, Copy)]
@@ -100,6 +104,9 @@ fn set_disposition(signal: c_int, to: libc::sighandler_t) -> libc::sighandler_t 
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = to;
         action.sa_flags = libc::SA_RESTART;
+        if to != libc::SIG_IGN && to != libc::SIG_DFL {
+            action.sa_flags |= libc::SA_SIGINFO;
+        }
         libc::sigemptyset(&raw mut action.sa_mask);
         for ending in ENDING {
             libc::sigaddset(&raw mut action.sa_mask, ending);
@@ -137,22 +144,40 @@ static WAKE: AtomicUsize = AtomicUsize::new(0);
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
 /// What an impatient second signal ends with.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(3);
+/// The child that signals are passed on to; 0: there is none, and a signal ends the work; -1: it has ended, and with it
+/// all that a signal could still be meant for.
+static SUPERVISED: AtomicI32 = AtomicI32::new(0);
+const HAS_ENDED: i32 = -1;
+/// Even those that a terminal sends.
+static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
 /// A second signal within this time of the first is the same wish: `timeout` sends SIGTERM to the process and again to
 /// its group, a closing terminal SIGHUP from the kernel and from the shell. It must not cut the clean-up short. A later
 /// one comes from somebody who is tired of waiting for a clean-up that hangs.
 const SAME_WISH_MS: i64 = 250;
 
-extern "C" fn on_signal(signal: c_int) {
-    // SAFETY: everything called is async-signal-safe: getpid, signal, raise, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE has held that handler's address since before a signal could come here. None of them
-    // changes the errno of the code that was interrupted, but `signal` and `raise`, after which this process ends.
+extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: everything called is async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's
+    // handler, which posts a semaphore. WAKE holds that handler's address since before this one was installed. errno is
+    // kept for the code that was interrupted by every one of them but `signal` and `raise`, after which this process
+    // ends, and `kill`, which cannot fail: the child is there until it is reaped, and SUPERVISED is reset before that.
+    // `info` is valid during the call, since the handler was installed with SA_SIGINFO.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
             // Forked to become COMMAND, and not there yet: the signal must not get lost on the way.
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);
             return;
+        }
+        match SUPERVISED.load(Ordering::SeqCst) {
+            0 => {}
+            HAS_ENDED => return,
+            child => {
+                if sent_by_a_process((*info).si_code) || PASS_ALL_ON.load(Ordering::SeqCst) {
+                    libc::kill(child, signal);
+                }
+                return;
+            }
         }
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
         libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
@@ -173,6 +198,17 @@ extern "C" fn on_signal(signal: c_int) {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Whether kill(2) and the like have sent a signal, not the kernel for a terminal: that one goes to the whole foreground
+/// group, the child included. By the code, since the sender's process id is 0 when it is outside of this container.
+fn sent_by_a_process(code: c_int) -> bool {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        code <= 0
+    } else {
+        // SI_USER, SI_QUEUE and FreeBSD's SI_LWP, which libc does not have there.
+        matches!(code, 0x10001 | 0x10002 | 0x10007)
     }
 }
 
@@ -247,8 +283,8 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
             if inherited.ignores(signal) {
                 set_disposition(signal, libc::SIG_IGN);
             } else {
-                let handler: extern "C" fn(c_int) = on_signal;
-                WAKE.store(set_disposition(signal, handler as libc::sighandler_t), Ordering::SeqCst);
+                WAKE.store(disposition(signal), Ordering::SeqCst);
+                catch(signal);
             }
         }
     } else {
@@ -264,6 +300,11 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
         };
         Error::new(ErrorKind::Io, reason).with_hint("check the limit on processes (ulimit -u)")
     })
+}
+
+fn catch(signal: c_int) {
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
+    set_disposition(signal, handler as libc::sighandler_t);
 }
 
 /// Runs in ctrlc's thread.
@@ -405,6 +446,112 @@ impl Drop for Running {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.reap();
+    }
+}
+
+/// Runs `command` as this process was started, and waits for its end. Meanwhile the signals that a process sends here go
+/// to it; what a terminal sends reaches it by itself. A signal that came before ends the work, and the command is not
+/// started then. One that comes after the command's end is too late for anything.
+pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
+    inherited.hand_to(&mut command);
+    let mask = block_signals();
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            set_mask(Some(&mask));
+            return Err(error);
+        }
+    };
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    let pid = i32::try_from(child.id()).unwrap_or(0);
+    SUPERVISED.store(pid, Ordering::SeqCst);
+    for signal in PASSED_ON {
+        if disposition(signal) != libc::SIG_IGN {
+            catch(signal);
+        }
+    }
+    // A terminal's ^C that has come by now may have come before the child was there to get it.
+    PASS_ALL_ON.store(true, Ordering::SeqCst);
+    set_mask(Some(&inherited.mask));
+    PASS_ALL_ON.store(false, Ordering::SeqCst);
+    if let Some(pid) = Pid::from_raw(pid) {
+        // Waited for, out of reach of the handler, and only then reaped: its number is somebody else's from then on.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+    }
+    SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
+    child.wait()
+}
+
+/// Makes this process `command`. Returns only if that fails.
+pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io::Error {
+    block_signals();
+    inherited.hand_to(&mut command);
+    command.exec()
+}
+
+/// Blocks all signals, and returns the former mask. One that has come already ends the work first.
+fn block_signals() -> libc::sigset_t {
+    let mask = set_mask(Some(&all_signals()));
+    if interrupted() || is_pending() {
+        set_mask(Some(&mask));
+        give_way();
+        // Only one that is ignored: it is pending while it is blocked.
+        set_mask(Some(&all_signals()));
+    }
+    mask
+}
+
+/// Gives `command` a lock, or keeps it from it. `lock` must live until the command has been started.
+pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
+    match &lock.value {
+        Some(value) => command.env(lock.variable, value),
+        None => command.env_remove(lock.variable),
+    };
+    if let Some(fd) = &lock.fd {
+        set_close_on_exec(command, fd.as_raw_fd(), false);
+    }
+    for fd in &lock.close {
+        set_close_on_exec(command, *fd, true);
+    }
+}
+
+/// Lets `command` have this descriptor, which must be open until the command has been started.
+pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
+    set_close_on_exec(command, fd.as_raw_fd(), false);
+}
+
+fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {
+    let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: the closure runs between fork and exec and calls nothing but fcntl, with numbers that it owns.
+    unsafe {
+        command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, flags) {
+            -1 if !close => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+}
+
+/// A descriptor that this process was started with.
+pub(crate) struct Given(RawFd);
+
+impl Given {
+    /// The descriptor `number`, if it is open.
+    pub(crate) fn number(number: RawFd) -> io::Result<Given> {
+        if number < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let given = Given(number);
+        rustix::io::fcntl_getfd(given.as_fd())?;
+        Ok(given)
+    }
+}
+
+impl AsFd for Given {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: not -1. Nothing in this process owns it or closes it.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 

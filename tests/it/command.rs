@@ -178,14 +178,19 @@ fn command_runs_where_awrite_was_started_with_its_environment() {
 
 /// A descriptor of the lock, the directory or the staged file in a child would outlive us.
 #[test]
-fn children_get_the_standard_descriptors_only() {
+fn children_get_the_standard_descriptors_and_that_of_the_lock() {
     let dir = TestDir::new();
     dir.file("f", "old");
     // Whoever runs the tests may have left more of them open.
     let direct = dir.program("ls", ["/proc/self/fd"]).run().stdout;
     for option in ["--quiet", "--stream", "--wait"] {
         dir.awrite([option, "f", "--", "ls", "/proc/self/fd"]).quiet_success();
-        assert_eq!(dir.read("f"), direct);
+        // The lock is handed on so that awrite below COMMAND can find it, far from where scripts open theirs.
+        let content = dir.read("f");
+        let others: Vec<&str> = content.lines().filter(|fd| direct.lines().any(|there| there == *fd)).collect();
+        assert_eq!(others, direct.lines().collect::<Vec<_>>());
+        assert_eq!(content.lines().count(), others.len() + 1);
+        assert!(content.lines().any(|fd| fd.len() >= 3 && !others.contains(&fd)), "{content}");
         dir.awrite([option, "--validate", "exec ls /proc/self/fd > seen", "f"]).stdin("x").quiet_success();
         assert_eq!(dir.read("seen"), direct);
     }

@@ -1,0 +1,242 @@
+//! flock(1), for who calls this program by that name: options, messages and exit codes are those of util-linux 2.38, for
+//! images that lack it.
+//!
+//! ```text
+//!   flock [options] FILE|DIRECTORY COMMAND [ARGUMENT...]
+//!   flock [options] FILE|DIRECTORY -c SCRIPT
+//!   flock [options] N                                      an open descriptor of the caller
+//! ```
+//!
+//! Unlike awrite-lock's, the operand is the lock file itself, and it is never removed. Two things are better than there:
+//! a lock file that its holder has removed meanwhile is opened again, so that it works beside awrite, whose lock files
+//! come and go; and signals are passed on to COMMAND, which is never left behind with the lock.
+
+mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use awrite::{Error, ErrorKind, LockOptions, Observer, Wait, lock_descriptor, unlock_descriptor};
+
+use super::{lock, report};
+use crate::process::{self, Given, Inherited};
+use options::{End, Lock, Outcome, Settings, number, options, usage};
+
+// sysexits.h
+const EX_USAGE: u8 = 64;
+const EX_DATAERR: u8 = 65;
+const EX_NOINPUT: u8 = 66;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_OSERR: u8 = 71;
+const EX_CANTCREAT: u8 = 73;
+
+pub(super) fn run(called_as: &OsStr, args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+    // As program_invocation_short_name: what follows the last slash.
+    let name = called_as.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let name = awrite::shown(Path::new(OsStr::from_bytes(name)));
+    let status = match work(&name, args, inherited) {
+        Ok(status) | Err(End::Status(status)) => status,
+        Err(End::Print(text)) => return report::print(&text).map(|()| 0),
+        Err(End::Fail(text, status)) => {
+            report::raw(&format!("{name}: {text}\n"));
+            status
+        }
+        Err(End::Option(text)) => {
+            let long_name = awrite::shown(Path::new(called_as));
+            let text = if text.is_empty() { text } else { format!("{long_name}: {text}\n") };
+            report::raw(&format!("{text}Try '{name} --help' for more information.\n"));
+            EX_USAGE
+        }
+    };
+    Ok(status)
+}
+
+fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
+    if args.is_empty() {
+        report::raw(&format!("{name}: not enough arguments\n"));
+        return Err(End::Option(String::new()));
+    }
+    let mut settings = Settings {
+        lock: Lock::Exclusive,
+        no_wait: false,
+        timeout: None,
+        conflict_status: 1,
+        close: false,
+        no_fork: false,
+        verbose: false,
+    };
+    let mut args = args.into_iter();
+    let first = options(name, &mut args, &mut settings)?;
+    if settings.no_fork && settings.close {
+        return usage("the --no-fork and --close options are incompatible");
+    }
+    let Some(operand) = first else { return usage("requires file descriptor, file or directory") };
+    let Some(program) = args.next() else {
+        let number = number(&operand, "bad file descriptor")?;
+        let fd = Given::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), EX_DATAERR))?;
+        // Its name, if it has one, is the caller's business.
+        take(&fd, Path::new(&number.to_string()), &settings, name, true)?;
+        return Ok(0);
+    };
+    let mut command = if program == "-c" || program == "--command" {
+        let (Some(script), None) = (args.next(), args.next()) else {
+            return usage(&format!("{} requires exactly one command argument", program.to_string_lossy()));
+        };
+        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into());
+        let mut command = Command::new(shell);
+        command.arg("-c").arg(script);
+        command
+    } else {
+        let mut command = Command::new(program);
+        command.args(args);
+        command
+    };
+    let file = lock_path(Path::new(&operand), &settings, name)?;
+    let program = command.get_program().to_owned();
+    if settings.verbose {
+        say(&format!("{name}: executing {}\n", program.to_string_lossy()));
+    }
+    if !settings.close {
+        process::hand_descriptor(&mut command, file.as_fd());
+    }
+    let outcome = if settings.no_fork {
+        Err(process::become_command(command, inherited))
+    } else {
+        process::supervise(command, inherited)
+    };
+    match outcome {
+        Ok(status) => Ok(lock::status_of(status)),
+        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
+            Err(End::Fail(format!("fork failed: {}", words(&e)), EX_OSERR))
+        }
+        Err(e) => {
+            let status = if e.raw_os_error() == Some(libc::ENOMEM) { EX_OSERR } else { EX_UNAVAILABLE };
+            Err(End::Fail(format!("failed to execute {}: {}", program.to_string_lossy(), words(&e)), status))
+        }
+    }
+}
+
+/// As strerror(3) has it.
+fn words(e: &io::Error) -> String {
+    Error::io("", io::Error::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO))).reason()
+}
+
+/// On standard output; what cannot be written there is nobody's loss.
+fn say(text: &str) {
+    let _ = report::print(text);
+}
+
+/// Opens and locks the file or directory `path`, until the file locked is the one that has the name.
+fn lock_path(path: &Path, settings: &Settings, name: &str) -> Outcome<File> {
+    let started = Instant::now();
+    let mut to_write = false;
+    loop {
+        let file = open(path, to_write)?;
+        let left = settings.timeout.map(|limit| {
+            // Never zero, which would mean not to wait: the time-out is for the wait itself to find.
+            if limit.is_zero() { limit } else { limit.saturating_sub(started.elapsed()).max(Duration::from_nanos(1)) }
+        });
+        match try_take(&file, path, settings, left, false) {
+            Ok(()) => {
+                tell_time(settings, name, started);
+                return Ok(file);
+            }
+            // Removed while we waited for it.
+            Err(e) if e.kind() == ErrorKind::LockLost => {}
+            // NFS, where a flock is a record lock and an exclusive one needs a descriptor for writing.
+            Err(e) if matches!(e.errno(), Some(libc::EBADF | libc::EIO)) && !to_write && is_writable(path) => {
+                to_write = true;
+            }
+            Err(e) => return Err(refused(&e, path, settings, name)),
+        }
+    }
+}
+
+fn open(path: &Path, to_write: bool) -> Outcome<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(to_write).custom_flags(libc::O_NOCTTY).mode(0o666);
+    // Not `create`, which std only does together with write access.
+    let mut creating = options.clone();
+    creating.custom_flags(libc::O_NOCTTY | libc::O_CREAT);
+    let opened = match creating.open(path) {
+        // O_CREAT on a directory; and a protected file in a sticky directory (fs.protected_regular).
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EISDIR)) => options.write(false).open(path),
+        opened => opened,
+    };
+    opened.map_err(|e| {
+        let status = match e.raw_os_error() {
+            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => EX_OSERR,
+            Some(libc::EROFS | libc::ENOSPC) => EX_CANTCREAT,
+            _ => EX_NOINPUT,
+        };
+        End::Fail(format!("cannot open lock file {}: {}", path.to_string_lossy(), words(&e)), status)
+    })
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// Locks a descriptor; `name_of_it` is what messages call it.
+fn take(fd: impl AsFd, name_of_it: &Path, settings: &Settings, name: &str, any: bool) -> Outcome<()> {
+    let started = Instant::now();
+    try_take(fd, name_of_it, settings, settings.timeout, any).map_err(|e| refused(&e, name_of_it, settings, name))?;
+    tell_time(settings, name, started);
+    Ok(())
+}
+
+fn try_take(
+    fd: impl AsFd,
+    name_of_it: &Path,
+    settings: &Settings,
+    timeout: Option<Duration>,
+    any: bool,
+) -> Result<(), Error> {
+    let mut options = LockOptions::default();
+    options.use_alarm = true;
+    options.keep = any;
+    options.shared = match settings.lock {
+        Lock::Exclusive => false,
+        Lock::Shared => true,
+        Lock::None => return unlock_descriptor(fd, name_of_it),
+    };
+    options.wait = match timeout {
+        _ if settings.no_wait => Wait::No,
+        Some(limit) => Wait::For(limit),
+        None => Wait::Forever,
+    };
+    lock_descriptor(fd, name_of_it, &options, &Observer::default()).map(drop)
+}
+
+fn refused(e: &Error, name_of_it: &Path, settings: &Settings, name: &str) -> End {
+    let told = match e.kind() {
+        ErrorKind::LockBusy => "failed to get lock",
+        ErrorKind::LockTimeout => "timeout while waiting to get lock",
+        _ => {
+            let status = match e.errno() {
+                Some(libc::ENOLCK | libc::ENOMEM) => EX_OSERR,
+                _ => EX_DATAERR,
+            };
+            let errno = io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO));
+            return End::Fail(format!("{}: {}", name_of_it.to_string_lossy(), words(&errno)), status);
+        }
+    };
+    if settings.verbose {
+        report::raw(&format!("{name}: {told}\n"));
+    }
+    End::Status(settings.conflict_status)
+}
+
+fn tell_time(settings: &Settings, name: &str, started: Instant) {
+    if settings.verbose {
+        let took = started.elapsed();
+        say(&format!("{name}: getting lock took {}.{:06} seconds\n", took.as_secs(), took.subsec_micros()));
+    }
+}

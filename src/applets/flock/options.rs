@@ -1,0 +1,262 @@
+//! The options of flock(1), read as getopt_long(3) reads them and refused in its words.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{EX_OSERR, EX_USAGE};
+
+/// What is locked.
+pub(super) enum Lock {
+    Exclusive,
+    Shared,
+    /// Given up.
+    None,
+}
+
+pub(super) struct Settings {
+    pub(super) lock: Lock,
+    pub(super) no_wait: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) conflict_status: u8,
+    pub(super) close: bool,
+    pub(super) no_fork: bool,
+    pub(super) verbose: bool,
+}
+
+/// Why there is nothing more to do.
+pub(super) enum End {
+    /// What is asked for on standard output, and success.
+    Print(String),
+    /// A message in warnx(3)'s manner, and the status.
+    Fail(String, u8),
+    /// One that getopt(3) gives, with the whole of argv[0], and the remedy.
+    Option(String),
+    Status(u8),
+}
+
+pub(super) type Outcome<T> = Result<T, End>;
+
+/// Letter, name, whether it takes a value. In util-linux's order, which its messages show.
+const OPTIONS: [(u8, &str, bool); 13] = [
+    (b's', "shared", false),
+    (b'x', "exclusive", false),
+    (b'u', "unlock", false),
+    (b'n', "nonblocking", false),
+    (b'n', "nb", false),
+    (b'w', "timeout", true),
+    (b'w', "wait", true),
+    (b'E', "conflict-exit-code", true),
+    (b'o', "close", false),
+    (b'F', "no-fork", false),
+    (VERBOSE, "verbose", false),
+    (b'h', "help", false),
+    (b'V', "version", false),
+];
+/// `--verbose` has no letter.
+const VERBOSE: u8 = 0;
+
+pub(super) fn usage<T>(text: &str) -> Outcome<T> {
+    Err(End::Fail(text.to_owned(), EX_USAGE))
+}
+
+/// Reads options up to the first word that is none, and returns that.
+pub(super) fn options(
+    name: &str,
+    args: &mut impl Iterator<Item = OsString>,
+    settings: &mut Settings,
+) -> Outcome<Option<OsString>> {
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        if bytes == b"--" {
+            return Ok(args.next());
+        }
+        if let Some(long) = bytes.strip_prefix(b"--") {
+            long_option(name, long, args, settings)?;
+        } else if bytes.len() > 1 && bytes[0] == b'-' {
+            let mut letters = &bytes[1..];
+            while let [letter, rest @ ..] = letters {
+                letters = rest;
+                // -e is -x, and has no name of its own.
+                let wanted = if *letter == b'e' { b'x' } else { *letter };
+                let known = OPTIONS.iter().find(|(known, ..)| *known == wanted && wanted != VERBOSE);
+                let Some((_, _, takes_value)) = known else {
+                    let question = *letter == b'?';
+                    let shown = awrite::shown(Path::new(OsStr::from_bytes(&[*letter])));
+                    return Err(End::Option(if question {
+                        String::new()
+                    } else {
+                        format!("invalid option -- '{shown}'")
+                    }));
+                };
+                let mut value = OsString::new();
+                if *takes_value {
+                    value = if rest.is_empty() {
+                        let missing =
+                            || End::Option(format!("option requires an argument -- '{}'", char::from(wanted)));
+                        args.next().ok_or_else(missing)?
+                    } else {
+                        OsStr::from_bytes(rest).to_owned()
+                    };
+                    letters = &[];
+                }
+                apply(name, wanted, &value, settings)?;
+            }
+        } else {
+            return Ok(Some(arg));
+        }
+    }
+    Ok(None)
+}
+
+/// By its name or an unambiguous beginning of it, as getopt_long(3) has it.
+fn long_option(
+    name: &str,
+    given: &[u8],
+    args: &mut impl Iterator<Item = OsString>,
+    settings: &mut Settings,
+) -> Outcome<()> {
+    let at = given.iter().position(|b| *b == b'=');
+    let (long, value) = at.map_or((given, None), |at| (&given[..at], Some(&given[at + 1..])));
+    let shown = awrite::shown(Path::new(OsStr::from_bytes(given)));
+    let exact = OPTIONS.iter().find(|(_, known, _)| known.as_bytes() == long);
+    let found = match exact {
+        Some(exact) => exact,
+        None => {
+            let mut begins = OPTIONS.iter().filter(|(_, known, _)| known.as_bytes().starts_with(long));
+            let Some(first) = begins.next() else {
+                return Err(End::Option(format!("unrecognized option '--{shown}'")));
+            };
+            let others: Vec<String> =
+                begins.filter(|(letter, ..)| *letter != first.0).map(|(_, known, _)| format!(" '--{known}'")).collect();
+            if !others.is_empty() {
+                let text =
+                    format!("option '--{shown}' is ambiguous; possibilities: '--{}'{}", first.1, others.concat());
+                return Err(End::Option(text));
+            }
+            first
+        }
+    };
+    let (letter, known, takes_value) = *found;
+    let value = match (takes_value, value) {
+        (false, Some(_)) => return Err(End::Option(format!("option '--{known}' doesn't allow an argument"))),
+        (false, None) => OsString::new(),
+        (true, Some(value)) => OsStr::from_bytes(value).to_owned(),
+        (true, None) => args.next().ok_or_else(|| End::Option(format!("option '--{known}' requires an argument")))?,
+    };
+    apply(name, letter, &value, settings)
+}
+
+fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outcome<()> {
+    match letter {
+        b's' => settings.lock = Lock::Shared,
+        b'x' => settings.lock = Lock::Exclusive,
+        b'u' => settings.lock = Lock::None,
+        b'n' => settings.no_wait = true,
+        b'w' => settings.timeout = Some(timeout(value)?),
+        b'E' => {
+            let status = number(value, "invalid exit code")?;
+            settings.conflict_status = u8::try_from(status)
+                .map_err(|_| End::Fail("exit code out of range (expected 0 to 255)".to_owned(), EX_USAGE))?;
+        }
+        b'o' => settings.close = true,
+        b'F' => settings.no_fork = true,
+        VERBOSE => settings.verbose = true,
+        b'V' => {
+            let version = env!("CARGO_PKG_VERSION");
+            return Err(End::Print(format!("{name} from awrite {version} (as in util-linux 2.38)\n")));
+        }
+        _ => return Err(End::Print(help(name))),
+    }
+    Ok(())
+}
+
+/// A decimal number as strtol(3) reads it.
+pub(super) fn number(text: &OsStr, what: &str) -> Outcome<i32> {
+    let shown = text.to_string_lossy();
+    let digits = text.to_str().unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    let bare = digits.strip_prefix(['+', '-']).unwrap_or(digits);
+    if bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_digit()) {
+        return usage(&format!("{what}: '{shown}'"));
+    }
+    digits.parse().or_else(|_| usage(&format!("{what}: '{shown}': Numerical result out of range")))
+}
+
+/// Seconds as strtod(3) reads them.
+fn timeout(text: &OsStr) -> Outcome<Duration> {
+    let digits = text.to_str().unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let seconds = match hex {
+        #[allow(clippy::cast_precision_loss)] // a time-out
+        Some(hex) => u64::from_str_radix(hex, 16).ok().map(|n| n as f64),
+        None => digits.parse::<f64>().ok(),
+    };
+    let Some(seconds) = seconds else { return usage(&format!("invalid timeout value: '{}'", text.to_string_lossy())) };
+    // What setitimer(2) does not take.
+    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), EX_OSERR);
+    if seconds > 9.2e18 {
+        return Err(invalid());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+}
+
+fn help(name: &str) -> String {
+    format!(
+        "
+Usage:
+ {name} [options] <file>|<directory> <command> [<argument>...]
+ {name} [options] <file>|<directory> -c <command>
+ {name} [options] <file descriptor number>
+
+Manage file locks from shell scripts.
+
+Options:
+ -s, --shared             get a shared lock
+ -x, --exclusive          get an exclusive lock (default)
+ -u, --unlock             remove a lock
+ -n, --nonblock           fail rather than wait
+ -w, --timeout <secs>     wait for a limited amount of time
+ -E, --conflict-exit-code <number>  exit code after conflict or timeout
+ -o, --close              close file descriptor before running command
+ -c, --command <command>  run a single command string through the shell
+ -F, --no-fork            execute command without forking
+     --verbose            increase verbosity
+
+ -h, --help               display this help
+ -V, --version            display version
+
+This is awrite, called as {name}.
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_c_reads_them() {
+        let read = |text: &str| number(OsStr::new(text), "x").ok();
+        assert_eq!(
+            [read("9"), read(" 9"), read("+9"), read("-1"), read("007")],
+            [Some(9), Some(9), Some(9), Some(-1), Some(7)]
+        );
+        for text in ["", " ", "9x", "0x5", "9 ", "+", "--1", "99999999999", "1.5"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_as_c_reads_them() {
+        let millis = |text: &str| timeout(OsStr::new(text)).ok().map(|limit| limit.as_millis());
+        for (text, expected) in
+            [("0", 0), ("1.5", 1500), (".5", 500), ("5.", 5000), ("1e1", 10_000), ("0x10", 16_000), (" +5", 5000)]
+        {
+            assert_eq!(millis(text), Some(expected), "{text}");
+        }
+        for text in ["", ".", "x", "1.5x", "5s", "-1", "99999999999999999999", "inf", "nan", "1 "] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
+}

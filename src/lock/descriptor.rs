@@ -1,0 +1,86 @@
+//! The lock through a descriptor that the caller has opened: the way of scripts that do `exec 9>>f.lock`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::waiting::{self, Lockable};
+use super::{Patience, filesystem, holder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::notice::Observer;
+use crate::options::{LockOptions, Wait};
+use crate::sys::{self, FileKind, FileStatus, ofd};
+
+struct Descriptor<'a> {
+    fd: BorrowedFd<'a>,
+    shared: bool,
+}
+
+impl Lockable for Descriptor<'_> {
+    fn try_lock(&self) -> io::Result<bool> {
+        sys::try_flock(self.fd, self.shared)
+    }
+
+    fn wait_once(&self) -> io::Result<()> {
+        sys::wait_flock(self.fd, self.shared)
+    }
+}
+
+/// Locks an open file, waiting as `options` say (of which only `wait`, `shared`, `keep` and `use_alarm` matter). The lock
+/// belongs to the open file description: it ends with its last descriptor, or by [`unlock_descriptor`]. Returns how long
+/// that took. `name` stands for the file in messages.
+///
+/// # Errors
+///
+/// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`] when it was not free in time; [`ErrorKind::LockLost`] when the
+/// file has no name any more, so that nobody else would see the lock (not with `keep`, by which nobody deletes it).
+pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
+    let lock = Descriptor { fd: fd.as_fd(), shared: options.shared };
+    let mut patience = Patience::new(name, options, observer);
+    let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
+    let mut locked = lock.try_lock().map_err(cannot)?;
+    if !locked && patience.wait == Wait::No {
+        locked = waiting::glance(&lock).map_err(cannot)?;
+    } else if !locked {
+        // Where this does not work the holder removes the file, and the caller has to open it again.
+        let registration = register(lock.fd);
+        patience.tell_waiting(name);
+        locked = waiting::wait(&lock, options.use_alarm, &patience).map_err(cannot)?;
+        drop(registration);
+        locked = locked || lock.try_lock().map_err(cannot)?;
+    }
+    let status = FileStatus::of(lock.fd).map_err(cannot)?;
+    if !locked {
+        return Err(patience.given_up().held_by(holder::find(status.id)));
+    }
+    if status.links == 0 && !options.keep {
+        sys::unflock(lock.fd).map_err(cannot)?;
+        return Err(Error::new(ErrorKind::LockLost, "The lock file behind the descriptor has been deleted")
+            .on(name)
+            .with_hint("open it again, for appending (9>>FILE.lock), and then lock it"));
+    }
+    Ok(patience.started.elapsed())
+}
+
+/// Gives the lock of [`lock_descriptor`] up.
+///
+/// # Errors
+///
+/// The descriptor is not one of a file that can be locked.
+pub fn unlock_descriptor(fd: impl AsFd, name: &Path) -> Result<()> {
+    sys::unflock(fd).map_err(|e| Error::io(name, e).during("cannot unlock"))
+}
+
+/// Tells the holder that the lock file is still wanted, through a descriptor of our own: the caller's need not be one
+/// for reading. It ends when that is closed.
+fn register(fd: BorrowedFd<'_>) -> Option<File> {
+    // To open a FIFO or a device does something.
+    if FileStatus::of(fd).ok()?.kind != FileKind::Regular || !filesystem::is_local(fd) {
+        return None;
+    }
+    let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    ofd::register(&file).ok()?;
+    Some(file)
+}

@@ -1,0 +1,287 @@
+//! awrite below awrite: what a command does with the locked file goes on under the lock of its ancestor.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::common::{Done, Run, Running, TestDir, lock_is_held, needs, wait_until};
+
+/// A script under the lock of `f`, `$BIN` being awrite.
+fn below(dir: &TestDir, options: &[&str], script: &str) -> Run {
+    dir.awrite([&["lock"], options, &["f", "-c", script]].concat())
+}
+
+#[track_caller]
+fn assert_says(done: &Done, code: i32, words: &str) {
+    assert_eq!(done.code, Some(code), "{done:#?}");
+    assert!(done.stderr.contains(words), "wanted {words:?}\n{done:#?}");
+}
+
+#[test]
+fn a_write_below_a_lock() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    below(&dir, &[], "tr a-z A-Z < f | \"$BIN\" f").quiet_success();
+    assert_eq!(dir.read("f"), "OLD");
+    for script in [
+        "\"$BIN\" -n f",
+        "\"$BIN\" -w 1 f",
+        "\"$BIN\" --stream f",
+        "\"$BIN\" --lock-on-commit f",
+        "\"$BIN\" f -- cat -",
+        "\"$BIN\" lock f -- \"$BIN\" f",
+        "\"$BIN\" lock -n f -- \"$BIN\" lock -w 5 f -c 'exec \"$BIN\" lock f -- \"$BIN\" -n f'",
+        "cd / && exec \"$BIN\" \"$OLDPWD/f\"",
+        "ln -s f link; exec \"$BIN\" link",
+        // Descriptors that scripts use must not be the one that counts.
+        "exec 3>a 4>b 9>c; rm a b c; exec \"$BIN\" f",
+    ] {
+        dir.file("f", "old");
+        below(&dir, &[], script).stdin("new").quiet_success();
+        let expected = if script.contains("cat -") { "old" } else { "new" };
+        assert_eq!(dir.read("f"), expected, "{script}");
+        let _ = fs::remove_file(dir.join("link"));
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn the_lock_is_the_ancestors_until_its_end() {
+    let dir = TestDir::new();
+    let script = "echo x | \"$BIN\" f; test -e f.lock || exit 9; env -u AWRITE_HELD \"$BIN\" -n f < f; exit $?";
+    below(&dir, &[], script).run().assert_code(2);
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn nested_ones_side_by_side_exclude_each_other() {
+    let dir = TestDir::new();
+    for (option, wait) in [("-q", "--wait"), ("-q", "--timeout=60")] {
+        dir.file("f", "0\n");
+        let one = format!("\"$BIN\" -q {wait} f -- sh -c 'read n; echo $((n + 1))'");
+        let script = format!("i=0; while test $i -lt 20; do {one} & i=$((i + 1)); done; wait");
+        below(&dir, &[option], &script).quiet_success();
+        assert_eq!(dir.read("f"), "20\n");
+        // Two generations, on different levels at the same time.
+        dir.file("f", "0\n");
+        let deeper = format!("\"$BIN\" lock -q f -c \"$DEEPER\" & {one} &");
+        let script = format!("for i in 1 2 3 4 5; do {deeper} done; wait");
+        let nested = format!("{one} & {one} & {one} & wait");
+        below(&dir, &[option], &script).env("DEEPER", nested).quiet_success();
+        assert_eq!(dir.read("f"), "20\n");
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn those_outside_wait_for_the_ancestor() {
+    let dir = TestDir::new();
+    let script = "echo 1 | \"$BIN\" f; touch ready; while test ! -e go; do sleep 0.01; done; cat f > seen";
+    let holder = below(&dir, &[], script).spawn();
+    wait_until("the nested write is done", || dir.join("ready").exists());
+    let mut outsider = dir.awrite(["f"]).stdin("2").spawn();
+    outsider.wait_for_waiting();
+    assert!(lock_is_held(&dir.join("f.lock")));
+    dir.file("go", "");
+    holder.finish().ok();
+    outsider.finish().ok();
+    assert_eq!((dir.read("seen").as_str(), dir.read("f").as_str()), ("1\n", "2"));
+    dir.assert_holds(&["f", "go", "ready", "seen"]);
+}
+
+#[test]
+fn a_nested_one_that_does_not_wait_fails_beside_another() {
+    let dir = TestDir::new();
+    let script = "\"$BIN\" lock f -c 'touch in; while test ! -e go; do sleep 0.01; done' &
+        while test ! -e in; do sleep 0.01; done
+        echo x | \"$BIN\" -n f; a=$?; echo x | \"$BIN\" -w 50ms f; b=$?
+        touch go; wait; exit $a$b";
+    let done = below(&dir, &[], script).run();
+    assert_says(&done, 22, "Error: f: File locked by another process");
+    assert_says(&done, 22, "Error: f: Lock acquisition timeout after 50ms");
+}
+
+#[test]
+fn shared_below_shared_and_shared_below_exclusive() {
+    let dir = TestDir::new();
+    below(&dir, &["-s"], "\"$BIN\" lock -s f -- \"$BIN\" lock -sn f -- true").quiet_success();
+    // Two shared ones side by side, both in at the same time.
+    let script =
+        "for i in 1 2; do \"$BIN\" lock -s f -c \"touch in$i; while ! test -e in1 -a -e in2; do sleep 0.01; done\" &
+        done; wait";
+    below(&dir, &[], script).quiet_success();
+    dir.assert_holds(&["in1", "in2"]);
+}
+
+#[test]
+fn wrong_nestings_are_errors_at_once() {
+    let dir = TestDir::new();
+    dir.file("f", "old\n");
+    let exclusive = "An exclusive lock cannot be taken below a shared one";
+    assert_says(&below(&dir, &["-s"], "\"$BIN\" f").stdin("new").run(), 1, exclusive);
+    assert_says(&below(&dir, &["-s"], "\"$BIN\" lock f -- true").run(), 1, exclusive);
+    assert_says(&below(&dir, &[], "\"$BIN\" lock -s f -- \"$BIN\" f").stdin("new").run(), 1, exclusive);
+    assert_eq!(dir.read("f"), "old\n");
+    let replaced = "Error: f: This runs below a command whose output is about to replace the file";
+    for script in ["\"$BIN\" f", "\"$BIN\" lock f -- \"$BIN\" f", "\"$BIN\" f -- cat"] {
+        let script = format!("cat; echo new | {script} || echo failed");
+        for option in ["--quiet", "--stream"] {
+            let done = dir.awrite([option, "f", "--", "sh", "-c", &script]).run();
+            assert_says(&done, 0, replaced);
+            assert_eq!(dir.read("f"), "old\nfailed\n");
+            dir.file("f", "old\n");
+        }
+    }
+    // To hold the lock there, or to write another file, is none.
+    let script = "\"$BIN\" lock f -- cat; echo x | \"$BIN\" g";
+    dir.awrite(["f", "--", "sh", "-c", script]).quiet_success();
+    assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("old\n", "x\n"));
+    dir.assert_holds(&["f", "g"]);
+}
+
+#[test]
+fn several_files_at_once() {
+    let dir = TestDir::new();
+    let script = "exec \"$BIN\" lock g -c 'echo 1 | \"$BIN\" f; echo 2 | \"$BIN\" g; echo 3 | \"$BIN\" -n h'";
+    below(&dir, &[], script).quiet_success();
+    assert_eq!([dir.read("f"), dir.read("g"), dir.read("h")], ["1\n", "2\n", "3\n"]);
+    dir.assert_holds(&["f", "g", "h"]);
+}
+
+#[test]
+fn close_switches_it_off() {
+    let dir = TestDir::new();
+    below(&dir, &["-o"], "\"$BIN\" -n f").stdin("x").run().assert_code(2);
+    below(&dir, &["-o"], "\"$BIN\" -w 50ms f").stdin("x").run().assert_code(2);
+    // And below a nested one too.
+    below(&dir, &[], "\"$BIN\" lock -o f -- \"$BIN\" -n f").stdin("x").run().assert_code(2);
+    // But for this lock only.
+    below(&dir, &[], "\"$BIN\" lock -o g -- \"$BIN\" -n f").stdin("x").quiet_success();
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn a_forged_variable_gains_nothing() {
+    let dir = TestDir::new();
+    let mut holder = dir.awrite(["f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    let lock = fs::metadata(dir.join("f.lock")).unwrap();
+    let (device, inode) = (std::os::unix::fs::MetadataExt::dev(&lock), std::os::unix::fs::MetadataExt::ino(&lock));
+    let pid = holder.id();
+    for fd in ["0", "3", "9", "100"] {
+        for rest in [format!("x:0:{pid}"), format!("s:0:{pid}"), format!("x:1:{pid}"), "x:0:1".to_owned()] {
+            let held = format!("{fd}:{device}:{inode}:{rest}");
+            // With a descriptor of the lock file, of another file, and without any.
+            for open in ["exec 9<>f.lock", "exec 9</proc/version", "true"] {
+                let done = dir.sh(&format!("{open}; exec \"$BIN\" -n f")).env("AWRITE_HELD", &held).stdin("x").run();
+                assert_says(&done, 2, "Error: f: File locked by another process");
+            }
+        }
+    }
+    // Even one that has made the mark: it shows who says to hold the lock, not who does.
+    if needs("python3") {
+        let script = format!(
+            "import fcntl, os, struct
+fd = os.open('f.lock', os.O_RDWR)
+os.set_inheritable(fd, True)
+fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, (1 << 24) + os.getpid(), 1, 0))
+os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:0:%d' % (fd, os.getpid())
+os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
+        );
+        let done = dir.program("python3", ["-c", &script]).stdin("x").run();
+        assert_says(&done, 2, "Error: f: File locked by another process");
+    }
+    holder.feed(b"done");
+    holder.finish().ok();
+    assert_eq!(dir.read("f"), "done");
+    // A stale one harms nobody.
+    for held in ["garbage", "9:1:1:x:0:1", ",,,", "\u{e4}"] {
+        dir.awrite(["-n", "f"]).env("AWRITE_HELD", held).stdin("x").quiet_success();
+    }
+    dir.assert_holds(&["f"]);
+}
+
+/// The descriptor outlives the lock in a daemon; the lock does not come back through it.
+#[test]
+fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
+    let dir = TestDir::new();
+    let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } &
+        exec >/dev/null 2>&1";
+    below(&dir, &[], script).run().ok();
+    dir.assert_holds(&[]);
+    let mut holder = dir.awrite(["f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    dir.file("go", "");
+    wait_until("the daemon has tried", || fs::read(dir.join("status")).is_ok_and(|text| !text.is_empty()));
+    assert_eq!(dir.read("status"), "2\n");
+    holder.feed(b"x");
+    holder.finish().ok();
+    fs::remove_file(dir.join("status")).unwrap();
+    dir.assert_holds(&["f", "go"]);
+}
+
+/// One that goes on in the background, when COMMAND has ended, still has the lock to itself.
+#[test]
+fn a_nested_one_left_behind_keeps_the_lock() {
+    let dir = TestDir::new();
+    let script = "\"$BIN\" lock f -c 'touch in; while test ! -e go; do sleep 0.01; done' > /dev/null 2>&1 &
+        while test ! -e in; do sleep 0.01; done";
+    below(&dir, &[], script).run().ok();
+    assert!(lock_is_held(&dir.join("f.lock")));
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+    let mut waiter = dir.awrite(["f"]).stdin("x").spawn();
+    waiter.wait_for_waiting();
+    dir.file("go", "");
+    waiter.finish().ok();
+    dir.assert_holds(&["f", "go", "in"]);
+}
+
+/// Killed, an ancestor leaves the lock to those below, who can still go on under it.
+#[test]
+fn below_a_killed_ancestor() {
+    let dir = TestDir::new();
+    let script = "touch in; while test ! -e go; do sleep 0.01; done; echo x | \"$BIN\" -n f; echo $? > status";
+    let mut holder = below(&dir, &[], script).spawn();
+    wait_until("COMMAND runs", || dir.join("in").exists());
+    holder.signal(Signal::KILL);
+    wait_until("it ends", || holder.has_ended());
+    let mut outsider = dir.awrite(["f"]).stdin("later").spawn();
+    outsider.wait_for_waiting();
+    dir.file("go", "");
+    wait_until("COMMAND has written", || fs::read(dir.join("status")).is_ok_and(|text| !text.is_empty()));
+    assert_eq!(dir.read("status"), "0\n");
+    outsider.finish().ok();
+    assert_eq!(dir.read("f"), "later");
+    dir.assert_holds(&["f", "go", "in", "status"]);
+}
+
+#[test]
+fn killed_nested_ones_leave_the_ancestor_its_lock() {
+    let dir = TestDir::new();
+    let script = "for i in 1 2 3; do
+            \"$BIN\" lock -o f -c 'touch in; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
+            kill -9 $!; wait $!; done 2>/dev/null
+        echo x | \"$BIN\" -w 60 f; test -e f.lock";
+    below(&dir, &[], script).run().ok();
+    assert_eq!(dir.read("f"), "x\n");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn many_rounds_of_everything_lose_no_update() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    let one = "\"$BIN\" -q f -- sh -c 'read n; echo $((n + 1))'";
+    let nested = format!("{one} & \"$BIN\" lock -q f -c \"$ONE\" & {one} & wait");
+    let runs: Vec<Running> = (0..12)
+        .map(|number| match number % 3 {
+            0 => dir.sh(one).spawn(),
+            _ => below(&dir, &["-q"], &nested).env("ONE", one).spawn(),
+        })
+        .collect();
+    for run in runs {
+        run.finish().ok();
+    }
+    assert_eq!(dir.read("f"), format!("{}\n", 4 + 8 * 3));
+    dir.assert_holds(&["f"]);
+}
