@@ -34,5 +34,5 @@ pub use copy::read_all;
 pub use error::{Error, ErrorKind, Result, shown};
 pub use lock::{FileLock, Holder, shown_duration};
 pub use notice::{Notice, Observer};
-pub use options::{BackupOptions, Check, Durability, LockOptions, Ownership, Wait, WriteOptions};
+pub use options::{BackupOptions, Check, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use write::{AtomicFile, Committed, update, write};

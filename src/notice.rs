@@ -27,7 +27,7 @@ pub enum Notice<'a> {
         target: &'a Path,
         /// The lock file.
         lock_file: &'a Path,
-        /// How the lock is held: `flock`.
+        /// How the lock is held: `flock` or `link`.
         method: &'static str,
         /// How long that took.
         waited: Duration,

@@ -195,6 +195,12 @@ impl AtomicFile {
             return self.commit_in_place(stage, original.as_ref(), bytes);
         }
         let backup = self.back_up(original.as_ref(), false)?;
+        if let Err(e) = self.ensure_locked() {
+            if let Some(backup) = &backup {
+                backup.undo();
+            }
+            return Err(e);
+        }
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
@@ -220,6 +226,7 @@ impl AtomicFile {
     fn commit_in_place(self, stage: Stage, original: Option<&Original>, bytes: u64) -> Result<Committed> {
         let backup = self.back_up(original, true)?;
         let sync = self.options.durability != Durability::None;
+        self.ensure_locked()?;
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
         self.options.observer.tell(&Notice::Info { path: &self.target.given, text });
         commit::overwrite(&stage, &self.target, sync)?;
@@ -383,6 +390,12 @@ impl AtomicFile {
             linked: backup.linked,
         });
         Ok(Some(backup))
+    }
+
+    /// The last look before the commit: whoever lost the lock must not write.
+    fn ensure_locked(&self) -> Result<()> {
+        let lock = self.lock.as_ref().ok_or_else(|| self.gone())?;
+        lock.ensure_held().map_err(|e| e.on(&self.target.given))
     }
 
     fn sync_directory(&self) -> Result<()> {

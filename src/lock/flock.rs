@@ -37,8 +37,8 @@ use crate::sys::alarm::Alarm;
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// How often, and how far apart, a caller that does not wait looks again.
-const GLANCES: u32 = 5;
-const GLANCE: Duration = Duration::from_millis(1);
+pub(super) const GLANCES: u32 = 5;
+pub(super) const GLANCE: Duration = Duration::from_millis(1);
 /// The pauses of a timed wait without an alarm: from the first, growing, to the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LAST_PAUSE: Duration = Duration::from_millis(4);
@@ -93,6 +93,11 @@ impl LockFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether there is something in it: then it is no lock file of this kind, and must never be locked or deleted.
+    pub(crate) fn has_content(&self) -> bool {
+        self.status.size != 0
     }
 
     /// Refuses to use, and so ever to delete, what is not a lock file.
@@ -284,7 +289,7 @@ fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
 }
 
 /// All who may write the target must be able to lock it.
-fn default_mode(target: Option<&FileStatus>) -> u32 {
+pub(super) fn default_mode(target: Option<&FileStatus>) -> u32 {
     let written_by = target.map_or(0, |t| t.mode);
     let group = if written_by & 0o020 != 0 { 0o060 } else { 0 };
     let others = if written_by & 0o002 != 0 { 0o006 } else { 0 };
@@ -292,7 +297,7 @@ fn default_mode(target: Option<&FileStatus>) -> u32 {
 }
 
 /// Undoes what the umask took from the `wanted` mode, and gives root's lock file to the target's owner.
-fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
+pub(super) fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
     let others = target.filter(|t| (t.uid, t.gid) != (0, 0));
     if let Some(t) = others.filter(|_| rustix::process::geteuid().is_root()) {
         use rustix::fs::{Gid, Uid};

@@ -1,19 +1,24 @@
 //! The lock that every cooperating writer of a target takes: an advisory `flock` on `TARGET.lock`, a zero-length file
-//! that exists only while somebody holds or wants it.
+//! that exists only while somebody holds or wants it; or, where advisory locks cannot be trusted, that file as a record of
+//! who holds it.
 //!
 //! ```text
 //!   Place     where the lock file of a target is          (place.rs)
 //!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
+//!   LinkLock  the lock by link(2), held                    (link.rs: the protocol; record.rs: what is in it)
 //!   FileLock  the lock, held                               (here)
 //! ```
 
 pub(crate) mod filesystem;
 mod flock;
 mod holder;
+mod link;
 #[cfg(test)]
 mod model;
 mod place;
+mod record;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +26,44 @@ use std::time::{Duration, Instant};
 use crate::cleanup::{self, Thing, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
-use crate::options::{LockOptions, Wait};
+use crate::options::{LockMethod, LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
 pub(crate) use flock::LockFile;
 pub use holder::Holder;
+pub(crate) use link::LinkLock;
 pub(crate) use place::Place;
+
+/// A lock that this process holds or, by flock, is about to, of either kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Flock(Arc<LockFile>),
+    Link(Arc<LinkLock>),
+}
+
+impl Held {
+    fn path(&self) -> &Path {
+        match self {
+            Held::Flock(file) => file.path(),
+            Held::Link(lock) => lock.path(),
+        }
+    }
+
+    fn method(&self) -> &'static str {
+        match self {
+            Held::Flock(_) => "flock",
+            Held::Link(_) => "link",
+        }
+    }
+
+    /// Gives it back and removes its file. Runs with the clean-up mutex held.
+    pub(crate) fn relinquish(&self) -> io::Result<()> {
+        match self {
+            Held::Flock(file) => file.relinquish(),
+            Held::Link(lock) => lock.relinquish(),
+        }
+    }
+}
 
 /// A held lock.
 ///
@@ -49,7 +86,7 @@ pub(crate) use place::Place;
 pub struct FileLock {
     /// `None` once released.
     ticket: Option<Ticket>,
-    file: Arc<LockFile>,
+    held: Held,
     observer: Observer,
 }
 
@@ -78,7 +115,28 @@ impl FileLock {
     /// The path of the lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.held.path()
+    }
+
+    /// Makes sure that the lock is still this process's. A `flock` ends with the process and not before; a link lock is
+    /// lost when this process has been silent (stopped, suspended, cut off from the server) for as long as
+    /// [`LockOptions::stale_after`] says, whether or not somebody has taken it since. [`AtomicFile::commit`] asks this by
+    /// itself, right before it replaces the target.
+    ///
+    /// [`AtomicFile::commit`]: crate::AtomicFile::commit
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LockLost`], or what kept it from finding out.
+    pub fn ensure_held(&self) -> Result<()> {
+        let Held::Link(lock) = &self.held else { return Ok(()) };
+        if lock.is_still_ours()? {
+            return Ok(());
+        }
+        let silence = shown_duration(lock.stale_after());
+        Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(format!(
+            "this process was stopped or cut off for up to {silence}, and another may have the lock"
+        )))
     }
 
     /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
@@ -88,8 +146,8 @@ impl FileLock {
     /// The lock is given back in any case; the error says that its file could not be removed.
     pub fn release(mut self) -> Result<()> {
         let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
-        self.observer.tell(&Notice::Unlocked { lock_file: self.file.path() });
-        outcome.map_err(|e| Error::io(self.file.path(), e).during("cannot remove the lock file"))
+        self.observer.tell(&Notice::Unlocked { lock_file: self.held.path() });
+        outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
     }
 }
 
@@ -128,7 +186,7 @@ pub(crate) fn lock_target(
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),
-                method: "flock",
+                method: lock.held.method(),
                 waited,
                 contended,
             });
@@ -141,21 +199,31 @@ pub(crate) fn lock_target(
 
 /// Takes the lock at `place`, for messages the one of `target`.
 fn acquire_at(place: &Place, target: &Target, options: &LockOptions, patience: &mut Patience<'_>) -> Result<FileLock> {
+    if patience.method(place, options) == LockMethod::Link {
+        return link::acquire(place, target, options, patience);
+    }
     loop {
         // Listed at once: whoever made or waits for a lock file may be the one who has to remove it.
         let opened = cleanup::make(|| {
             let file = Arc::new(LockFile::open(place, target.status.as_ref(), options)?);
-            Ok((file.clone(), Thing::Lock(file)))
+            Ok((file.clone(), Thing::Lock(Held::Flock(file))))
         });
         let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
+        if file.has_content() {
+            drop((file, ticket));
+            // A record means that somebody holds the lock by link(2).
+            link::wait_for_passage(place, target, options, patience)?;
+            continue;
+        }
         file.check(&place.path)?;
-        let lock = FileLock { ticket: Some(ticket), file, observer: patience.observer.clone() };
-        match lock.file.take(options, patience) {
+        let held = Held::Flock(file.clone());
+        let lock = FileLock { ticket: Some(ticket), held, observer: patience.observer.clone() };
+        match file.take(options, patience) {
             Ok(true) => {}
-            Ok(false) => return Err(patience.given_up().held_by(lock.file.holder())),
+            Ok(false) => return Err(patience.given_up().held_by(file.holder())),
             Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
         }
-        if lock.file.is_current().map_err(|e| Error::io(&place.path, e))? {
+        if file.is_current().map_err(|e| Error::io(&place.path, e))? {
             return Ok(lock);
         }
         // The previous holder removed the file that we waited for: our lock is on a dead inode.
@@ -171,6 +239,8 @@ pub(crate) struct Patience<'a> {
     started: Instant,
     /// The observer has been told that we wait.
     told: bool,
+    /// The observer has been told by which method.
+    told_method: bool,
     observer: &'a Observer,
 }
 
@@ -180,7 +250,32 @@ impl<'a> Patience<'a> {
             Wait::For(limit) if limit.is_zero() => Wait::No,
             wait => wait,
         };
-        Patience { target, wait, started: Instant::now(), told: false, observer }
+        Patience { target, wait, started: Instant::now(), told: false, told_method: false, observer }
+    }
+
+    /// The method to lock by at `place`.
+    fn method(&mut self, place: &Place, options: &LockOptions) -> LockMethod {
+        let (method, why) = match options.method {
+            LockMethod::Auto => {
+                let there = filesystem::of(place.dir.as_ref());
+                (if there.trusted { LockMethod::Flock } else { LockMethod::Link }, there.name)
+            }
+            asked => (asked, "asked for"),
+        };
+        if !std::mem::replace(&mut self.told_method, true) {
+            let by_link = method == LockMethod::Link;
+            if by_link && options.method == LockMethod::Auto {
+                let text = format!("{why}: advisory locks are unreliable here, using link locks");
+                self.observer.tell(&Notice::Warning { path: self.target, text: &text });
+            }
+            if by_link && options.keep {
+                let text = "a link lock is given back by removing its file: it cannot be kept in place";
+                self.observer.tell(&Notice::Warning { path: self.target, text });
+            }
+            let text = format!("locking by {} ({why})", if by_link { "link" } else { "flock" });
+            self.observer.tell(&Notice::Debug { path: &place.path, text: &text });
+        }
+        method
     }
 
     fn limit(&self) -> Option<Duration> {

@@ -81,17 +81,22 @@ impl Place {
 
 /// `NAME.lock`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
 pub(crate) fn lock_name(name: &OsStr) -> OsString {
+    with_suffix(name, SUFFIX)
+}
+
+/// `name` with `suffix` behind it, cut and with a hash between them where that would be too long.
+pub(super) fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
     let bytes = name.as_bytes();
-    let mut lock = Vec::with_capacity(NAME_MAX);
-    if bytes.len() + SUFFIX.len() <= NAME_MAX {
-        lock.extend_from_slice(bytes);
+    let mut whole = Vec::with_capacity(NAME_MAX);
+    if bytes.len() + suffix.len() <= NAME_MAX {
+        whole.extend_from_slice(bytes);
     } else {
         let hash = format!("-{:016x}", fnv1a(bytes));
-        lock.extend_from_slice(&bytes[..NAME_MAX - SUFFIX.len() - hash.len()]);
-        lock.extend_from_slice(hash.as_bytes());
+        whole.extend_from_slice(&bytes[..NAME_MAX - suffix.len() - hash.len()]);
+        whole.extend_from_slice(hash.as_bytes());
     }
-    lock.extend_from_slice(SUFFIX.as_bytes());
-    OsString::from_vec(lock)
+    whole.extend_from_slice(suffix.as_bytes());
+    OsString::from_vec(whole)
 }
 
 /// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is

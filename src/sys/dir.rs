@@ -1,10 +1,11 @@
 //! A directory held open, and everything done to the names in it. Calls relative to the descriptor go on meaning the
 //! same directory when it is renamed meanwhile.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -280,6 +281,40 @@ impl Dir {
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+
+    /// All names in it.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        // A descriptor of its own: reading moves the position in the directory.
+        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+            names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
+        }
+        Ok(names)
+    }
+}
+
+/// Sets access and modification time of an open file to now, by the clock of whoever keeps the file system.
+pub(crate) fn touch(file: &File) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
+}
+
+/// When an open file was modified, in nanoseconds since 1970: asked of the server, not of this machine's cache.
+pub(crate) fn modified(file: &File) -> io::Result<i128> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{StatxFlags, statx};
+        match statx(file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME) {
+            Ok(x) => return Ok(i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec)),
+            // As in status_at.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata()?;
+    Ok(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
 }
 
 impl AsFd for Dir {
