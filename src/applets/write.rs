@@ -615,7 +615,6 @@ mod tests {
             (&["--completions", "ksh"], "--completions: 'ksh' is none of bash, zsh, fish"),
             (&["--owner", "me", "f"], "--owner: leases are not available"),
             (&["--token", "1", "f"], "--token: leases are not available"),
-            (&["--lock-method", "link", "f"], "--lock-method: link locks are not available"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),

@@ -8,6 +8,7 @@ mod command;
 mod commit;
 mod common;
 mod filesystems;
+mod link;
 mod lock;
 mod messages;
 mod model;

@@ -114,10 +114,10 @@ fn the_last_of_two_wins() {
 }
 
 #[test]
-fn what_leases_and_link_locks_need_is_not_pretended() {
+fn what_leases_need_is_not_pretended() {
     let dir = TestDir::new();
     dir.file("f", "old");
-    for args in [["--owner", "me", "f"], ["--token", "7", "f"], ["--lock-method", "link", "f"]] {
+    for args in [["--owner", "me", "f"], ["--token", "7", "f"]] {
         dir.awrite(args).stdin("new").run().assert_code(1);
         assert_eq!(dir.read("f"), "old");
     }
