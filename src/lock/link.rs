@@ -38,7 +38,7 @@ use rustix::fs::OFlags;
 
 use super::flock::{GLANCE, GLANCES, default_mode, open_to_others};
 use super::place::{Place, not_ours, with_suffix};
-use super::record::{Here, LONGEST, NONCE, Record, Unreadable, is_nonce};
+use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
 use super::{FileLock, Held, Patience};
 use crate::cleanup::{self, Thing};
 use crate::error::{Error, ErrorKind, Result, shown};
@@ -246,49 +246,51 @@ impl<'a> Unique<'a> {
             }
         }
         // The mark is ours: nobody else replaces or removes the incarnation `nonce` of `name` now.
-        let outcome = match look(self.dir(), name) {
-            Ok(Seen::Record { record, modified })
-                if record.nonce == nonce && self.is_stale(&record, modified) && !self.is_old() =>
-            {
-                self.rename_to(name)
-            }
-            Ok(_) => Ok(false),
-            Err(e) => Err(e),
-        };
+        let outcome = self.replace_marked(name, nonce);
         self.remove(&mark);
         outcome
     }
 
-    /// Whether this process stalled for so long that others may already take its marks for a dead one's.
-    fn is_old(&self) -> bool {
-        boot_clock().saturating_sub(self.born) >= limit(self.record.stale_after())
-    }
-
-    /// `rename(U2, name)`, U2 being a second link to U: true if `name` is ours afterwards.
-    fn rename_to(&self, name: &OsStr) -> Result<bool> {
-        let second = loop {
-            let second = temp_name(&self.place.name, &Record::of_this_process(self.here, STALE_AFTER).nonce);
-            if self.link_as(&second)? {
-                break second;
-            }
-            if self.dir().status(&self.name).map_err(|e| self.fail(e))?.is_none() {
-                // Somebody removed U; whatever that was, we are too late.
-                return Ok(false);
-            }
-        };
+    /// The same, the mark being ours: `rename(U2, name)`, U2 being a second link to U.
+    fn replace_marked(&self, name: &OsStr, nonce: &str) -> Result<bool> {
+        let Some(second) = self.second_name()? else { return Ok(false) };
+        let stale = look(self.dir(), name).map(|seen| match seen {
+            Seen::Record { record, modified } => record.nonce == nonce && self.is_stale(&record, modified),
+            Seen::Absent | Seen::Empty => false,
+        });
+        if !matches!(stale, Ok(true)) || !self.is_fresh() {
+            self.remove(&second);
+            return stale.map(|_| false);
+        }
         let outcome = self.dir().rename(&second, self.dir(), name);
         let ours = self.stands_at(name)?;
-        match outcome {
-            Ok(()) => return Ok(ours),
-            Err(_) if ours => {}
-            Err(e) if !is_contention(&e) => {
-                self.remove(&second);
-                return Err(self.fail(e).during("cannot break the stale lock"));
-            }
-            Err(_) => {}
+        if outcome.is_err() {
+            self.remove(&second);
         }
-        self.remove(&second);
-        Ok(ours)
+        match outcome {
+            Err(e) if !ours && !is_contention(&e) => Err(self.fail(e).during("cannot break the stale lock")),
+            _ => Ok(ours),
+        }
+    }
+
+    /// Freshens U up, and with it the marks that are links to it, right before the step that counts. False: this process
+    /// stalled for so long before that others may already be taking its marks for a dead one's.
+    fn is_fresh(&self) -> bool {
+        self.dir().touch(&self.name).is_ok()
+            && boot_clock().saturating_sub(self.born) < limit(self.record.stale_after())
+    }
+
+    /// A second name for U; none if somebody has removed the first.
+    fn second_name(&self) -> Result<Option<OsString>> {
+        loop {
+            let second = temp_name(&self.place.name, &fresh_nonce());
+            if self.link_as(&second)? {
+                return Ok(Some(second));
+            }
+            if self.dir().status(&self.name).map_err(|e| self.fail(e))?.is_none() {
+                return Ok(None);
+            }
+        }
     }
 
     /// What stays is garbage that the next breaker or a housekeeper recognises.
@@ -628,16 +630,14 @@ impl LinkLock {
     }
 
     fn check(&self, pulse: &mut Pulse) -> Result<bool> {
-        if !self.beat(pulse) {
-            return Ok(false);
-        }
-        if !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce) {
+        if !pulse.lost && !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce) {
             pulse.lost = true;
         }
-        Ok(!pulse.lost)
+        // Last, so that nothing is between the sign of life and what the caller is about to do.
+        Ok(self.beat(pulse))
     }
 
-    /// Gives a sign of life and looks whether the lock is still ours.
+    /// Looks whether the lock is still ours, and gives a sign of life.
     pub(crate) fn is_still_ours(&self) -> Result<bool> {
         if self.pid != std::process::id() {
             return Ok(false);
@@ -653,25 +653,29 @@ impl LinkLock {
         let mut pulse = self.pulse();
         pulse.stop = true;
         self.stopped.notify_all();
-        let began = boot_clock();
         // However silent we were: whoever has the mark by now keeps it, and whoever comes later finds the lock fresh.
-        // Closed before the name goes (.nfs…, as above).
-        if let Some(file) = pulse.file.take() {
-            let _ = touch(&file);
-        }
+        let (mut last, mut file) = (pulse.last, pulse.file.take());
         drop(pulse);
+        let mut freshen = |file: &Option<File>| {
+            let before = boot_clock();
+            if file.as_ref().is_some_and(|file| touch(file).is_ok()) {
+                last = before;
+            }
+            boot_clock().saturating_sub(last) < limit(self.record.stale_after())
+        };
+        freshen(&file);
         let mark = mark_name(&self.name, &self.record.nonce);
         // Links what is the lock now: if that is ours, it stays so for as long as the mark is ours.
         let linked = self.dir.link(&self.name, &self.dir, &mark);
         if self.owns(&mark) {
-            let outcome = if boot_clock().saturating_sub(began) < limit(self.record.stale_after()) {
-                self.dir.unlink(&self.name)
-            } else {
-                Ok(())
-            };
+            let in_time = freshen(&file);
+            // Closed before the name goes (.nfs…, as above).
+            drop(file.take());
+            let outcome = if in_time { self.dir.unlink(&self.name) } else { Ok(()) };
             let _ = self.dir.unlink(&mark);
             return missing_is_fine(outcome);
         }
+        drop(file);
         match linked {
             // Another's lock: the mark for our nonce, which is gone, means nothing to anyone.
             Ok(()) => {

@@ -74,7 +74,7 @@ impl Record {
             pid_namespace: here.pid_namespace,
             pid,
             start_time: host::start_time(pid),
-            nonce: fresh_nonce(pid),
+            nonce: fresh_nonce(),
             heartbeat_ms: heartbeat.clamp(1, SLOWEST_MS),
         }
     }
@@ -159,9 +159,9 @@ pub(super) fn is_nonce(text: &[u8]) -> bool {
 }
 
 /// The standard library's hash keys are random, but a forked child has its parent's: process and time go in too.
-fn fresh_nonce(pid: u32) -> String {
+pub(super) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(pid);
+    hasher.write_u32(std::process::id());
     hasher.write_u128(host::boot_clock().as_nanos());
     format!("{:016x}", hasher.finish())
 }
