@@ -45,7 +45,7 @@ use crate::error::{Error, ErrorKind, Result, shown};
 use crate::notice::Notice;
 use crate::options::{LockOptions, Wait};
 use crate::stage::{is_temp_name, temp_prefix};
-use crate::sys::dir::{modified, touch};
+use crate::sys::dir::{modified_and_links, touch};
 use crate::sys::host::boot_clock;
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus};
 use crate::target::Target;
@@ -82,11 +82,12 @@ impl Seen {
     }
 }
 
-/// Reads what stands under `name`. Opening, unlike asking for its status, makes an NFS client ask its server.
+/// Reads what stands under `name`, by the server's knowledge: neither the name nor the file may come from a cache.
 fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     let path = dir.join(name);
     let mut refusals = 0;
     loop {
+        dir.refresh();
         // To open a device or a FIFO does something.
         match dir.status(name).map_err(|e| Error::io(&path, e))? {
             None => return Ok(Seen::Absent),
@@ -97,8 +98,11 @@ fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
         }
         let outcome = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0).and_then(|file| read(&file));
         match outcome {
-            Ok((bytes, _)) if bytes.is_empty() => return Ok(Seen::Empty),
-            Ok((bytes, modified)) => {
+            Ok((bytes, _, _)) if bytes.is_empty() => return Ok(Seen::Empty),
+            // Has lost its last name since it was looked up, or before that, unnoticed by a client that was not told.
+            Ok((_, _, 0)) if refusals < GLANCES => refusals += 1,
+            Ok((_, _, 0)) => return Ok(Seen::Absent),
+            Ok((bytes, modified, _)) => {
                 return match Record::parse(&bytes) {
                     Ok(record) => Ok(Seen::Record { record, modified }),
                     Err(Unreadable::Foreign) => Err(not_ours(&path)),
@@ -125,10 +129,12 @@ fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     }
 }
 
-fn read(mut file: &File) -> io::Result<(Vec<u8>, i128)> {
+/// Content, time of modification, number of names.
+fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
-    Ok((bytes, modified(file)?))
+    let (modified, links) = modified_and_links(file)?;
+    Ok((bytes, modified, links))
 }
 
 /// The name of the mark for `name` while it has `nonce`.
@@ -183,7 +189,7 @@ impl<'a> Unique<'a> {
         file.write_all(unique.record.to_json().as_bytes())?;
         // On the server, before anyone can find it: a record that is not there yet would look like a flock holder's file.
         file.sync_data()?;
-        unique.modified = modified(&file)?;
+        (unique.modified, _) = modified_and_links(&file)?;
         // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
         Ok(unique)
     }

@@ -184,6 +184,18 @@ impl Dir {
         self.path.join(name)
     }
 
+    /// Makes an NFS client ask its server whether names in here have changed. Without that it goes on, for up to a minute,
+    /// to open the file that a name stood for when it last looked, even if another client has put a new one there.
+    pub(crate) fn refresh(&self) {
+        // Whatever else is wrong with the directory is found by the call that this one is for.
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{StatxFlags, statx};
+            let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+            let _ = statx(&self.fd, "", flags, StatxFlags::BASIC_STATS);
+        }
+    }
+
     pub(crate) fn status(&self, name: &OsStr) -> io::Result<Option<FileStatus>> {
         FileStatus::at(self.fd.as_fd(), Path::new(name))
     }
@@ -300,13 +312,18 @@ pub(crate) fn touch(file: &File) -> io::Result<()> {
     Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
 }
 
-/// When an open file was modified, in nanoseconds since 1970: asked of the server, not of this machine's cache.
-pub(crate) fn modified(file: &File) -> io::Result<i128> {
+/// When an open file was modified, in nanoseconds since 1970, and how many names it has: asked of the server, not of this
+/// machine's cache.
+pub(crate) fn modified_and_links(file: &File) -> io::Result<(i128, u64)> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{StatxFlags, statx};
-        match statx(file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::MTIME) {
-            Ok(x) => return Ok(i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec)),
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        match statx(file, "", flags, StatxFlags::MTIME | StatxFlags::NLINK) {
+            Ok(x) => {
+                let modified = i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec);
+                return Ok((modified, u64::from(x.stx_nlink)));
+            }
             // As in status_at.
             Err(Errno::NOSYS | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
@@ -314,7 +331,8 @@ pub(crate) fn modified(file: &File) -> io::Result<i128> {
     }
     use std::os::unix::fs::MetadataExt;
     let metadata = file.metadata()?;
-    Ok(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
+    let modified = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Ok((modified, metadata.nlink()))
 }
 
 impl AsFd for Dir {
