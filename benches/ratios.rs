@@ -266,7 +266,7 @@ fn build_static(work: &Path) -> Option<PathBuf> {
         .args(["build", "--quiet", "--release", "--bin", "awrite", "--target", host, "--target-dir"])
         .arg(&target_dir)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
         .status();
     if done.is_ok_and(|status| status.success()) {
         return Some(target_dir.join(host).join("release/awrite"));

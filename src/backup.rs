@@ -1,7 +1,8 @@
 //! Keeping the current content before it is replaced. The target itself is never renamed away.
 //!
 //! ```text
-//!   same file system, one link, no mode asked for:  link(target, temp); rename(temp, backup)
+//!   same file system, one link, no mode asked for:  link(target, backup), which refuses to replace; if there is one:
+//!                                                   link(target, temp); rename(temp, backup)
 //!   otherwise:                                      a copy, reflinked where possible, synced; rename(temp, backup)
 //!   with a timestamp:                               the same, but the name must be new: -1, -2 … until one is
 //! ```
@@ -31,6 +32,8 @@ pub(crate) struct Backup {
     name: OsString,
     pub(crate) path: PathBuf,
     pub(crate) linked: bool,
+    /// It replaced no earlier one.
+    fresh: bool,
 }
 
 impl Backup {
@@ -39,9 +42,10 @@ impl Backup {
         if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
     }
 
-    /// Called when the commit fails: as a second link, the backup would go on changing with the target.
+    /// Called when the commit fails: a second link would go on changing with the target. One that has replaced an earlier
+    /// backup stays all the same: none at all would be worse.
     pub(crate) fn undo(&self) {
-        if self.linked {
+        if self.linked && self.fresh {
             // The write has failed already and says so; a link that stays does no harm to the content.
             let _ = self.dir.unlink(&self.name);
         }
@@ -55,7 +59,18 @@ pub(crate) fn check(options: &BackupOptions) -> Result<()> {
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
     }
-    Ok(())
+    open_dir(options).map(drop)
+}
+
+/// The directory for backups, where it is not the target's.
+fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
+    let Some(path) = &options.dir else { return Ok(None) };
+    let dir = Dir::open(path).map_err(|e| {
+        let missing = e.raw_os_error() == Some(libc::ENOENT);
+        let error = Error::io(path, e);
+        if missing { error.with_hint("the directory for backups does not exist; create it") } else { error }
+    })?;
+    Ok(Some(Arc::new(dir)))
 }
 
 /// Makes the backup, durable unless `durability` says otherwise.
@@ -66,19 +81,14 @@ pub(crate) fn make(
     durability: Durability,
     must_copy: bool,
 ) -> Result<Backup> {
-    let dir = match &options.dir {
-        Some(path) => {
-            Arc::new(Dir::open(path).map_err(|e| Error::io(path, e).during("cannot open the backup directory"))?)
-        }
-        None => target.dir.clone(),
-    };
+    let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let mut names = Names::new(&target.name, options);
     let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
     let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
-    let linked = if may_link { link(target, &dir, &mut names) } else { None };
-    let is_link = linked.is_some();
-    let name = match linked {
-        Some(name) => name,
+    let link = if may_link { link(target, &dir, &mut names) } else { None };
+    let (linked, fresh) = (link.is_some(), link.as_ref().is_some_and(|(_, fresh)| *fresh));
+    let name = match link {
+        Some((name, _)) => name,
         None => copy(target, original, options, durability, &dir, &mut names).map_err(|e| fail(&names.plain(), e))?,
     };
     if durability == Durability::Full && dir.id() != target.dir.id() {
@@ -86,7 +96,7 @@ pub(crate) fn make(
             .or_else(|e| if sys::unsupported(&e) { Ok(()) } else { Err(e) })
             .map_err(|e| fail(&name, e))?;
     }
-    Ok(Backup { path: dir.join(&name), dir, name, linked: is_link })
+    Ok(Backup { path: dir.join(&name), dir, name, linked, fresh })
 }
 
 /// Only a file with this one name may be linked: with others, whoever writes through them would write the backup.
@@ -94,20 +104,26 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
     original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
 }
 
-/// A second link to the target. `None`: not possible here (protected_hardlinks, another file system, too many links …);
-/// a copy then says what is wrong, if that fails too.
-fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<OsString> {
+/// A second link to the target: its name, and whether it is a new one. `None`: not possible here (protected_hardlinks,
+/// another file system, too many links …); a copy then says what is wrong, if that fails too.
+fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsString, bool)> {
+    // link(2) refuses an existing name by itself.
+    let to_new_name = |name: &OsStr| target.dir.link(&target.name, dir, name);
     if names.stamp.is_some() {
-        // link(2) refuses an existing name by itself.
-        return names.first_free(|name| target.dir.link(&target.name, dir, name)).ok();
+        return names.first_free(to_new_name).ok().map(|name| (name, true));
+    }
+    let name = names.plain();
+    match to_new_name(&name) {
+        Ok(()) => return Some((name, true)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(_) => return None,
     }
     let (temp, ticket) = crate::stage::link_temp(target, dir).ok()?;
-    let name = names.plain();
     ticket.settle(|| dir.rename(&temp, dir, &name)).ok()?;
     // Between two links of one inode rename does nothing and leaves the source (rename(2)).
     match dir.unlink(&temp) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => None,
-        _ => Some(name),
+        _ => Some((name, false)),
     }
 }
 
@@ -167,6 +183,20 @@ fn rename_new(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     dir.rename(from, dir, to)
 }
 
+/// `YYYYMMDD-HHMMSS`.
+fn stamp(t: &jiff::Zoned) -> String {
+    let (date, time) = (t.date(), t.time());
+    format!(
+        "{:04}{:02}{:02}-{:02}{:02}{:02}",
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
+}
+
 /// The names that a backup may get.
 struct Names<'a> {
     base: &'a OsStr,
@@ -176,7 +206,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
-        let stamp = options.timestamp.then(|| jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string());
+        let stamp = options.timestamp.then(|| stamp(&jiff::Zoned::now()));
         Names { base, suffix: &options.suffix, stamp }
     }
 
@@ -219,7 +249,8 @@ mod tests {
         let options = BackupOptions::default();
         let mut names = Names::new(OsStr::new("f.conf"), &options);
         assert_eq!(names.plain(), "f.conf.backup");
-        names.stamp = Some("20260102-030405".into());
+        let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
+        names.stamp = Some(stamp(&then));
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
     }

@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::sys::{FileKind, FileStatus};
+use crate::notice::{Notice, Observer};
+use crate::sys::{self, FileKind, FileStatus};
 
 /// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
 const BUFFER: usize = 128 * 1024;
@@ -89,11 +90,15 @@ fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
     if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
         return false;
     }
-    if rustix::fs::ioctl_ficlone(to, &source).is_err() {
-        // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so will
-        // the writing that follows, and that is reported.
-        let _ = to.set_len(0);
-        return false;
+    match rustix::fs::ioctl_ficlone(to, &source).map_err(io::Error::from) {
+        Ok(()) => {}
+        Err(e) if sys::unsupported(&e) || e.raw_os_error() == Some(libc::EXDEV) => return false,
+        Err(_) => {
+            // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so
+            // will the writing that follows, and that is reported.
+            let _ = to.set_len(0);
+            return false;
+        }
     }
     // Both positions go where a copy would have left them.
     (&*to).seek(SeekFrom::End(0)).is_ok() && rustix::fs::seek(source, rustix::fs::SeekFrom::Start(size)).is_ok()
@@ -113,17 +118,18 @@ fn widen(source: impl AsFd) {
     let _ = (source, PIPE);
 }
 
-/// Reads all that is left in `source` into memory.
+/// Reads all that is left in `source` into memory, telling `observer` of the progress.
 ///
 /// # Errors
 ///
 /// Said of `source_name`: what `read` failed with, or that the memory does not suffice.
-pub fn read_all(source: impl AsFd, source_name: &Path) -> Result<Vec<u8>> {
+pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> Result<Vec<u8>> {
     let fail = |e: io::Error| Error::io(source_name, e);
     let status = FileStatus::of(&source).map_err(fail)?;
     let mut content = Vec::new();
+    let total = (status.kind == FileKind::Regular).then_some(status.size);
     // One byte more than a file is long, so that the end shows without growing.
-    let mut want = if status.kind == FileKind::Regular { status.size as usize + 1 } else { BUFFER };
+    let mut want = total.map_or(BUFFER, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
     loop {
         if content.len() == content.capacity() {
             content.try_reserve(want).map_err(|_| {
@@ -135,7 +141,7 @@ pub fn read_all(source: impl AsFd, source_name: &Path) -> Result<Vec<u8>> {
         }
         match rustix::io::retry_on_intr(|| rustix::io::read(&source, rustix::buffer::spare_capacity(&mut content))) {
             Ok(0) => return Ok(content),
-            Ok(_) => {}
+            Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total }),
             Err(e) => return Err(fail(e.into())),
         }
     }
@@ -213,11 +219,12 @@ mod tests {
 
     #[test]
     fn reads_all_of_a_pipe() {
-        let (from, mut to) = io::pipe().unwrap();
+        let (from, to) = rustix::pipe::pipe().unwrap();
+        let mut to = File::from(to);
         let sent: Vec<u8> = (0..1_000_000_u32).map(|i| i as u8).collect();
         let expected = sent.clone();
         let writer = std::thread::spawn(move || to.write_all(&sent).unwrap());
-        assert!(read_all(&from, Path::new("-")).unwrap() == expected);
+        assert!(read_all(&from, Path::new("-"), &Observer::default()).unwrap() == expected);
         writer.join().unwrap();
     }
 

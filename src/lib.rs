@@ -3,6 +3,7 @@
 //! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`FileLock`] holds the same lock for anything else.
+//! - [`housekeep()`] clears away what crashes left, and old backups.
 //!
 //! At every instant the target is the complete old or the complete new content: for readers, after a crash of the
 //! process at any point, and, unless [`Durability::None`] is asked for, after power loss. On any error before the
@@ -20,6 +21,7 @@ mod cleanup;
 mod commit;
 mod copy;
 mod error;
+mod housekeep;
 mod lock;
 mod metadata;
 mod notice;
@@ -32,6 +34,7 @@ mod write;
 pub use cleanup::Shutdown;
 pub use copy::read_all;
 pub use error::{Error, ErrorKind, Result, shown};
+pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 pub use lock::{FileLock, Holder, shown_duration};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};

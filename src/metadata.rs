@@ -43,18 +43,25 @@ pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Re
     if wanted.mode.is_none() && mode != old.mode {
         left.push("set-user-id and set-group-id bits, since the owner is another".to_owned());
     }
-    // Those of a file that may not be read stay behind.
     let names = match original.content() {
         Ok(old_file) if wanted.xattrs => {
             let names = list(old_file)?;
-            if !carry_acl(old_file, file, names.iter().any(|n| n.as_c_str() == ACL))? {
+            if !names.iter().any(|n| n.as_c_str() == ACL) {
+                drop_inherited_acl(file)?;
+            } else if copy_attribute(old_file, file, ACL).is_err() {
                 // Without the ACL the group's bits are its mask: more than the group had.
                 left.push("the access control list".to_owned());
                 mode &= !0o070;
             }
             names
         }
-        _ => Vec::new(),
+        // Not to be carried over, or not readable. With the original's mode goes that nobody else has access.
+        _ => {
+            if wanted.mode.is_none() {
+                drop_inherited_acl(file)?;
+            }
+            Vec::new()
+        }
     };
     set_mode(file, mode)?;
     for name in &names {
@@ -99,14 +106,11 @@ fn same_owner(file: &File, old: &FileStatus) -> io::Result<bool> {
     Ok((now.uid, now.gid) == (old.uid, old.gid))
 }
 
-/// Sets the original's ACL, or takes away the one that a directory's default ACL has given the new file. False: the
-/// original's could not be set.
-fn carry_acl(from: &File, to: &File, has_acl: bool) -> io::Result<bool> {
-    if has_acl {
-        return Ok(copy_attribute(from, to, ACL).is_ok());
-    }
-    match rustix::fs::fremovexattr(to, ACL) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(true),
+/// Takes away the ACL that a directory's default ACL has given the new file: the original had none, and under its mode
+/// the entries would come into force.
+fn drop_inherited_acl(file: &File) -> io::Result<()> {
+    match rustix::fs::fremovexattr(file, ACL) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

@@ -111,6 +111,11 @@ impl Stage {
         }
     }
 
+    /// Whether it has a name by now.
+    pub(crate) fn is_named(&self) -> bool {
+        matches!(self.name, State::Named { .. })
+    }
+
     /// Whether the name still stands for this file, and not for one that was put in its place.
     pub(crate) fn is_current(&self) -> io::Result<bool> {
         let State::Named { name, .. } = &self.name else { return Ok(true) };
@@ -196,6 +201,20 @@ pub(crate) fn link_temp(target: &Target, dir: &Arc<Dir>) -> io::Result<(OsString
     Ok((name, ticket))
 }
 
+/// Renames `name` in `dir` to a temporary name, for a housekeeper to look at what nobody else can replace there.
+pub(crate) fn set_aside(dir: &Arc<Dir>, name: &OsStr) -> io::Result<(OsString, Ticket)> {
+    let aside = OsStr::new("housekeep");
+    let ((), aside, ticket) = with_temp_name(dir, aside, |aside| match dir.rename_new(name, dir, aside) {
+        // FUSE, NFS. The name is random enough: it would have to be made by another process in this very moment.
+        Err(e) if sys::unsupported(&e) => match dir.status(aside)? {
+            None => dir.rename(name, dir, aside),
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        },
+        outcome => outcome,
+    })?;
+    Ok((aside, ticket))
+}
+
 /// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
 pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
     let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
@@ -207,7 +226,6 @@ pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
 }
 
 /// Whether `name` is one of ours for a temporary file: `.NAME.awrite-XXXXXX`.
-#[allow(dead_code)] // for housekeeping
 pub(crate) fn is_temp_name(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let Some(at) = name.len().checked_sub(TEMP_RANDOM + TEMP_INFIX.len()) else { return false };

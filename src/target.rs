@@ -139,11 +139,17 @@ impl Target {
         if self.status.is_none_or(|s| s.kind != FileKind::Regular) {
             return Ok(());
         }
-        self.dir.may_write(&self.name).map_err(|e| {
-            let read_only_fs = e.raw_os_error() == Some(libc::EROFS);
-            let error = Error::io(&self.given, e).of_kind(ErrorKind::NotWritable);
-            if read_only_fs { error } else { error.with_hint("use --force to replace a file that you may not write") }
-        })
+        match self.dir.may_write(&self.name) {
+            Ok(()) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Said by what is about to be created, and more to the point: the lock file or the temporary file.
+                Some(libc::EROFS) => Ok(()),
+                Some(libc::EACCES | libc::EPERM) => Err(Error::io(&self.given, e)
+                    .of_kind(ErrorKind::NotWritable)
+                    .with_hint("use --force to replace a file that you may not write")),
+                _ => Err(Error::io(&self.given, e)),
+            },
+        }
     }
 
     /// Opens the current content: of the file behind it, where the target is a link to be replaced itself. `None`:
@@ -152,7 +158,8 @@ impl Target {
         let Some(status) = self.status else { return Ok(None) };
         let file = match self.dir.open_to_read(&self.name, self.is_link()) {
             Ok(file) => file,
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            // Gone meanwhile, or a link that leads nowhere.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(None),
             Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.is_link() => {
                 return Ok(Some(Original { status, file: None }));
             }

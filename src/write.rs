@@ -180,40 +180,30 @@ impl AtomicFile {
             }
         }
 
-        let in_place = self.target.status.is_some_and(|s| s.mount_root);
-        if !in_place {
-            self.set_metadata(&stage, original.as_ref())?;
+        if self.target.status.is_some_and(|s| s.mount_root) {
+            self.run_check(&mut stage)?;
+            return self.commit_in_place(&stage, original.as_ref(), bytes);
         }
+        self.set_metadata(&stage, original.as_ref())?;
         self.run_check(&mut stage)?;
-        if self.options.durability != Durability::None && !in_place {
-            // After it has a name: btrfs does not log an inode that has none, and the sync would be for nothing. Never
-            // tried again on error: the kernel has dropped what it could not write, and would report success.
-            self.publish(&mut stage)?;
-            stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
-        }
-        if in_place {
-            return self.commit_in_place(stage, original.as_ref(), bytes);
-        }
-        let backup = self.back_up(original.as_ref(), false)?;
-        if let Err(e) = self.ensure_locked() {
-            if let Some(backup) = &backup {
-                backup.undo();
-            }
-            return Err(e);
-        }
+        let backup = self.back_up_before(&stage, original.as_ref())?;
+        let undo = || backup.as_ref().map_or((), Backup::undo);
+        self.publish(&mut stage)
+            .and_then(|_| self.sync(&stage))
+            // Last: a sync may take longer than a link lock lives.
+            .and_then(|_| self.ensure_locked())
+            .inspect_err(|_| undo())?;
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
-                if let Some(backup) = &backup {
-                    backup.undo();
-                }
+                undo();
                 if !commit::is_busy(&e) {
                     return Err(self.failed(e).during("cannot replace it"));
                 }
                 if !self.options.in_place {
                     return Err(commit::mounted_on(&self.target.given));
                 }
-                return self.commit_in_place(stage, original.as_ref(), bytes);
+                return self.commit_in_place(&stage, original.as_ref(), bytes);
             }
         };
         // Closed, and so unlocked, before the target's lock is given back.
@@ -223,14 +213,13 @@ impl AtomicFile {
     }
 
     /// The commit where rename is impossible.
-    fn commit_in_place(self, stage: Stage, original: Option<&Original>, bytes: u64) -> Result<Committed> {
+    fn commit_in_place(self, stage: &Stage, original: Option<&Original>, bytes: u64) -> Result<Committed> {
         let backup = self.back_up(original, true)?;
         let sync = self.options.durability != Durability::None;
         self.ensure_locked()?;
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
-        self.options.observer.tell(&Notice::Info { path: &self.target.given, text });
-        commit::overwrite(&stage, &self.target, sync)?;
-        drop(stage);
+        self.options.observer.tell(&Notice::Warning { path: &self.target.given, text });
+        commit::overwrite(stage, &self.target, sync)?;
         self.finish_with(bytes, backup, None)
     }
 
@@ -251,23 +240,22 @@ impl AtomicFile {
         let given = self.target.given.clone();
         let sync = done.changed && self.options.durability == Durability::Full;
         let unsure = unsure.or(self.target.keep_dirs(sync).err().map(|e| not_durable(&given, e)));
+        if unsure.is_none() {
+            observer.tell(&Notice::Committed {
+                target: &given,
+                bytes: done.bytes,
+                changed: done.changed,
+                backup: done.backup.as_deref(),
+                took: self.started.elapsed(),
+            });
+        }
         if let Some(lock) = self.lock.take() {
             let path = lock.path().to_owned();
             if let Err(e) = lock.release() {
                 observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
             }
         }
-        if let Some(error) = unsure {
-            return Err(error);
-        }
-        observer.tell(&Notice::Committed {
-            target: &given,
-            bytes: done.bytes,
-            changed: done.changed,
-            backup: done.backup.as_deref(),
-            took: self.started.elapsed(),
-        });
-        Ok(done)
+        unsure.map_or(Ok(done), Err)
     }
 
     /// The lock was put off to here. What was staged may now be beside the wrong file, or have to come behind what has
@@ -295,6 +283,8 @@ impl AtomicFile {
             return Ok(());
         }
         let stage = self.make_stage().map_err(|e| self.failed(e))?;
+        let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
+        self.options.observer.tell(&Notice::Debug { path: &self.target.given, text });
         if self.options.append && self.lock.is_some() {
             if let Some(old) = self.open_original()? {
                 let old = old.content().map_err(|e| self.unreadable(e))?;
@@ -355,7 +345,7 @@ impl AtomicFile {
         }
         let others = original.status.links.saturating_sub(1);
         if others > 0 && !self.target.is_link() {
-            let text = format!("{others} other names of this file keep the old content");
+            let text = format!("hard links to this file ({others} more) keep the old content");
             options.observer.tell(&Notice::Info { path: &self.target.given, text: &text });
         }
         Ok(())
@@ -379,6 +369,26 @@ impl AtomicFile {
         Err(Error::new(ErrorKind::Refused, reason)
             .on(&self.target.given)
             .with_hint("a check may change the new file, but not replace or remove it"))
+    }
+
+    /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would
+    /// be for nothing. Never tried again on error: the kernel has dropped what it could not write, and would report
+    /// success.
+    fn sync(&self, stage: &Stage) -> Result<()> {
+        if self.options.durability == Durability::None {
+            return Ok(());
+        }
+        stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))
+    }
+
+    /// The backup, made before the new content has its temporary name, so that a crash leaves one such name at the most;
+    /// but not before a failing disk has had its chance to say so, since it may replace an earlier backup.
+    fn back_up_before(&self, stage: &Stage, original: Option<&Original>) -> Result<Option<Backup>> {
+        if self.options.backup.is_none() || original.is_none() {
+            return Ok(None);
+        }
+        self.sync(stage)?;
+        self.back_up(original, false)
     }
 
     fn back_up(&self, original: Option<&Original>, must_copy: bool) -> Result<Option<Backup>> {

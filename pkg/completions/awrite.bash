@@ -78,9 +78,12 @@ _awrite_housekeep() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
     if [[ $cur == = ]]; then cur=''; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi
     case $prev in
+        --older-than) COMPREPLY=(); return ;;
+        --keep-newest) COMPREPLY=(); return ;;
+        --backup-suffix) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-h --help -V --version' -- "$cur"
+        __awrite_offer -W '--clean-locks --clean-backups --clean-temps --all -r --recursive -x --one-file-system --older-than --keep-newest --backup-suffix -n --dry-run --progress -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -d -- "$cur"
     fi

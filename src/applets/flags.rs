@@ -22,8 +22,8 @@ pub(crate) enum Complete {
     Words(&'static [&'static str]),
 }
 
-/// An option of an applet whose settings are `S`.
-pub(crate) struct Flag<S> {
+/// An option: what it is called and what is said of it.
+pub(crate) struct Spec {
     /// The heading of `--help` under which it stands.
     pub(crate) group: &'static str,
     /// Long names without the dashes; the first is the canonical one. At least one.
@@ -36,6 +36,11 @@ pub(crate) struct Flag<S> {
     pub(crate) complete: Complete,
     /// Understood, but neither listed, nor completed, nor abbreviated.
     pub(crate) hidden: bool,
+}
+
+/// An option of an applet whose settings are `S`.
+pub(crate) struct Flag<S> {
+    pub(crate) spec: Spec,
     /// Notes the option in the settings. The value is empty where the option takes none.
     pub(crate) apply: fn(&mut S, OsString) -> Result<(), Stop>,
 }
@@ -57,18 +62,23 @@ impl From<String> for Stop {
     }
 }
 
-/// An applet's command line.
+/// An applet's command line. Options come in the order of `--help`.
 pub(crate) struct Grammar<S: 'static> {
+    pub(crate) page: Page,
+    pub(crate) flags: &'static [Flag<S>],
+}
+
+/// What is said of an applet besides its options.
+pub(crate) struct Page {
     pub(crate) name: &'static str,
     /// The lines of the synopsis, without the name.
     pub(crate) synopsis: &'static [&'static str],
-    /// One sentence.
+    /// One or two sentences.
     pub(crate) about: &'static str,
     pub(crate) operand: &'static str,
     pub(crate) complete_operand: Complete,
-    /// Whether `-- COMMAND [ARG…]` may follow the operand.
+    /// Whether `-- COMMAND [ARG...]` may follow the operand.
     pub(crate) takes_command: bool,
-    pub(crate) flags: &'static [Flag<S>],
     /// Ready-made text behind the options.
     pub(crate) epilogue: &'static str,
 }
@@ -81,26 +91,36 @@ pub(crate) struct Parsed {
     pub(crate) command: Option<Vec<OsString>>,
 }
 
-/// An option as the generated texts need it, whatever settings it belongs to.
-pub(crate) struct Row {
-    pub(crate) long: &'static [&'static str],
-    pub(crate) short: &'static [char],
-    pub(crate) value: Option<&'static str>,
-    pub(crate) help: &'static str,
-    pub(crate) complete: Complete,
-}
-
-/// An applet as the generated texts need it.
+/// A grammar without its settings: what all texts are made from. Parsing goes through it too, so that the parser is
+/// compiled once and not for every applet.
 pub(crate) struct Manual {
-    pub(crate) name: &'static str,
-    pub(crate) complete_operand: Complete,
-    pub(crate) takes_command: bool,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) page: &'static Page,
+    specs: Vec<&'static Spec>,
 }
 
 impl<S> Grammar<S> {
+    pub(crate) fn manual(&'static self) -> Manual {
+        Manual { page: &self.page, specs: self.flags.iter().map(|flag| &flag.spec).collect() }
+    }
+
     /// Reads `args` (without the program's name) into `settings`. An option given twice: the last one wins.
-    pub(crate) fn parse(&self, args: Vec<OsString>, settings: &mut S) -> Result<Parsed, Stop> {
+    pub(crate) fn parse(&'static self, args: Vec<OsString>, settings: &mut S) -> Result<Parsed, Stop> {
+        self.manual().parse(args, &mut |index, value| (self.flags[index].apply)(settings, value))
+    }
+
+    /// Does what a [`Stop`] asks for: a usage error becomes an [`Error`], the rest is printed.
+    pub(crate) fn stop(&'static self, stop: Stop) -> Result<u8, Error> {
+        self.manual().stop(stop)
+    }
+}
+
+impl Manual {
+    /// Reads `args`, and has every option noted by `apply`, which gets its place in the table.
+    fn parse(
+        &self,
+        args: Vec<OsString>,
+        apply: &mut dyn FnMut(usize, OsString) -> Result<(), Stop>,
+    ) -> Result<Parsed, Stop> {
         let mut parser = Parser::from_args(args);
         let mut parsed = Parsed::default();
         let mut options_ended = false;
@@ -109,7 +129,7 @@ impl<S> Grammar<S> {
             // no option is half read, so a `--` that is an option's value is never mistaken for it.
             if let Some(mut rest) = parser.try_raw_args() {
                 let at_dashes = rest.peek() == Some(OsStr::new("--"));
-                if at_dashes && self.takes_command && parsed.operand.is_some() {
+                if at_dashes && self.page.takes_command && parsed.operand.is_some() {
                     rest.next();
                     let command: Vec<OsString> = rest.collect();
                     if command.is_empty() {
@@ -135,86 +155,83 @@ impl<S> Grammar<S> {
                     continue;
                 }
             }
-            let (flag, given) = match parser.next() {
+            let (index, given) = match parser.next() {
                 Ok(Some(Arg::Value(word))) => {
                     self.take_operand(&mut parsed, word)?;
                     continue;
                 }
                 Ok(Some(Arg::Short(letter))) => (self.find_short(letter)?, format!("-{letter}")),
                 Ok(Some(Arg::Long(name))) => {
-                    let flag = self.find_long(name)?;
-                    (flag, format!("--{}", flag.long[0]))
+                    let index = self.find_long(name)?;
+                    (index, format!("--{}", self.specs[index].long[0]))
                 }
                 Ok(None) => return Ok(parsed),
                 Err(error) => return Err(Stop::Usage(words_of(&error))),
             };
-            let value = match flag.value {
+            let spec = self.specs[index];
+            let value = match spec.value {
                 Some(placeholder) => {
                     parser.value().map_err(|_| Stop::Usage(format!("{given}: {placeholder} is missing")))?
                 }
                 None => OsString::new(),
             };
             // The name that says most, whichever was typed: `-t` and `-w` are both `--timeout`.
-            (flag.apply)(settings, value).map_err(|stop| match stop {
-                Stop::Usage(reason) => Stop::Usage(format!("--{}: {reason}", flag.long[0])),
+            apply(index, value).map_err(|stop| match stop {
+                Stop::Usage(reason) => Stop::Usage(format!("--{}: {reason}", spec.long[0])),
                 other => other,
             })?;
         }
     }
 
-    /// The operand, where there must be one.
-    pub(crate) fn require_operand(&self, operand: Option<OsString>) -> Result<OsString, Stop> {
-        operand.ok_or_else(|| self.missing_operand())
-    }
-
-    fn missing_operand(&self) -> Stop {
-        Stop::Usage(format!("{} is missing", self.operand))
+    /// What to say where the operand is not there and has to be.
+    pub(crate) fn missing_operand(&self) -> Stop {
+        Stop::Usage(format!("{} is missing", self.page.operand))
     }
 
     fn take_operand(&self, parsed: &mut Parsed, word: OsString) -> Result<(), Stop> {
         if parsed.operand.is_some() {
-            let remedy = if self.takes_command { "; put -- before COMMAND" } else { "" };
+            let remedy = if self.page.takes_command { "; put -- before COMMAND" } else { "" };
             return Err(Stop::Usage(format!("{}: unexpected argument{remedy}", quoted(&word))));
         }
         if word.is_empty() {
-            return Err(Stop::Usage(format!("{} is empty", self.operand)));
+            return Err(Stop::Usage(format!("{} is empty", self.page.operand)));
         }
         parsed.operand = Some(word);
         Ok(())
     }
 
-    fn find_short(&self, letter: char) -> Result<&Flag<S>, Stop> {
-        let known = self.flags.iter().find(|flag| flag.short.contains(&letter));
+    fn find_short(&self, letter: char) -> Result<usize, Stop> {
+        let known = self.specs.iter().position(|spec| spec.short.contains(&letter));
         known.ok_or_else(|| Stop::Usage(format!("-{}: unknown option", letter.escape_default())))
     }
 
     /// By its whole name, or as getopt_long(3) has it by the beginning of only one option's name.
-    fn find_long(&self, arg: &str) -> Result<&Flag<S>, Stop> {
+    fn find_long(&self, arg: &str) -> Result<usize, Stop> {
         let name = arg.strip_prefix("--").unwrap_or(arg);
-        if let Some(flag) = self.flags.iter().find(|flag| flag.long.contains(&name)) {
-            return Ok(flag);
+        if let Some(index) = self.specs.iter().position(|spec| spec.long.contains(&name)) {
+            return Ok(index);
         }
-        let begins = |flag: &&Flag<S>| !flag.hidden && flag.long.iter().any(|long| long.starts_with(name));
-        let found: Vec<&Flag<S>> = self.flags.iter().filter(begins).collect();
+        let begins = |spec: &Spec| !spec.hidden && spec.long.iter().any(|long| long.starts_with(name));
+        let found: Vec<usize> = (0..self.specs.len()).filter(|index| begins(self.specs[*index])).collect();
         match found.as_slice() {
-            [flag] if !name.is_empty() => Ok(flag),
+            [index] if !name.is_empty() => Ok(*index),
             [_, _, ..] if !name.is_empty() => {
-                let names: Vec<String> = found.iter().map(|flag| format!("--{}", flag.long[0])).collect();
+                let names: Vec<String> =
+                    found.iter().map(|index| format!("--{}", self.specs[*index].long[0])).collect();
                 Err(Stop::Usage(format!("--{name}: ambiguous: {}", names.join(", "))))
             }
             _ => Err(Stop::Usage(format!("--{}: unknown option", awrite::shown(name.as_ref())))),
         }
     }
 
-    /// Does what a [`Stop`] asks for: a usage error becomes an [`Error`], the rest is printed.
-    pub(crate) fn stop(&self, stop: Stop) -> Result<u8, Error> {
+    fn stop(&self, stop: Stop) -> Result<u8, Error> {
         let text = match stop {
             Stop::Usage(reason) => {
-                let hint = format!("run '{} --help'", self.name);
+                let hint = format!("run '{} --help'", self.page.name);
                 return Err(Error::new(ErrorKind::Usage, reason).with_hint(hint));
             }
             Stop::Help => self.help(),
-            Stop::Version => format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION")),
+            Stop::Version => format!("{} {}\n", self.page.name, env!("CARGO_PKG_VERSION")),
             Stop::Print(text) => text,
         };
         report::print(&text).map(|()| 0)
@@ -223,45 +240,32 @@ impl<S> Grammar<S> {
     /// The text of `--help`, at most 80 columns wide.
     pub(crate) fn help(&self) -> String {
         let mut text = String::new();
-        for (index, line) in self.synopsis.iter().enumerate() {
+        for (index, line) in self.page.synopsis.iter().enumerate() {
             let lead = if index == 0 { "Usage:" } else { "      " };
-            text.push_str(&format!("{lead} {} {line}\n", self.name));
+            text.push_str(&format!("{lead} {} {line}\n", self.page.name));
         }
         text.push('\n');
-        wrap(&mut text, self.about, 0, 0);
+        wrap(&mut text, self.page.about, 0, 0);
         let mut groups: Vec<&str> = Vec::new();
-        for flag in self.flags.iter().filter(|flag| !flag.hidden) {
-            if !groups.contains(&flag.group) {
-                groups.push(flag.group);
+        for spec in self.shown() {
+            if !groups.contains(&spec.group) {
+                groups.push(spec.group);
             }
         }
         for group in groups {
             text.push_str(&format!("\n{group}:\n"));
-            for flag in self.flags.iter().filter(|flag| !flag.hidden && flag.group == group) {
-                describe(&mut text, flag);
+            for spec in self.shown().filter(|spec| spec.group == group) {
+                describe(&mut text, spec);
             }
         }
         text.push('\n');
-        text.push_str(self.epilogue);
+        text.push_str(self.page.epilogue);
         text
     }
 
-    pub(crate) fn manual(&self) -> Manual {
-        let shown = self.flags.iter().filter(|flag| !flag.hidden);
-        Manual {
-            name: self.name,
-            complete_operand: self.complete_operand,
-            takes_command: self.takes_command,
-            rows: shown
-                .map(|flag| Row {
-                    long: flag.long,
-                    short: flag.short,
-                    value: flag.value,
-                    help: flag.help,
-                    complete: flag.complete,
-                })
-                .collect(),
-        }
+    /// The options that users are told of.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &'static Spec> {
+        self.specs.iter().copied().filter(|spec| !spec.hidden)
     }
 }
 
@@ -277,7 +281,7 @@ const WIDTH: usize = 80;
 /// Where the explanations of `--help` begin.
 const COLUMN: usize = 28;
 
-fn describe<S>(text: &mut String, flag: &Flag<S>) {
+fn describe(text: &mut String, flag: &Spec) {
     let mut names: Vec<String> = flag.short.iter().map(|letter| format!("-{letter}")).collect();
     names.extend(flag.long.iter().map(|long| format!("--{long}")));
     // Long names line up, whether there is a short one or not.
@@ -319,7 +323,7 @@ fn wrap(text: &mut String, words: &str, first: usize, indent: usize) {
 
 /// What every table must keep to; each applet's tests call it.
 #[cfg(test)]
-pub(crate) fn check_table<S>(grammar: &Grammar<S>) {
+pub(crate) fn check_table(manual: &Manual) {
     let kebab = |name: &str| {
         !name.is_empty()
             && !name.starts_with('-')
@@ -329,8 +333,8 @@ pub(crate) fn check_table<S>(grammar: &Grammar<S>) {
     };
     let mut longs: Vec<&str> = Vec::new();
     let mut shorts: Vec<char> = Vec::new();
-    let help = grammar.help();
-    for flag in grammar.flags {
+    let help = manual.help();
+    for flag in &manual.specs {
         assert!(!flag.long.is_empty(), "an option without a long name");
         for long in flag.long {
             assert!(kebab(long), "{long}");
@@ -361,7 +365,7 @@ pub(crate) fn check_table<S>(grammar: &Grammar<S>) {
     assert!(longs.contains(&"help") && longs.contains(&"version"));
     assert!(help.lines().all(|line| line.chars().count() <= WIDTH), "{help}");
     assert!(help.ends_with('\n') && !help.ends_with("\n\n") && !help.lines().any(|line| line.ends_with(' ')));
-    assert!(help.starts_with(&format!("Usage: {} ", grammar.name)));
+    assert!(help.starts_with(&format!("Usage: {} ", manual.page.name)));
 }
 
 #[cfg(test)]
@@ -380,7 +384,8 @@ mod tests {
         hidden: bool,
         apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
     ) -> Flag<Settings> {
-        Flag { group: "Options", long, short, value, help: "does it", complete: Complete::Nothing, hidden, apply }
+        let complete = Complete::Nothing;
+        Flag { spec: Spec { group: "Options", long, short, value, help: "does it", complete, hidden }, apply }
     }
 
     const FLAGS: &[Flag<Settings>] = &[
@@ -407,15 +412,17 @@ mod tests {
         flag(&["version"], &['V'], None, false, |_, _| Err(Stop::Version)),
     ];
 
-    const GRAMMAR: Grammar<Settings> = Grammar {
-        name: "prog",
-        synopsis: &["[OPTIONS] OUTPUT"],
-        about: "Does a thing.",
-        operand: "OUTPUT",
-        complete_operand: Complete::File,
-        takes_command: true,
+    static GRAMMAR: Grammar<Settings> = Grammar {
+        page: Page {
+            name: "prog",
+            synopsis: &["[OPTIONS] OUTPUT"],
+            about: "Does a thing.",
+            operand: "OUTPUT",
+            complete_operand: Complete::File,
+            takes_command: true,
+            epilogue: "The end.\n",
+        },
         flags: FLAGS,
-        epilogue: "The end.\n",
     };
 
     /// Options seen, operand, COMMAND.
@@ -445,7 +452,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        check_table(&GRAMMAR);
+        check_table(&GRAMMAR.manual());
     }
 
     #[test]

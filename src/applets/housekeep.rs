@@ -1,40 +1,254 @@
-//! `awrite-housekeep`. Only its name and its place in the table of applets so far.
+//! `awrite-housekeep`: clears away what crashes left, and old backups.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use awrite::Error;
+use awrite::{Error, HousekeepOptions};
 
-use super::common;
-use super::flags::{Complete, Flag, Grammar, Stop};
-use crate::process::Inherited;
+use super::common::{self, Tells};
+use super::flags::{Complete, Flag, Grammar, Page, Spec, Stop};
+use super::report::Style;
+use super::report::housekeep::Teller;
+use super::values::{parse_duration, parse_suffix, quoted};
+use crate::process::{self, Inherited};
 
-pub(super) struct Settings;
+/// What the options have said.
+#[derive(Default)]
+pub(super) struct Settings {
+    style: Style,
+    options: HousekeepOptions,
+}
 
-const FLAGS: &[Flag<Settings>] = &[common::help(), common::version()];
+impl Tells for Settings {
+    fn style(&mut self) -> &mut Style {
+        &mut self.style
+    }
+}
 
-pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
+pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
+
+const PAGE: Page = Page {
     name: "awrite-housekeep",
-    synopsis: &["[OPTIONS] [DIR]"],
-    about: "Clears away lock files, backups and temporary files that crashes left in DIR.",
+    synopsis: &["[OPTIONS] --all [DIR]", "[--clean-locks] [--clean-backups] [--clean-temps] [DIR]"],
+    about: "Deletes lock files that nobody holds, old backups, and temporary files that crashed writers left in DIR \
+            (default: the current directory), and nothing else. It may run beside living writers. Prints what it \
+            deletes.",
     operand: "DIR",
     complete_operand: Complete::Dir,
     takes_command: false,
-    flags: FLAGS,
-    epilogue: "This version of awrite has no housekeep applet yet.\n",
+    epilogue: "\
+Examples:
+  awrite-housekeep --all --dry-run        what would be deleted here
+  awrite-housekeep --clean-locks -r /srv  orphaned lock files below /srv
+  awrite-housekeep --clean-backups --keep-newest 5 --older-than 30d /etc/app
+
+Exit codes:
+  0  success
+  1  error: bad usage, or something could not be read or deleted
+  3  interrupted (SIGINT, SIGTERM, SIGHUP)
+",
 };
 
-pub(super) fn run(args: Vec<OsString>, _inherited: &Inherited) -> Result<u8, Error> {
-    match GRAMMAR.parse(args, &mut Settings) {
-        Err(stop @ (Stop::Help | Stop::Version)) => GRAMMAR.stop(stop),
-        // Its options are not known yet, so nothing can be said of them.
-        _ => Err(super::not_built_yet(GRAMMAR.name)),
+const WHAT: &str = "What to delete";
+const WHERE: &str = "Where, and which";
+const MESSAGES: &str = "Messages";
+
+/// An option without a value.
+const fn switch(
+    group: &'static str,
+    long: &'static [&'static str],
+    short: &'static [char],
+    help: &'static str,
+    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
+) -> Flag<Settings> {
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
+}
+
+const FLAGS: &[Flag<Settings>] = &[
+    switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds", |settings, _| {
+        settings.options.locks = true;
+        Ok(())
+    }),
+    switch(
+        WHAT,
+        &["clean-backups"],
+        &[],
+        "old backups; the newest of each file stays unless said otherwise",
+        |settings, _| {
+            settings.options.backups = true;
+            Ok(())
+        },
+    ),
+    switch(WHAT, &["clean-temps"], &[], "temporary files whose writer has gone", |settings, _| {
+        settings.options.temps = true;
+        Ok(())
+    }),
+    switch(WHAT, &["all"], &[], "all three", |settings, _| {
+        settings.options.locks = true;
+        settings.options.backups = true;
+        settings.options.temps = true;
+        Ok(())
+    }),
+    switch(WHERE, &["recursive"], &['r'], "subdirectories too; never through symbolic links", |settings, _| {
+        settings.options.recursive = true;
+        Ok(())
+    }),
+    switch(WHERE, &["one-file-system"], &['x'], "do not cross mount points", |settings, _| {
+        settings.options.one_file_system = true;
+        Ok(())
+    }),
+    Flag {
+        spec: Spec {
+            group: WHERE,
+            long: &["older-than"],
+            short: &[],
+            value: Some("AGE"),
+            help: "only what is at least so old: 30m, 2h, 7d; a bare number means hours for locks and temporary files, days \
+                   for backups",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            let (of_leftovers, of_backups) = parse_age(&value)?;
+            settings.options.locks_older_than = of_leftovers;
+            settings.options.temps_older_than = of_leftovers;
+            settings.options.backups_older_than = Some(of_backups);
+            Ok(())
+        },
+    },
+    Flag {
+        spec: Spec {
+            group: WHERE,
+            long: &["keep-newest"],
+            short: &[],
+            value: Some("N"),
+            help: "keep the N newest backups of each file; default 1, with --older-than 0",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            settings.options.keep_newest = Some(parse_count(&value)?);
+            Ok(())
+        },
+    },
+    Flag {
+        spec: Spec {
+            group: WHERE,
+            long: &["backup-suffix"],
+            short: &[],
+            value: Some("SUFFIX"),
+            help: "what backups end in; default .backup",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
+        apply: |settings, value| {
+            let suffix = parse_suffix(value)?;
+            if suffix.as_encoded_bytes().ends_with(b".lock") {
+                return Err(Stop::Usage(format!("{} would take lock files for backups", quoted(&suffix))));
+            }
+            settings.options.backup_suffix = suffix;
+            Ok(())
+        },
+    },
+    switch(WHERE, &["dry-run"], &['n'], "say what would be deleted, delete nothing", |settings, _| {
+        settings.options.dry_run = true;
+        Ok(())
+    }),
+    switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
+        settings.style.progress = true;
+        Ok(())
+    }),
+    common::verbose(),
+    common::quiet(),
+    common::json(),
+    common::help(),
+    common::version(),
+];
+
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+    let mut settings = Settings::default();
+    let parsed = match GRAMMAR.parse(args, &mut settings) {
+        Ok(parsed) => parsed,
+        Err(stop) => return GRAMMAR.stop(stop),
+    };
+    super::report::use_style(settings.style);
+    let options = settings.options;
+    if !(options.locks || options.backups || options.temps) {
+        let reason = "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all";
+        return GRAMMAR.stop(Stop::Usage(reason.to_owned()));
     }
+    let dir = parsed.operand.map_or_else(|| PathBuf::from("."), PathBuf::from);
+    process::watch(inherited)?;
+    let mut teller = Teller::new(settings.style, options.dry_run);
+    let summary = awrite::housekeep(dir, &options, |event| teller.hear(event))?;
+    process::give_way();
+    teller.finish(&summary)
+}
+
+/// An age for lock and temporary files, and one for backups: without a unit, hours and days.
+fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
+    let age = |text: &OsStr| {
+        parse_duration(text).map_err(|reason| match reason.contains("longer") {
+            true => reason,
+            false => format!("{} is not an age such as 30m, 2h or 7d", quoted(text)),
+        })
+    };
+    if text.as_encoded_bytes().last().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
+        let with = |unit: &str| {
+            let mut whole = text.to_owned();
+            whole.push(unit);
+            whole
+        };
+        // Checked as it was typed, for the message.
+        age(text)?;
+        return Ok((age(&with("h"))?, age(&with("d"))?));
+    }
+    age(text).map(|age| (age, age))
+}
+
+fn parse_count(text: &OsStr) -> Result<u64, String> {
+    let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    // More than fit in 64 bits is as good as all.
+    digits
+        .map(|digits| digits.parse().unwrap_or(u64::MAX))
+        .ok_or_else(|| format!("{} is not a number of backups", quoted(text)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_table_is_sound() {
-        super::super::flags::check_table(&super::GRAMMAR);
+        super::super::flags::check_table(&GRAMMAR.manual());
+    }
+
+    #[test]
+    fn ages() {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let age = |text: &str| parse_age(OsStr::new(text)).ok();
+        assert_eq!(age("2h"), Some((hours(2), hours(2))));
+        assert_eq!(age("30m"), Some((hours(1) / 2, hours(1) / 2)));
+        assert_eq!(age("7d"), Some((hours(168), hours(168))));
+        assert_eq!(age("7"), Some((hours(7), hours(168))));
+        assert_eq!(age("1.5"), Some((hours(3) / 2, hours(36))));
+        assert_eq!(age("0"), Some((Duration::ZERO, Duration::ZERO)));
+        for bad in ["", "-1", "-1d", "x", "7x", "d", ".", "1e3", "7 d", "99999999999d", "99999999999999999999"] {
+            assert_eq!(age(bad), None, "{bad:?}");
+        }
+        let reason = parse_age(OsStr::new("7x")).unwrap_err();
+        assert_eq!(reason, "'7x' is not an age such as 30m, 2h or 7d");
+    }
+
+    #[test]
+    fn counts() {
+        let count = |text: &str| parse_count(OsStr::new(text)).ok();
+        assert_eq!(count("0"), Some(0));
+        assert_eq!(count("007"), Some(7));
+        assert_eq!(count("99999999999999999999999"), Some(u64::MAX));
+        for bad in ["", "-1", "+1", "1.5", "x", "1x", " 1"] {
+            assert_eq!(count(bad), None, "{bad:?}");
+        }
     }
 }

@@ -5,21 +5,22 @@ use std::ffi::OsString;
 use awrite::Error;
 
 use super::common;
-use super::flags::{Complete, Flag, Grammar, Stop};
+use super::flags::{Complete, Flag, Grammar, Page, Stop};
 use crate::process::Inherited;
 
 pub(super) struct Settings;
 
 const FLAGS: &[Flag<Settings>] = &[common::help(), common::version()];
 
-pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
+pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
+
+const PAGE: Page = Page {
     name: "awrite-lock",
     synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]"],
     about: "Runs COMMAND with the lock held that awrite takes to write TARGET.",
     operand: "TARGET",
     complete_operand: Complete::File,
     takes_command: true,
-    flags: FLAGS,
     epilogue: "This version of awrite has no lock applet yet.\n",
 };
 
@@ -27,7 +28,7 @@ pub(super) fn run(args: Vec<OsString>, _inherited: &Inherited) -> Result<u8, Err
     match GRAMMAR.parse(args, &mut Settings) {
         Err(stop @ (Stop::Help | Stop::Version)) => GRAMMAR.stop(stop),
         // Its options are not known yet, so nothing can be said of them.
-        _ => Err(super::not_built_yet(GRAMMAR.name)),
+        _ => Err(super::not_built_yet(PAGE.name)),
     }
 }
 
@@ -35,6 +36,6 @@ pub(super) fn run(args: Vec<OsString>, _inherited: &Inherited) -> Result<u8, Err
 mod tests {
     #[test]
     fn the_table_is_sound() {
-        super::super::flags::check_table(&super::GRAMMAR);
+        super::super::flags::check_table(&super::GRAMMAR.manual());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use awrite::{LockMethod, LockOptions, Wait};
 
-use super::flags::{Complete, Flag, Stop};
+use super::flags::{Complete, Flag, Spec, Stop};
 use super::values::{parse_duration, parse_mode, parse_path, quoted};
 
 /// What the options below have said.
@@ -103,13 +103,15 @@ const GROUP: &str = "Locking";
 
 pub(super) const fn wait<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["wait"],
-        short: &[],
-        value: None,
-        help: "wait until the lock is free (the default)",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["wait"],
+            short: &[],
+            value: None,
+            help: "wait until the lock is free (the default)",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, _| {
             settings.locking().wait = true;
             Ok(())
@@ -119,13 +121,15 @@ pub(super) const fn wait<S: Locks>() -> Flag<S> {
 
 pub(super) const fn timeout<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["timeout"],
-        short: &['w', 't'],
-        value: Some("DURATION"),
-        help: "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["timeout"],
+            short: &['w', 't'],
+            value: Some("DURATION"),
+            help: "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.locking().timeout = Some(parse_duration(&value)?);
             Ok(())
@@ -135,13 +139,15 @@ pub(super) const fn timeout<S: Locks>() -> Flag<S> {
 
 pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["no-wait"],
-        short: &['n'],
-        value: None,
-        help: "fail at once if the lock is held",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["no-wait"],
+            short: &['n'],
+            value: None,
+            help: "fail at once if the lock is held",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, _| {
             settings.locking().no_wait = true;
             Ok(())
@@ -151,13 +157,15 @@ pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
 
 pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["lock-file"],
-        short: &[],
-        value: Some("PATH"),
-        help: "use this lock file",
-        complete: Complete::File,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-file"],
+            short: &[],
+            value: Some("PATH"),
+            help: "use this lock file",
+            complete: Complete::File,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.locking().file = Some(parse_path(value)?);
             Ok(())
@@ -167,13 +175,15 @@ pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
 
 pub(super) const fn lock_dir<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["lock-dir"],
-        short: &[],
-        value: Some("DIR"),
-        help: "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)",
-        complete: Complete::Dir,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-dir"],
+            short: &[],
+            value: Some("DIR"),
+            help: "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)",
+            complete: Complete::Dir,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.locking().dir = Some(parse_path(value)?);
             Ok(())
@@ -183,13 +193,15 @@ pub(super) const fn lock_dir<S: Locks>() -> Flag<S> {
 
 pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["lock-mode"],
-        short: &[],
-        value: Some("OCTAL"),
-        help: "mode of a new lock file; default 0600, wider where others may write the file itself",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-mode"],
+            short: &[],
+            value: Some("OCTAL"),
+            help: "mode of a new lock file; default 0600, wider where others may write the file itself",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.locking().mode = Some(parse_mode(&value)?);
             Ok(())
@@ -199,13 +211,15 @@ pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
 
 pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["keep-lock"],
-        short: &[],
-        value: None,
-        help: "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: GROUP,
+            long: &["keep-lock"],
+            short: &[],
+            value: None,
+            help: "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, _| {
             settings.locking().keep = true;
             Ok(())
@@ -215,13 +229,15 @@ pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
 
 pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["lock-method"],
-        short: &[],
-        value: Some("auto|flock|link"),
-        help: "how to lock; auto suits the file system",
-        complete: Complete::Words(&["auto", "flock", "link"]),
-        hidden: true,
+        spec: Spec {
+            group: GROUP,
+            long: &["lock-method"],
+            short: &[],
+            value: Some("auto|flock|link"),
+            help: "how to lock; auto suits the file system",
+            complete: Complete::Words(&["auto", "flock", "link"]),
+            hidden: true,
+        },
         apply: |settings, value| {
             settings.locking().method = Some(value);
             Ok(())
@@ -231,13 +247,15 @@ pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
 
 pub(super) const fn owner<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["owner"],
-        short: &[],
-        value: Some("ID"),
-        help: "act as ID, who holds a lease",
-        complete: Complete::Nothing,
-        hidden: true,
+        spec: Spec {
+            group: GROUP,
+            long: &["owner"],
+            short: &[],
+            value: Some("ID"),
+            help: "act as ID, who holds a lease",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
         apply: |settings, _| {
             settings.locking().lease = Some("owner");
             Ok(())
@@ -247,13 +265,15 @@ pub(super) const fn owner<S: Locks>() -> Flag<S> {
 
 pub(super) const fn token<S: Locks>() -> Flag<S> {
     Flag {
-        group: GROUP,
-        long: &["token"],
-        short: &[],
-        value: Some("N"),
-        help: "the token of that lease",
-        complete: Complete::Nothing,
-        hidden: true,
+        spec: Spec {
+            group: GROUP,
+            long: &["token"],
+            short: &[],
+            value: Some("N"),
+            help: "the token of that lease",
+            complete: Complete::Nothing,
+            hidden: true,
+        },
         apply: |settings, _| {
             settings.locking().lease = Some("token");
             Ok(())

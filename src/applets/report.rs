@@ -18,7 +18,10 @@
 //! | `info`, `debug` | the same | `path` |
 //! | `interrupted` | error | `exit_code` |
 //! | `cleaning_up` | info | `files` |
+//! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, as for what it prints on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
+
+pub(crate) mod housekeep;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -29,6 +32,8 @@ use std::time::{Duration, Instant};
 
 use awrite::{Error, Notice, Observer, shown, shown_duration};
 use rustix::io::Errno;
+
+use crate::process;
 
 /// How important a message is, and, as a setting, the least important that is still told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,6 +230,7 @@ pub(crate) fn interrupted(exit_code: u8, files: usize) {
         let text = "Cleaning up temporary files...".to_owned();
         say(&Message { level: Level::Info, event: "cleaning_up", prefix: "", text, fields });
     }
+    housekeep::list_the_rest();
 }
 
 /// An observer that says what the style asks for.
@@ -234,6 +240,10 @@ pub(crate) fn observer(style: Style) -> Observer {
         style.progress && !style.json && style.level > Level::Error && rustix::termios::isatty(rustix::stdio::stderr());
     let meter = progress.then(|| Mutex::new(Meter::new()));
     Observer::new(move |notice| {
+        if matches!(notice, Notice::Waiting { .. }) {
+            // Where no thread can be had for signals, they end the process as they would any other.
+            let _ = process::about_to_wait();
+        }
         if let Notice::Progress { bytes, total } = notice {
             if let Some(meter) = &meter {
                 meter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).show(*bytes, *total);

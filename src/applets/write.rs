@@ -14,12 +14,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use awrite::{AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Ownership, WriteOptions, read_all};
+use awrite::{
+    AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Observer, Ownership, WriteOptions, read_all,
+};
 use rustix::fs::FileType;
 
 use super::common::{self, Tells};
 use super::completions::{self, SHELLS};
-use super::flags::{Complete, Flag, Grammar, Parsed, Stop};
+use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::install;
 use super::locking::{self, Locking, Locks};
 use super::report::{self, Style};
@@ -53,7 +55,9 @@ impl Locks for Settings {
     }
 }
 
-pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
+pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
+
+const PAGE: Page = Page {
     name: "awrite",
     synopsis: &["[OPTIONS] OUTPUT", "[OPTIONS] -i FILE OUTPUT", "[OPTIONS] OUTPUT -- COMMAND [ARG...]"],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
@@ -61,7 +65,6 @@ pub(super) const GRAMMAR: Grammar<Settings> = Grammar {
     operand: "OUTPUT",
     complete_operand: Complete::File,
     takes_command: true,
-    flags: FLAGS,
     epilogue: "\
 Examples:
   make-config | awrite config.json        the pipe form: a producer that dies
@@ -94,19 +97,21 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
 }
 
 const FLAGS: &[Flag<Settings>] = &[
     Flag {
-        group: INPUT,
-        long: &["input"],
-        short: &['i'],
-        value: Some("FILE"),
-        help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
+        spec: Spec {
+            group: INPUT,
+            long: &["input"],
+            short: &['i'],
+            value: Some("FILE"),
+            help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
                standard input",
-        complete: Complete::File,
-        hidden: false,
+            complete: Complete::File,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.input = Some(parse_path(value)?);
             Ok(())
@@ -149,13 +154,15 @@ const FLAGS: &[Flag<Settings>] = &[
         Ok(())
     }),
     Flag {
-        group: BACKUP,
-        long: &["backup-suffix"],
-        short: &[],
-        value: Some("SUFFIX"),
-        help: "end the backup's name in SUFFIX instead of .backup; implies -b",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-suffix"],
+            short: &[],
+            value: Some("SUFFIX"),
+            help: "end the backup's name in SUFFIX instead of .backup; implies -b",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.suffix = parse_suffix(value)?;
@@ -163,13 +170,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     },
     Flag {
-        group: BACKUP,
-        long: &["backup-dir"],
-        short: &[],
-        value: Some("DIR"),
-        help: "put the backup in DIR; implies -b",
-        complete: Complete::Dir,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-dir"],
+            short: &[],
+            value: Some("DIR"),
+            help: "put the backup in DIR; implies -b",
+            complete: Complete::Dir,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.dir = Some(parse_path(value)?);
@@ -188,13 +197,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     ),
     Flag {
-        group: BACKUP,
-        long: &["backup-mode"],
-        short: &[],
-        value: Some("OCTAL"),
-        help: "mode of the backup; default: the original's; implies -b",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: BACKUP,
+            long: &["backup-mode"],
+            short: &[],
+            value: Some("OCTAL"),
+            help: "mode of the backup; default: the original's; implies -b",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.backup = true;
             settings.backup_options.mode = Some(parse_mode(&value)?);
@@ -202,13 +213,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     },
     Flag {
-        group: METADATA,
-        long: &["mode"],
-        short: &['m'],
-        value: Some("OCTAL"),
-        help: "mode of the new file",
-        complete: Complete::Nothing,
-        hidden: false,
+        spec: Spec {
+            group: METADATA,
+            long: &["mode"],
+            short: &['m'],
+            value: Some("OCTAL"),
+            help: "mode of the new file",
+            complete: Complete::Nothing,
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.options.mode = Some(parse_mode(&value)?);
             Ok(())
@@ -239,13 +252,15 @@ const FLAGS: &[Flag<Settings>] = &[
         Ok(())
     }),
     Flag {
-        group: CONTENT,
-        long: &["validate"],
-        short: &[],
-        value: Some("CMD"),
-        help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
-        complete: Complete::Command,
-        hidden: false,
+        spec: Spec {
+            group: CONTENT,
+            long: &["validate"],
+            short: &[],
+            value: Some("CMD"),
+            help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
+            complete: Complete::Command,
+            hidden: false,
+        },
         apply: |settings, value| {
             if value.is_empty() {
                 return Err(Stop::Usage("an empty command accepts anything".to_owned()));
@@ -273,13 +288,15 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     ),
     Flag {
-        group: CONTENT,
-        long: &["sync"],
-        short: &[],
-        value: Some("full|data|none"),
-        help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
-        complete: Complete::Words(&["full", "data", "none"]),
-        hidden: false,
+        spec: Spec {
+            group: CONTENT,
+            long: &["sync"],
+            short: &[],
+            value: Some("full|data|none"),
+            help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
+            complete: Complete::Words(&["full", "data", "none"]),
+            hidden: false,
+        },
         apply: |settings, value| {
             settings.options.durability = match value.to_str() {
                 Some("full") => Durability::Full,
@@ -306,20 +323,22 @@ const FLAGS: &[Flag<Settings>] = &[
         OTHER,
         &["install"],
         &[],
-        "make links to this program, one for each name, in the directory OUTPUT; --force replaces what stands there",
+        "make links to this program, one for each name, in a directory, given as OUTPUT; --force replaces what stands there",
         |settings, _| {
             settings.install = true;
             Ok(())
         },
     ),
     Flag {
-        group: OTHER,
-        long: &["completions"],
-        short: &[],
-        value: Some("bash|zsh|fish"),
-        help: "print completions for a shell and exit",
-        complete: Complete::Words(SHELLS),
-        hidden: false,
+        spec: Spec {
+            group: OTHER,
+            long: &["completions"],
+            short: &[],
+            value: Some("bash|zsh|fish"),
+            help: "print completions for a shell and exit",
+            complete: Complete::Words(SHELLS),
+            hidden: false,
+        },
         apply: |_, value| Err(Stop::Print(completions::for_shell(&value)?)),
     },
     common::help(),
@@ -370,7 +389,7 @@ fn install(parsed: Parsed, settings: &Settings) -> Result<u8, Error> {
 
 /// What the options come to, all contradictions found. Changes nothing.
 fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Job, Stop> {
-    let output = PathBuf::from(GRAMMAR.require_operand(parsed.operand)?);
+    let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
     if output.as_os_str() == "-" {
         return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
     }
@@ -399,12 +418,18 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
 }
 
 fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
+    process::hold(inherited);
     // Before the lock: a missing file is told without waiting.
     let source = match &job.input {
-        Some(Input::File(path)) => Some(Source::open(path)?),
+        Some(Input::File(path)) => {
+            if !path.is_file() {
+                // To open a FIFO is to wait for its writer.
+                process::about_to_wait()?;
+            }
+            Some(Source::open(path)?)
+        }
         Some(Input::Stdin) | None => None,
     };
-    process::watch(inherited)?;
     let file = AtomicFile::open(&job.output, &job.options)?;
     let source = match source {
         // What OUTPUT was before the lock was held does not count.
@@ -414,7 +439,7 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
         source => source,
     };
     let outcome = match &job.command {
-        None => transfer(file, source, job.stream),
+        None => transfer(file, source, job.stream, &job.options.observer),
         Some(command) => transform(file, source, &job, command, inherited),
     };
     report::end_progress();
@@ -422,16 +447,19 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
 }
 
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool) -> Result<(), Error> {
+fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool, observer: &Observer) -> Result<(), Error> {
     let source = match source {
         Some(source) => source,
         None => Source::stdin()?,
     };
+    if !source.is_at_hand() {
+        process::about_to_wait()?;
+    }
     if stream || source.is_regular {
         // A regular file is all there already; the kernel can share or copy it.
         file.fill_from(source.fd(), &source.name)?;
     } else {
-        let content = read_all(source.fd(), &source.name)?;
+        let content = read_all(source.fd(), &source.name, observer)?;
         file.fill(&content)?;
     }
     // The signal that ended a producer came here as well, and what it had written is not what was meant.
@@ -470,7 +498,7 @@ fn transform(
         file.fill_from(&stdout, name)?;
         None
     } else {
-        Some(read_all(&stdout, name)?)
+        Some(read_all(&stdout, name, &job.options.observer)?)
     };
     drop(stdout);
     let status = child.wait().map_err(cannot_run)?;
@@ -510,7 +538,11 @@ struct Source {
     /// For messages.
     name: PathBuf,
     is_regular: bool,
+    size: u64,
 }
+
+/// A file of this size is copied before anybody could press a key.
+const SMALL: u64 = 1 << 20;
 
 impl Source {
     fn open(path: &Path) -> Result<Source, Error> {
@@ -523,10 +555,13 @@ impl Source {
     }
 
     fn new(file: Option<File>, name: PathBuf) -> Result<Source, Error> {
-        let mut source = Source { file, name, is_regular: false };
+        let mut source = Source { file, name, is_regular: false, size: 0 };
         let status = rustix::fs::fstat(source.fd()).map_err(|e| Error::io(&source.name, e))?;
         match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile => source.is_regular = true,
+            FileType::RegularFile => {
+                source.is_regular = true;
+                source.size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+            }
             // Opening one is no error, only reading it is: later than it has to be told.
             FileType::Directory => {
                 return Err(Error::io(&source.name, io::Error::from_raw_os_error(libc::EISDIR)));
@@ -541,6 +576,11 @@ impl Source {
             Some(file) => file.as_fd(),
             None => rustix::stdio::stdin(),
         }
+    }
+
+    /// Whether reading it takes no time that a signal could fall into.
+    fn is_at_hand(&self) -> bool {
+        if self.is_regular { self.size <= SMALL } else { process::is_complete(self.fd()) }
     }
 
     fn into_stdio(self) -> Stdio {
@@ -564,12 +604,12 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        check_table(&GRAMMAR);
+        check_table(&GRAMMAR.manual());
     }
 
     #[test]
     fn what_does_not_work_yet_is_not_listed() {
-        let help = GRAMMAR.help();
+        let help = GRAMMAR.manual().help();
         for name in ["--owner", "--token", "--lock-method"] {
             assert!(!help.contains(name), "{name}");
         }

@@ -32,7 +32,7 @@ use crate::target::{Resolve, Target};
 pub(crate) use flock::LockFile;
 pub use holder::Holder;
 pub(crate) use link::LinkLock;
-pub(crate) use place::Place;
+pub(crate) use place::{Place, lock_name};
 
 /// A lock that this process holds or, by flock, is about to, of either kind.
 #[derive(Clone, Debug)]
@@ -169,6 +169,7 @@ pub(crate) fn lock_target(
         check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
+        place.check(&target)?;
         let lock = match acquire_at(&place, &target, options, &mut patience) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
@@ -183,6 +184,7 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
+            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),

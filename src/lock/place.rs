@@ -23,6 +23,8 @@ pub(crate) struct Place {
     pub(crate) name: OsString,
     /// For messages.
     pub(crate) path: PathBuf,
+    /// By the caller, not by the target's name.
+    chosen: bool,
 }
 
 impl Place {
@@ -46,10 +48,25 @@ impl Place {
             .join(&target.name);
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
             let name = lock_name(&OsString::from_vec(flat));
-            return Ok(Place { path: opened.join(&name), dir: Arc::new(opened), name });
+            return Ok(Place { path: opened.join(&name), dir: Arc::new(opened), name, chosen: false });
         }
         let name = lock_name(&target.name);
-        Ok(Place { path: target.beside(&name), dir: target.dir.clone(), name })
+        Ok(Place { path: target.beside(&name), dir: target.dir.clone(), name, chosen: false })
+    }
+
+    /// Refuses the target as its own lock file, under this or another name: replacing it would split the lock.
+    pub(crate) fn check(&self, target: &Target) -> Result<()> {
+        let same_name = self.dir.id() == target.dir.id() && self.name == target.name;
+        let same_file = || {
+            let lock = self.dir.status(&self.name).ok().flatten();
+            lock.is_some_and(|lock| target.status.is_some_and(|target| target.id == lock.id))
+        };
+        // Only a lock file of the caller's choice can be another name of the target that is worth asking for.
+        if same_name || (self.chosen && same_file()) {
+            let reason = "the lock file must be another file than the one it protects";
+            return Err(Error::new(ErrorKind::Usage, reason).on(&self.path));
+        }
+        Ok(())
     }
 
     /// A lock file that the caller names.
@@ -58,7 +75,7 @@ impl Place {
             return Err(Error::new(ErrorKind::NotAFile, "Lock file is a directory").on(path));
         };
         let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
-        Ok(Place { dir: Arc::new(dir), name: name.to_owned(), path: path.to_owned() })
+        Ok(Place { dir: Arc::new(dir), name: name.to_owned(), path: path.to_owned(), chosen: true })
     }
 
     /// The message for a lock file that could not be made or opened.

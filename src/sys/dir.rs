@@ -1,9 +1,10 @@
 //! A directory held open, and everything done to the names in it. Calls relative to the descriptor go on meaning the
 //! same directory when it is renamed meanwhile.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ pub(crate) struct FileStatus {
     pub(crate) links: u64,
     /// Something is mounted exactly here: rename onto it is EBUSY.
     pub(crate) mount_root: bool,
+    /// When the content was last written, in nanoseconds since 1970 (mtime; anybody may set it).
+    pub(crate) modified: i128,
+    /// When the inode was last changed, a link or a new name included (ctime).
+    pub(crate) changed: i128,
 }
 
 impl FileStatus {
@@ -86,7 +91,9 @@ impl FileStatus {
 #[cfg(target_os = "linux")]
 fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
     use rustix::fs::{StatxAttributes, StatxFlags, makedev, statx};
-    match statx(dir, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+    // Unlike lstat(2), statx mounts what an automount point stands for, unless told not to.
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match statx(dir, path, flags, StatxFlags::BASIC_STATS) {
         Ok(x) => Ok(FileStatus {
             id: FileId { dev: makedev(x.stx_dev_major, x.stx_dev_minor), ino: x.stx_ino },
             kind: kind_of(u32::from(x.stx_mode)),
@@ -97,6 +104,8 @@ fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
             links: u64::from(x.stx_nlink),
             mount_root: x.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
                 && x.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            modified: nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec),
+            changed: nanoseconds(x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec),
         }),
         // Before Linux 4.11, and EPERM under older container runtimes' system call filters.
         Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?)),
@@ -121,12 +130,29 @@ fn from_stat(s: &rustix::fs::Stat) -> FileStatus {
         size: s.st_size as u64,
         links: s.st_nlink as u64,
         mount_root: false,
+        modified: nanoseconds(s.st_mtime as i64, s.st_mtime_nsec as u32),
+        changed: nanoseconds(s.st_ctime as i64, s.st_ctime_nsec as u32),
     }
 }
 
+fn nanoseconds(seconds: i64, nanos: u32) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
+}
+
 fn kind_of(mode: u32) -> FileKind {
+    kind_of_type(rustix::fs::FileType::from_raw_mode(mode as _))
+}
+
+fn tell_entry(name: &CStr, kind: rustix::fs::FileType, each: &mut impl FnMut(&OsStr, Option<FileKind>)) {
+    if name != c"." && name != c".." {
+        let kind = Some(kind_of_type(kind)).filter(|kind| *kind != FileKind::Unknown);
+        each(OsStr::from_bytes(name.to_bytes()), kind);
+    }
+}
+
+fn kind_of_type(kind: rustix::fs::FileType) -> FileKind {
     use rustix::fs::FileType;
-    match FileType::from_raw_mode(mode as _) {
+    match kind {
         FileType::RegularFile => FileKind::Regular,
         FileType::Directory => FileKind::Directory,
         FileType::Symlink => FileKind::Symlink,
@@ -164,6 +190,65 @@ impl Dir {
         };
         let id = FileStatus::of(&fd)?.id;
         Ok(Dir { fd, path: path.to_owned(), id, path_only })
+    }
+
+    /// Opens the directory that `path` means, to read what is in it: see [`Dir::read_some`].
+    pub(crate) fn open_to_read_names(path: &Path) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::open(named(path), flags, Mode::empty()))?;
+        let id = FileStatus::of(&fd)?.id;
+        Ok(Dir { fd, path: path.to_owned(), id, path_only: false })
+    }
+
+    /// Opens the directory `name` in it to read what is in that, never through a symbolic link.
+    pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?;
+        let id = FileStatus::of(&fd)?.id;
+        Ok(Dir { fd, path: self.path.join(name), id, path_only: false })
+    }
+
+    /// Reads on from where the last call stopped, as many entries as `buffer` has room for, and calls `each` with their
+    /// names and kinds, without `.` and `..`. `None`: the file system does not tell the kind. False: that was all.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn read_some(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        mut each: impl FnMut(&OsStr, Option<FileKind>),
+    ) -> io::Result<bool> {
+        let mut entries = rustix::fs::RawDir::new(&self.fd, buffer);
+        loop {
+            let Some(entry) = entries.next() else { return Ok(false) };
+            match entry {
+                Ok(entry) => tell_entry(entry.file_name(), entry.file_type(), &mut each),
+                Err(Errno::INTR) => continue,
+                // A directory that has been removed since has no entries.
+                Err(Errno::NOENT) => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn read_some(
+        &self,
+        _buffer: &mut [MaybeUninit<u8>],
+        mut each: impl FnMut(&OsStr, Option<FileKind>),
+    ) -> io::Result<bool> {
+        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            tell_entry(entry.file_name(), entry.file_type(), &mut each);
+        }
+        Ok(false)
+    }
+
+    /// Makes [`Dir::read_some`] start over.
+    pub(crate) fn rewind(&self) -> io::Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        Ok(())
     }
 
     /// Whether its path still leads to it.

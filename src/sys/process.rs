@@ -3,6 +3,7 @@
 //! ```text
 //!   started with            SIGPIPE, SIGXFSZ: anything       SIGCHLD: anything    INT, TERM, HUP: default | ignored
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
+//!   hold                                                                          blocked | ignored
 //!   watch                                                                         caught, by a thread | ignored
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
@@ -15,12 +16,12 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use awrite::{Error, ErrorKind, Shutdown};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -144,8 +145,8 @@ const SAME_WISH_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int) {
     // SAFETY: everything called is async-signal-safe: getpid, signal, raise, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE holds that handler's address since before this one was installed. errno is kept for
-    // the code that was interrupted by every one of them but `signal` and `raise`, after which this process ends.
+    // which posts a semaphore. WAKE has held that handler's address since before a signal could come here. None of them
+    // changes the errno of the code that was interrupted, but `signal` and `raise`, after which this process ends.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
             // Forked to become COMMAND, and not there yet: the signal must not get lost on the way.
@@ -175,30 +176,79 @@ extern "C" fn on_signal(signal: c_int) {
     }
 }
 
+/// Blocks the ending signals until [`watch`] is called.
+///
+/// Starting a thread costs more than a small write does otherwise. So signals are only held back at first, and the
+/// thread is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write
+/// that never waits ends before a signal could be missed; one that came meanwhile is found by [`give_way`].
+pub(crate) fn hold(inherited: &Inherited) {
+    let mut held = inherited.mask;
+    for signal in ENDING {
+        // SAFETY: the pointer is to a local set that was filled in by the kernel.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    set_mask(Some(&held));
+    // Set once in a process, at its start.
+    let _ = HELD.set(*inherited);
+}
+
+/// What signals are held back from, if they are.
+static HELD: OnceLock<Inherited> = OnceLock::new();
+
+/// To be called where the process may have to wait for somebody else: signals are held back no longer.
+pub(crate) fn about_to_wait() -> Result<(), Error> {
+    HELD.get().map_or(Ok(()), watch)
+}
+
+/// Whether an ending signal waits to be delivered.
+fn is_pending() -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
+    let pending = unsafe {
+        libc::sigpending(pending.as_mut_ptr());
+        pending.assume_init()
+    };
+    // SAFETY: the pointer is to a live set.
+    ENDING.iter().any(|&signal| unsafe { libc::sigismember(&raw const pending, signal) } == 1)
+}
+
+/// Whether what is left to read from `fd` is there already, so that reading to its end waits for nobody: a pipe that
+/// nobody writes to any more.
+pub(crate) fn is_complete(fd: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP, unless they are ignored: then they stay so (nohup).
 ///
 /// On the first of them it removes what must not stay and ends the process with status 3; but if the target has been
 /// replaced already, it lets the main thread end with success. Another signal, a while later, ends the process at once.
 ///
-/// Call it before anything is made that must be removed, and from the main thread.
+/// To be called from the main thread, where it is about to wait, or before anything is made that must be removed, unless
+/// signals are held. Called again it does nothing.
 pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
+    if WATCHED.load(Ordering::SeqCst) != 0 {
+        return Ok(());
+    }
     if ENDING.iter().all(|signal| inherited.ignores(*signal)) {
+        set_mask(Some(&inherited.mask));
         return Ok(());
     }
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
     // The thread inherits this mask and keeps it: every signal, SIGALRM too, then reaches the main thread and interrupts
     // what blocks there. It also closes the moment in which ctrlc catches what has to stay ignored.
-    let mask = set_mask(Some(&all_signals()));
+    set_mask(Some(&all_signals()));
     let started = ctrlc::set_handler(first_signal);
     if started.is_ok() {
         for signal in ENDING {
             if inherited.ignores(signal) {
                 set_disposition(signal, libc::SIG_IGN);
             } else {
-                WAKE.store(disposition(signal), Ordering::SeqCst);
                 let handler: extern "C" fn(c_int) = on_signal;
-                set_disposition(signal, handler as libc::sighandler_t);
+                WAKE.store(set_disposition(signal, handler as libc::sighandler_t), Ordering::SeqCst);
             }
         }
     } else {
@@ -206,7 +256,7 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
             set_disposition(signal, if inherited.ignores(signal) { libc::SIG_IGN } else { libc::SIG_DFL });
         }
     }
-    set_mask(Some(&mask));
+    set_mask(Some(&inherited.mask));
     started.map_err(|e| {
         let reason = match e {
             ctrlc::Error::System(source) => Error::io("cannot start the signal thread", source).to_string(),
@@ -253,6 +303,11 @@ fn interrupted() -> bool {
 /// To be called where the main thread is about to commit or to report a failure that a signal may have caused: returns
 /// only if none has come, or if the target has been replaced already.
 pub(crate) fn give_way() {
+    if WATCHED.load(Ordering::SeqCst) == 0 && is_pending() {
+        // Delivered as soon as it is no longer held. Where no thread can be had, it ends the process as it would any
+        // other.
+        let _ = about_to_wait();
+    }
     if !interrupted() {
         return;
     }
@@ -298,6 +353,7 @@ pub(crate) struct Running {
 
 /// Starts `command` as this process was started, signals considered.
 pub(crate) fn start(mut command: Command, inherited: &Inherited) -> io::Result<Running> {
+    about_to_wait().map_err(io::Error::other)?;
     inherited.hand_to(&mut command);
     let mut children = children();
     if children.stopping {
@@ -354,7 +410,10 @@ impl Drop for Running {
 
 /// Something to read that is at its end: /dev/null, for where there is none.
 pub(crate) fn nothing() -> io::Result<OwnedFd> {
-    let (reading, _writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // Not pipe2, which macOS lacks. No child can be started between the calls: only the main thread does that.
+    let (reading, writing) = rustix::pipe::pipe()?;
+    drop(writing);
+    rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
     Ok(reading)
 }
 

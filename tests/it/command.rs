@@ -119,7 +119,8 @@ fn a_command_that_cannot_be_run_is_named() {
     dir.file("config.json", "old");
     dir.file_with_mode("not-executable", "x", 0o644);
     let before = dir.snapshot("config.json");
-    let done = dir.awrite(["config.json", "--", "no-such-command", "x"]).run();
+    // A directory in PATH that may not be searched would make it "Permission denied".
+    let done = dir.awrite(["config.json", "--", "no-such-command", "x"]).env("PATH", "/usr/bin:/bin").run();
     done.assert_error_with(1, &["config.json: ", "no-such-command", "No such file or directory"]);
     let done = dir.awrite(["config.json", "--", "./not-executable"]).run();
     done.assert_error_with(1, &["config.json: ", "./not-executable", "Permission denied"]);

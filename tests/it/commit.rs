@@ -177,6 +177,21 @@ fn what_validation_says_comes_through() {
     dir.awrite(["--validate", "test -z \"$(cat)\"", "f", "--", "echo", "x"]).stdin("input").run().ok();
 }
 
+/// A formatter may work on the new file. What it puts in its place instead would come without mode and owner.
+#[test]
+fn validation_may_change_the_new_file_but_not_exchange_it() {
+    let dir = TestDir::new();
+    dir.file_with_mode("f", "old", 0o640);
+    dir.awrite(["--validate", "echo added >> \"$AWRITE_NEW\"", "f"]).stdin("new\n").quiet_success();
+    assert_eq!((dir.read("f").as_str(), dir.mode("f")), ("new\nadded\n", 0o640));
+    let before = dir.snapshot("f");
+    for script in ["echo x > t; mv t \"$AWRITE_NEW\"", "rm \"$AWRITE_NEW\""] {
+        dir.awrite(["--validate", script, "f"]).stdin("new").run().assert_error_with(1, &["Error: f: "]);
+        assert_eq!(dir.snapshot("f"), before);
+    }
+    assert!(dir.names().iter().all(|name| name != "f.lock"));
+}
+
 #[test]
 fn validation_works_for_awkward_names() {
     let dir = TestDir::new();
@@ -233,6 +248,24 @@ fn mkdir_makes_the_parents() {
     assert_eq!(dir.read("x/y/f"), "absolute");
     dir.awrite(["-D", "g/h/f"]).stdin("x").run().assert_error_with(1, &["g/h/f", "not a directory"]);
     assert_eq!(dir.read("g"), "no parents needed");
+}
+
+#[test]
+fn a_failing_write_leaves_no_new_directories() {
+    let dir = TestDir::new();
+    dir.dir("there");
+    for args in [
+        &["-D", "a/b/f"][..],
+        &["-D", "there/b/c/f"],
+        &["-D", "--validate", "false", "a/b/f"],
+        &["-D", "a/b/f", "--", "false"],
+        &["-D", "--lock-on-commit", "a/b/f", "--validate", "false"],
+    ] {
+        let input = if args.contains(&"--validate") { "x" } else { "" };
+        dir.awrite(args).stdin(input).run().assert_code(1);
+        dir.assert_holds(&["there"]);
+        assert_no_debris(&dir.join("there"), &[]);
+    }
 }
 
 #[test]
@@ -318,10 +351,13 @@ fn a_copied_backup_is_synced_before_the_commit() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let steps = steps(&dir, &["--backup-mode=600", "f"]);
-    let last_rename = steps.iter().rposition(|step| step == "rename").unwrap();
-    let synced = steps[..last_rename].iter().filter(|step| *step == "sync file").count();
-    assert_eq!(synced, 2, "the backup and the new file: {steps:?}");
-    assert_eq!(steps.iter().filter(|step| *step == "rename").count(), 2, "{steps:?}");
+    // First the backup, then the new file; each is synced under its temporary name, then renamed.
+    let expected = ["link", "sync file", "rename", "link", "sync file", "rename", "sync directory"];
+    let end: Vec<&str> = steps.iter().rev().take(expected.len()).rev().map(String::as_str).collect();
+    // Where the temporary file has a name from the start, there is no link.
+    if steps.iter().any(|step| step == "link") {
+        assert_eq!(end, expected, "{steps:?}");
+    }
     assert_eq!(steps.last().unwrap(), "sync directory");
 }
 
@@ -412,6 +448,54 @@ fn in_place_makes_a_backup_that_is_a_copy() {
     assert_eq!(dir.mode("target.backup"), 0o640);
     drop(mount);
     dir.assert_holds(&["source", "target", "target.backup"]);
+}
+
+/// There is no way back once the overwriting has begun, so the room for it is made before.
+#[test]
+fn in_place_on_a_full_disk_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("small");
+    let outer = Mount::tmpfs("size=256k", &at);
+    fs::write(at.join("source"), "old").unwrap();
+    let target = dir.file("target", "hidden");
+    let inner = Mount::bind(&at.join("source"), &target);
+    let before = dir.snapshot("target");
+    for option in ["--quiet", "--stream", "--append"] {
+        let done = dir.awrite(["--in-place", option, "target"]).stdin(vec![b'x'; 1 << 20]).run();
+        done.assert_error(1, "Error: target: No space left on device").assert_hint("unchanged");
+        let after = dir.snapshot("target");
+        assert_eq!(after, before, "{option}");
+        dir.assert_holds(&["small", "target"]);
+    }
+    drop(inner);
+    drop(outer);
+}
+
+/// As in a container: the directory belongs to the image and is read-only, the one file in it is mounted.
+#[test]
+fn in_place_works_in_a_read_only_directory() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("ro");
+    let outer = Mount::tmpfs("size=1m", &at);
+    fs::write(at.join("config.json"), "hidden").unwrap();
+    let source = dir.file_with_mode("source", "old", 0o640);
+    outer.remount("ro");
+    let inner = Mount::bind(&source, &at.join("config.json"));
+    for option in ["--quiet", "--stream", "--append"] {
+        dir.file("source", "old");
+        let args = ["--in-place", "--lock-file", "lock", option, "ro/config.json"];
+        dir.awrite(args).stdin("new").env("TMPDIR", dir.path()).run().ok();
+        assert_eq!(dir.read("source"), if option == "--append" { "oldnew" } else { "new" });
+        dir.assert_holds(&["ro", "source"]);
+    }
+    drop(inner);
+    drop(outer);
 }
 
 #[test]

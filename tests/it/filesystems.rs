@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::common::{
-    AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_root,
-    needs_strace, wait_until,
+    AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount,
+    needs_root, needs_strace, wait_until,
 };
 
 /// Something that is mounted, until it is dropped.
@@ -29,7 +29,7 @@ impl Mount {
         Mount::new(&["--bind", source.to_str().unwrap()], target).unwrap()
     }
 
-    fn tmpfs(options: &str, at: &Path) -> Mount {
+    pub(crate) fn tmpfs(options: &str, at: &Path) -> Mount {
         Mount::new(&["-t", "tmpfs", "-o", options, "none"], at).unwrap()
     }
 
@@ -52,7 +52,7 @@ impl Mount {
         Some((mount, at))
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(status.success());
     }
@@ -127,7 +127,8 @@ fn contract(parent: &Path) {
     killed.finish();
     dir.awrite(["-n", "f"]).stdin("next").run().ok();
     // Where the temporary file has a name, a killed writer leaves it.
-    let left: Vec<_> = dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
+    let left: Vec<_> =
+        dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
     assert!(left.len() <= 1, "{left:?}");
     for name in left {
         fs::remove_file(dir.join(name)).unwrap();
@@ -391,10 +392,15 @@ fn a_read_only_file_system_says_so() {
     let before = crate::common::Snapshot::of(&at.join("file.txt"));
     mount.remount("ro");
     for name in ["ro/file.txt", "ro/new.txt"] {
-        for option in ["--quiet", "--stream", "--no-wait", "--force", "--lock-on-commit", "--backup"] {
+        for option in ["--quiet", "--stream", "--no-wait", "--force", "--if-changed", "--backup"] {
             let done = dir.awrite([option, name]).stdin("new").run();
             done.assert_error(1, &format!("Error: {name}: Cannot create lock file (read-only file system)"));
         }
+        // Here the temporary file is the first that cannot be made.
+        dir.awrite(["--lock-on-commit", name])
+            .stdin("new")
+            .run()
+            .assert_error_with(1, &[&format!("Error: {name}: "), "read-only file system"]);
     }
     // With the lock elsewhere it is the file itself.
     let done = dir.awrite(["--lock-file", "lock", "ro/file.txt"]).stdin("new").run();

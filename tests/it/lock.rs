@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::common::{
-    Held, NOBODY, Running, TestDir, assert_no_debris, chmod, lock_is_held, needs_root, somebody_waits_for, wait_until,
+    AWRITE, Held, NOBODY, Run, Running, TestDir, assert_no_debris, chmod, lock_is_held, needs_root, needs_strace,
+    somebody_waits_for, wait_until,
 };
 
 /// A writer that has the lock of `name` and reads its input, which this test has not given yet.
@@ -318,8 +319,10 @@ fn lock_dir_serves_where_the_directory_refuses() {
     chmod(&locks, 0o777);
     let sub = dir.dir("sub");
     dir.file_with_mode("sub/f", "old", 0o666);
+    chmod(&sub, 0o555);
     let done = dir.awrite_unprivileged(["--lock-dir", "locks", "sub/f"]).stdin("x").run();
     done.assert_error_with(1, &["sub/f: ", "Permission denied"]);
+    chmod(&sub, 0o755);
     assert_eq!(dir.read("sub/f"), "old");
     assert_no_debris(&locks, &[]);
     assert_no_debris(&sub, &["f"]);
@@ -699,4 +702,112 @@ fn a_suspended_waiter_does_not_hinder_others() {
     other.finish().ok();
     suspended.finish().ok();
     dir.assert_holds(&["f"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The moments that count, made long by strace
+
+/// `awrite` under strace, which writes the `traced` calls to the file `trace`.
+fn under_strace(dir: &TestDir, traced: &str, injection: Option<&str>, args: &[&str]) -> Run {
+    let mut all = vec!["-f", "-o", "trace", "-e", traced];
+    all.extend(injection.iter().flat_map(|injection| ["-e", injection]));
+    all.push(AWRITE);
+    all.extend(args);
+    dir.program("strace", all)
+}
+
+/// Which one of the traced calls it is, counted from 1, that the trace says `what` of.
+#[track_caller]
+fn number_of(trace: &str, call: &str, what: &str) -> usize {
+    let mut calls = trace.lines().filter(|line| line.contains(&format!(" {call}(")));
+    1 + calls.position(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what} in {trace}"))
+}
+
+/// The holder sees somebody waiting, who then gives up before it has unlocked: it has to look again.
+#[test]
+fn a_waiter_that_goes_just_before_the_unlock_leaves_the_file_to_the_holder() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    under_strace(&dir, "trace=flock", None, &["f"]).stdin("x").run().ok();
+    let unlock = number_of(&dir.read("trace"), "flock", "LOCK_UN");
+
+    let delay = format!("inject=flock:delay_enter=3000000:when={unlock}");
+    let mut holder = under_strace(&dir, "trace=flock,fcntl", Some(&delay), &["f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    let mut waiter = dir.awrite(["f"]).stdin("waiter").spawn();
+    waiter.wait_for_waiting();
+    holder.feed(b"holder");
+    holder.close_stdin();
+    wait_until("the holder has looked", || dir.read("trace").contains("F_OFD_GETLK"));
+    waiter.signal(Signal::TERM);
+    waiter.finish().assert_code(3);
+    holder.finish().ok();
+    assert_eq!(dir.read("f"), "holder");
+    dir.assert_holds(&["f", "trace"]);
+}
+
+/// The holder unlocks and leaves the file to somebody who has just run out of time: that one has to try again.
+#[test]
+fn a_waiter_whose_time_is_up_tries_once_more() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let held = Held::new(&dir.join("f.lock"));
+    under_strace(&dir, "trace=fcntl", None, &["-t", "20ms", "f"]).stdin("x").run().assert_code(2);
+    let withdrawal = number_of(&dir.read("trace"), "fcntl", "F_UNLCK");
+    held.release();
+
+    let mut holder = holder_of(&dir, "f");
+    let delay = format!("inject=fcntl:delay_enter=3000000:when={withdrawal}");
+    let args = ["-t", "20ms", "f"];
+    let mut waiter = under_strace(&dir, "trace=fcntl,flock", Some(&delay), &args).stdin("waiter").spawn();
+    waiter.wait_for_waiting();
+    wait_until("its time is up", || dir.read("trace").contains("SIGALRM"));
+    holder.feed(b"holder");
+    holder.finish().ok();
+    let done = waiter.finish();
+    // On a slow machine it may have given up before the holder was done, who then has to remove the file.
+    assert!(matches!(done.code, Some(0 | 2)), "{done:?}");
+    assert_eq!(dir.read("f"), if done.code == Some(0) { "waiter" } else { "holder" });
+    dir.assert_holds(&["f", "trace"]);
+}
+
+/// A housekeeper tries the lock for an instant; that must not fail anybody.
+#[test]
+fn a_short_look_by_others_does_not_fail_no_wait() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let busy = "inject=flock:error=EAGAIN:when=1..3";
+    let done = under_strace(&dir, "trace=flock", Some(busy), &["--no-wait", "f"]).stdin("x").run();
+    assert_eq!(done.ok().stderr, "");
+    assert_eq!(dir.read("f"), "x");
+    dir.assert_holds(&["f", "trace"]);
+}
+
+/// Taken away by force while it was held: what stands there now is another's.
+#[test]
+fn a_lock_file_that_is_no_longer_ones_own_is_not_removed() {
+    let dir = TestDir::new();
+    let lock = dir.join("f.lock");
+    let mut holder = holder_of(&dir, "f");
+    fs::remove_file(&lock).unwrap();
+    let others = Held::new(&lock);
+    holder.feed(b"x");
+    holder.finish();
+    assert_eq!(fs::metadata(&lock).unwrap().ino(), others.inode());
+    assert!(lock_is_held(&lock));
+
+    // Also not when it has got content.
+    others.release();
+    fs::remove_file(&lock).unwrap();
+    let mut holder = holder_of(&dir, "f");
+    fs::write(&lock, "content").unwrap();
+    holder.feed(b"x");
+    holder.finish();
+    assert_eq!(dir.read("f.lock"), "content");
 }

@@ -11,7 +11,6 @@ mod filesystems;
 mod link;
 mod lock;
 mod messages;
-mod model;
 mod options;
 mod protocol;
 mod signals;

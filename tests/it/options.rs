@@ -1,7 +1,9 @@
 //! The command line: what is understood, what is refused (and then nothing touched), and which applet answers.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -88,6 +90,29 @@ fn bad_usage_names_the_option_and_touches_nothing() {
         assert_eq!(done.lines().len(), 2, "{done:?}");
         assert_eq!(dir.snapshot("f"), before, "{args:?}");
         dir.assert_holds(&["f", "in", "link"]);
+    }
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_refused_where_they_make_no_sense() {
+    let dir = TestDir::new();
+    let odd = OsStr::from_bytes(b"6\xff");
+    for option in ["--mode", "--timeout", "--sync", "--lock-mode", "--backup-mode", "--completions"] {
+        let done = dir.awrite([OsStr::new(option), odd, OsStr::new("f")]).stdin("x").run();
+        done.assert_error_with(1, &[option]).assert_hint("awrite --help");
+    }
+    for argument in [&b"--\xff"[..], b"-\xff", b"--mode\xff=600"] {
+        dir.awrite([OsStr::from_bytes(argument), OsStr::new("f")]).stdin("x").run().assert_error_with(1, &[]);
+    }
+    dir.assert_holds(&[]);
+    // As names they make sense.
+    for option in ["--lock-file", "--backup-suffix", "--backup-dir", "--validate"] {
+        if option == "--backup-dir" {
+            fs::create_dir(dir.join(odd)).unwrap();
+        }
+        let done = dir.awrite([OsStr::new(option), odd, OsStr::new("f")]).stdin("x").run();
+        assert_eq!(done.code, Some(if option == "--validate" { 1 } else { 0 }), "{option}: {done:?}");
+        assert_eq!(dir.read("f"), "x");
     }
 }
 

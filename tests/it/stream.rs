@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 
-use crate::common::{Running, TestDir, lock_is_held, wait_until};
+use crate::common::{Running, TestDir, lock_is_held, needs, needs_strace, wait_until};
 
 /// Content in which no two places look alike.
 fn content(bytes: usize) -> Vec<u8> {
@@ -283,25 +283,26 @@ fn progress_is_only_for_terminals() {
 }
 
 #[test]
-fn progress_on_a_terminal_shows_bytes_and_percentage() {
-    if !crate::common::needs("script") {
+fn progress_on_a_terminal_shows_bytes_rate_and_percentage() {
+    if !needs("script") || !needs_strace() {
         return;
     }
     let dir = TestDir::new();
     dir.file("in", content(3_000_000));
     // script gives the command a terminal, and prints what appears there.
-    let on_a_terminal = |args: &str| {
-        let command = format!("\"$BIN\" --progress --sync none {args}");
-        dir.program("script", ["-qec", &command, "/dev/null"]).run()
-    };
-    let done = on_a_terminal("--stream -i in f");
-    assert!(done.ok().stdout.contains('%') && done.stdout.contains('\r'), "{done:?}");
-    assert!(done.stdout.contains("/s"), "the rate\n{done:?}");
-    let done = on_a_terminal("--stream g < in | cat");
-    done.ok();
-    for quiet in ["-q", "--json"] {
-        let done = on_a_terminal(&format!("{quiet} --stream -i in f"));
-        assert!(!done.ok().stdout.contains('\r') || !done.stdout.contains('%'), "{done:?}");
+    let on_a_terminal = |command: &str| dir.program("script", ["-qec", command, "/dev/null"]).run();
+    // What is done in no time needs no progress line, so it is made slow.
+    let slow = "strace -f -o trace -e trace=copy_file_range -e inject=copy_file_range:delay_exit=300000 \"$BIN\"";
+    let done = on_a_terminal(&format!("{slow} --progress -i in f"));
+    assert!(done.ok().stdout.contains("/s") && done.stdout.contains('%'), "{done:?}");
+    // It redraws itself and goes at the end.
+    assert!(done.stdout.contains('\r') && !done.stdout.contains('\n'), "{done:?}");
+    for silent in ["-q --progress", "--json --progress", ""] {
+        let done = on_a_terminal(&format!("{slow} {silent} -i in f"));
+        assert!(!done.ok().stdout.contains("/s") && !done.stdout.contains('%'), "{done:?}");
     }
-    assert!(fs::read(dir.join("f")).unwrap() == fs::read(dir.join("in")).unwrap());
+    // From a pipe nobody knows how much is to come.
+    let done = on_a_terminal("{ cat in; sleep 0.3; cat in; } | \"$BIN\" --progress --stream f");
+    assert!(done.ok().stdout.contains("/s") && !done.stdout.contains('%'), "{done:?}");
+    assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 6_000_000);
 }

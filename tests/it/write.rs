@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
 use crate::common::{
-    AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs, needs_root,
-    wait_until,
+    AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs,
+    needs_root, wait_until,
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -188,6 +188,30 @@ fn allow_empty_writes_an_empty_file() {
     dir.assert_holds(&["f"]);
 }
 
+/// It would have been opened, and even truncated, by anything that opened its output before reading.
+#[test]
+fn the_output_may_be_standard_input() {
+    let dir = TestDir::new();
+    for (options, expected) in [("", "abc"), ("--stream", "abc"), ("-a", "abcabc"), ("-a --stream", "abcabc")] {
+        dir.file("f", "abc");
+        dir.sh(&format!("\"$BIN\" {options} f < f")).quiet_success();
+        assert_eq!(dir.read("f"), expected, "{options}");
+    }
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn standard_input_that_cannot_be_read_is_named() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for option in ["--quiet", "--stream"] {
+        let done = dir.sh(&format!("\"$BIN\" {option} f 0> write-only")).run();
+        done.assert_error(1, "Error: standard input: Bad file descriptor");
+    }
+    assert_eq!(dir.snapshot("f"), before);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Links
 
@@ -338,6 +362,34 @@ fn a_path_through_a_file_is_refused() {
     dir.awrite(["new/"]).stdin("x").run().assert_error_with(1, &["Error: new/: "]);
     dir.assert_holds(&["f"]);
     assert_eq!(dir.read("f"), "x");
+}
+
+/// Links in `/proc` lead to files, not to names. `/dev/stdout` and shells' `>(…)` are such.
+#[test]
+fn links_to_open_files_are_not_taken_for_names() {
+    let dir = TestDir::new();
+    // A pipe.
+    dir.awrite(["/dev/stdout"]).stdin("x").run().assert_error_with(1, &["/dev/stdout: ", "fifo"]);
+    // A file that has been deleted: the link reads `…/gone (deleted)`.
+    let done = dir.sh("exec 7> gone; rm gone; echo x | \"$BIN\" /dev/fd/7").run();
+    done.assert_error_with(1, &["/dev/fd/7: "]);
+    dir.assert_holds(&[]);
+    // One that still has its name is that file.
+    dir.sh("exec 7> here; echo x | \"$BIN\" /dev/fd/7").quiet_success();
+    assert_eq!(dir.read("here"), "x\n");
+    dir.assert_holds(&["here"]);
+}
+
+#[test]
+fn files_of_the_kernels_cannot_be_replaced() {
+    let dir = TestDir::new();
+    for path in ["/proc/self/comm", "/proc/sys/kernel/hostname", "/sys/kernel/mm/ksm/run"] {
+        for option in ["--quiet", "--stream", "--lock-on-commit"] {
+            dir.awrite_unprivileged([option, path]).stdin("x").run().assert_error_with(1, &[path]);
+        }
+        dir.awrite_unprivileged(["--lock-file", "/dev/shm/awrite-test.lock", path]).stdin("x").run().assert_code(1);
+        assert!(!Path::new("/dev/shm/awrite-test.lock").exists());
+    }
 }
 
 #[test]

@@ -360,12 +360,6 @@ impl Run {
         self
     }
 
-    /// In a process group of its own, so that [`Running::signal_group`] reaches it and its children only.
-    pub(crate) fn own_group(mut self) -> Run {
-        self.command.process_group(0);
-        self
-    }
-
     #[track_caller]
     pub(crate) fn spawn(mut self) -> Running {
         let (input, bytes) = match self.input {
@@ -374,6 +368,8 @@ impl Run {
             Input::From(stdio) => (stdio, None),
         };
         self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A process group of its own, so that all of it can be signalled, and its children go with it.
+        self.command.process_group(0);
         let mut child = self.command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", self.command));
         let mut stdin = child.stdin.take();
         if let Some(bytes) = bytes {
@@ -426,7 +422,7 @@ impl Collected {
     }
 }
 
-/// A child process that runs. Dropping it kills it.
+/// A child process that runs. Dropping it kills it and its children.
 pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -515,7 +511,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.status.is_none() {
             // Errors mean that it has gone already.
-            let _ = self.child.kill();
+            let _ = rustix::process::kill_process_group(self.pid(), Signal::KILL);
             let _ = self.child.wait();
         }
     }
