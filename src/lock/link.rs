@@ -29,14 +29,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::flock::{GLANCE, GLANCES, default_mode, open_to_others};
+use super::heartbeat::LinkLock;
 use super::place::{Place, not_ours, with_suffix};
 use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
 use super::{FileLock, Held, Patience};
@@ -45,9 +45,9 @@ use crate::error::{Error, ErrorKind, Result, shown};
 use crate::notice::Notice;
 use crate::options::{LockOptions, Wait};
 use crate::stage::{is_temp_name, temp_prefix};
-use crate::sys::dir::{modified_and_links, touch};
+use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
-use crate::sys::{self, Dir, FileId, FileKind, FileStatus};
+use crate::sys::{Dir, FileId, FileKind, FileStatus};
 use crate::target::Target;
 
 /// How long a holder may be silent if nothing else is asked for.
@@ -65,7 +65,7 @@ const MARK: &str = ".break-";
 
 /// What stands under a name.
 #[derive(Debug)]
-enum Seen {
+pub(super) enum Seen {
     Absent,
     /// A lock file without content: a `flock` holder's.
     Empty,
@@ -77,13 +77,13 @@ enum Seen {
 }
 
 impl Seen {
-    fn has_nonce(&self, nonce: &str) -> bool {
+    pub(super) fn has_nonce(&self, nonce: &str) -> bool {
         matches!(self, Seen::Record { record, .. } if record.nonce == nonce)
     }
 }
 
 /// Reads what stands under `name`, by the server's knowledge: neither the name nor the file may come from a cache.
-fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
+pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     let path = dir.join(name);
     let mut refusals = 0;
     loop {
@@ -138,16 +138,14 @@ fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
 }
 
 /// The name of the mark for `name` while it has `nonce`.
-fn mark_name(name: &OsStr, nonce: &str) -> OsString {
+pub(super) fn mark_name(name: &OsStr, nonce: &str) -> OsString {
     with_suffix(name, &format!("{MARK}{nonce}"))
 }
 
 /// Whether an answer means that somebody else was at it, and looking again will tell.
-fn is_contention(e: &io::Error) -> bool {
-    matches!(
-        e.raw_os_error(),
-        Some(libc::EEXIST | libc::ENOENT | libc::ESTALE | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIMEDOUT)
-    )
+pub(super) fn is_contention(errno: i32) -> bool {
+    use libc::{EAGAIN, EBUSY, EEXIST, EINTR, ENOENT, ESTALE, ETIMEDOUT};
+    [EEXIST, ENOENT, ESTALE, EINTR, EAGAIN, EBUSY, ETIMEDOUT].contains(&errno)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -185,11 +183,12 @@ impl<'a> Unique<'a> {
         let mut unique = Unique { place, here, name, id, record, modified: 0, born };
         let status = FileStatus::of(&file)?;
         unique.id = status.id;
+        // Before anything is written: a client to which the server delegates the file sets its times by its own clock.
+        (unique.modified, _) = modified_and_links(&file)?;
         open_to_others(&file, status.mode, mode, target.status.as_ref())?;
         file.write_all(unique.record.to_json().as_bytes())?;
         // On the server, before anyone can find it: a record that is not there yet would look like a flock holder's file.
         file.sync_data()?;
-        (unique.modified, _) = modified_and_links(&file)?;
         // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
         Ok(unique)
     }
@@ -205,26 +204,27 @@ impl<'a> Unique<'a> {
     /// `link(U, name)`: true if `name` is ours afterwards.
     fn link_as(&self, name: &OsStr) -> Result<bool> {
         let outcome = self.dir().link(&self.name, self.dir(), name);
-        if self.stands_at(name)? {
-            return Ok(true);
-        }
-        match outcome {
-            Err(e) if !is_contention(&e) => Err(match e.raw_os_error() {
+        self.settle(
+            name,
+            outcome.map_err(|e| match e.raw_os_error() {
                 Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => self
                     .fail(e)
                     .because("this file system cannot link files, so there are no link locks here")
                     .with_hint("use --lock-method flock"),
                 _ => self.fail(e),
             }),
-            _ => Ok(false),
-        }
+        )
     }
 
-    fn stands_at(&self, name: &OsStr) -> Result<bool> {
-        match self.dir().status(name) {
-            Ok(status) => Ok(status.is_some_and(|s| s.id == self.id)),
-            Err(e) if is_contention(&e) => Ok(false),
-            Err(e) => Err(self.fail(e)),
+    /// What came of a step that should have made `name` ours. An answer may be about a repetition of what had been done.
+    fn settle(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
+        let there = self.dir().status(name).map_err(|e| self.fail(e));
+        if matches!(&there, Ok(Some(status)) if status.id == self.id) {
+            return Ok(true);
+        }
+        match outcome.and(there) {
+            Err(e) if !e.errno().is_some_and(is_contention) => Err(e),
+            _ => Ok(false),
         }
     }
 
@@ -253,50 +253,36 @@ impl<'a> Unique<'a> {
         }
         // The mark is ours: nobody else replaces or removes the incarnation `nonce` of `name` now.
         let outcome = self.replace_marked(name, nonce);
-        self.remove(&mark);
+        // Not after so long a stall that others may have taken it over; then it stays, for them or the next sweep.
+        if self.is_fresh() {
+            self.remove(&mark);
+        }
         outcome
     }
 
     /// The same, the mark being ours: `rename(U2, name)`, U2 being a second link to U.
     fn replace_marked(&self, name: &OsStr, nonce: &str) -> Result<bool> {
-        let Some(second) = self.second_name()? else { return Ok(false) };
-        let stale = look(self.dir(), name).map(|seen| match seen {
-            Seen::Record { record, modified } => record.nonce == nonce && self.is_stale(&record, modified),
-            Seen::Absent | Seen::Empty => false,
+        let second = temp_name(&self.place.name, &fresh_nonce());
+        if !self.link_as(&second)? {
+            return Ok(false);
+        }
+        let outcome = look(self.dir(), name).and_then(|seen| match seen {
+            Seen::Record { record, modified }
+                if record.nonce == nonce && self.is_stale(&record, modified) && self.is_fresh() =>
+            {
+                let outcome = self.dir().rename(&second, self.dir(), name);
+                outcome.map_err(|e| self.fail(e).during("cannot break the stale lock"))
+            }
+            _ => Ok(()),
         });
-        if !matches!(stale, Ok(true)) || !self.is_fresh() {
-            self.remove(&second);
-            return stale.map(|_| false);
-        }
-        let outcome = self.dir().rename(&second, self.dir(), name);
-        let ours = self.stands_at(name)?;
-        if outcome.is_err() {
-            self.remove(&second);
-        }
-        match outcome {
-            Err(e) if !ours && !is_contention(&e) => Err(self.fail(e).during("cannot break the stale lock")),
-            _ => Ok(ours),
-        }
+        self.remove(&second);
+        self.settle(name, outcome)
     }
 
     /// Freshens U up, and with it the marks that are links to it, right before the step that counts. False: this process
     /// stalled for so long before that others may already be taking its marks for a dead one's.
     fn is_fresh(&self) -> bool {
-        self.dir().touch(&self.name).is_ok()
-            && boot_clock().saturating_sub(self.born) < limit(self.record.stale_after())
-    }
-
-    /// A second name for U; none if somebody has removed the first.
-    fn second_name(&self) -> Result<Option<OsString>> {
-        loop {
-            let second = temp_name(&self.place.name, &fresh_nonce());
-            if self.link_as(&second)? {
-                return Ok(Some(second));
-            }
-            if self.dir().status(&self.name).map_err(|e| self.fail(e))?.is_none() {
-                return Ok(None);
-            }
-        }
+        self.dir().touch(&self.name).is_ok() && !self.record.is_late(self.born)
     }
 
     /// What stays is garbage that the next breaker or a housekeeper recognises.
@@ -362,11 +348,6 @@ pub(crate) fn is_mark_name(name: &OsStr) -> bool {
     is_nonce(&name[at..]) && name[..at].ends_with(MARK.as_bytes())
 }
 
-/// How long a process trusts that nobody took it for dead: less than the stale time, since clocks run at different rates.
-fn limit(stale_after: Duration) -> Duration {
-    stale_after / 10 * 9
-}
-
 /// Why an attempt was none.
 enum Obstacle {
     /// Somebody else was faster, or is at it.
@@ -409,16 +390,18 @@ fn attempt(
     if !ours {
         return Err(Obstacle::Busy);
     }
-    let lock = Arc::new(LinkLock::of(&unique));
+    let lock = Arc::new(LinkLock::new(place, unique.id, unique.record.clone(), unique.born));
+    // U goes first: a client to which the server delegates the file gives it back then, so that signs of life get there.
     drop(unique);
-    match lock.open() {
-        Ok(true) => Ok(lock),
-        Ok(false) => Err(Obstacle::Busy),
-        Err(e) => {
-            let _ = lock.relinquish();
-            Err(Error::io(&place.path, e).into())
-        }
+    if let Err(e) = lock.open() {
+        let _ = lock.relinquish();
+        return Err(if e.raw_os_error().is_some_and(is_contention) {
+            Obstacle::Busy
+        } else {
+            Error::io(&place.path, e).into()
+        });
     }
+    Ok(lock)
 }
 
 /// Takes the lock at `place`, for messages the one of `target`.
@@ -530,183 +513,5 @@ fn given_up(patience: &Patience<'_>, place: &Place, here: &Here, seen: &Seen) ->
         Seen::Absent => error,
         Seen::Empty => error.with_hint(format!("{}: {EMPTY}", shown(&place.path))),
         Seen::Record { record, .. } => error.held_by(Some(record.holder(here))),
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Holding
-
-/// A lock by link(2), held until it is relinquished or lost.
-#[derive(Debug)]
-pub(crate) struct LinkLock {
-    dir: Arc<Dir>,
-    name: OsString,
-    path: PathBuf,
-    id: FileId,
-    record: Record,
-    /// A forked child has a copy of all this, but no thread behind it, and nothing to say about the lock.
-    pid: u32,
-    pulse: Mutex<Pulse>,
-    stopped: Condvar,
-}
-
-#[derive(Debug)]
-struct Pulse {
-    /// The record, for the heartbeat: a successor's can never be reached through it.
-    file: Option<File>,
-    /// The boot clock before the last sign of life was given.
-    last: Duration,
-    /// Once lost, never ours again.
-    lost: bool,
-    stop: bool,
-}
-
-impl LinkLock {
-    fn of(unique: &Unique<'_>) -> LinkLock {
-        LinkLock {
-            dir: unique.place.dir.clone(),
-            name: unique.place.name.clone(),
-            path: unique.place.path.clone(),
-            id: unique.id,
-            record: unique.record.clone(),
-            pid: std::process::id(),
-            pulse: Mutex::new(Pulse { file: None, last: unique.born, lost: false, stop: false }),
-            stopped: Condvar::new(),
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn stale_after(&self) -> Duration {
-        self.record.stale_after()
-    }
-
-    fn pulse(&self) -> MutexGuard<'_, Pulse> {
-        // A panic in between has left no half-done state.
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens the descriptor for the heartbeat. False: the lock is another's already.
-    fn open(&self) -> io::Result<bool> {
-        let file = match self.dir.open_file(&self.name, OFlags::RDWR | OFlags::NONBLOCK, 0) {
-            Err(e) if is_contention(&e) => return Ok(false),
-            outcome => outcome?,
-        };
-        if FileStatus::of(&file)?.id != self.id {
-            return Ok(false);
-        }
-        self.pulse().file = Some(file);
-        Ok(true)
-    }
-
-    /// Gives signs of life until the lock is relinquished or lost. Whoever holds it may be blocked in a read meanwhile.
-    fn keep_alive(self: &Arc<LinkLock>) {
-        let lock = self.clone();
-        // Without the thread the lock is lost after a while, which ensure_held finds out.
-        let _ = sys::thread::start("awrite-heartbeat", move || {
-            let mut pulse = lock.pulse();
-            while !pulse.stop && !pulse.lost {
-                let waited = lock.stopped.wait_timeout_while(pulse, lock.record.heartbeat(), |pulse| !pulse.stop);
-                pulse = waited.unwrap_or_else(PoisonError::into_inner).0;
-                if !pulse.stop {
-                    // An error now says nothing for good: the next beat, or the holder's last look, decides.
-                    let _ = lock.check(&mut pulse);
-                }
-            }
-        });
-    }
-
-    /// Gives a sign of life; false if the lock is lost.
-    fn beat(&self, pulse: &mut Pulse) -> bool {
-        let began = boot_clock();
-        let Some(file) = pulse.file.as_ref().filter(|_| !pulse.lost) else { return false };
-        let outcome = touch(file);
-        // Whoever found us silent for the stale time may be taking the lock, even if our name is still on it.
-        let silent = boot_clock().saturating_sub(pulse.last) >= limit(self.record.stale_after());
-        match outcome {
-            _ if silent => pulse.lost = true,
-            Ok(()) => pulse.last = began,
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => pulse.lost = true,
-            // The server does not answer as it should: that is silence, and counted as such.
-            Err(_) => {}
-        }
-        !pulse.lost
-    }
-
-    fn check(&self, pulse: &mut Pulse) -> Result<bool> {
-        if !pulse.lost && !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce) {
-            pulse.lost = true;
-        }
-        // Last, so that nothing is between the sign of life and what the caller is about to do.
-        Ok(self.beat(pulse))
-    }
-
-    /// Looks whether the lock is still ours, and gives a sign of life.
-    pub(crate) fn is_still_ours(&self) -> Result<bool> {
-        if self.pid != std::process::id() {
-            return Ok(false);
-        }
-        self.check(&mut self.pulse())
-    }
-
-    /// Gives it back: breaks it as anybody would break a stale one, since to look and then unlink could remove a
-    /// successor's. Whatever happens, the heartbeat ends.
-    ///
-    /// Runs with the clean-up mutex held.
-    pub(crate) fn relinquish(&self) -> io::Result<()> {
-        let mut pulse = self.pulse();
-        pulse.stop = true;
-        self.stopped.notify_all();
-        // However silent we were: whoever has the mark by now keeps it, and whoever comes later finds the lock fresh.
-        let (mut last, mut file) = (pulse.last, pulse.file.take());
-        drop(pulse);
-        let mut freshen = |file: &Option<File>| {
-            let before = boot_clock();
-            if file.as_ref().is_some_and(|file| touch(file).is_ok()) {
-                last = before;
-            }
-            boot_clock().saturating_sub(last) < limit(self.record.stale_after())
-        };
-        freshen(&file);
-        let mark = mark_name(&self.name, &self.record.nonce);
-        // Links what is the lock now: if that is ours, it stays so for as long as the mark is ours.
-        let linked = self.dir.link(&self.name, &self.dir, &mark);
-        if self.owns(&mark) {
-            let in_time = freshen(&file);
-            // Closed before the name goes (.nfs…, as above).
-            drop(file.take());
-            let outcome = if in_time { self.dir.unlink(&self.name) } else { Ok(()) };
-            let _ = self.dir.unlink(&mark);
-            return missing_is_fine(outcome);
-        }
-        drop(file);
-        match linked {
-            // Another's lock: the mark for our nonce, which is gone, means nothing to anyone.
-            Ok(()) => {
-                let _ = self.dir.unlink(&mark);
-                Ok(())
-            }
-            // Marked by somebody who is breaking it, or gone.
-            Err(e) if is_contention(&e) => Ok(()),
-            // No room for another name, say. Fresh as it is, nobody breaks it before the next step.
-            Err(_) if self.owns(&self.name) => missing_is_fine(self.dir.unlink(&self.name)),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Whether our record stands at `name`. By number and nonce: the number alone may be given to another file once the
-    /// server has dropped ours.
-    fn owns(&self, name: &OsStr) -> bool {
-        matches!(self.dir.status(name), Ok(Some(status)) if status.id == self.id)
-            && look(&self.dir, name).is_ok_and(|seen| seen.has_nonce(&self.record.nonce))
-    }
-}
-
-fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        outcome => outcome,
     }
 }

@@ -5,12 +5,14 @@
 //! ```text
 //!   Place     where the lock file of a target is          (place.rs)
 //!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
-//!   LinkLock  the lock by link(2), held                    (link.rs: the protocol; record.rs: what is in it)
+//!   Unique    a file of our own, to be linked to that name (link.rs: the protocol; record.rs: what is in it)
+//!   LinkLock  the lock by link(2), held                    (heartbeat.rs)
 //!   FileLock  the lock, held                               (here)
 //! ```
 
 pub(crate) mod filesystem;
 mod flock;
+mod heartbeat;
 mod holder;
 mod link;
 #[cfg(test)]
@@ -30,8 +32,8 @@ use crate::options::{LockMethod, LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
 pub(crate) use flock::LockFile;
+pub(crate) use heartbeat::LinkLock;
 pub use holder::Holder;
-pub(crate) use link::LinkLock;
 pub(crate) use place::{Place, lock_name};
 
 /// A lock that this process holds or, by flock, is about to, of either kind.

@@ -111,6 +111,12 @@ impl Record {
         self.heartbeat() * BEATS
     }
 
+    /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now. Earlier
+    /// than others do: clocks run at different rates.
+    pub(super) fn is_late(&self, last: Duration) -> bool {
+        host::boot_clock().saturating_sub(last) >= self.stale_after() / 10 * 9
+    }
+
     /// Whether its process ran here, so that its number means something.
     fn is_of(&self, here: &Here) -> bool {
         self.boot_id.is_some()
