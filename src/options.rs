@@ -31,8 +31,8 @@ pub enum LockMethod {
     Auto,
     /// flock(2) on a lock file without content.
     Flock,
-    /// A lock file that comes into being by link(2) and says in itself who holds it. Needs no lock from the file system;
-    /// the holder keeps it fresh, and one that is not kept fresh is broken ([`LockOptions::stale_after`]).
+    /// A lock file that comes into being by link(2) and says in itself who holds it. Needs no lock from the file
+    /// system; the holder keeps it fresh, and one that is not kept fresh is broken ([`LockOptions::stale_after`]).
     Link,
 }
 
@@ -65,15 +65,15 @@ pub struct LockOptions {
     /// By which means the lock is held. The two respect each other, but every program should use the same: neither can
     /// tell that a crashed holder of the other kind, on another machine, is gone.
     pub method: LockMethod,
-    /// For a link lock: how long it may go without a sign of life from this process before others break it. They see one
-    /// every third of it. Default (`None`): 60 seconds.
+    /// For a link lock: how long it may go without a sign of life from this process before others break it. They see
+    /// one every third of it. Default (`None`): 60 seconds.
     pub stale_after: Option<Duration>,
 }
 
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
-    /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment, as
-    /// the commands do. A value that is none of these counts as not given; the commands refuse it.
+    /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
+    /// as the commands do. A value that is none of these counts as not given; the commands refuse it.
     #[must_use]
     pub fn from_env() -> LockOptions {
         LockOptions {

@@ -37,6 +37,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-dir -x -a '(__fish_complete_directories)' -d 'put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-mode -x -d 'mode of a new lock file; default 0600, wider where others may write the file itself'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l keep-lock -d 'leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-method -x -a 'auto flock link' -d 'how to lock; auto (the default) means link on network file systems, otherwise flock'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s b -l backup -d 'keep the current content as OUTPUT.backup'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-suffix -x -d 'end the backup\'s name in SUFFIX instead of .backup; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-dir -x -a '(__fish_complete_directories)' -d 'put the backup in DIR; implies -b'

@@ -316,7 +316,7 @@ mod tests {
                 }
             }
         }
-        for hidden in ["--owner", "--token", "--lock-method"] {
+        for hidden in ["--owner", "--token"] {
             assert!(!bash.contains(hidden) && !zsh.contains(hidden), "{hidden}");
         }
     }

@@ -234,9 +234,9 @@ pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
             long: &["lock-method"],
             short: &[],
             value: Some("auto|flock|link"),
-            help: "how to lock; auto suits the file system",
+            help: "how to lock; auto (the default) means link on network file systems, otherwise flock",
             complete: Complete::Words(&["auto", "flock", "link"]),
-            hidden: true,
+            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().method = Some(value);

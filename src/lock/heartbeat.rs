@@ -1,5 +1,5 @@
-//! A lock by link(2) while it is held: signs of life, the last look before a commit, the release. The protocol stands in
-//! link.rs.
+//! A lock by link(2) while it is held: signs of life, the last look before a commit, the release. The protocol stands
+//! in link.rs.
 //!
 //! ```text
 //!   held --silent for too long, or another's nonce in the file--> lost: nothing brings it back
@@ -94,8 +94,8 @@ impl LinkLock {
 
     /// Opens the descriptor for the heartbeat.
     ///
-    /// For writing, so that an NFS server delegates the file to none of those who only look: it would have to ask all of
-    /// them back before every sign of life, and wait long for one that is dead.
+    /// For writing, so that an NFS server delegates the file to none of those who only look: it would have to ask all
+    /// of them back before every sign of life, and wait long for one that is dead.
     pub(super) fn open(&self) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK;
         let file = match self.dir.open_file(&self.name, flags | NOT_DELEGATED, 0) {

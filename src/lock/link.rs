@@ -187,7 +187,8 @@ impl<'a> Unique<'a> {
         (unique.modified, _) = modified_and_links(&file)?;
         open_to_others(&file, status.mode, mode, target.status.as_ref())?;
         file.write_all(unique.record.to_json().as_bytes())?;
-        // On the server, before anyone can find it: a record that is not there yet would look like a flock holder's file.
+        // On the server, before anyone can find it: a record that is not there yet would look like a flock holder's
+        // file.
         file.sync_data()?;
         // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
         Ok(unique)
@@ -216,7 +217,8 @@ impl<'a> Unique<'a> {
         )
     }
 
-    /// What came of a step that should have made `name` ours. An answer may be about a repetition of what had been done.
+    /// What came of a step that should have made `name` ours. An answer may be about a repetition of what had been
+    /// done.
     fn settle(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
         let there = self.dir().status(name).map_err(|e| self.fail(e));
         if matches!(&there, Ok(Some(status)) if status.id == self.id) {
@@ -279,8 +281,8 @@ impl<'a> Unique<'a> {
         self.settle(name, outcome)
     }
 
-    /// Freshens U up, and with it the marks that are links to it, right before the step that counts. False: this process
-    /// stalled for so long before that others may already be taking its marks for a dead one's.
+    /// Freshens U up, and with it the marks that are links to it, right before the step that counts. False: this
+    /// process stalled for so long before that others may already be taking its marks for a dead one's.
     fn is_fresh(&self) -> bool {
         self.dir().touch(&self.name).is_ok() && !self.record.is_late(self.born)
     }
@@ -391,7 +393,8 @@ fn attempt(
         return Err(Obstacle::Busy);
     }
     let lock = Arc::new(LinkLock::new(place, unique.id, unique.record.clone(), unique.born));
-    // U goes first: a client to which the server delegates the file gives it back then, so that signs of life get there.
+    // U goes first: a client to which the server delegates the file gives it back then, so that signs of life get
+    // there.
     drop(unique);
     if let Err(e) = lock.open() {
         let _ = lock.relinquish();

@@ -1,6 +1,6 @@
 //! The lock that every cooperating writer of a target takes: an advisory `flock` on `TARGET.lock`, a zero-length file
-//! that exists only while somebody holds or wants it; or, where advisory locks cannot be trusted, that file as a record of
-//! who holds it.
+//! that exists only while somebody holds or wants it; or, where advisory locks cannot be trusted, that file as a record
+//! of who holds it.
 //!
 //! ```text
 //!   Place     where the lock file of a target is          (place.rs)
@@ -122,8 +122,8 @@ impl FileLock {
 
     /// Makes sure that the lock is still this process's. A `flock` ends with the process and not before; a link lock is
     /// lost when this process has been silent (stopped, suspended, cut off from the server) for as long as
-    /// [`LockOptions::stale_after`] says, whether or not somebody has taken it since. [`AtomicFile::commit`] asks this by
-    /// itself, right before it replaces the target.
+    /// [`LockOptions::stale_after`] says, whether or not somebody has taken it since. [`AtomicFile::commit`] asks this
+    /// by itself, right before it replaces the target.
     ///
     /// [`AtomicFile::commit`]: crate::AtomicFile::commit
     ///
@@ -155,8 +155,8 @@ impl FileLock {
 
 /// Resolves `given`, takes its lock, and resolves it again under the lock, until both mean the same file.
 ///
-/// `check` may refuse the target before anything is created or waited for, and is asked again under the lock if the target
-/// may have changed since.
+/// `check` may refuse the target before anything is created or waited for, and is asked again under the lock if the
+/// target may have changed since.
 pub(crate) fn lock_target(
     given: &Path,
     how: Resolve,
@@ -186,7 +186,6 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
-            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),

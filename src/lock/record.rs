@@ -111,8 +111,8 @@ impl Record {
         self.heartbeat() * BEATS
     }
 
-    /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now. Earlier
-    /// than others do: clocks run at different rates.
+    /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now.
+    /// Earlier than others do: clocks run at different rates.
     pub(super) fn is_late(&self, last: Duration) -> bool {
         host::boot_clock().saturating_sub(last) >= self.stale_after() / 10 * 9
     }

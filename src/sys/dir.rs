@@ -269,8 +269,9 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// Makes an NFS client ask its server whether names in here have changed. Without that it goes on, for up to a minute,
-    /// to open the file that a name stood for when it last looked, even if another client has put a new one there.
+    /// Makes an NFS client ask its server whether names in here have changed. Without that it goes on, for up to a
+    /// minute, to open the file that a name stood for when it last looked, even if another client has put a new one
+    /// there.
     pub(crate) fn refresh(&self) {
         // Whatever else is wrong with the directory is found by the call that this one is for.
         #[cfg(target_os = "linux")]
@@ -397,8 +398,8 @@ pub(crate) fn touch(file: &File) -> io::Result<()> {
     Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
 }
 
-/// When an open file was modified, in nanoseconds since 1970, and how many names it has: asked of the server, not of this
-/// machine's cache.
+/// When an open file was modified, in nanoseconds since 1970, and how many names it has: asked of the server, not of
+/// this machine's cache.
 pub(crate) fn modified_and_links(file: &File) -> io::Result<(i128, u64)> {
     #[cfg(target_os = "linux")]
     {

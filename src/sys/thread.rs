@@ -9,8 +9,8 @@ use std::thread::Builder;
 /// Room for a few system calls, and for what `std` needs.
 const STACK: usize = 128 * 1024;
 
-/// Runs `work` on a thread of its own, with all signals blocked: what is sent to the process is for the threads that the
-/// program made itself, some of which wait for it.
+/// Runs `work` on a thread of its own, with all signals blocked: what is sent to the process is for the threads that
+/// the program made itself, some of which wait for it.
 pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // A new thread inherits the mask of the one that makes it, so there is no instant in which it could take a signal.
     let mut all = MaybeUninit::<libc::sigset_t>::zeroed();

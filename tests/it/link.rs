@@ -24,6 +24,11 @@ fn holder(dir: &TestDir, stale_after: &str) -> Running {
     let holder = link(dir, ["f"]).env("AWRITE_STALE_AFTER", stale_after).stdin_open().spawn();
     let (lock, pid) = (dir.join("f.lock"), u64::from(holder.id()));
     wait_until("the lock is held", || record(&lock).is_some_and(|record| record["pid"] == pid));
+    // Stopped before that, it might find out that it has not got the lock after all, and take it again.
+    wait_until("it gives signs of life", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok()).any(|name| name == b"awrite-heartbea\n")
+    });
     holder
 }
 
@@ -207,7 +212,8 @@ fn a_killed_holder_s_lock_is_free_within_a_second() {
         leave_lock_of_the_dead(&dir);
         let start = Instant::now();
         link(&dir, ["-q", "f"]).stdin(format!("{round}")).run().ok();
-        // The limit is the promise's; a stall of the machine may cost a round, a wait for the stale time would cost all.
+        // The limit is the promise's; a stall of the machine may cost a round, a wait for the stale time would cost
+        // all.
         slow += u32::from(start.elapsed() > Duration::from_secs(1));
         assert_eq!(dir.read("f"), format!("{round}"));
         dir.assert_holds(&["f"]);
@@ -349,8 +355,8 @@ fn who_counts_as_dead() {
         // Gone by pid, or another process under the same number.
         (other(json!({"pid": gone.id()})), 0, None),
         (other(json!({"start_time": start + 1})), 0, None),
-        // A process that lives here says nothing if the record is from another host, boot or PID namespace, nor does one
-        // that does not.
+        // A process that lives here says nothing if the record is from another host, boot or PID namespace, nor does
+        // one that does not.
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": "another", "start_time": start + 1})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "pid_namespace": 1, "start_time": start + 1})), 0, Some(&elsewhere)),

@@ -15,7 +15,8 @@
  * One system call at a time, as src/lock/link.rs makes them. A file is a number, which is also its nonce: nonces never
  * come back, and neither do numbers here. L is the lock's name, mark[n] the name L.break-n, mark2[p] the name
  * L.break-n.break-p, mark3[q] that with .break-q behind it (a file is linked to one place of each depth at most, so the
- * last number says which). Each is the number of the file that has that name, or NONE. A file is stale when its maker is
+ * last number says which). Each is the number of the file that has that name, or NONE. A file is stale when its maker
+ is
  * dead: that a living process stalls for the stale time between two steps is excluded by the protocol's one assumption.
  *
  * A process takes the lock once, and gives it back. Any process may die between any two steps, CRASHES of them in all.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the models in this directory with spin (Debian package spin, and a C compiler). The head of each model lists the
-# commands to check it with, and after each of them what must come out: `errors: 0`, or `assertion violated` where the
-# protocol was broken on purpose to show that the model would notice.
+# Checks the models in this directory with spin (Debian package spin, and a C compiler). The head of each model lists
+# the commands to check it with, and after each of them what must come out: `errors: 0`, or `assertion violated` where
+# the protocol was broken on purpose to show that the model would notice.
 #
 # usage: tests/models/run.sh [MODEL.pml …]
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/bin/busybox sh
 # What runs as init in the guest that run.sh boots: an NFS server and two clients in one kernel, and awrite
 # between them. The second client is another machine as far as that goes: network, host name, mounts and process ids are
-# its own, and so is its cache. (Two mounts of one client are not enough: a delegation that one has is not taken back for
-# the sake of the other.)
+# its own, and so is its cache. (Two mounts of one client are not enough: a delegation that one has is not taken back
+# for the sake of the other.)
 # shellcheck shell=ash
 # shellcheck disable=SC2012,SC2016,SC2317,SC2329 # plain names; scripts for other shells; tests called by their names
 set -u
@@ -68,7 +68,8 @@ elsewhere sh -c 'hostname other; mount --make-rprivate /; mount -t proc proc /pr
     ip addr add 10.0.0.2/24 dev veth1; ip link set veth1 up'
 
 mount_export 127.0.0.1 127.0.0.1 || finish "cannot mount"
-elsewhere mount -t nfs -o vers=4.2,addr=10.0.0.1,clientaddr=10.0.0.2,nolock 10.0.0.1:/ /mnt || finish "cannot mount twice"
+elsewhere mount -t nfs -o vers=4.2,addr=10.0.0.1,clientaddr=10.0.0.2,nolock 10.0.0.1:/ /mnt ||
+    finish "cannot mount twice"
 
 cd /tmp || finish "no /tmp"
 
@@ -99,7 +100,10 @@ says() {
 status() {
     local wanted=$1 got=0
     shift
+    # The trace of a function would get into err, too.
+    set +x
     "$@" 2>err || got=$?
+    set -x
     [ "$got" = "$wanted" ] || { echo "status $got, not $wanted: $*"; cat err; return 1; }
 }
 
@@ -126,12 +130,15 @@ content() {
     [ "$there" = "$2" ] || { echo "$1 elsewhere: $(echo "$there" | head -c 50 | od -c)"; return 1; }
 }
 
-# The lock of f is held, and then by whom.
+# Waits until somebody here has the lock of f and gives signs of life, and says who.
+pid_in_lock() {
+    sed -n 's/.*"pid":\([0-9]*\).*/\1/p' /export/f.lock 2>/dev/null
+}
 is_held() {
-    grep -q nonce /export/f.lock 2>/dev/null
+    cat "/proc/$(pid_in_lock)/task/"*/comm 2>/dev/null | grep -q awrite-heartbea
 }
 holder() {
-    until_true is_held && sed 's/.*"pid":\([0-9]*\).*/\1/' /export/f.lock
+    until_true is_held && pid_in_lock
 }
 
 INCREMENT='read n; echo $((n + 1))'
@@ -153,15 +160,44 @@ local_directories_keep_flock() {
     status 0 write one -vv /tmp/f && says "locking by flock (local)"
 }
 
-a_write_keeps_its_promises() {
+every_kind_of_write() {
     dd if=/dev/urandom of=/tmp/big bs=64k count=40 2>/dev/null
     chmod 640 /mnt/f
-    status 0 awrite -q --stream --backup -i /tmp/big /mnt/f && cmp /tmp/big /export/f &&
-        elsewhere sh -c 'ls /mnt >/dev/null; cmp /tmp/big /mnt/f' && content /mnt/f.backup five && [ "$(stat -c %a /mnt/f)" = 640 ] &&
-        status 0 write_elsewhere six -q --append /mnt/f && [ "$(stat -c %s /export/f)" = $((64 * 1024 * 40 + 3)) ] &&
+    {
+        # A file, streamed; the backup is a link.
+        status 0 awrite -q --stream --backup -i /tmp/big /mnt/f && cmp /tmp/big /export/f &&
+            elsewhere sh -c 'ls /mnt >/dev/null; cmp /tmp/big /mnt/f' && content /mnt/f.backup five &&
+            [ "$(stat -c %a /mnt/f)" = 640 ] &&
+            # A pipe, streamed; the backup is a copy.
+            status 0 write_elsewhere piped -q --stream --backup --backup-mode 600 /mnt/f && content /mnt/f piped &&
+            cmp /tmp/big /export/f.backup && [ "$(stat -c %a /mnt/f.backup)" = 600 ] &&
+            # Behind what another machine wrote.
+            status 0 write "+here" -q --append /mnt/f && status 0 write_elsewhere "+there" -q --append /mnt/f &&
+            content /mnt/f "piped+here+there" &&
+            # Through a command, the file itself as input, the lock late.
+            status 0 awrite -q /mnt/f -- tr a-z A-Z && content /mnt/f "PIPED+HERE+THERE" &&
+            status 0 awrite -q -i /mnt/f --mode 600 /mnt/f && [ "$(stat -c %a /mnt/f)" = 600 ] &&
+            status 0 write late -q --lock-on-commit --validate '[ "$(cat "$AWRITE_NEW")" = late ]' /mnt/f &&
+            content /mnt/f late &&
+            # New directories, a timestamped backup elsewhere.
+            status 0 write new -q --mkdir /mnt/a/b/new && content /mnt/a/b/new new &&
+            status 0 write newer -q --backup-dir /mnt/a --backup-timestamp /mnt/a/b/new &&
+            [ "$(cat /export/a/new.*.backup)" = new ] && content /mnt/a/b/new newer &&
+            # Where something is mounted.
+            touch /mnt/in-place && mount --bind /mnt/f /mnt/in-place && status 1 write x -q /mnt/in-place &&
+            status 0 write over --in-place /mnt/in-place && umount /mnt/in-place && content /mnt/f over
+    } || return 1
+    rm -r /mnt/f.backup /mnt/a /mnt/in-place
+    holds f
+}
+
+refused_writes_change_nothing() {
+    local before
+    before=$(stat -c '%i %Y' /export/f)
+    status 0 write over -q --if-changed /mnt/f && status 0 write_elsewhere over -q --if-changed /mnt/f &&
         status 1 write "" -q /mnt/f && status 1 awrite -q /mnt/f -- sh -c 'echo half; exit 4' &&
-        [ "$(tail -c 3 /export/f)" = six ] && status 0 write seven -q /mnt/f && content /mnt/f seven &&
-        holds f f.backup && rm /mnt/f.backup
+        status 1 write bad -q --validate false /mnt/f && status 1 awrite -q -i /mnt/missing /mnt/f &&
+        [ "$(stat -c '%i %Y' /export/f)" = "$before" ] && content /mnt/f over && status 0 write seven -q /mnt/f && holds f
 }
 
 a_holder_keeps_all_others_out() {
@@ -215,7 +251,6 @@ a_dead_holder_s_lock_is_free_at_once() {
 }
 
 elsewhere_it_is_free_after_its_stale_time() {
-    local began
     sleep 1000 | AWRITE_STALE_AFTER=3 awrite -q /mnt/f &
     holder >/dev/null
     # Longer than the stale time: a living holder keeps it.
@@ -223,9 +258,7 @@ elsewhere_it_is_free_after_its_stale_time() {
     kill -KILL "$(holder)"
     killall sleep
     status 2 write_elsewhere x -q -n /mnt/f || return 1
-    began=$(cut -d. -f1 /proc/uptime)
     status 0 write_elsewhere broken -q -t 30 /mnt/f || return 1
-    echo "broken after $(($(cut -d. -f1 /proc/uptime) - began)) s"
     content /mnt/f broken && holds f
 }
 
@@ -243,12 +276,14 @@ a_stopped_holder_finds_its_lock_lost() {
     kill -CONT $stopped
     wait $stopped || got=$?
     cp /tmp/stopped err
-    [ $got = 2 ] && says "Error: /mnt/f: Lock lost" && content /mnt/f theirs && holds f
+    [ $got = 2 ] || echo "status $got"
+    says "Error: /mnt/f: Lock lost" && [ $got = 2 ] && content /mnt/f theirs && holds f
 }
 
 an_interrupted_waiter_leaves_nothing() {
-    local waiter got=0
+    local holder waiter got=0
     awrite -q /mnt/f -- sh -c "$HOLD" &
+    holder=$!
     holder >/dev/null
     awrite /mnt/f </tmp/big 2>/tmp/waiter &
     waiter=$!
@@ -256,23 +291,25 @@ an_interrupted_waiter_leaves_nothing() {
     kill -TERM $waiter
     wait $waiter || got=$?
     touch /tmp/go
-    [ $got = 3 ] && until_true content /mnt/f held && holds f
+    wait "$holder" && [ $got = 3 ] && content /mnt/f held && holds f
 }
 
-failed=0 passed=0
+passed=0
 for test in link_locks_are_chosen_and_it_says_so flock_can_be_asked_for local_directories_keep_flock \
-    a_write_keeps_its_promises a_holder_keeps_all_others_out it_is_handed_over no_update_is_lost a_dead_holder_s_lock_is_free_at_once \
-    elsewhere_it_is_free_after_its_stale_time a_stopped_holder_finds_its_lock_lost \
-    an_interrupted_waiter_leaves_nothing; do
-    if $test >out 2>&1; then
-        passed=$((passed + 1))
-        echo "ok $test ($(cut -d' ' -f1 /proc/uptime))"
-    else
-        failed=$((failed + 1))
+    every_kind_of_write refused_writes_change_nothing a_holder_keeps_all_others_out it_is_handed_over no_update_is_lost \
+    a_dead_holder_s_lock_is_free_at_once elsewhere_it_is_free_after_its_stale_time \
+    a_stopped_holder_finds_its_lock_lost an_interrupted_waiter_leaves_nothing; do
+    # What it did is shown when it fails, without anything that a terminal or a log could stumble over.
+    result=0
+    set -x
+    $test >out 2>trace || result=$?
+    set +x 2>/dev/null
+    if [ $result != 0 ]; then
         echo "not ok $test"
+        tail -n 25 trace | cat - out | cut -c 1-300 | tr -c ' -~\n' '?' | sed 's/^/  /'
+        finish "$test failed"
     fi
-    # Short, and nothing that a terminal or a log could stumble over.
-    head -c 2000 out | tr -c ' -~\n' '?' | sed 's/^/  /'
+    passed=$((passed + 1))
+    echo "ok $test ($(cut -d' ' -f1 /proc/uptime) s)"
 done
-[ $failed = 0 ] || finish "$failed failed"
 finish "all $passed passed"

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Tries awrite on real NFS: boots a small virtual machine with Debian's cloud kernel, which exports a directory to
-# itself and to a second client in namespaces of its own, and runs guest.sh in it. Needs no root and installs nothing; takes less than a minute.
+# itself and to a second client in namespaces of its own, and runs guest.sh in it. Needs no root and installs nothing;
+# takes less than a minute.
 #
 # usage: tests/nfs/run.sh AWRITE        a statically linked awrite
 #
 # Needs the Debian packages qemu-system-x86, busybox-static, cpio, e2fsprogs, and a network or AWRITE_GUEST_KERNEL=DIR:
-# a directory with linux-image-*-cloud-amd64_*.deb in it. Without them it says so and does nothing; with CI=true it fails.
+# a directory with linux-image-*-cloud-amd64_*.deb in it. Without them it says so and does nothing; with CI=true it
+# fails.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/sbin:/usr/sbin
@@ -88,7 +90,7 @@ truncate -s 64M disk
 mkfs.ext4 -q disk
 
 # No acceleration: it works everywhere, in a container too.
-timeout 100 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 512 -display none -no-reboot -nodefaults \
+timeout 300 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 512 -display none -no-reboot -nodefaults \
     -kernel "${image[0]}" -initrd initrd -append "console=ttyS0 quiet panic=-1 mitigations=off" \
     -serial stdio -drive file=disk,format=raw,if=virtio </dev/null 2>&1 | tr -d '\r' | tee log |
     grep --line-buffered -a -e '^ok' -e '^not ok' -e '^  ' -e '^nfs:' || true
