@@ -22,7 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::lock::LockFile;
+use crate::lock::Held;
 use crate::sys::Dir;
 
 /// Something that exists now and must not outlive the process.
@@ -31,7 +31,7 @@ pub(crate) enum Thing {
     /// A temporary file with a name.
     Temp { dir: Arc<Dir>, name: OsString },
     /// A lock file that is held, or waited for: a waiter too may turn out to be the one who has to remove it.
-    Lock(Arc<LockFile>),
+    Lock(Held),
     /// A directory made for a target that does not exist yet.
     MadeDir(PathBuf),
 }
@@ -77,7 +77,7 @@ pub(crate) struct Ticket {
 }
 
 /// Makes something and lists it, as one step.
-pub(crate) fn make<T>(make: impl FnOnce() -> io::Result<(T, Thing)>) -> io::Result<(T, Ticket)> {
+pub(crate) fn make<T, E>(make: impl FnOnce() -> Result<(T, Thing), E>) -> Result<(T, Ticket), E> {
     let mut registry = registry();
     let (made, thing) = make()?;
     let id = registry.next;

@@ -45,5 +45,5 @@ pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover
 pub use lease::{Claim, Lease, LeaseInfo, LockStatus, MAX_TTL};
 pub use lock::{FileLock, HandOver, Holder, lock_descriptor, shown_duration, unlock_descriptor};
 pub use notice::{Notice, Observer};
-pub use options::{BackupOptions, Check, Durability, LockOptions, Ownership, Wait, WriteOptions};
+pub use options::{BackupOptions, Check, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use write::{AtomicFile, Committed, update, write};

@@ -20,6 +20,8 @@ use crate::target::Original;
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
 const ACL: &CStr = c"system.posix_acl_access";
+/// An NFSv4 server's access lists. The permission bits are a summary of them, not something beside them.
+const NFS4_ACL: &[u8] = b"system.nfs4_";
 /// Made anew by the kernel for each content; a copied one would be wrong, and lock everybody out.
 const MEASURED: &[&CStr] = &[c"security.ima", c"security.evm"];
 const CAPABILITIES: &CStr = c"security.capability";
@@ -67,6 +69,10 @@ pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Re
     for name in &names {
         let name = name.as_c_str();
         if name == ACL || MEASURED.contains(&name) || (name == CAPABILITIES && !same_owner(file, old)?) {
+            continue;
+        }
+        // The original's would bring its bits back over the mode that was asked for.
+        if name.to_bytes().starts_with(NFS4_ACL) && mode != old.mode {
             continue;
         }
         if original.content().and_then(|old_file| copy_attribute(old_file, file, name)).is_err() {

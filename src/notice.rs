@@ -27,7 +27,8 @@ pub enum Notice<'a> {
         target: &'a Path,
         /// The lock file.
         lock_file: &'a Path,
-        /// How the lock is held: `flock`, or `inherited` where a process above holds it and this one goes on under that.
+        /// How the lock is held: `flock`, `link`, or `inherited` where a process above holds it and this one goes on under
+        /// that.
         method: &'static str,
         /// How long that took.
         waited: Duration,

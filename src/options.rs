@@ -22,6 +22,21 @@ pub enum Wait {
     No,
 }
 
+/// By which means a lock is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockMethod {
+    /// [`LockMethod::Flock`], except where advisory locks cannot be trusted: NFS, SMB and CIFS, AFS, and file systems
+    /// that do not say what they are.
+    #[default]
+    Auto,
+    /// flock(2) on a lock file without content.
+    Flock,
+    /// A lock file that comes into being by link(2) and says in itself who holds it. Needs no lock from the file
+    /// system; the holder keeps it fresh, and one that is not kept fresh is broken ([`LockOptions::stale_after`]).
+    Link,
+}
+
 /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir` and
 /// `keep`.
 #[derive(Clone, Debug, Default)]
@@ -52,19 +67,47 @@ pub struct LockOptions {
     /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting, so
     /// it is only for a program that leaves both alone and acquires from its main thread. Default: false.
     pub use_alarm: bool,
+    /// By which means the lock is held. The two respect each other, but every program should use the same: neither can
+    /// tell that a crashed holder of the other kind, on another machine, is gone.
+    pub method: LockMethod,
+    /// For a link lock: how long it may go without a sign of life from this process before others break it. They see
+    /// one every third of it. Default (`None`): 60 seconds.
+    pub stale_after: Option<Duration>,
 }
 
 impl LockOptions {
-    /// The defaults, with `AWRITE_LOCK_DIR` (a directory) and `AWRITE_KEEP_LOCK` (`1`) taken from the environment, as
-    /// the commands do.
+    /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
+    /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
+    /// as the commands do. A value that is none of these counts as not given; the commands refuse it.
     #[must_use]
     pub fn from_env() -> LockOptions {
         LockOptions {
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
             keep: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
+            method: match std::env::var_os("AWRITE_LOCK_METHOD") {
+                Some(v) if v == "flock" => LockMethod::Flock,
+                Some(v) if v == "link" => LockMethod::Link,
+                _ => LockMethod::Auto,
+            },
+            stale_after: std::env::var("AWRITE_STALE_AFTER").ok().and_then(|v| duration(&v)),
             ..LockOptions::default()
         }
     }
+}
+
+/// `30`, `1.5`, `500ms`, `2m`, `1h`, `1d`; nothing that would be no time at all.
+fn duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok().filter(|d| !d.is_zero())
 }
 
 /// What happens to owner and group of the target.
@@ -172,4 +215,19 @@ pub struct WriteOptions {
     pub check: Option<Check>,
     /// Who is told what happens.
     pub observer: Observer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_from_the_environment() {
+        for (text, ms) in [("30", 30_000), ("1.5", 1_500), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "0", "x", "-1", "1.2.3", "5 s", "1e3", "inf", "."] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 }

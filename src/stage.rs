@@ -173,7 +173,7 @@ fn with_temp_name<T>(
     let mut limit = longest.next().unwrap_or(0);
     loop {
         let prefix = temp_prefix(base, limit);
-        let attempt = cleanup::make(|| {
+        let attempt: io::Result<_> = cleanup::make(|| {
             // The crate finds the name; the directory is ours, and "/" spares its look-up of the current one.
             let (made, path) = tempfile::Builder::new()
                 .prefix(&prefix)
@@ -202,7 +202,7 @@ pub(crate) fn link_temp(target: &Target, dir: &Arc<Dir>) -> io::Result<(OsString
 }
 
 /// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
-fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
+pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
     let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
     let base = base.as_bytes();
     let mut prefix = OsString::from(".");

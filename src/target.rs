@@ -97,6 +97,8 @@ impl Target {
 
     /// Asks again what `given` means, and takes the file's metadata as it is now. False: something else by now.
     pub(crate) fn settle(&mut self) -> Result<bool> {
+        // Of what is about to be read and replaced, nothing may come from a cache of before the lock was ours.
+        self.dir.refresh();
         let (parent, name, status) = walk(&self.given, self.how.no_follow)?;
         let same = name == self.name && parent == self.dir.path() && self.dir.still_there();
         if same {

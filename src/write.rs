@@ -207,7 +207,11 @@ impl AtomicFile {
         self.check_claim()?;
         let backup = self.back_up_before(&stage, original.as_ref())?;
         let undo = || backup.as_ref().map_or((), Backup::undo);
-        self.publish(&mut stage).and_then(|_| self.sync(&stage)).inspect_err(|_| undo())?;
+        self.publish(&mut stage)
+            .and_then(|_| self.sync(&stage))
+            // Last: a sync may take longer than a link lock lives.
+            .and_then(|_| self.ensure_locked())
+            .inspect_err(|_| undo())?;
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
@@ -231,6 +235,7 @@ impl AtomicFile {
     fn commit_in_place(self, stage: &Stage, original: Option<&Original>, bytes: u64) -> Result<Committed> {
         let backup = self.back_up(original, true)?;
         let sync = self.options.durability != Durability::None;
+        self.ensure_locked()?;
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
         self.options.observer.tell(&Notice::Warning { path: &self.target.given, text });
         commit::overwrite(stage, &self.target, sync)?;
@@ -423,6 +428,12 @@ impl AtomicFile {
             linked: backup.linked,
         });
         Ok(Some(backup))
+    }
+
+    /// The last look before the commit: whoever lost the lock must not write.
+    fn ensure_locked(&self) -> Result<()> {
+        let lock = self.lock.as_ref().ok_or_else(|| self.gone())?;
+        lock.ensure_held().map_err(|e| e.on(&self.target.given))
     }
 
     fn sync_directory(&self) -> Result<()> {

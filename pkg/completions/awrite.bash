@@ -34,6 +34,7 @@ _awrite() {
         --lock-file) __awrite_files -f -- "$cur"; return ;;
         --lock-dir) __awrite_files -d -- "$cur"; return ;;
         --lock-mode) COMPREPLY=(); return ;;
+        --lock-method) __awrite_offer -W 'auto flock link' -- "$cur"; return ;;
         --owner) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
         --backup-suffix) COMPREPLY=(); return ;;
@@ -45,7 +46,7 @@ _awrite() {
         --completions) __awrite_offer -W 'bash zsh fish' -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-i --input --stream -a --append --allow-empty --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-mode -m --mode --preserve-mode --no-preserve-mode --preserve-owner --try-preserve-owner --no-preserve-xattrs --if-changed --validate -f --force --no-follow --in-place --sync -D --mkdir --progress -v --verbose -q --quiet --json --list --install --completions -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-i --input --stream -a --append --allow-empty --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-mode -m --mode --preserve-mode --no-preserve-mode --preserve-owner --try-preserve-owner --no-preserve-xattrs --if-changed --validate -f --force --no-follow --in-place --sync -D --mkdir --progress -v --verbose -q --quiet --json --list --install --completions -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi
@@ -73,12 +74,13 @@ _awrite_lock() {
         --lock-file) __awrite_files -f -- "$cur"; return ;;
         --lock-dir) __awrite_files -d -- "$cur"; return ;;
         --lock-mode) COMPREPLY=(); return ;;
+        --lock-method) __awrite_offer -W 'auto flock link' -- "$cur"; return ;;
         --owner) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --owner --token -c --command -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -c --command -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

@@ -316,8 +316,6 @@ mod tests {
                 }
             }
         }
-        let hidden = "--lock-method";
-        assert!(!bash.contains(hidden) && !zsh.contains(hidden));
     }
 
     #[test]

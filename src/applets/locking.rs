@@ -1,10 +1,10 @@
 //! The options that say how a lock is taken, for every applet that takes one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{Claim, LockOptions, Wait};
+use awrite::{Claim, LockMethod, LockOptions, Wait};
 
 use super::flags::{Complete, Flag, Spec, Stop};
 use super::values::{parse_duration, parse_mode, parse_owner, parse_path, parse_token, quoted};
@@ -33,14 +33,11 @@ impl Locking {
     /// What the options and the environment come to, or what contradicts what.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
-        match self.method {
-            Some(method) => check_method(&method).map_err(|reason| named("--lock-method", reason))?,
-            None => {
-                if let Some(method) = std::env::var_os("AWRITE_LOCK_METHOD").filter(|method| !method.is_empty()) {
-                    check_method(&method).map_err(|reason| named("AWRITE_LOCK_METHOD", reason))?;
-                }
-            }
-        }
+        let method = match self.method {
+            Some(method) => Some(parse_method(&method).map_err(|reason| named("--lock-method", reason))?),
+            None => from_env("AWRITE_LOCK_METHOD", parse_method)?,
+        };
+        let stale_after = from_env("AWRITE_STALE_AFTER", parse_stale_after)?;
         let wait = match self.timeout {
             Some(limit) if limit.is_zero() => Wait::No,
             Some(_) if self.no_wait => {
@@ -75,17 +72,33 @@ impl Locking {
         if self.dir.is_some() {
             options.dir = self.dir;
         }
+        options.method = method.unwrap_or_default();
+        options.stale_after = stale_after;
         // This process has no other use for SIGALRM, and locks on its main thread.
         options.use_alarm = true;
         Ok(options)
     }
 }
 
-fn check_method(method: &OsString) -> Result<(), String> {
+/// The value of an environment variable, unless it is not set or empty.
+fn from_env<T>(name: &str, parse: impl FnOnce(&OsStr) -> Result<T, String>) -> Result<Option<T>, Stop> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(|value| parse(&value).map_err(|reason| Stop::Usage(format!("{name}: {reason}")))).transpose()
+}
+
+fn parse_method(method: &OsStr) -> Result<LockMethod, String> {
     match method.to_str() {
-        Some("auto" | "flock") => Ok(()),
-        Some("link") => Err("link locks are not available in this version".to_owned()),
+        Some("auto") => Ok(LockMethod::Auto),
+        Some("flock") => Ok(LockMethod::Flock),
+        Some("link") => Ok(LockMethod::Link),
         _ => Err(format!("{} is none of auto, flock, link", quoted(method))),
+    }
+}
+
+fn parse_stale_after(text: &OsStr) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("a lock cannot be stale from the start".to_owned()),
+        limit => Ok(limit),
     }
 }
 
@@ -231,9 +244,9 @@ pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
             long: &["lock-method"],
             short: &[],
             value: Some("auto|flock|link"),
-            help: "how to lock; auto suits the file system",
+            help: "how to lock; auto (the default) means link on network file systems, otherwise flock",
             complete: Complete::Words(&["auto", "flock", "link"]),
-            hidden: true,
+            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().method = Some(value);

@@ -610,12 +610,6 @@ mod tests {
         check_table(&GRAMMAR.manual());
     }
 
-    #[test]
-    fn what_does_not_work_yet_is_not_listed() {
-        let help = GRAMMAR.manual().help();
-        assert!(!help.contains("--lock-method"));
-    }
-
     /// The settled options, or the reason why there are none.
     fn settled(args: &[&str]) -> Result<WriteOptions, String> {
         let mut settings = Settings::default();
@@ -659,7 +653,6 @@ mod tests {
             (&["--token", "1", "f"], "--token: needs --owner"),
             (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
             (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
-            (&["--lock-method", "link", "f"], "--lock-method: link locks are not available"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),

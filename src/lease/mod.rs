@@ -288,6 +288,7 @@ impl Lease {
         let how = Resolve { no_follow: options.no_follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
+        place.lease.dir.refresh();
         let record = Record::read(&place.lease)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::look(&place, &target)?;
@@ -517,7 +518,7 @@ fn end(clock: &dyn Clock, target: &Path, claim: &Claim, options: &LockOptions, o
         let Some(mut record) = desk.read()?.filter(|record| !record.released) else { return Ok(false) };
         claim.check(Some(&record), target, clock)?;
         if is_past(record.token, clock) {
-            remove(desk.spot)?;
+            remove(desk.spot, desk.lock)?;
         } else {
             record.released = true;
             desk.put(&record)?;
@@ -567,7 +568,7 @@ fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> R
     let (_, lock) = lock::lock_as_found(&target)?;
     let outcome = match why_not()? {
         Some(reason) => Ok(reason),
-        None => remove(&spot).map(|()| Cleared::Removed),
+        None => remove(&spot, &lock).map(|()| Cleared::Removed),
     };
     lock.release()?;
     outcome
@@ -587,6 +588,7 @@ fn check_ttl(ttl: Duration) -> Result<()> {
 
 /// Where the record can be changed: the target's lock is held.
 struct Desk<'a> {
+    lock: &'a FileLock,
     target: &'a Target,
     spot: &'a Spot,
     options: &'a LockOptions,
@@ -603,7 +605,7 @@ fn under_lock<T>(
     let options = LockOptions { shared: false, claim: None, ..options.clone() };
     let how = Resolve { no_follow: options.no_follow, mkdir: false };
     let (target, place, lock) = lock_target(target, how, &options, visitor, observer, lock::Purpose::Hold, |_| Ok(()))?;
-    let outcome = change(&Desk { target: &target, spot: &place.lease, options: &options, observer });
+    let outcome = change(&Desk { lock: &lock, target: &target, spot: &place.lease, options: &options, observer });
     release(lock, observer);
     outcome
 }
@@ -644,6 +646,7 @@ impl Desk<'_> {
             Err(_) if stands() => Ok(()),
             outcome => outcome,
         };
+        self.lock.ensure_held()?;
         stage.become_file(false, |from, _| rename(from)).map_err(|(e, _)| fail(e))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // It stands. To call that a failure would leave the caller without the token of a lease it has.
@@ -655,7 +658,8 @@ impl Desk<'_> {
 }
 
 /// To be called under the target's lock.
-fn remove(spot: &Spot) -> Result<()> {
+fn remove(spot: &Spot, lock: &FileLock) -> Result<()> {
+    lock.ensure_held()?;
     match cleanup::step(|| spot.dir.unlink(&spot.name)) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
             Err(Error::io(spot.path(), e).during("cannot remove the lease"))

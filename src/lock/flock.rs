@@ -139,6 +139,11 @@ impl LockFile {
         &self.path
     }
 
+    /// Whether there is something in it: then it is no lock file of this kind, and must never be locked or deleted.
+    pub(crate) fn has_content(&self) -> bool {
+        self.status.size != 0
+    }
+
     /// Refuses to use, and so ever to delete, what is not a lock file.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
         match self.status {

@@ -12,11 +12,23 @@ pub struct Holder {
     pub pid: u32,
     /// Its command line with blanks between the words, cut at 80 characters; empty where it cannot be read.
     pub command: String,
+    /// The machine it runs on, if that is another one than this (or another container); only known of link locks.
+    pub host: Option<String>,
+}
+
+impl Holder {
+    /// A process that is seen from here.
+    pub(crate) fn here(pid: u32) -> Holder {
+        Holder { pid, command: command_of(pid), host: None }
+    }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PID {}", self.pid)?;
+        if let Some(host) = &self.host {
+            return write!(f, " on {host}");
+        }
         if self.command.is_empty() { Ok(()) } else { write!(f, " ({})", self.command) }
     }
 }
@@ -41,7 +53,7 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
         // btrfs and overlay show another device number there than stat does: ask the process what it has open.
         let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
         // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
-        is_there(line.pid).then(|| Holder { pid: line.pid, command: command_of(line.pid) })
+        is_there(line.pid).then(|| Holder::here(line.pid))
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -82,12 +94,17 @@ fn has_open(pid: u32, id: FileId) -> bool {
         .any(|entry| crate::sys::FileStatus::following(&entry.path()).is_ok_and(|status| status.id == id))
 }
 
-#[cfg(target_os = "linux")]
+/// Empty where there is no /proc.
 fn command_of(pid: u32) -> String {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
     // Another user's process chooses its own words: none of them may reach a terminal as control characters.
-    let line: String = words.join(" ").chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    harmless(&words.join(" "))
+}
+
+/// What somebody else wrote, fit for a message: no control characters, not more than 80.
+pub(crate) fn harmless(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     if line.chars().count() > 80 { line.chars().take(77).collect::<String>() + "..." } else { line }
 }
 
@@ -114,9 +131,11 @@ mod tests {
 
     #[test]
     fn said_with_and_without_the_command() {
-        let mut holder = Holder { pid: 4711, command: "python3 deploy.py".into() };
+        let mut holder = Holder { pid: 4711, command: "python3 deploy.py".into(), host: None };
         assert_eq!(holder.to_string(), "PID 4711 (python3 deploy.py)");
         holder.command.clear();
         assert_eq!(holder.to_string(), "PID 4711");
+        holder.host = Some("web1".into());
+        assert_eq!(holder.to_string(), "PID 4711 on web1");
     }
 }

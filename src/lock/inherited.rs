@@ -19,6 +19,9 @@
 //!   the one below:     find: marked? ──> lock byte D+1 of a fresh descriptor ──confirm: still marked, and locked──> held
 //! ```
 //!
+//! None of this can be had of a lock by link(2): the kernel knows nothing of it, and where it is used record locks are not
+//! to be trusted. Its entry has no descriptor ([`NO_FD`]), and who finds one gets an error instead of waiting for ever.
+//!
 //! A holder takes its lock back and one below confirms it under the same byte, so that of the two, one sees the other.
 //! A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can go on under it.
 
@@ -30,6 +33,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::filesystem;
+use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, FileId, FileStatus, ofd};
 
@@ -39,6 +43,8 @@ const VARIABLE: &str = "AWRITE_HELD";
 const MARKERS: u32 = 1 << 24;
 /// The byte behind the last marker.
 const END: u32 = MARKERS + (1 << 23);
+/// In an entry of a lock by link(2).
+const NO_FD: RawFd = -1;
 /// Where descriptors for children begin: far from those that scripts choose for themselves (`exec 9>…`), which would
 /// close ours.
 const FIRST_FD: RawFd = 100;
@@ -83,7 +89,7 @@ impl fmt::Display for Entry {
 
 fn parse(text: &str) -> Option<Entry> {
     let mut words = text.split(':');
-    let fd = words.next()?.parse().ok().filter(|fd| *fd >= 0)?;
+    let fd = words.next()?.parse().ok().filter(|fd| *fd >= NO_FD)?;
     let id = FileId { dev: words.next()?.parse().ok()?, ino: words.next()?.parse().ok()? };
     let mode = match words.next()? {
         "x" => Mode::Exclusive,
@@ -187,7 +193,7 @@ impl Ancestor {
             )
         } else if !self.certain {
             (
-                "The lock is held above this process, and cannot be shared with it on this file system",
+                "The lock is held above this process, and cannot be shared with it there",
                 format!("process {pid} holds it"),
             )
         } else {
@@ -258,6 +264,25 @@ pub(crate) fn hand_over(file: impl AsFd, id: FileId, mode: Mode, depth: u32) -> 
     Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
 }
 
+/// Says that this process holds the lock by link(2) whose file is `id`.
+pub(crate) fn hand_over_link(id: FileId, mode: Mode) -> HandOver {
+    let mut held = inherited();
+    held.push(Entry { fd: NO_FD, id, mode, depth: 0, pid: std::process::id() });
+    HandOver { fd: None, close: Vec::new(), variable: VARIABLE, value: value_of(&held) }
+}
+
+/// Refuses to wait for the lock by link(2) at `place`, which process `pid` of this machine holds, if that process is above
+/// this one.
+pub(crate) fn permit_beside_link(place: &Place, pid: u32, mode: Mode, target: &Path) -> Result<()> {
+    let mut above: Vec<Entry> = inherited().into_iter().filter(|entry| entry.fd == NO_FD && entry.pid == pid).collect();
+    if above.is_empty() {
+        return Ok(());
+    }
+    let status = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?;
+    above.retain(|entry| status.is_some_and(|status| status.id == entry.id));
+    Ancestor { chain: above, certain: false }.permit(mode, target)
+}
+
 /// Keeps this lock from a child, and the inherited descriptors of it too.
 pub(crate) fn keep_back(id: FileId) -> HandOver {
     let (ours, others): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
@@ -312,7 +337,7 @@ mod tests {
             "::::::",
             "3:1:1:x:0",
             "3:1:1:x:0:1:",
-            "-1:1:1:x:0:1",
+            "-2:1:1:x:0:1",
             "3:1:1:y:0:1",
             "3:1:1::0:1",
             "3:1:1:x:0:0",

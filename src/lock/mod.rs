@@ -1,9 +1,12 @@
 //! The lock that every cooperating writer of a target takes: an advisory `flock` on `TARGET.lock`, a zero-length file
-//! that exists only while somebody holds or wants it.
+//! that exists only while somebody holds or wants it; or, where advisory locks cannot be trusted, that file as a record
+//! of who holds it.
 //!
 //! ```text
 //!   Place     where the lock file of a target is          (place.rs)
 //!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
+//!   Unique    a file of our own, to be linked to that name (link.rs: the protocol; record.rs: what is in it)
+//!   LinkLock  the lock by link(2), held                    (heartbeat.rs)
 //!   FileLock  the lock, held                               (here)
 //!   Ancestor  a process above that holds it already        (inherited.rs)
 //! ```
@@ -11,13 +14,17 @@
 mod descriptor;
 pub(crate) mod filesystem;
 mod flock;
+mod heartbeat;
 mod holder;
 mod inherited;
+mod link;
 #[cfg(test)]
 mod model;
 mod place;
+mod record;
 mod waiting;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +33,12 @@ use crate::cleanup::{self, Thing, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Leased, Visitor};
 use crate::notice::{Notice, Observer};
-use crate::options::{LockOptions, Wait};
+use crate::options::{LockMethod, LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
 pub use descriptor::{lock_descriptor, unlock_descriptor};
 pub(crate) use flock::{LockFile, default_mode, open_to_others};
+pub(crate) use heartbeat::LinkLock;
 pub use holder::Holder;
 pub use inherited::HandOver;
 use inherited::{Confirmed, Mode};
@@ -40,6 +48,38 @@ pub(crate) use place::{Place, Spot, leased_name, lock_name};
 /// its record is read each time.
 const FIRST_LEASE_PAUSE: Duration = Duration::from_millis(1);
 const LAST_LEASE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A lock that this process holds or, by flock, is about to, of either kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Flock(Arc<LockFile>),
+    Link(Arc<LinkLock>),
+}
+
+impl Held {
+    fn path(&self) -> &Path {
+        match self {
+            Held::Flock(file) => file.path(),
+            Held::Link(lock) => lock.path(),
+        }
+    }
+
+    fn method(&self) -> &'static str {
+        match self {
+            Held::Flock(file) if file.ancestor().is_some() => "inherited",
+            Held::Flock(_) => "flock",
+            Held::Link(_) => "link",
+        }
+    }
+
+    /// Gives it back and removes its file. Runs with the clean-up mutex held.
+    pub(crate) fn relinquish(&self) -> io::Result<()> {
+        match self {
+            Held::Flock(file) => file.relinquish(),
+            Held::Link(lock) => lock.relinquish(),
+        }
+    }
+}
 
 /// A held lock.
 ///
@@ -62,7 +102,7 @@ const LAST_LEASE_PAUSE: Duration = Duration::from_millis(50);
 pub struct FileLock {
     /// `None` once released.
     ticket: Option<Ticket>,
-    file: Arc<LockFile>,
+    held: Held,
     mode: Mode,
     observer: Observer,
 }
@@ -111,20 +151,48 @@ impl FileLock {
     ///
     /// The descriptor cannot be copied.
     pub fn hand_over(&self) -> Result<HandOver> {
-        self.file.hand_over(self.mode).map_err(|e| Error::io(self.file.path(), e).during("cannot hand the lock over"))
+        let outcome = match &self.held {
+            Held::Flock(file) => file.hand_over(self.mode),
+            Held::Link(lock) => Ok(lock.hand_over(self.mode)),
+        };
+        outcome.map_err(|e| Error::io(self.path(), e).during("cannot hand the lock over"))
     }
 
     /// What to give a child process so that it knows nothing of this lock, not even of that of an ancestor under which
     /// it was taken.
     #[must_use]
     pub fn keep_back(&self) -> HandOver {
-        self.file.keep_back()
+        match &self.held {
+            Held::Flock(file) => file.keep_back(),
+            Held::Link(lock) => lock.keep_back(),
+        }
     }
 
     /// The path of the lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.held.path()
+    }
+
+    /// Makes sure that the lock is still this process's. A `flock` ends with the process and not before; a link lock is
+    /// lost when this process has been silent (stopped, suspended, cut off from the server) for as long as
+    /// [`LockOptions::stale_after`] says, whether or not somebody has taken it since. [`AtomicFile::commit`] asks this
+    /// by itself, right before it replaces the target.
+    ///
+    /// [`AtomicFile::commit`]: crate::AtomicFile::commit
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LockLost`], or what kept it from finding out.
+    pub fn ensure_held(&self) -> Result<()> {
+        let Held::Link(lock) = &self.held else { return Ok(()) };
+        if lock.is_still_ours()? {
+            return Ok(());
+        }
+        let silence = shown_duration(lock.stale_after());
+        Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(format!(
+            "this process was stopped or cut off for up to {silence}, and another may have the lock"
+        )))
     }
 
     /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
@@ -134,8 +202,8 @@ impl FileLock {
     /// The lock is given back in any case; the error says that its file could not be removed.
     pub fn release(mut self) -> Result<()> {
         let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
-        self.observer.tell(&Notice::Unlocked { lock_file: self.file.path() });
-        outcome.map_err(|e| Error::io(self.file.path(), e).during("cannot remove the lock file"))
+        self.observer.tell(&Notice::Unlocked { lock_file: self.held.path() });
+        outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
     }
 }
 
@@ -185,11 +253,10 @@ pub(crate) fn lock_target(
                 patience.outlast(leased, visitor, &place)?;
                 continue;
             }
-            observer.tell(&Notice::Debug { path: lock.path(), text: "lock method: flock" });
             observer.tell(&Notice::Locked {
                 target: given,
                 lock_file: lock.path(),
-                method: if lock.file.ancestor().is_some() { "inherited" } else { "flock" },
+                method: lock.held.method(),
                 waited,
                 contended,
             });
@@ -208,6 +275,9 @@ fn acquire_at(
     mode: Mode,
     patience: &mut Patience<'_>,
 ) -> Result<FileLock> {
+    if patience.method(place, options) == LockMethod::Link {
+        return link::acquire(place, target, options, mode, patience);
+    }
     // Set once the environment has turned out to lie about who holds the lock.
     let mut deceived = false;
     loop {
@@ -218,21 +288,28 @@ fn acquire_at(
                 file.look_above();
             }
             let file = Arc::new(file);
-            Ok((file.clone(), Thing::Lock(file)))
+            Ok((file.clone(), Thing::Lock(Held::Flock(file))))
         });
         let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
+        if file.has_content() {
+            drop((file, ticket));
+            // A record means that somebody holds the lock by link(2).
+            link::wait_for_passage(place, target, options, mode, patience)?;
+            continue;
+        }
         file.check(&place.path)?;
         if let Some(ancestor) = file.ancestor() {
             ancestor.permit(mode, &target.given)?;
         }
-        let lock = FileLock { ticket: Some(ticket), file, mode, observer: patience.observer.clone() };
-        match lock.file.take(options, patience) {
+        let held = Held::Flock(file.clone());
+        let lock = FileLock { ticket: Some(ticket), held, mode, observer: patience.observer.clone() };
+        match file.take(options, patience) {
             Ok(true) => {}
-            Ok(false) => return Err(patience.given_up().held_by(lock.file.holder())),
+            Ok(false) => return Err(patience.given_up().held_by(file.holder())),
             Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
         }
-        if lock.file.is_current().map_err(|e| Error::io(&place.path, e))? {
-            match lock.file.confirm() {
+        if file.is_current().map_err(|e| Error::io(&place.path, e))? {
+            match file.confirm() {
                 Confirmed::Holds => return Ok(lock),
                 Confirmed::Forged => deceived = true,
                 Confirmed::Gone => {}
@@ -258,6 +335,9 @@ pub(crate) fn look(place: &Place, target: &Target) -> Result<(bool, Option<Holde
     let Some(file) = LockFile::existing(place).map_err(|e| place.explain(&target.given, e))? else {
         return Ok((false, None));
     };
+    if file.has_content() {
+        return link::holder(place);
+    }
     file.check(&place.path)?;
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let taken = file.take(&options, &mut Patience::new(&target.given, &options, &observer));
@@ -275,6 +355,8 @@ pub(crate) struct Patience<'a> {
     started: Instant,
     /// The observer has been told that we wait.
     told: bool,
+    /// The observer has been told by which method.
+    told_method: bool,
     observer: &'a Observer,
 }
 
@@ -284,7 +366,32 @@ impl<'a> Patience<'a> {
             Wait::For(limit) if limit.is_zero() => Wait::No,
             wait => wait,
         };
-        Patience { target, wait, started: Instant::now(), told: false, observer }
+        Patience { target, wait, started: Instant::now(), told: false, told_method: false, observer }
+    }
+
+    /// The method to lock by at `place`.
+    fn method(&mut self, place: &Place, options: &LockOptions) -> LockMethod {
+        let (method, why) = match options.method {
+            LockMethod::Auto => {
+                let there = filesystem::of(place.dir.as_ref());
+                (if there.trusted { LockMethod::Flock } else { LockMethod::Link }, there.name)
+            }
+            asked => (asked, "asked for"),
+        };
+        if !std::mem::replace(&mut self.told_method, true) {
+            let by_link = method == LockMethod::Link;
+            if by_link && options.method == LockMethod::Auto {
+                let text = format!("{why}: advisory locks are unreliable here, using link locks");
+                self.observer.tell(&Notice::Warning { path: self.target, text: &text });
+            }
+            if by_link && options.keep {
+                let text = "a link lock is given back by removing its file: it cannot be kept in place";
+                self.observer.tell(&Notice::Warning { path: self.target, text });
+            }
+            let text = format!("locking by {} ({why})", if by_link { "link" } else { "flock" });
+            self.observer.tell(&Notice::Debug { path: &place.path, text: &text });
+        }
+        method
     }
 
     fn limit(&self) -> Option<Duration> {
@@ -323,6 +430,7 @@ impl<'a> Patience<'a> {
                 return Err(leased.refusal(self.target).with_hint(format!("waited {waited} for its end")));
             }
             std::thread::sleep(pause.min(left).min(leased.left));
+            place.lease.dir.refresh();
             match visitor.kept_out(&place.lease, self.target) {
                 Ok(Some(still)) => leased = still,
                 // An error too is for the one who has the lock to find.

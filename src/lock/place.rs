@@ -139,7 +139,7 @@ pub(crate) fn lock_name(name: &OsStr) -> OsString {
 }
 
 /// `NAME` and `suffix`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
-fn side_name(name: &OsStr, suffix: &str) -> OsString {
+pub(super) fn side_name(name: &OsStr, suffix: &str) -> OsString {
     let bytes = name.as_bytes();
     let mut side = Vec::with_capacity(bytes.len() + suffix.len());
     if bytes.len() + suffix.len() <= NAME_MAX {

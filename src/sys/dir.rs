@@ -1,7 +1,7 @@
 //! A directory held open, and everything done to the names in it. Calls relative to the descriptor go on meaning the
 //! same directory when it is renamed meanwhile.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -269,6 +269,19 @@ impl Dir {
         self.path.join(name)
     }
 
+    /// Makes an NFS client ask its server whether names in here have changed. Without that it goes on, for up to a
+    /// minute, to open the file that a name stood for when it last looked, even if another client has put a new one
+    /// there.
+    pub(crate) fn refresh(&self) {
+        // Whatever else is wrong with the directory is found by the call that this one is for.
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{StatxFlags, statx};
+            let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+            let _ = statx(&self.fd, "", flags, StatxFlags::BASIC_STATS);
+        }
+    }
+
     pub(crate) fn status(&self, name: &OsStr) -> io::Result<Option<FileStatus>> {
         FileStatus::at(self.fd.as_fd(), Path::new(name))
     }
@@ -366,6 +379,46 @@ impl Dir {
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+
+    /// All names in it.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        // A descriptor of its own: reading moves the position in the directory.
+        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+            names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
+        }
+        Ok(names)
+    }
+}
+
+/// Sets access and modification time of an open file to now, by the clock of whoever keeps the file system.
+pub(crate) fn touch(file: &File) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
+}
+
+/// When an open file was modified, in nanoseconds since 1970, and how many names it has: asked of the server, not of
+/// this machine's cache.
+pub(crate) fn modified_and_links(file: &File) -> io::Result<(i128, u64)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{StatxFlags, statx};
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        match statx(file, "", flags, StatxFlags::MTIME | StatxFlags::NLINK) {
+            Ok(x) => {
+                let modified = i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec);
+                return Ok((modified, u64::from(x.stx_nlink)));
+            }
+            // As in status_at.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata()?;
+    let modified = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Ok((modified, metadata.nlink()))
 }
 
 impl AsFd for Dir {

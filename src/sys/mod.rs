@@ -1,10 +1,12 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
-//! All of the library's unsafe code is in here: in [`ofd`], [`alarm`] and [`Borrowed`].
+//! All of the library's unsafe code is in here: in [`ofd`], [`alarm`], [`thread`] and [`Borrowed`].
 
 pub(crate) mod alarm;
 pub(crate) mod dir;
+pub(crate) mod host;
 pub(crate) mod ofd;
+pub(crate) mod thread;
 
 use std::io;
 use std::os::fd::AsFd;

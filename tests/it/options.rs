@@ -138,15 +138,6 @@ fn the_last_of_two_wins() {
     dir.awrite(["-v", "-q", "f"]).stdin("x").quiet_success();
 }
 
-#[test]
-fn what_link_locks_need_is_not_pretended() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    dir.awrite(["--lock-method", "link", "f"]).stdin("new").run().assert_code(1);
-    assert_eq!(dir.read("f"), "old");
-    dir.assert_holds(&["f"]);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Understood
 

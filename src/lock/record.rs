@@ -1,0 +1,250 @@
+//! The record in a link lock: which process holds it, where, and how often it gives a sign of life.
+//!
+//! JSON, so that whoever finds one can read it:
+//!
+//! ```text
+//!   {"version":1,"host":"web1","boot_id":"…","pid_namespace":4026531836,"pid":4711,"start_time":123456,
+//!    "nonce":"8c1f0b2e6a974d35","heartbeat_ms":20000}
+//! ```
+//!
+//! `boot_id`, `pid_namespace` and `start_time` are null where they cannot be found out. The nonce is new for every lock
+//! that is ever taken, so it tells one holding of a lock from the next, even by the same process.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Holder;
+use super::holder::harmless;
+use crate::sys::host;
+
+const VERSION: u64 = 1;
+/// Hexadecimal digits in a nonce.
+pub(super) const NONCE: usize = 16;
+/// No record is longer: host names have at most 64 bytes.
+pub(super) const LONGEST: u64 = 4096;
+/// How long a holder may be silent, in heartbeats.
+const BEATS: u32 = 3;
+/// A hundred years; a record that says more says nothing sensible.
+const SLOWEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    host: String,
+    boot_id: Option<String>,
+    pid_namespace: Option<u64>,
+    pub(super) pid: u32,
+    start_time: Option<u64>,
+    pub(super) nonce: String,
+    heartbeat_ms: u64,
+}
+
+/// What is not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Something else, or a record that was damaged.
+    Foreign,
+    /// Written by a version to come.
+    Future,
+}
+
+/// Where a process id means something: this boot of this machine, and this PID namespace.
+#[derive(Debug)]
+pub(super) struct Here {
+    boot_id: Option<String>,
+    pid_namespace: Option<u64>,
+}
+
+impl Here {
+    /// Asked anew for every lock: a forked child may be in another namespace.
+    pub(super) fn now() -> Here {
+        Here { boot_id: host::boot_id(), pid_namespace: host::pid_namespace() }
+    }
+}
+
+impl Record {
+    /// One of this process, with a nonce of its own.
+    pub(super) fn of_this_process(here: &Here, stale_after: Duration) -> Record {
+        let pid = std::process::id();
+        let heartbeat = u64::try_from((stale_after / BEATS).as_millis()).unwrap_or(SLOWEST_MS);
+        Record {
+            host: host::host_name(),
+            boot_id: here.boot_id.clone(),
+            pid_namespace: here.pid_namespace,
+            pid,
+            start_time: host::start_time(pid),
+            nonce: fresh_nonce(),
+            heartbeat_ms: heartbeat.clamp(1, SLOWEST_MS),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        let value = json!({
+            "version": VERSION,
+            "host": self.host,
+            "boot_id": self.boot_id,
+            "pid_namespace": self.pid_namespace,
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "nonce": self.nonce,
+            "heartbeat_ms": self.heartbeat_ms,
+        });
+        format!("{value}\n")
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Record, Unreadable> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|_| Unreadable::Foreign)?;
+        match value.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => from_json(&value).ok_or(Unreadable::Foreign),
+            Some(version) if version > VERSION && value.get("nonce").is_some() => Err(Unreadable::Future),
+            _ => Err(Unreadable::Foreign),
+        }
+    }
+
+    pub(super) fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    /// How long its holder may be silent: as long as the holder said, whatever the one who asks would grant itself.
+    pub(super) fn stale_after(&self) -> Duration {
+        self.heartbeat() * BEATS
+    }
+
+    /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now.
+    /// Earlier than others do: clocks run at different rates.
+    pub(super) fn is_late(&self, last: Duration) -> bool {
+        host::boot_clock().saturating_sub(last) >= self.stale_after() / 10 * 9
+    }
+
+    /// Whether its process ran here, so that its number means something.
+    pub(super) fn is_of(&self, here: &Here) -> bool {
+        self.boot_id.is_some()
+            && self.boot_id == here.boot_id
+            && self.pid_namespace.is_some()
+            && self.pid_namespace == here.pid_namespace
+    }
+
+    /// Whether its process is certainly gone.
+    pub(super) fn is_dead(&self, here: &Here) -> bool {
+        self.is_of(here) && host::is_gone(self.pid, self.start_time)
+    }
+
+    pub(super) fn holder(&self, here: &Here) -> Holder {
+        if self.is_of(here) {
+            return Holder::here(self.pid);
+        }
+        Holder { pid: self.pid, command: String::new(), host: Some(harmless(&self.host)) }
+    }
+}
+
+fn from_json(value: &Value) -> Option<Record> {
+    // Null where it could not be found out; anything but null and the right type is damage.
+    let number = |name: &str| match value.get(name)? {
+        Value::Null => Some(None),
+        other => other.as_u64().map(Some),
+    };
+    let boot_id = match value.get("boot_id")? {
+        Value::Null => None,
+        other => Some(other.as_str()?.to_owned()),
+    };
+    Some(Record {
+        host: value.get("host")?.as_str()?.to_owned(),
+        boot_id,
+        pid_namespace: number("pid_namespace")?,
+        pid: value.get("pid")?.as_u64().and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0)?.unsigned_abs(),
+        start_time: number("start_time")?,
+        // It becomes part of file names.
+        nonce: value.get("nonce")?.as_str().filter(|n| is_nonce(n.as_bytes()))?.to_owned(),
+        heartbeat_ms: value.get("heartbeat_ms")?.as_u64().filter(|ms| (1..=SLOWEST_MS).contains(ms))?,
+    })
+}
+
+pub(super) fn is_nonce(text: &[u8]) -> bool {
+    text.len() == NONCE && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The standard library's hash keys are random, but a forked child has its parent's: process and time go in too.
+pub(super) fn fresh_nonce() -> String {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.write_u128(host::boot_clock().as_nanos());
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mine() -> (Here, Record) {
+        let here = Here::now();
+        let record = Record::of_this_process(&here, Duration::from_secs(60));
+        (here, record)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (here, record) = mine();
+        assert_eq!(Record::parse(record.to_json().as_bytes()), Ok(record.clone()));
+        assert_eq!(record.stale_after(), Duration::from_secs(60));
+        assert!(!record.is_dead(&here));
+        assert_ne!(record.nonce, mine().1.nonce);
+        assert_eq!(record.holder(&here).pid, std::process::id());
+        let bare = Record { boot_id: None, pid_namespace: None, start_time: None, ..record };
+        assert_eq!(Record::parse(bare.to_json().as_bytes()), Ok(bare));
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let (_, record) = mine();
+        let good: Value = serde_json::from_str(&record.to_json()).unwrap();
+        let fields = good.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        for field in fields {
+            let mut bad = good.clone();
+            bad.as_object_mut().unwrap().remove(&field);
+            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "without {field}");
+            bad[&field] = json!([]);
+            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "wrong {field}");
+        }
+        for (field, value) in [
+            ("nonce", json!("../../etc/passwd")),
+            ("nonce", json!("8C1F0B2E6A974D35")),
+            ("pid", json!(0)),
+            ("pid", json!(4_294_967_295_u64)),
+            ("pid", json!(-1)),
+            ("heartbeat_ms", json!(0)),
+            ("heartbeat_ms", json!(u64::MAX)),
+            ("version", json!(0)),
+        ] {
+            let mut bad = good.clone();
+            bad[field] = value.clone();
+            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "{field} {value}");
+        }
+        let mut future = good.clone();
+        future["version"] = json!(2);
+        assert_eq!(Record::parse(future.to_string().as_bytes()), Err(Unreadable::Future));
+        for other in ["", "{", "null", "[1]", "{}", "# This file is automatically generated", "{\"version\":3}"] {
+            assert_eq!(Record::parse(other.as_bytes()), Err(Unreadable::Foreign), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_process_of_this_boot_and_namespace_can_be_known_dead() {
+        let (here, record) = mine();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let dead = Record { pid: child.id(), ..record };
+        assert_eq!(dead.is_dead(&here), here.boot_id.is_some());
+        for elsewhere in [
+            Record { boot_id: Some("another".into()), ..dead.clone() },
+            Record { boot_id: None, ..dead.clone() },
+            Record { pid_namespace: Some(1), ..dead.clone() },
+            Record { pid_namespace: None, ..dead.clone() },
+        ] {
+            assert!(!elsewhere.is_dead(&here), "{elsewhere:?}");
+            assert_eq!(elsewhere.holder(&here).host, Some(harmless(&dead.host)));
+        }
+        let nowhere = Here { boot_id: None, pid_namespace: None };
+        assert!(!dead.is_dead(&nowhere));
+    }
+}

@@ -1,0 +1,113 @@
+//! This machine and its processes: which boot it is, what its clock says, who still lives.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, test_kill_process};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::FileStatus;
+
+/// Time since boot, suspension included: nobody can set this clock, and a laptop's sleep counts.
+pub(crate) fn boot_clock() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    let now = clock_gettime(clock);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Which boot of which machine this is; `None` where there is no /proc to say.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The namespace in which process ids are counted: containers of one machine share the boot, but not this.
+pub(crate) fn pid_namespace() -> Option<u64> {
+    FileStatus::following(Path::new("/proc/self/ns/pid")).ok().map(|status| status.id.ino)
+}
+
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// When the process was started, in clock ticks since boot: with its number it names it once and for all.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    stat_of(pid).map(|stat| stat.start_time)
+}
+
+/// Whether the process with this number and start time is certainly gone. An entry of /proc that may not be read
+/// (hidepid) proves nothing.
+pub(crate) fn is_gone(pid: u32, started: Option<u64>) -> bool {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    if test_kill_process(id) == Err(rustix::io::Errno::SRCH) {
+        return true;
+    }
+    match stat_of(pid) {
+        // A zombie does nothing any more; but the main thread alone is one, too, when it ends before the others.
+        Some(stat) if matches!(stat.state, 'Z' | 'X') && stat.threads <= 1 => true,
+        Some(stat) => started.is_some_and(|started| started != stat.start_time),
+        None => false,
+    }
+}
+
+struct Stat {
+    state: char,
+    threads: u64,
+    start_time: u64,
+}
+
+fn stat_of(pid: u32) -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5): the second field is a name in parentheses that may hold any character; fields 3, 20 and 22 follow.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        threads: fields.get(17)?.parse().ok()?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_by_number_and_start() {
+        let me = std::process::id();
+        let started = start_time(me);
+        assert!(!is_gone(me, started));
+        assert!(!is_gone(me, None));
+        if let Some(started) = started {
+            assert!(is_gone(me, Some(started + 1)));
+        }
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (pid, started) = (child.id(), start_time(child.id()));
+        let mut status = rustix::process::waitid(
+            rustix::process::WaitId::Pid(Pid::from_child(&child)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        assert!(status.take().is_some_and(|s| s.exited()));
+        if started.is_some() {
+            assert!(is_gone(pid, started), "a zombie");
+        }
+        child.wait().unwrap();
+        assert!(is_gone(pid, started));
+    }
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks() {
+        let text = "7 (a) R (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 12345 20\n";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.state, stat.threads, stat.start_time), ('Z', 16, 18));
+        assert!(parse_stat("7 (a").is_none());
+        assert!(parse_stat("7 (a) Z 1").is_none());
+    }
+}

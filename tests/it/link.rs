@@ -1,0 +1,555 @@
+//! Locks by link(2): who may break them, who may not, and that nothing is lost or left.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::common::{Held, Run, Running, TestDir, needs_strace, wait_until};
+
+/// The program with link locks.
+fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
+    dir.awrite(args).env("AWRITE_LOCK_METHOD", "link")
+}
+
+fn has_record(lock: &Path) -> bool {
+    fs::read(lock).is_ok_and(|bytes| bytes.starts_with(b"{"))
+}
+
+/// A writer that has the lock of `f`, and reads its input, which has not been given yet.
+fn holder(dir: &TestDir, stale_after: &str) -> Running {
+    let holder = link(dir, ["f"]).env("AWRITE_STALE_AFTER", stale_after).stdin_open().spawn();
+    let (lock, pid) = (dir.join("f.lock"), u64::from(holder.id()));
+    wait_until("the lock is held", || record(&lock).is_some_and(|record| record["pid"] == pid));
+    // Stopped before that, it might find out that it has not got the lock after all, and take it again.
+    wait_until("it gives signs of life", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok()).any(|name| name == b"awrite-heartbea\n")
+    });
+    holder
+}
+
+fn record(lock: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(lock).ok()?).ok()
+}
+
+/// A lock of a holder that was killed.
+fn leave_lock_of_the_dead(dir: &TestDir) -> Value {
+    let dead = holder(dir, "60");
+    dead.signal(Signal::KILL);
+    assert_eq!(dead.finish().signal, Some(9));
+    record(&dir.join("f.lock")).unwrap()
+}
+
+/// This process's own record, to be altered.
+fn own_record(dir: &TestDir) -> Value {
+    let mut record = leave_lock_of_the_dead(dir);
+    fs::remove_file(dir.join("f.lock")).unwrap();
+    record["pid"] = json!(std::process::id());
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    record["start_time"] = json!(fields.split_whitespace().nth(19).unwrap().parse::<u64>().unwrap());
+    record
+}
+
+/// Writes `record` to `name` as if its holder had last been heard of `age` ago; a negative age is in the future.
+fn forge(dir: &TestDir, name: &str, record: &Value, age: i64) -> PathBuf {
+    let path = dir.file(name, format!("{record}\n"));
+    let offset = Duration::from_secs(age.unsigned_abs());
+    let time = if age < 0 { SystemTime::now() + offset } else { SystemTime::now() - offset };
+    File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    path
+}
+
+const INCREMENT: &str = "read n; echo $((n + 1))";
+
+fn increment(dir: &TestDir) -> Run {
+    link(dir, ["-q", "f", "--", "sh", "-c", INCREMENT])
+}
+
+fn all_succeed(all: Vec<Running>) {
+    for one in all {
+        one.finish().ok();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What it looks like
+
+#[test]
+fn the_lock_says_who_holds_it_and_goes_with_the_holder() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let mut writer = holder(&dir, "90");
+    dir.assert_holds(&["f", "f.lock"]);
+    let meta = fs::metadata(dir.join("f.lock")).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.nlink()), (0o600, 1));
+    let record = record(&dir.join("f.lock")).unwrap();
+    assert_eq!(record["pid"], writer.id());
+    assert_eq!(record["heartbeat_ms"], 30_000);
+    assert_eq!(record["boot_id"], fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
+    for name in ["host", "nonce"] {
+        assert!(record[name].is_string(), "{record}");
+    }
+    assert!(record["start_time"].is_u64(), "{record}");
+    writer.feed(b"new");
+    writer.finish().ok();
+    assert_eq!(dir.read("f"), "new");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn every_ending_gives_it_back() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    link(&dir, ["f"]).run().assert_code(1);
+    link(&dir, ["f", "--", "false"]).run().assert_code(1);
+    let writer = holder(&dir, "60");
+    writer.signal(Signal::TERM);
+    writer.finish().assert_code(3);
+    // One that waits leaves nothing either, and does not disturb the holder.
+    let mut writer = holder(&dir, "60");
+    let mut waiter = link(&dir, ["f"]).stdin("x").spawn();
+    waiter.wait_for_waiting();
+    waiter.signal(Signal::INT);
+    waiter.finish().assert_code(3);
+    dir.assert_holds(&["f", "f.lock"]);
+    writer.feed(b"new");
+    writer.finish().ok();
+    assert_eq!(dir.read("f"), "new");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn waiting_and_giving_up() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let mut first = holder(&dir, "60");
+    let held_by = format!("held by PID {} (", first.id());
+    link(&dir, ["-n", "f"])
+        .stdin("x")
+        .run()
+        .assert_error(2, "Error: f: File locked by another process")
+        .assert_hint(&held_by);
+    link(&dir, ["-t", "200ms", "f"])
+        .stdin("x")
+        .run()
+        .assert_error(2, "Error: f: Lock acquisition timeout after 200ms")
+        .assert_hint(&held_by);
+    let mut second = link(&dir, ["f"]).stdin("second").spawn();
+    second.wait_for_waiting();
+    first.feed(b"first");
+    first.finish().ok();
+    let done = second.finish();
+    assert_eq!(done.ok().stderr, "Waiting for lock on f...\nLock acquired\n");
+    assert_eq!(dir.read("f"), "second");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let dir = TestDir::new();
+    for (name, value) in
+        [("AWRITE_STALE_AFTER", "soon"), ("AWRITE_STALE_AFTER", "0"), ("AWRITE_LOCK_METHOD", "carrier pigeon")]
+    {
+        dir.awrite(["f"]).env(name, value).stdin("x").run().assert_error_with(1, &[name]);
+    }
+    dir.assert_holds(&[]);
+}
+
+#[test]
+fn names_of_every_length() {
+    let dir = TestDir::new();
+    for length in [200, 232, 240, 250, 255] {
+        let name = "n".repeat(length);
+        link(&dir, [name.as_str()]).stdin("x").quiet_success();
+        // Broken and released again, marks and all.
+        let dead = link(&dir, [name.as_str()]).stdin_open().spawn();
+        let is_lock = |name: &std::ffi::OsString| name.as_encoded_bytes().ends_with(b".lock");
+        wait_until("the lock is held", || dir.names().iter().any(is_lock));
+        dead.signal(Signal::KILL);
+        dead.finish();
+        link(&dir, [name.as_str()]).stdin("y").quiet_success();
+        dir.assert_holds(&[&name]);
+        fs::remove_file(dir.join(&name)).unwrap();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Exclusion
+
+#[test]
+fn no_update_is_lost() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    let all: Vec<Running> = (0..40).map(|_| increment(&dir).spawn()).collect();
+    all_succeed(all);
+    assert_eq!(dir.read("f"), "40\n");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn of_many_that_meet_a_dead_holder_one_wins_at_a_time() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    for round in 1..=20 {
+        leave_lock_of_the_dead(&dir);
+        let all: Vec<Running> = (0..30).map(|_| increment(&dir).spawn()).collect();
+        all_succeed(all);
+        assert_eq!(dir.read("f"), format!("{}\n", round * 30));
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn a_killed_holder_s_lock_is_free_within_a_second() {
+    let dir = TestDir::new();
+    let mut slow = 0;
+    for round in 0..500 {
+        leave_lock_of_the_dead(&dir);
+        let start = Instant::now();
+        link(&dir, ["-q", "f"]).stdin(format!("{round}")).run().ok();
+        // The limit is the promise's; a stall of the machine may cost a round, a wait for the stale time would cost
+        // all.
+        slow += u32::from(start.elapsed() > Duration::from_secs(1));
+        assert_eq!(dir.read("f"), format!("{round}"));
+        dir.assert_holds(&["f"]);
+    }
+    assert!(slow < 5, "{slow} took longer");
+}
+
+#[test]
+fn the_methods_respect_each_other() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    // A holder by flock keeps lockers by link out, who say what to do if it has crashed.
+    let held = Held::new(&dir.join("f.lock"));
+    link(&dir, ["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint("uses flock; if that");
+    let mut waiter = link(&dir, ["f"]).stdin("1\n").spawn();
+    waiter.wait_for_stderr("Warning: f.lock: an empty lock file");
+    fs::remove_file(dir.join("f.lock")).unwrap();
+    held.release();
+    waiter.finish().ok();
+    assert_eq!(dir.read("f"), "1\n");
+    // A holder by link keeps lockers by flock out, who neither take the record for rubbish nor remove it.
+    let mut writer = holder(&dir, "60");
+    let held_by = format!("held by PID {} (", writer.id());
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint(&held_by);
+    let mut waiter = dir.awrite(["f"]).stdin("3\n").spawn();
+    waiter.wait_for_waiting();
+    assert!(has_record(&dir.join("f.lock")));
+    writer.feed(b"2\n");
+    writer.finish().ok();
+    waiter.finish().ok();
+    assert_eq!(dir.read("f"), "3\n");
+    // One that has died keeps nobody out.
+    leave_lock_of_the_dead(&dir);
+    dir.awrite(["-n", "f"]).stdin("0\n").quiet_success();
+    dir.assert_holds(&["f"]);
+    // Both kinds at once.
+    let all: Vec<Running> = (0..30)
+        .map(|n| {
+            if n % 2 == 0 { increment(&dir) } else { dir.awrite(["-q", "f", "--", "sh", "-c", INCREMENT]) }.spawn()
+        })
+        .collect();
+    all_succeed(all);
+    assert_eq!(dir.read("f"), "30\n");
+    dir.assert_holds(&["f"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Alive or dead
+
+#[test]
+fn a_living_holder_keeps_it_however_long() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let mut writer = holder(&dir, "300ms");
+    let lock = dir.join("f.lock");
+    let mut seen = std::collections::BTreeSet::new();
+    // Blocked in a read all the time, for several times as long as it may be silent.
+    wait_until("it has given ten signs of life", || {
+        let meta = fs::metadata(&lock).unwrap();
+        seen.insert((meta.mtime(), meta.mtime_nsec()));
+        seen.len() > 10
+    });
+    link(&dir, ["-t", "1", "f"]).stdin("x").run().assert_code(2);
+    writer.feed(b"new");
+    writer.finish().ok();
+    assert_eq!(dir.read("f"), "new");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn a_stopped_holder_finds_its_lock_lost() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for command in [false, true] {
+        let mut stopped = if command {
+            let args =
+                ["f", "--", "sh", "-c", "cat >/dev/null; touch started; while [ ! -e go ]; do :; done; echo theirs"];
+            let running = link(&dir, args).env("AWRITE_STALE_AFTER", "300ms").spawn();
+            wait_until("the command runs", || dir.join("started").exists());
+            running
+        } else {
+            holder(&dir, "300ms")
+        };
+        stopped.signal(Signal::STOP);
+        // It lives, but says nothing: broken when the time has come, not before.
+        let mut other = holder(&dir, "60");
+        stopped.signal(Signal::CONT);
+        if command {
+            dir.file("go", "");
+        } else {
+            stopped.feed(b"theirs");
+        }
+        let done = stopped.finish();
+        done.assert_error(2, "Error: f: Lock lost").assert_hint("300ms");
+        assert_eq!(dir.read("f"), "old");
+        assert_eq!(record(&dir.join("f.lock")).unwrap()["pid"], other.id(), "the successor's lock stays");
+        other.feed(b"old");
+        other.finish().ok();
+        assert_eq!(dir.read("f"), "old");
+        let _ = (fs::remove_file(dir.join("go")), fs::remove_file(dir.join("started")));
+        dir.assert_holds(&["f"]);
+    }
+}
+
+#[test]
+fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let mut stopped = holder(&dir, "300ms");
+    stopped.signal(Signal::STOP);
+    let start = Instant::now();
+    wait_until("the stale time has passed", || start.elapsed() > Duration::from_millis(400));
+    stopped.feed(b"new");
+    stopped.signal(Signal::CONT);
+    stopped.finish().assert_error(2, "Error: f: Lock lost");
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn who_counts_as_dead() {
+    let dir = TestDir::new();
+    let own = own_record(&dir);
+    let pid = std::process::id();
+    let other = |changes: Value| {
+        let mut record = own.clone();
+        record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        record
+    };
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let start = own["start_time"].as_u64().unwrap();
+    let elsewhere = format!("held by PID {pid} on elsewhere");
+    let here = format!("held by PID {pid} (");
+    // What the record says, how long ago its holder was heard of, and whom it names if it counts as alive.
+    for (record, age, alive) in [
+        (own.clone(), 0, Some(&here)),
+        (other(json!({"start_time": null})), 0, Some(&here)),
+        // Gone by pid, or another process under the same number.
+        (other(json!({"pid": gone.id()})), 0, None),
+        (other(json!({"start_time": start + 1})), 0, None),
+        // A process that lives here says nothing if the record is from another host, boot or PID namespace, nor does
+        // one that does not.
+        (other(json!({"host": "elsewhere", "boot_id": "another"})), 0, Some(&elsewhere)),
+        (other(json!({"host": "elsewhere", "boot_id": "another", "start_time": start + 1})), 0, Some(&elsewhere)),
+        (other(json!({"host": "elsewhere", "pid_namespace": 1, "start_time": start + 1})), 0, Some(&elsewhere)),
+        (other(json!({"host": "elsewhere", "boot_id": null, "start_time": start + 1})), 0, Some(&elsewhere)),
+        // Silent for as long as it said it would never be.
+        (own.clone(), 61, None),
+        (other(json!({"host": "elsewhere", "boot_id": "another"})), 61, None),
+        (other(json!({"host": "elsewhere", "boot_id": "another"})), 50, Some(&elsewhere)),
+        (other(json!({"host": "elsewhere", "boot_id": "another", "heartbeat_ms": 40_000})), 61, Some(&elsewhere)),
+        // Its host's clock says nothing: the file's time is the server's. A time to come is no silence.
+        (other(json!({"host": "elsewhere", "boot_id": "another"})), -3600, Some(&elsewhere)),
+    ] {
+        let lock = forge(&dir, "f.lock", &record, age);
+        // What the one who asks grants itself is of no account.
+        let done = link(&dir, ["-n", "f"]).env("AWRITE_STALE_AFTER", "5").stdin("x").run();
+        if let Some(holder) = alive {
+            done.assert_error(2, "Error: f: File locked by another process").assert_hint(holder);
+            assert_eq!(fs::read_to_string(&lock).unwrap(), format!("{record}\n"), "left alone");
+            fs::remove_file(&lock).unwrap();
+        } else {
+            assert_eq!(done.code, Some(0), "{record} {age}: {done:#?}");
+            fs::remove_file(dir.join("f")).unwrap();
+        }
+        dir.assert_holds(&[]);
+    }
+}
+
+#[test]
+fn a_zombie_is_dead() {
+    let dir = TestDir::new();
+    let dead = holder(&dir, "60");
+    dead.signal(Signal::KILL);
+    wait_until("it is a zombie", || {
+        fs::read_to_string(format!("/proc/{}/stat", dead.id())).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    link(&dir, ["-n", "f"]).stdin("x").quiet_success();
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn what_is_no_record_is_never_removed() {
+    let dir = TestDir::new();
+    let own = own_record(&dir);
+    let mut future = own.clone();
+    future["version"] = json!(2);
+    let mut damaged = own.clone();
+    damaged["nonce"] = json!("../../../etc/passwd");
+    let torn = own.to_string()[..60].to_owned();
+    for (content, words) in [
+        (future.to_string(), "newer version"),
+        (damaged.to_string(), "not empty"),
+        (torn, "not empty"),
+        ("# This file is generated\n[[package]]\n".to_owned(), "not empty"),
+        ("{}".to_owned(), "not empty"),
+    ] {
+        dir.file("f.lock", &content);
+        link(&dir, ["f"]).stdin("x").run().assert_error_with(1, &["f.lock: ", words]);
+        dir.awrite(["f"]).stdin("x").run().assert_error_with(1, &["f.lock: ", words]);
+        assert_eq!(dir.read("f.lock"), content);
+        dir.assert_holds(&["f.lock"]);
+    }
+    fs::remove_file(dir.join("f.lock")).unwrap();
+    fs::create_dir(dir.join("f.lock")).unwrap();
+    link(&dir, ["f"]).stdin("x").run().assert_error(1, "Error: f.lock: Lock file is a directory");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Breakers that die, too
+
+#[test]
+fn what_dead_breakers_left_is_cleared_away() {
+    let dir = TestDir::new();
+    let mut dead = leave_lock_of_the_dead(&dir);
+    let nonce = |n: u32| format!("{n:016x}");
+    let lock_nonce = dead["nonce"].as_str().unwrap().to_owned();
+    let mut mark = format!("f.lock.break-{lock_nonce}");
+    // Breaker 1 died holding the mark, breaker 2 while breaking that mark, breaker 3 …
+    for n in 1..=3 {
+        dead["nonce"] = json!(nonce(n));
+        forge(&dir, &mark, &dead, 0);
+        mark = format!("{mark}.break-{}", nonce(n));
+    }
+    // Garbage of earlier times: a mark for a nonce that is gone, with a living maker, and a file that never became one.
+    let own = own_record(&TestDir::new());
+    forge(&dir, &format!("f.lock.break-{}", nonce(9)), &own, 0);
+    dead["nonce"] = json!(nonce(10));
+    forge(&dir, ".f.lock.awrite-a1b2c3", &dead, 0);
+    // And what looks similar, and is none.
+    let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".f.lock.awrite-d4e5f6"];
+    for name in foreign {
+        dir.file(name, "mine");
+    }
+    link(&dir, ["-n", "f"]).stdin("x").quiet_success();
+    let mut left = foreign.to_vec();
+    left.push("f");
+    dir.assert_holds(&left);
+}
+
+#[test]
+fn a_living_breaker_is_waited_for() {
+    let dir = TestDir::new();
+    let dead = leave_lock_of_the_dead(&dir);
+    let own = own_record(&TestDir::new());
+    let mark = forge(&dir, &format!("f.lock.break-{}", dead["nonce"].as_str().unwrap()), &own, 0);
+    link(&dir, ["-n", "f"]).stdin("x").run().assert_code(2);
+    assert_eq!(record(&dir.join("f.lock")), Some(dead));
+    fs::remove_file(mark).unwrap();
+    link(&dir, ["-n", "f"]).stdin("x").quiet_success();
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn killed_at_any_step() {
+    if !needs_strace() {
+        return;
+    }
+    for stale in [false, true] {
+        for call in ["openat", "fdatasync", "linkat", "renameat", "unlinkat", "utimensat", "fsync"] {
+            let mut killed = 0;
+            for number in 1.. {
+                let dir = TestDir::new();
+                dir.file("f", "old");
+                if stale {
+                    leave_lock_of_the_dead(&dir);
+                }
+                let inject = format!("inject={call}:signal=KILL:when={number}");
+                let trace = format!("trace={call}");
+                let args = ["-o", "/dev/null", "-e", &trace, "-e", &inject, env!("CARGO_BIN_EXE_awrite"), "-q", "f"];
+                let done = dir.program("strace", args).env("AWRITE_LOCK_METHOD", "link").stdin("new").run();
+                let content = dir.read("f");
+                assert!(content == "old" || content == "new", "{inject}: {content:?}");
+                link(&dir, ["-q", "-t", "20", "f"]).stdin("next").run().ok();
+                assert_eq!(dir.read("f"), "next", "{inject}");
+                // At most one temporary file of the killed one: a stage, or a lock that was not one yet, or a mark that
+                // has lost its meaning.
+                let mut names = dir.names();
+                names.remove("f".as_ref() as &std::ffi::OsStr);
+                let known = |name: &std::ffi::OsString| {
+                    let name = name.to_string_lossy();
+                    name.starts_with(".f.lock.awrite-")
+                        || name.starts_with(".f.awrite-")
+                        || name.starts_with("f.lock.break-")
+                };
+                assert!(names.len() <= 1 && names.iter().all(known), "{inject}: {names:?}");
+                if done.code == Some(0) {
+                    break;
+                }
+                killed += 1;
+            }
+            assert!(killed > 0 || call == "renameat" || call == "utimensat", "{call} is never called");
+        }
+    }
+}
+
+#[test]
+fn failing_calls_lose_nothing() {
+    if !needs_strace() {
+        return;
+    }
+    for stale in [false, true] {
+        for (call, error) in [
+            ("linkat", "EEXIST"),
+            ("linkat", "ESTALE"),
+            ("linkat", "EIO"),
+            ("linkat", "ENOSPC"),
+            ("unlinkat", "EIO"),
+            ("utimensat", "EIO"),
+            ("fdatasync", "ENOSPC"),
+            ("renameat", "EIO"),
+        ] {
+            for number in 1.. {
+                let dir = TestDir::new();
+                dir.file("f", "old");
+                if stale {
+                    leave_lock_of_the_dead(&dir);
+                }
+                let inject = format!("inject={call}:error={error}:when={number}");
+                let args = ["-o", "log", "-e", &format!("trace={call}"), "-e", &inject, env!("CARGO_BIN_EXE_awrite")];
+                let args = args.into_iter().chain(["-q", "-t", "20", "f"]);
+                let done = dir.program("strace", args).env("AWRITE_LOCK_METHOD", "link").stdin("new").run();
+                let injected = dir.read("log").contains("(INJECTED)");
+                match done.code {
+                    Some(0) => assert_eq!(dir.read("f"), "new", "{inject} {done:#?}"),
+                    Some(1) => assert_eq!(dir.read("f"), "old", "{inject} {done:#?}"),
+                    _ => panic!("{inject} {done:#?}"),
+                }
+                link(&dir, ["-q", "-t", "20", "f"]).stdin("next").run().ok();
+                assert_eq!(dir.read("f"), "next", "{inject}");
+                assert!(!dir.names().contains("f.lock".as_ref() as &std::ffi::OsStr), "{inject}");
+                if !injected {
+                    break;
+                }
+            }
+        }
+    }
+}
