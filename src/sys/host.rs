@@ -106,7 +106,7 @@ mod tests {
     fn a_name_with_parentheses_and_blanks() {
         let text = "7 (a) R (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 12345 20\n";
         let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.state, stat.threads, stat.start_time), ('Z', 16, 18));
+        assert_eq!((stat.state, stat.threads, stat.start_time), ('Z', 1, 12345));
         assert!(parse_stat("7 (a").is_none());
         assert!(parse_stat("7 (a) Z 1").is_none());
     }
