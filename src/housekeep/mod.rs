@@ -177,8 +177,9 @@ impl HousekeepSummary {
 /// - A file that looks like a lock file is opened and closed. If this very process holds a classic record lock
 ///   (`fcntl(F_SETLK)`) on it through another descriptor, it loses it, as by any close (fcntl(2)).
 ///
-/// A temporary file, or a backup without a time in its name, that was changed less than a second ago is looked at again a
-/// second later, at the end of the work: its writer may not have come to say that it is alive, or how old it is.
+/// A file that was changed a moment ago (a temporary file within a second, a backup without a time in its name within a
+/// tenth of one, a lock file within a fiftieth) is looked at again after that time, at the end of the work: its writer
+/// may not have come to lock it, or to say how old it is.
 ///
 /// # Errors
 ///
