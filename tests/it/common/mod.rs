@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -293,9 +293,11 @@ impl Held {
     }
 }
 
-/// Whether somebody holds the lock. Looks in `/proc/locks`: trying the lock would hold it for a moment.
+/// Whether somebody holds the lock. Looks in `/proc/locks`: trying the lock would hold it for a moment. Looks more than
+/// once, because the list comes in pieces, and when other locks go between two of them a line can fall through.
 pub(crate) fn lock_is_held(lock_file: &Path) -> bool {
-    fs::metadata(lock_file).is_ok_and(|meta| locks_on(meta.ino()).iter().any(|line| !line.contains("->")))
+    let held = |meta: fs::Metadata| locks_on(meta.ino()).iter().any(|line| !line.contains("->"));
+    (0..5).any(|_| fs::metadata(lock_file).is_ok_and(held))
 }
 
 /// Whether somebody waits for the lock on this inode.
@@ -362,6 +364,7 @@ impl Run {
 
     #[track_caller]
     pub(crate) fn spawn(mut self) -> Running {
+        signals_as_usual();
         let (input, bytes) = match self.input {
             Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
             Input::Open => (Stdio::piped(), None),
@@ -396,6 +399,19 @@ impl Run {
         assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
         done
     }
+}
+
+/// Whoever started the tests may have ignored signals (nohup, a background job), and children inherit that; but they are
+/// sent signals here, to see what they do.
+#[allow(unsafe_code)]
+fn signals_as_usual() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: to give a signal its default disposition needs no memory and runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
 }
 
 /// What a child writes, collected as it comes so that it never blocks.
