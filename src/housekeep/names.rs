@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use jiff::civil::DateTime;
 
 use super::HousekeepOptions;
+use crate::lock::is_mark_name;
 use crate::stage::is_temp_name;
 
 const LOCK_SUFFIX: &[u8] = b".lock";
@@ -32,7 +33,7 @@ pub(super) fn meaning(name: &[u8], options: &HousekeepOptions) -> Option<Meaning
     if is_temp_name(OsStr::from_bytes(name)) {
         return options.temps.then_some(Meaning::Temp);
     }
-    if name.len() > LOCK_SUFFIX.len() && name.ends_with(LOCK_SUFFIX) {
+    if name.len() > LOCK_SUFFIX.len() && name.ends_with(LOCK_SUFFIX) || is_mark_name(OsStr::from_bytes(name)) {
         return options.locks.then_some(Meaning::Lock);
     }
     if options.locks && name.len() > LEASE_SUFFIX.len() && name.ends_with(LEASE_SUFFIX) {
@@ -137,6 +138,8 @@ mod tests {
             ("f.lease", Some(Meaning::Lease)),
             (".lease", None),
             (".f.lock", Some(Meaning::Lock)),
+            ("f.lock.break-0123456789abcdef", Some(Meaning::Lock)),
+            ("f.lock.break-0123456789abcde", None),
             ("a.backup.lock", Some(Meaning::Lock)),
             (".lock", None),
             ("lock", None),

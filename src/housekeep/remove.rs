@@ -6,6 +6,7 @@
 //! - **A lock file**: its own lock. It is held while the name is compared and unlinked, and whoever gets the lock after
 //!   that sees that the name is gone and starts over. One that has just been created is about to be locked, and left
 //!   alone for a moment.
+//! - **A lock by link(2)**: the protocol by which whoever wants it next breaks it if it is stale.
 //! - **A lease**: its target's lock, as for every change of it.
 //! - **A temporary file**: its writer holds a `flock` on it as long as it has a name. Where it was created with a name,
 //!   it has it for an instant before the lock; so a fresh one is not even tried, which could cost its writer the lock, but
@@ -28,9 +29,9 @@ use rustix::fs::OFlags;
 
 use super::plan::age;
 use crate::backup::Names;
-use crate::error::ErrorKind;
-use crate::lease::{self, Cleared};
-use crate::lock::lock_name;
+use crate::error::{ErrorKind, Result};
+use crate::lease;
+use crate::lock::{Cleared, clear_link, clear_mark, is_mark_name, lock_name};
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
@@ -107,8 +108,8 @@ fn unfit_lock(status: &FileStatus) -> Option<&'static str> {
     })
 }
 
-/// A lock file.
-pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) -> io::Result<Outcome> {
+/// A lock file, of either kind, or what the breaking of one by link(2) has left.
+pub(super) fn lock(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, look: Look) -> io::Result<Outcome> {
     let unfit = |status: &FileStatus| match unfit_lock(status) {
         None if age(look.now, status.modified) < older_than => Some(TOO_YOUNG),
         reason => reason,
@@ -126,6 +127,17 @@ pub(super) fn lock(dir: &Dir, name: &OsStr, older_than: Duration, look: Look) ->
         }
     };
     let status = FileStatus::of(&file)?;
+    if status.kind == FileKind::Regular && (status.size > 0 || is_mark_name(name)) {
+        // On NFS, what is open when it is removed stays under another name.
+        drop(file);
+        return if age(look.now, status.modified) < older_than {
+            Ok(Outcome::Kept(TOO_YOUNG))
+        } else if is_mark_name(name) {
+            settled(clear_mark(dir, name, look.dry_run), &status, look)
+        } else {
+            settled(clear_link(dir, name, look.dry_run), &status, look)
+        };
+    }
     if let Some(reason) = unfit(&status) {
         return Ok(Outcome::Kept(reason));
     }
@@ -178,8 +190,12 @@ pub(super) fn lease(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, look: Lo
     if age(look.now, status.modified) < older_than {
         return Ok(Outcome::Kept(TOO_YOUNG));
     }
-    match lease::clear(dir, name, look.dry_run) {
-        Ok(Cleared::Removed) => Ok(look.removed(&status)),
+    settled(lease::clear(dir, name, look.dry_run), &status, look)
+}
+
+fn settled(outcome: Result<Cleared>, status: &FileStatus, look: Look) -> io::Result<Outcome> {
+    match outcome {
+        Ok(Cleared::Removed) => Ok(look.removed(status)),
         Ok(Cleared::Kept(reason)) => Ok(Outcome::Kept(reason)),
         Ok(Cleared::Gone) => Ok(Outcome::Gone),
         Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Outcome::Kept(IN_USE)),
@@ -281,8 +297,10 @@ fn same(a: &FileStatus, b: &FileStatus) -> bool {
 /// Whether somebody holds, or waits for, the lock file `name`. One that may not be opened counts as held.
 fn is_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     match open(dir, name, OFlags::RDONLY)? {
-        // In this order, as for removing one.
-        Opened::File(file) => Ok(ofd::has_locks(&file)? || !sys::try_flock(&file, true)?),
+        // Of a lock by link(2): its holder's. Then in this order, as for removing one.
+        Opened::File(file) => {
+            Ok(FileStatus::of(&file)?.size > 0 || ofd::has_locks(&file)? || !sys::try_flock(&file, true)?)
+        }
         Opened::Not(_) => Ok(false),
         Opened::Refused(_) => Ok(true),
     }

@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::cleanup;
 use crate::commit::{retry, sync_dir};
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, FileLock, Holder, Place, Spot, lock_target};
+use crate::lock::{self, Cleared, FileLock, Holder, Place, Spot, lock_target};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::stage::{Birth, Stage};
@@ -525,15 +525,6 @@ fn end(clock: &dyn Clock, target: &Path, claim: &Claim, options: &LockOptions, o
         }
         Ok(true)
     })
-}
-
-/// What has become of a record that somebody came upon.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Cleared {
-    Removed,
-    /// It stays, for this reason.
-    Kept(&'static str),
-    Gone,
 }
 
 /// Removes the record `name` in `dir`, if it is one and its lease is over; in a dry run: would it?

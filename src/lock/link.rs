@@ -31,7 +31,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 
@@ -41,10 +41,10 @@ use super::inherited::{self, Mode};
 use super::place::{Place, not_ours, side_name};
 use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
 use super::waiting::{GLANCE, GLANCES};
-use super::{FileLock, Held, Holder, Patience};
+use super::{Cleared, FileLock, Held, Holder, Patience};
 use crate::cleanup::{self, Thing};
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::notice::Notice;
+use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::stage::{is_temp_name, temp_prefix};
 use crate::sys::dir::modified_and_links;
@@ -436,6 +436,69 @@ pub(super) fn wait_for_passage(
         Some(broken) => broken.release(),
         None => Ok(()),
     }
+}
+
+/// Removes the lock at `place` if it is one by link(2) and stale. One whose process runs on this machine is left to it,
+/// silent or not.
+pub(super) fn clear(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared> {
+    let here = Here::now();
+    let (record, modified) = match look(&place.dir, &place.name) {
+        Ok(Seen::Record { record, modified }) => (record, modified),
+        Ok(Seen::Absent) => return Ok(Cleared::Gone),
+        Ok(Seen::Empty) => return Ok(Cleared::Kept("in use")),
+        Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not empty")),
+        Err(e) => return Err(e),
+    };
+    if record.is_of(&here) && !record.is_dead(&here) {
+        return Ok(Cleared::Kept("in use"));
+    }
+    if dry_run {
+        // By this machine's clock: to ask the server's, a file would have to be made there.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let silence = u64::try_from(now.as_nanos() as i128 - modified).map_or(Duration::ZERO, Duration::from_nanos);
+        let stale = record.is_dead(&here) || silence >= record.stale_after();
+        return Ok(if stale { Cleared::Removed } else { Cleared::Kept("in use") });
+    }
+    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
+    let patience = &mut Patience::new(&target.given, &options, &observer);
+    match pursue(place, target, &options, Mode::Exclusive, patience, Goal::Passage) {
+        Ok(Some(broken)) => broken.release().map(|()| Cleared::Removed),
+        Ok(None) => Ok(Cleared::Gone),
+        Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Cleared::Kept("in use")),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes the mark called `name` in `dir` if it is for a nonce that its lock has not, or not any more: it can never mean
+/// anything again.
+pub(crate) fn clear_mark(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    let bytes = name.as_bytes();
+    let (of, nonce) = bytes.split_at(bytes.len() - NONCE);
+    let of = OsStr::from_bytes(&of[..of.len() - MARK.len()]);
+    let nonce = String::from_utf8_lossy(nonce);
+    if mark_name(of, &nonce) != name || bytes.len() == 255 {
+        return Ok(Cleared::Kept("its lock cannot be told from its name"));
+    }
+    match look(dir, name) {
+        Ok(Seen::Record { .. }) => {}
+        Ok(Seen::Absent) => return Ok(Cleared::Gone),
+        Ok(Seen::Empty) => return Ok(Cleared::Kept("empty")),
+        Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not of a lock")),
+        Err(e) => return Err(e),
+    }
+    match look(dir, of) {
+        Ok(seen) if seen.has_nonce(&nonce) => return Ok(Cleared::Kept("in use")),
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::NotAFile => {}
+        Err(e) => return Err(e),
+    }
+    if !dry_run {
+        match cleanup::step(|| dir.unlink(name)) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => return Err(Error::io(dir.join(name), e)),
+            _ => {}
+        }
+    }
+    Ok(Cleared::Removed)
 }
 
 /// Whether somebody has the lock at `place`, and who. One that has only been silent for too long, here or elsewhere, still

@@ -24,6 +24,7 @@ mod place;
 mod record;
 mod waiting;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Leased, Visitor};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockMethod, LockOptions, Wait};
+use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 pub use descriptor::{lock_descriptor, unlock_descriptor};
@@ -42,6 +44,7 @@ pub(crate) use heartbeat::LinkLock;
 pub use holder::Holder;
 pub use inherited::HandOver;
 use inherited::{Confirmed, Mode};
+pub(crate) use link::{clear_mark, is_mark_name};
 pub(crate) use place::{Place, Spot, leased_name, lock_name};
 
 /// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
@@ -328,6 +331,24 @@ pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
     let mut patience = Patience::new(&target.given, &options, &observer);
     let lock = acquire_at(&place, target, &options, Mode::Exclusive, &mut patience)?;
     Ok((place, lock))
+}
+
+/// What a housekeeper's attempt to remove a record has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cleared {
+    Removed,
+    /// It stays, for this reason.
+    Kept(&'static str),
+    Gone,
+}
+
+/// Removes the lock by link(2) called `name` in `dir`, if it is one and stale, as whoever wants it next would.
+pub(crate) fn clear_link(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    let Some(target) = place::locked_name(name) else {
+        return Ok(Cleared::Kept("its target cannot be told from its name"));
+    };
+    let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
+    link::clear(&Place::of(&target, &LockOptions::default())?, &target, dry_run)
 }
 
 /// Whether the lock at `place` is held, and by whom. Makes and removes nothing; the lock is taken for an instant.

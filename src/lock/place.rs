@@ -156,7 +156,16 @@ pub(super) fn side_name(name: &OsStr, suffix: &str) -> OsString {
 /// The name of the target whose lease's record is called `name`; `None` where that is not to be known, since it has been
 /// cut.
 pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
-    let base = name.as_bytes().strip_suffix(LEASE_SUFFIX.as_bytes())?;
+    without(name, LEASE_SUFFIX)
+}
+
+/// The same of a lock file's name.
+pub(super) fn locked_name(name: &OsStr) -> Option<&OsStr> {
+    without(name, SUFFIX)
+}
+
+fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
+    let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
     let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
     let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
     (!cut).then(|| OsStr::from_bytes(base))

@@ -468,6 +468,85 @@ fn a_living_breaker_is_waited_for() {
     dir.assert_holds(&["f"]);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Housekeeping
+
+fn clean_locks(dir: &TestDir, more: &[&str]) -> Vec<String> {
+    let done = dir.awrite(["housekeep", "--clean-locks"].iter().chain(more)).run();
+    done.ok();
+    let mut listed: Vec<String> = done.stdout.lines().map(|line| line.trim_start_matches("./").to_owned()).collect();
+    listed.sort();
+    listed
+}
+
+#[test]
+fn housekeeping_removes_what_is_stale_and_nothing_else() {
+    let dir = TestDir::new();
+    let own = own_record(&dir);
+    let mut elsewhere = own.clone();
+    elsewhere["boot_id"] = json!("another boot");
+    let with_nonce = |record: &Value, nonce: u32| {
+        let mut record = record.clone();
+        record["nonce"] = json!(format!("{nonce:016x}"));
+        record
+    };
+    let mut dead = own.clone();
+    dead["start_time"] = json!(1);
+    forge(&dir, "dead.lock", &with_nonce(&dead, 1), 0);
+    forge(&dir, "long-silent.lock", &with_nonce(&elsewhere, 2), 3600);
+    // A mark of a breaker that died, for a nonce that is gone; and one whose lock is gone.
+    forge(&dir, &format!("silent.lock.break-{:016x}", 99), &dead, 0);
+    forge(&dir, &format!("gone.lock.break-{:016x}", 1), &dead, 0);
+    let stale =
+        ["dead.lock", "gone.lock.break-0000000000000001", "long-silent.lock", "silent.lock.break-0000000000000063"];
+
+    // A process of this machine that lives keeps its lock, however long it has been silent.
+    forge(&dir, "own.lock", &with_nonce(&own, 4), 3600);
+    forge(&dir, "silent.lock", &with_nonce(&elsewhere, 3), 0);
+    forge(&dir, &format!("silent.lock.break-{:016x}", 3), &dead, 0);
+    let mut future = own;
+    future["version"] = json!(2);
+    forge(&dir, "future.lock", &future, 3600);
+    dir.file("Cargo.lock", "# This file is generated\n");
+    dir.file(format!("f.lock.break-{:016x}", 5), "mine");
+    dir.file(format!("f.lock.break-{:016x}", 6), "");
+    let stay = [
+        "Cargo.lock",
+        "f.lock.break-0000000000000005",
+        "f.lock.break-0000000000000006",
+        "future.lock",
+        "own.lock",
+        "silent.lock",
+        "silent.lock.break-0000000000000003",
+    ];
+
+    assert_eq!(clean_locks(&dir, &["--older-than", "2h"]), [""; 0]);
+    assert_eq!(clean_locks(&dir, &["--dry-run"]), stale);
+    let all: Vec<&str> = stale.iter().chain(&stay).copied().collect();
+    dir.assert_holds(&all);
+    assert_eq!(clean_locks(&dir, &[]), stale);
+    dir.assert_holds(&stay);
+    assert_eq!(clean_locks(&dir, &[]), [""; 0]);
+}
+
+#[test]
+fn housekeeping_beside_writers_costs_no_update() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    for round in 1..=5 {
+        let keepers: Vec<Running> = (0..2).map(|_| dir.awrite(["housekeep", "-q", "--all"]).spawn()).collect();
+        let writers: Vec<Running> = (0..8).map(|_| increment(&dir).spawn()).collect();
+        // Killed before, while or after they have the lock.
+        let dead: Vec<Running> = (0..3).map(|_| link(&dir, ["f"]).stdin_open().spawn()).collect();
+        dead.iter().for_each(|one| one.signal(Signal::KILL));
+        all_succeed(writers);
+        all_succeed(keepers);
+        assert_eq!(dir.read("f"), format!("{}\n", round * 8));
+    }
+    dir.awrite(["housekeep", "--clean-locks", "--clean-temps"]).run().ok();
+    dir.assert_holds(&["f"]);
+}
+
 #[test]
 fn killed_at_any_step() {
     if !needs_strace() {
