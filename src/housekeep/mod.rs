@@ -33,7 +33,7 @@ use job::Job;
 #[non_exhaustive]
 pub struct HousekeepOptions {
     /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
-    /// And the records of expired leases, `NAME.lease`.
+    /// Locks by link(2) that are stale, and what their breakers left. And the records of expired leases, `NAME.lease`.
     pub locks: bool,
     /// Delete old backups.
     pub backups: bool,
