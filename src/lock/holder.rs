@@ -46,20 +46,26 @@ struct Line {
 pub(crate) fn find(id: FileId) -> Option<Holder> {
     #[cfg(target_os = "linux")]
     {
-        let locks = std::fs::read_to_string("/proc/locks").ok()?;
-        let candidates: Vec<Line> = locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect();
-        let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
-        let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
-        // btrfs and overlay show another device number there than stat does: ask the process what it has open.
-        let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
-        // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
-        is_there(line.pid).then(|| Holder::here(line.pid))
+        // The list comes in pieces, and when other locks go between two of them a line can fall through.
+        (0..3).find_map(|_| look(id))
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (id, parse as fn(&str) -> Option<Line>); // no such table
         None
     }
+}
+
+#[cfg(target_os = "linux")]
+fn look(id: FileId) -> Option<Holder> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let candidates: Vec<Line> = locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect();
+    let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
+    let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
+    // btrfs and overlay show another device number there than stat does: ask the process what it has open.
+    let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
+    // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
+    is_there(line.pid).then(|| Holder::here(line.pid))
 }
 
 #[cfg(target_os = "linux")]
