@@ -31,7 +31,7 @@ use super::plan::age;
 use crate::backup::Names;
 use crate::error::{ErrorKind, Result};
 use crate::lease;
-use crate::lock::{Cleared, clear_link, clear_mark, is_mark_name, lock_name};
+use crate::lock::{Cleared, clear_link, clear_mark, is_held_by_link, is_mark_name, lock_name};
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
@@ -297,10 +297,9 @@ fn same(a: &FileStatus, b: &FileStatus) -> bool {
 /// Whether somebody holds, or waits for, the lock file `name`. One that may not be opened counts as held.
 fn is_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     match open(dir, name, OFlags::RDONLY)? {
-        // Of a lock by link(2): its holder's. Then in this order, as for removing one.
-        Opened::File(file) => {
-            Ok(FileStatus::of(&file)?.size > 0 || ofd::has_locks(&file)? || !sys::try_flock(&file, true)?)
-        }
+        Opened::File(file) if FileStatus::of(&file)?.size > 0 => Ok(is_held_by_link(dir, name)),
+        // In this order, as for removing one.
+        Opened::File(file) => Ok(ofd::has_locks(&file)? || !sys::try_flock(&file, true)?),
         Opened::Not(_) => Ok(false),
         Opened::Refused(_) => Ok(true),
     }

@@ -501,6 +501,15 @@ pub(crate) fn clear_mark(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Clear
     Ok(Cleared::Removed)
 }
 
+/// Whether `name` in `dir` is a lock of somebody who may live. What cannot be read is taken for one.
+pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
+    match look(dir, name) {
+        Ok(Seen::Record { record, .. }) => !record.is_dead(&Here::now()),
+        Ok(Seen::Absent | Seen::Empty) => false,
+        Err(e) => e.kind() != ErrorKind::NotAFile,
+    }
+}
+
 /// Whether somebody has the lock at `place`, and who. One that has only been silent for too long, here or elsewhere, still
 /// has it until somebody breaks it.
 pub(super) fn holder(place: &Place) -> Result<(bool, Option<Holder>)> {

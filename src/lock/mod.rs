@@ -44,7 +44,7 @@ pub(crate) use heartbeat::LinkLock;
 pub use holder::Holder;
 pub use inherited::HandOver;
 use inherited::{Confirmed, Mode};
-pub(crate) use link::{clear_mark, is_mark_name};
+pub(crate) use link::{clear_mark, is_held_by_link, is_mark_name};
 pub(crate) use place::{Place, Spot, leased_name, lock_name};
 
 /// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
