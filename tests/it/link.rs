@@ -208,7 +208,7 @@ fn of_many_that_meet_a_dead_holder_one_wins_at_a_time() {
 fn a_killed_holder_s_lock_is_free_within_a_second() {
     let dir = TestDir::new();
     let mut slow = 0;
-    for round in 0..500 {
+    for round in 0..1000 {
         leave_lock_of_the_dead(&dir);
         let start = Instant::now();
         link(&dir, ["-q", "f"]).stdin(format!("{round}")).run().ok();
@@ -218,7 +218,7 @@ fn a_killed_holder_s_lock_is_free_within_a_second() {
         assert_eq!(dir.read("f"), format!("{round}"));
         dir.assert_holds(&["f"]);
     }
-    assert!(slow < 5, "{slow} took longer");
+    assert!(slow < 10, "{slow} took longer");
 }
 
 #[test]

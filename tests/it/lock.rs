@@ -556,6 +556,24 @@ fn a_killed_holder_frees_the_lock() {
     }
 }
 
+/// Free once it is gone, not a while later: nobody waits here.
+#[test]
+fn a_thousand_killed_holders_leave_it_free() {
+    let dir = TestDir::new();
+    for round in 0..1000 {
+        let holder = dir.awrite(["f"]).stdin_open().spawn();
+        // Some before they have it, most while they hold it.
+        if round % 10 > 0 {
+            wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        }
+        holder.signal(Signal::KILL);
+        assert_eq!(holder.finish().signal, Some(9));
+        dir.awrite(["--no-wait", "f"]).stdin(round.to_string()).quiet_success();
+        assert_eq!(dir.read("f"), round.to_string());
+    }
+    dir.assert_holds(&["f"]);
+}
+
 #[test]
 fn a_waiter_goes_on_when_the_holder_is_killed() {
     let dir = TestDir::new();
