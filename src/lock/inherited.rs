@@ -193,8 +193,8 @@ impl Ancestor {
             )
         } else if !self.certain {
             (
-                "The lock is held above this process, and cannot be shared with it there",
-                format!("process {pid} holds it"),
+                "The lock is held above this process, and on this file system nobody can go on under it",
+                format!("process {pid} holds it; start this one beside that, not below it"),
             )
         } else {
             return Ok(());

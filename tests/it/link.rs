@@ -318,6 +318,26 @@ fn a_stopped_holder_finds_its_lock_lost() {
     }
 }
 
+/// The kernel does not know who holds such a lock, so nobody can go on under it; but nobody waits for his parent either.
+#[test]
+fn below_the_holder_it_is_an_error_at_once() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for inner in ["\"$BIN\" f", "\"$BIN\" lock f -- true", "\"$BIN\" lock f -- \"$BIN\" g"] {
+        let done = link(&dir, ["lock", "f", "-c", inner]).stdin("x").run();
+        done.assert_error_with(1, &["Error: f: The lock is held above this process"]);
+        done.assert_hint("holds it");
+        let done = link(&dir, ["f", "--", "sh", "-c", inner]).run();
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert_eq!(dir.read("f"), "old");
+        dir.assert_holds(&["f"]);
+    }
+    link(&dir, ["lock", "f", "-c", "echo x | \"$BIN\" g"]).quiet_success();
+    // Not told of it, they wait as for any other.
+    link(&dir, ["lock", "-o", "f", "-c", "\"$BIN\" -n f"]).stdin("x").run().assert_code(2);
+    dir.assert_holds(&["f", "g"]);
+}
+
 #[test]
 fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
     let dir = TestDir::new();
