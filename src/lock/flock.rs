@@ -28,6 +28,7 @@ use std::thread::sleep;
 
 use rustix::fs::OFlags;
 
+use super::baton;
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Mode};
 use super::place::{Place, not_ours};
 use super::waiting::{self, GLANCE, GLANCES, Lockable};
@@ -50,6 +51,8 @@ pub(crate) struct LockFile {
     registered: AtomicBool,
     /// Who holds the lock above this process, so that ours is a share of theirs.
     ancestor: Option<Ancestor>,
+    /// Whose lock is one by link(2), with this nonce.
+    nonce: Option<String>,
     /// It has been handed to a child process.
     handed_over: AtomicBool,
 }
@@ -102,6 +105,7 @@ impl LockFile {
             keep: options.keep,
             registered: AtomicBool::new(false),
             ancestor: None,
+            nonce: None,
             handed_over: AtomicBool::new(false),
             file,
         })
@@ -131,8 +135,37 @@ impl LockFile {
             keep: true,
             registered: AtomicBool::new(false),
             ancestor: None,
+            nonce: None,
             handed_over: AtomicBool::new(false),
         }))
+    }
+
+    /// `file`, a new description of what an `ancestor` who holds the lock at `place` by link(2) carries for those below.
+    pub(super) fn below(
+        place: &Place,
+        file: File,
+        ancestor: Ancestor,
+        nonce: String,
+        options: &LockOptions,
+    ) -> io::Result<LockFile> {
+        Ok(LockFile {
+            dir: place.dir.clone(),
+            name: place.name.clone(),
+            path: place.path.clone(),
+            status: FileStatus::of(&file)?,
+            file,
+            shared: options.shared,
+            keep: true,
+            registered: AtomicBool::new(false),
+            ancestor: Some(ancestor),
+            nonce: Some(nonce),
+            handed_over: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the lock is still there. It is as long as this process is, except below one by link(2).
+    pub(super) fn is_still_held(&self) -> Result<bool> {
+        self.nonce.as_ref().map_or(Ok(true), |nonce| baton::still_holds(&self.dir, &self.name, nonce))
     }
 
     pub(crate) fn path(&self) -> &Path {

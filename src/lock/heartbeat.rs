@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::baton::Baton;
 use super::inherited::{self, HandOver, Mode};
 use super::link::{is_contention, look, mark_name};
 use super::place::Place;
@@ -49,6 +50,8 @@ pub(crate) struct LinkLock {
 struct Pulse {
     /// The record, for the heartbeat: a successor's can never be reached through it.
     file: Option<File>,
+    /// What children have been given.
+    baton: Option<Baton>,
     /// The boot clock before the last sign of life was given.
     last: Duration,
     lost: bool,
@@ -65,6 +68,19 @@ impl Pulse {
     }
 }
 
+/// Opens a lock to give a sign of life.
+///
+/// For writing, so that an NFS server delegates the file to none of those who only look: it would have to ask all of them
+/// back before every sign of life, and wait long for one that is dead.
+pub(super) fn open_for_touch(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK;
+    match dir.open_file(name, flags | NOT_DELEGATED, 0) {
+        // Not every file system has O_DIRECT.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => dir.open_file(name, flags, 0),
+        outcome => outcome,
+    }
+}
+
 impl LinkLock {
     /// What has just been linked to the lock's name.
     pub(super) fn new(place: &Place, id: FileId, record: Record, last: Duration) -> LinkLock {
@@ -75,7 +91,7 @@ impl LinkLock {
             id,
             record,
             pid: std::process::id(),
-            pulse: Mutex::new(Pulse { file: None, last, lost: false, stop: false }),
+            pulse: Mutex::new(Pulse { file: None, baton: None, last, lost: false, stop: false }),
             stopped: Condvar::new(),
         }
     }
@@ -84,18 +100,27 @@ impl LinkLock {
         &self.path
     }
 
-    pub(crate) fn stale_after(&self) -> Duration {
-        self.record.stale_after()
+    /// What to give a child process that may go on under this lock.
+    pub(super) fn hand_over(&self, mode: Mode) -> io::Result<HandOver> {
+        let mut pulse = self.pulse();
+        let baton = match pulse.baton.take() {
+            Some(baton) => baton,
+            None => match Baton::new(&self.record.nonce) {
+                // Another system, or a sandbox: those below wait as for any other.
+                Err(e) if sys::unsupported(&e) => return Ok(self.keep_back()),
+                baton => baton?,
+            },
+        };
+        pulse.baton.insert(baton).hand_over(mode)
     }
 
-    /// What to give a child process, for which this lock cannot be but an obstacle that it shall know of.
-    pub(super) fn hand_over(&self, mode: Mode) -> HandOver {
-        inherited::hand_over_link(self.id, mode)
-    }
-
-    /// What to give a child process that shall wait for this lock as for any other.
+    /// What to give a child process that may not: nothing has been made for others yet.
     pub(super) fn keep_back(&self) -> HandOver {
         inherited::keep_back(self.id)
+    }
+
+    pub(super) fn stale_after(&self) -> Duration {
+        self.record.stale_after()
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
@@ -104,16 +129,8 @@ impl LinkLock {
     }
 
     /// Opens the descriptor for the heartbeat.
-    ///
-    /// For writing, so that an NFS server delegates the file to none of those who only look: it would have to ask all
-    /// of them back before every sign of life, and wait long for one that is dead.
     pub(super) fn open(&self) -> io::Result<()> {
-        let flags = OFlags::RDWR | OFlags::NONBLOCK;
-        let file = match self.dir.open_file(&self.name, flags | NOT_DELEGATED, 0) {
-            // Not every file system has O_DIRECT.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => self.dir.open_file(&self.name, flags, 0)?,
-            outcome => outcome?,
-        };
+        let file = open_for_touch(&self.dir, &self.name)?;
         if FileStatus::of(&file)?.id != self.id {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
@@ -164,6 +181,9 @@ impl LinkLock {
         let mut pulse = self.pulse();
         pulse.stop = true;
         self.stopped.notify_all();
+        if let Some(baton) = &pulse.baton {
+            baton.take_back();
+        }
         // However silent we were: whoever has the mark by now keeps it, and whoever comes later finds the lock fresh.
         pulse.touch();
         let mark = mark_name(&self.name, &self.record.nonce);

@@ -92,8 +92,8 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-#[cfg(target_os = "linux")]
-fn has_open(pid: u32, id: FileId) -> bool {
+/// Whether the process has this file open; false too where that cannot be seen.
+pub(super) fn has_open(pid: u32, id: FileId) -> bool {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors
         .flatten()

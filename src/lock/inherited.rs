@@ -19,21 +19,21 @@
 //!   the one below:     find: marked? ──> lock byte D+1 of a fresh descriptor ──confirm: still marked, and locked──> held
 //! ```
 //!
-//! None of this can be had of a lock by link(2): the kernel knows nothing of it, and where it is used record locks are not
-//! to be trusted. Its entry has no descriptor ([`NO_FD`]), and who finds one gets an error instead of waiting for ever.
+//! For a lock by link(2), of which the kernel knows nothing, a baton stands for the lock file (baton.rs).
 //!
 //! A holder takes its lock back and one below confirms it under the same byte, so that of the two, one sees the other.
 //! A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can go on under it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::filesystem;
-use super::place::Place;
+use super::record::NONCE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, FileId, FileStatus, ofd};
 
@@ -43,8 +43,6 @@ const VARIABLE: &str = "AWRITE_HELD";
 const MARKERS: u32 = 1 << 24;
 /// The byte behind the last marker.
 const END: u32 = MARKERS + (1 << 23);
-/// In an entry of a lock by link(2).
-const NO_FD: RawFd = -1;
 /// Where descriptors for children begin: far from those that scripts choose for themselves (`exec 9>…`), which would
 /// close ours.
 const FIRST_FD: RawFd = 100;
@@ -89,7 +87,7 @@ impl fmt::Display for Entry {
 
 fn parse(text: &str) -> Option<Entry> {
     let mut words = text.split(':');
-    let fd = words.next()?.parse().ok().filter(|fd| *fd >= NO_FD)?;
+    let fd = words.next()?.parse().ok().filter(|fd| *fd >= 0)?;
     let id = FileId { dev: words.next()?.parse().ok()?, ino: words.next()?.parse().ok()? };
     let mode = match words.next()? {
         "x" => Mode::Exclusive,
@@ -193,8 +191,8 @@ impl Ancestor {
             )
         } else if !self.certain {
             (
-                "The lock is held above this process, and on this file system nobody can go on under it",
-                format!("process {pid} holds it; start this one beside that, not below it"),
+                "The lock is held above this process, and cannot be shared with it on this file system",
+                format!("process {pid} holds it"),
             )
         } else {
             return Ok(());
@@ -264,23 +262,37 @@ pub(crate) fn hand_over(file: impl AsFd, id: FileId, mode: Mode, depth: u32) -> 
     Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
 }
 
-/// Says that this process holds the lock by link(2) whose file is `id`.
-pub(crate) fn hand_over_link(id: FileId, mode: Mode) -> HandOver {
-    let mut held = inherited();
-    held.push(Entry { fd: NO_FD, id, mode, depth: 0, pid: std::process::id() });
-    HandOver { fd: None, close: Vec::new(), variable: VARIABLE, value: value_of(&held) }
+/// What an ancestor carries for those below it, going by the environment.
+pub(super) struct Carried {
+    fd: RawFd,
+    pub(super) id: FileId,
+    /// The ancestor.
+    pub(super) pid: u32,
+    pub(super) content: Vec<u8>,
 }
 
-/// Refuses to wait for the lock by link(2) at `place`, which process `pid` of this machine holds, if that process is above
-/// this one.
-pub(crate) fn permit_beside_link(place: &Place, pid: u32, mode: Mode, target: &Path) -> Result<()> {
-    let mut above: Vec<Entry> = inherited().into_iter().filter(|entry| entry.fd == NO_FD && entry.pid == pid).collect();
-    if above.is_empty() {
-        return Ok(());
+impl Carried {
+    /// A description of our own of this file.
+    pub(super) fn open(&self) -> Option<File> {
+        let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", self.fd)).ok()?;
+        FileStatus::of(&file).is_ok_and(|status| status.id == self.id).then_some(file)
     }
-    let status = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?;
-    above.retain(|entry| status.is_some_and(|status| status.id == entry.id));
-    Ancestor { chain: above, certain: false }.permit(mode, target)
+}
+
+/// The inherited files that are batons, if anything is; lock files have no content.
+pub(super) fn batons() -> Vec<Carried> {
+    let content_of = |entry: &Entry| {
+        let fd = sys::Borrowed::number(entry.fd).filter(|fd| FileStatus::of(fd).is_ok_and(|s| s.id == entry.id))?;
+        let mut content = vec![0; 2 * NONCE];
+        let length = rustix::io::pread(fd, content.as_mut_slice(), 0).ok()?;
+        content.truncate(length);
+        (length == NONCE).then_some(content)
+    };
+    let carried = |entry: Entry| {
+        let content = content_of(&entry)?;
+        Some(Carried { fd: entry.fd, id: entry.id, pid: entry.pid, content })
+    };
+    inherited().into_iter().filter_map(carried).collect()
 }
 
 /// Keeps this lock from a child, and the inherited descriptors of it too.
@@ -337,7 +349,7 @@ mod tests {
             "::::::",
             "3:1:1:x:0",
             "3:1:1:x:0:1:",
-            "-2:1:1:x:0:1",
+            "-1:1:1:x:0:1",
             "3:1:1:y:0:1",
             "3:1:1::0:1",
             "3:1:1:x:0:0",

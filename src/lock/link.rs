@@ -35,9 +35,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 
+use super::baton;
 use super::flock::{default_mode, open_to_others};
 use super::heartbeat::LinkLock;
-use super::inherited::{self, Mode};
+use super::inherited::Mode;
 use super::place::{Place, not_ours, side_name};
 use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
 use super::waiting::{GLANCE, GLANCES};
@@ -132,7 +133,7 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
 }
 
 /// Content, time of modification, number of names.
-fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
+pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
     let (modified, links) = modified_and_links(file)?;
@@ -417,6 +418,9 @@ pub(super) fn acquire(
     mode: Mode,
     patience: &mut Patience<'_>,
 ) -> Result<FileLock> {
+    if let Some(lock) = baton::go_on(place, target, options, mode, patience)? {
+        return Ok(lock);
+    }
     loop {
         if let Some(lock) = pursue(place, target, options, mode, patience, Goal::Lock)? {
             return Ok(lock);
@@ -449,7 +453,7 @@ pub(super) fn clear(place: &Place, target: &Target, dry_run: bool) -> Result<Cle
         Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not empty")),
         Err(e) => return Err(e),
     };
-    if record.is_of(&here) && !record.is_dead(&here) {
+    if record.is_alive(&here) {
         return Ok(Cleared::Kept("in use"));
     }
     if dry_run {
@@ -552,9 +556,6 @@ fn pursue(
             Seen::Absent => true,
             Seen::Empty => false,
             Seen::Record { record, .. } => {
-                if record.is_of(&here) {
-                    inherited::permit_beside_link(place, record.pid, mode, &target.given)?;
-                }
                 let alive =
                     alive.as_ref().is_some_and(|(nonce, until)| *nonce == record.nonce && boot_clock() < *until);
                 !alive || record.is_dead(&here)

@@ -8,9 +8,10 @@
 //!   Unique    a file of our own, to be linked to that name (link.rs: the protocol; record.rs: what is in it)
 //!   LinkLock  the lock by link(2), held                    (heartbeat.rs)
 //!   FileLock  the lock, held                               (here)
-//!   Ancestor  a process above that holds it already        (inherited.rs)
+//!   Ancestor  a process above that holds it already        (inherited.rs; baton.rs: by link(2))
 //! ```
 
+mod baton;
 mod descriptor;
 pub(crate) mod filesystem;
 mod flock;
@@ -156,7 +157,7 @@ impl FileLock {
     pub fn hand_over(&self) -> Result<HandOver> {
         let outcome = match &self.held {
             Held::Flock(file) => file.hand_over(self.mode),
-            Held::Link(lock) => Ok(lock.hand_over(self.mode)),
+            Held::Link(lock) => lock.hand_over(self.mode),
         };
         outcome.map_err(|e| Error::io(self.path(), e).during("cannot hand the lock over"))
     }
@@ -188,14 +189,16 @@ impl FileLock {
     ///
     /// [`ErrorKind::LockLost`], or what kept it from finding out.
     pub fn ensure_held(&self) -> Result<()> {
-        let Held::Link(lock) = &self.held else { return Ok(()) };
-        if lock.is_still_ours()? {
-            return Ok(());
-        }
-        let silence = shown_duration(lock.stale_after());
-        Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(format!(
-            "this process was stopped or cut off for up to {silence}, and another may have the lock"
-        )))
+        let hint = match &self.held {
+            Held::Flock(file) if file.is_still_held()? => return Ok(()),
+            Held::Link(lock) if lock.is_still_ours()? => return Ok(()),
+            Held::Flock(_) => "the process above that held it has ended, or was stopped or cut off".to_owned(),
+            Held::Link(lock) => {
+                let silence = shown_duration(lock.stale_after());
+                format!("this process was stopped or cut off for up to {silence}, and another may have the lock")
+            }
+        };
+        Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
     }
 
     /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
@@ -297,6 +300,9 @@ fn acquire_at(
         if file.has_content() {
             drop((file, ticket));
             // A record means that somebody holds the lock by link(2).
+            if let Some(lock) = baton::go_on(place, target, options, mode, patience)? {
+                return Ok(lock);
+            }
             link::wait_for_passage(place, target, options, mode, patience)?;
             continue;
         }

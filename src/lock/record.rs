@@ -114,7 +114,12 @@ impl Record {
     /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now.
     /// Earlier than others do: clocks run at different rates.
     pub(super) fn is_late(&self, last: Duration) -> bool {
-        host::boot_clock().saturating_sub(last) >= self.stale_after() / 10 * 9
+        self.is_too_long(host::boot_clock().saturating_sub(last))
+    }
+
+    /// The same of a silence.
+    pub(super) fn is_too_long(&self, silence: Duration) -> bool {
+        silence >= self.stale_after() / 10 * 9
     }
 
     /// Whether its process ran here, so that its number means something.
@@ -128,6 +133,11 @@ impl Record {
     /// Whether its process is certainly gone.
     pub(super) fn is_dead(&self, here: &Here) -> bool {
         self.is_of(here) && host::is_gone(self.pid, self.start_time)
+    }
+
+    /// Whether its process is one of this machine, and there.
+    pub(super) fn is_alive(&self, here: &Here) -> bool {
+        self.is_of(here) && !host::is_gone(self.pid, self.start_time)
     }
 
     pub(super) fn holder(&self, here: &Here) -> Holder {

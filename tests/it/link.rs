@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Held, Run, Running, TestDir, needs_strace, wait_until};
+use crate::common::{Held, Run, Running, TestDir, needs, needs_strace, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
@@ -318,24 +318,92 @@ fn a_stopped_holder_finds_its_lock_lost() {
     }
 }
 
-/// The kernel does not know who holds such a lock, so nobody can go on under it; but nobody waits for his parent either.
+/// The kernel does not know who holds such a lock; they go on by something else that it does know.
 #[test]
-fn below_the_holder_it_is_an_error_at_once() {
+fn they_nest() {
     let dir = TestDir::new();
     dir.file("f", "old");
-    for inner in ["\"$BIN\" f", "\"$BIN\" lock f -- true", "\"$BIN\" lock f -- \"$BIN\" g"] {
-        let done = link(&dir, ["lock", "f", "-c", inner]).stdin("x").run();
-        done.assert_error_with(1, &["Error: f: The lock is held above this process"]);
-        done.assert_hint("holds it");
-        let done = link(&dir, ["f", "--", "sh", "-c", inner]).run();
-        assert_eq!(done.code, Some(1), "{done:?}");
-        assert_eq!(dir.read("f"), "old");
-        dir.assert_holds(&["f"]);
-    }
+    link(&dir, ["lock", "f", "-c", "\"$BIN\" f"]).stdin("1").quiet_success();
+    assert_eq!(dir.read("f"), "1");
+    let deep = "\"$BIN\" lock f -- \"$BIN\" lock f -- sh -c 'read n < f; echo $((n + 1)) | \"$BIN\" f'";
+    link(&dir, ["lock", "f", "-c", deep]).quiet_success();
+    assert_eq!(dir.read("f"), "2\n");
+    // By whatever method the inner one would lock by itself.
+    link(&dir, ["lock", "f", "-c", "AWRITE_LOCK_METHOD=flock \"$BIN\" f"]).stdin("3\n").quiet_success();
+    assert_eq!(dir.read("f"), "3\n");
+    let done = link(&dir, ["lock", "--json", "f", "-c", "\"$BIN\" -v --json f"]).stdin("4\n").run();
+    assert!(done.ok().stderr.contains(r#""method":"inherited""#), "{done:?}");
+    // What can never be.
+    link(&dir, ["f", "--", "sh", "-c", "\"$BIN\" f"]).run().assert_code(1);
+    assert_eq!(dir.read("f"), "4\n");
     link(&dir, ["lock", "f", "-c", "echo x | \"$BIN\" g"]).quiet_success();
     // Not told of it, they wait as for any other.
     link(&dir, ["lock", "-o", "f", "-c", "\"$BIN\" -n f"]).stdin("x").run().assert_code(2);
     dir.assert_holds(&["f", "g"]);
+}
+
+#[test]
+fn nested_ones_side_by_side_exclude_each_other() {
+    let dir = TestDir::new();
+    dir.file("f", "0\n");
+    let add = "\"$BIN\" -q f -- sh -c 'read n; echo $((n + 1))' &";
+    let script = format!("{} wait", add.repeat(20));
+    let all: Vec<Running> = (0..3).map(|_| link(&dir, ["lock", "f", "-c", &script]).spawn()).collect();
+    all_succeed(all);
+    assert_eq!(dir.read("f"), "60\n");
+    dir.assert_holds(&["f"]);
+}
+
+/// Whoever can read the lock can make a file with its nonce, lock it, and say that its holder has given it to him.
+#[test]
+fn a_forged_baton_gains_nothing() {
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    let mut holder = holder(&dir, "60");
+    let forge = r#"
+import fcntl, json, os, struct, sys
+record = json.load(open("f.lock"))
+fd = os.memfd_create("baton", 0)
+os.write(fd, record["nonce"].encode())
+fcntl.flock(fd, fcntl.LOCK_EX)
+mark = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, (1 << 24) + record["pid"], 1, 0)
+fcntl.fcntl(fd, 37, mark)  # F_OFD_SETLK
+status = os.fstat(fd)
+os.environ["AWRITE_HELD"] = f"{fd}:{status.st_dev}:{status.st_ino}:x:0:{record['pid']}"
+os.set_inheritable(fd, True)
+os.execv(os.environ["BIN"], ["awrite", "-n", "f"])
+"#;
+    let forged = dir.program("python3", ["-c", forge]).env("AWRITE_LOCK_METHOD", "link").stdin("x").run();
+    assert!(matches!(forged.code, Some(1 | 2)), "{forged:?}");
+    assert!(!dir.join("f").exists(), "{forged:?}");
+    holder.feed(b"mine");
+    holder.finish().ok();
+    assert_eq!(dir.read("f"), "mine");
+    dir.assert_holds(&["f"]);
+}
+
+#[test]
+fn below_a_lost_lock_nothing_is_written() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "\"$BIN\" f -- sh -c 'touch ready; while [ ! -e go ]; do :; done; echo late'";
+    let outer = link(&dir, ["lock", "f", "-c", script]).env("AWRITE_STALE_AFTER", "300ms").spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    outer.signal(Signal::STOP);
+    link(&dir, ["-t", "60", "f"]).stdin("other").run().ok();
+    dir.file("go", "");
+    wait_until("the inner one has ended", || {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", outer.id())).unwrap_or_default();
+        let child = children.split_whitespace().next().unwrap_or("0").to_owned();
+        fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    assert_eq!(dir.read("f"), "other");
+    outer.signal(Signal::CONT);
+    outer.finish().assert_code(2);
+    assert_eq!(dir.read("f"), "other");
+    dir.assert_holds(&["f", "go", "ready"]);
 }
 
 #[test]

@@ -240,6 +240,21 @@ no_update_is_lost() {
     content /mnt/count 16 && rm /mnt/count && holds f
 }
 
+nested_ones_go_on_under_it() {
+    local n jobs=
+    echo 0 >/mnt/count
+    for n in 1 2 3 4; do
+        # shellcheck disable=SC2016 # the inner shell's
+        awrite lock -q /mnt/count -- sh -c 'for n in 1 2 3; do awrite -q /mnt/count -- sh -c "$0" & done; wait' \
+            "$INCREMENT" &
+        jobs="$jobs $!"
+        elsewhere awrite -q /mnt/count -- sh -c "$INCREMENT" &
+        jobs="$jobs $!"
+    done
+    for n in $jobs; do wait "$n" || return 1; done
+    content /mnt/count 16 && rm /mnt/count && holds f
+}
+
 a_dead_holder_s_lock_is_free_at_once() {
     local n
     for n in 1 2 3; do
@@ -297,6 +312,7 @@ an_interrupted_waiter_leaves_nothing() {
 passed=0
 for test in link_locks_are_chosen_and_it_says_so flock_can_be_asked_for local_directories_keep_flock \
     every_kind_of_write refused_writes_change_nothing a_holder_keeps_all_others_out it_is_handed_over no_update_is_lost \
+    nested_ones_go_on_under_it \
     a_dead_holder_s_lock_is_free_at_once elsewhere_it_is_free_after_its_stale_time \
     a_stopped_holder_finds_its_lock_lost an_interrupted_waiter_leaves_nothing; do
     # What it did is shown when it fails, without anything that a terminal or a log could stumble over.
