@@ -4,10 +4,13 @@
 //!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
 //!   awrite-lock [OPTIONS] TARGET -c SCRIPT
 //!   awrite-lock [OPTIONS] N                          an open descriptor of the caller
+//!   awrite-lock --acquire|--refresh|--release|--status [OPTIONS] TARGET     see lock/leasing.rs
 //! ```
 
+mod leasing;
+
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -20,12 +23,14 @@ use super::locking::{self, Locking, Locks};
 use super::report::{self, Style};
 use super::values::quoted;
 use crate::process::{self, Given, Inherited};
+use leasing::{Order, Rest, Terms};
 
 /// What the options have said.
 #[derive(Default)]
 pub(super) struct Settings {
     style: Style,
     locking: Locking,
+    terms: Terms,
     shared: bool,
     unlock: bool,
     close: bool,
@@ -89,22 +94,6 @@ const fn switch(
     Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
 }
 
-/// An option whose time has not come.
-const fn lease(long: &'static [&'static str], value: Option<&'static str>) -> Flag<Settings> {
-    Flag {
-        spec: Spec {
-            group: "Leases",
-            long,
-            short: &[],
-            value,
-            help: "leases are not available in this version",
-            complete: Complete::Nothing,
-            hidden: true,
-        },
-        apply: |_, _| Err(Stop::Usage("leases are not available in this version".to_owned())),
-    }
-}
-
 const FLAGS: &[Flag<Settings>] = &[
     switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
         settings.shared = true;
@@ -123,7 +112,7 @@ const FLAGS: &[Flag<Settings>] = &[
             long: &["conflict-exit-code"],
             short: &['E'],
             value: Some("N"),
-            help: "end with N instead of 2 when the lock was not free in time",
+            help: "end with N instead of 2 when the lock or lease was not had, or was lost",
             complete: Complete::Nothing,
             hidden: false,
         },
@@ -143,13 +132,13 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::lock_mode(),
     locking::keep_lock(),
     locking::lock_method(),
+    leasing::ACQUIRE,
+    leasing::REFRESH,
+    leasing::RELEASE,
+    leasing::STATUS,
     locking::owner(),
+    leasing::TTL,
     locking::token(),
-    lease(&["acquire"], None),
-    lease(&["refresh"], None),
-    lease(&["release"], None),
-    lease(&["status"], None),
-    lease(&["ttl"], Some("DURATION")),
     Flag {
         spec: Spec {
             group: COMMAND,
@@ -196,8 +185,16 @@ const FLAGS: &[Flag<Settings>] = &[
 struct Job {
     what: What,
     options: LockOptions,
+    style: Style,
     observer: Observer,
     conflict_status: Option<u8>,
+}
+
+impl Job {
+    /// What to end with when the lock or lease was not had, or was lost.
+    fn not_had(&self) -> u8 {
+        self.conflict_status.unwrap_or(2)
+    }
 }
 
 enum What {
@@ -210,6 +207,7 @@ enum What {
     },
     Lock(i32),
     Unlock(i32),
+    Lease(PathBuf, Order),
 }
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
@@ -232,12 +230,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Erro
             descriptor(*number, |fd, name| lock_descriptor(fd, name, &job.options, &job.observer).map(drop))
         }
         What::Unlock(number) => descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+        What::Lease(target, order) => named(target).and_then(|target| leasing::obey(order, &target, &job, inherited)),
     };
-    match (outcome, job.conflict_status) {
-        (Err(error), Some(status)) if matches!(error.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
-            fail(&error, status)
-        }
-        (outcome, _) => outcome,
+    match outcome {
+        Err(error) if error.exit_code() == 2 => fail(&error, job.not_had()),
+        outcome => outcome,
     }
 }
 
@@ -262,20 +259,24 @@ fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
     }
     let mut options = settings.locking.options()?;
     options.shared = settings.shared;
-    let what = match command {
-        Some(_) if settings.unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
-        Some(command) => {
-            What::Run { target: operand.into(), command, close: settings.close, no_fork: settings.no_fork }
-        }
+    let Settings { style, conflict_status, shared, unlock, close, no_fork, .. } = settings;
+    let observer = report::observer(style);
+    let rest = Rest { claim: options.claim.clone(), command, shared, unlock, close, no_fork };
+    if let Some(order) = settings.terms.order(&rest)? {
+        return Ok(Job { what: What::Lease(operand.into(), order), options, style, observer, conflict_status });
+    }
+    let what = match rest.command {
+        Some(_) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
+        Some(command) => What::Run { target: operand.into(), command, close, no_fork },
+        None if options.claim.is_some() => return Err(usage("--owner: COMMAND is missing; a descriptor has no lease")),
         None => {
             let number = operand.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             let number = number.ok_or_else(|| usage("COMMAND is missing"))?;
             let number = number.parse().map_err(|_| Stop::Usage(format!("{number}: not a descriptor")))?;
-            if settings.unlock { What::Unlock(number) } else { What::Lock(number) }
+            if unlock { What::Unlock(number) } else { What::Lock(number) }
         }
     };
-    let observer = report::observer(settings.style);
-    Ok(Job { what, options, observer, conflict_status: settings.conflict_status })
+    Ok(Job { what, options, style, observer, conflict_status })
 }
 
 fn run_command(
@@ -301,12 +302,14 @@ fn run_command(
     }
     match outcome {
         Ok(status) => Ok(status_of(status)),
-        Err(error) => {
-            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-            let reason = Error::io(program, error).to_string();
-            fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
-        }
+        Err(error) => could_not_run(target, program, error),
     }
+}
+
+fn could_not_run(target: &Path, program: &OsStr, error: io::Error) -> Result<u8, Error> {
+    let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let reason = Error::io(program, error).to_string();
+    fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
 }
 
 /// A directory by a name that a lock file can stand beside, however it was typed: `repo/`, `.`.
