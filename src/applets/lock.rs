@@ -373,11 +373,74 @@ mod tests {
             (&["-E", "256", "f", "--", "ls"], "--conflict-exit-code: '256' is not"),
             (&["-E", "-1", "f", "--", "ls"], "--conflict-exit-code: '-1' is not"),
             (&["--no", "f", "--", "ls"], "--no: ambiguous"),
-            (&["--acquire", "f"], "--acquire: leases are not available"),
         ] {
             let reason = settled(args).err().unwrap_or_default();
             assert!(reason.starts_with(named), "{args:?}: {reason}");
         }
+    }
+
+    #[test]
+    fn contradictions_of_leases() {
+        for (args, named) in [
+            (&["--acquire", "--owner=A", "--ttl=5"][..], "TARGET is missing"),
+            (&["--acquire", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--ttl", "5", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--owner", "A", "f"], "--acquire: needs --ttl"),
+            (&["--acquire", "--owner", "A", "--ttl=5", "--token=1", "f"], "--token: a lease that is acquired"),
+            (&["--refresh", "f"], "--refresh: needs --owner"),
+            (&["--release", "f"], "--release: needs --owner"),
+            (&["--release", "--token", "5", "f"], "--token: needs --owner"),
+            (&["--release", "--owner=A", "--ttl=5", "f"], "--ttl: is for a lease that goes on"),
+            (&["--status", "--owner=A", "f"], "--owner: contradicts --status"),
+            (&["--status", "--ttl=5", "f"], "--ttl: is for"),
+            (&["--status", "--release", "--owner=A", "f"], "--release: contradicts --status"),
+            (&["--acquire", "--refresh", "f"], "--refresh: contradicts --acquire"),
+            (&["--status", "f", "--", "ls"], "--status: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "f", "-c", "ls"], "--acquire: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "-s", "f"], "--acquire: contradicts --shared"),
+            (&["--status", "-u", "9"], "--status: contradicts --unlock"),
+            (&["--ttl", "5", "f", "--", "ls"], "--ttl: needs --owner"),
+            (&["--owner=A", "--ttl=5", "f"], "--ttl: COMMAND is missing; without one: --acquire"),
+            (&["--owner=A", "--ttl=5", "9"], "--ttl: COMMAND is missing"),
+            (&["--owner=A", "--ttl=5", "-F", "f", "--", "ls"], "--no-fork: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "--ttl=5", "-u", "f", "--", "ls"], "--unlock: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "--token=7", "f", "--", "ls"], "--token: a lease that is acquired"),
+            (&["--owner=A", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner=A", "-u", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner", "", "f", "--", "ls"], "--owner: the owner of a lease must have a name"),
+            (&["--owner", "a\nb", "f", "--", "ls"], "--owner: the name of a lease's owner must not"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn times_to_live() {
+        let term = |ttl: &str| settled(&["--acquire", "--owner=A", &format!("--ttl={ttl}"), "f"]).map(|job| job.what);
+        for ttl in ["0", "0s", "0.0", "3653d", "-1", "inf", "nan", "NaN", "1e3", "", "x", "99999999999999999999d"] {
+            let reason = term(ttl).err().unwrap_or_default();
+            assert!(reason.starts_with("--ttl: "), "{ttl}: {reason}");
+        }
+        for (ttl, millis) in
+            [("1ms", 1), ("60s", 60_000), ("0.5", 500), ("3652d", 315_532_800_000), ("87660h", 315_576_000_000)]
+        {
+            let Ok(What::Lease(_, Order::Acquire { ttl: settled, .. })) = term(ttl) else { panic!("{ttl}") };
+            assert_eq!(settled.as_millis(), millis, "{ttl}");
+        }
+    }
+
+    /// With --ttl a lease is taken; without, the one that there is is used for the lock.
+    #[test]
+    fn owners_with_a_command() {
+        let what = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap();
+        assert!(matches!(what(&["--owner=A", "--ttl=5", "-o"]).what, What::Lease(_, Order::Run { close: true, .. })));
+        let job = what(&["--owner=A", "--token=7"]);
+        assert!(matches!(job.what, What::Run { .. }));
+        assert_eq!(job.options.claim, Some(awrite::Claim::new("A").unwrap().with_token(7)));
+        assert!(matches!(settled(&["--status", "9"]).unwrap().what, What::Lease(_, Order::Status)));
     }
 
     #[test]
