@@ -55,10 +55,16 @@ pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite-lock",
-    synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]", "[OPTIONS] TARGET -c SCRIPT", "[OPTIONS] N"],
+    synopsis: &[
+        "[OPTIONS] TARGET -- COMMAND [ARG...]",
+        "[OPTIONS] TARGET -c SCRIPT",
+        "[OPTIONS] N",
+        "--acquire|--refresh|--release|--status [OPTIONS] TARGET",
+    ],
     about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. An awrite \
             or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
-            shell instead (exec 9>>FILE.lock), locks what that has open, and ends.",
+            shell instead (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its \
+            owner from TARGET across many commands.",
     operand: "TARGET",
     complete_operand: Complete::File,
     takes_command: true,
@@ -69,11 +75,14 @@ Examples:
   awrite-lock -o data -- ./start-a-daemon      the daemon does not get the lock
   exec 9>>data.lock; awrite-lock -w 5 9        until the shell ends, or
   awrite-lock -u 9                             until this
+  token=$(awrite-lock --acquire --owner A --ttl 60s config.json)
+  awrite-lock --release --owner A config.json
+  awrite-lock --owner A --ttl 30s config.json -- make deploy
 
 Exit codes:
   COMMAND's own; 128+N when signal N has killed it
   1    error: I/O, permission, bad usage
-  2    the lock was not acquired (or -E)
+  2    no lock or lease was had, or it was lost; --status: not free (or -E)
   3    interrupted while waiting for the lock
   126  COMMAND cannot be run
   127  COMMAND was not found

@@ -279,8 +279,8 @@ pub(crate) fn warnings() -> Observer {
     })
 }
 
-/// One that says what the style asks for, and then does something more: is it that the lock is held now?
-pub(crate) fn observer_and(style: Style, then: impl Fn(bool) + Send + Sync + 'static) -> Observer {
+/// One that says what the style asks for, and then does something more.
+pub(crate) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
     // A terminal only: in a log the line would be garbage.
     let progress =
         style.progress && !style.json && style.level > Level::Error && rustix::termios::isatty(rustix::stdio::stderr());
@@ -297,7 +297,7 @@ pub(crate) fn observer_and(style: Style, then: impl Fn(bool) + Send + Sync + 'st
         } else if let Some(message) = message_for(notice) {
             say(&message);
         }
-        then(matches!(notice, Notice::Locked { .. }));
+        then(notice);
     })
 }
 

@@ -174,7 +174,9 @@ impl<'a> Visitor<'a> {
         if let Some(token) = self.inherited(spot) {
             return match record {
                 Some(r) if r.token == token && !r.released => Ok(None),
-                _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over").on(target)),
+                _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over")
+                    .on(target)
+                    .with_hint("what is to go on after it must be started without AWRITE_LEASED in its environment")),
             };
         }
         let Some(record) = record else { return Ok(None) };

@@ -5,6 +5,7 @@
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
 //!   hold                                                                          blocked | ignored
 //!   watch                                                                         caught, by a thread | ignored
+//!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```

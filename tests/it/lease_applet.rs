@@ -438,6 +438,7 @@ fn a_command_without_its_lease_cannot_write() {
     let done = running.finish();
     done.assert_code(2);
     assert_eq!(done.stderr.matches("Error: f: The lease that this runs under is over").count(), 2, "{done:?}");
+    done.assert_hint("AWRITE_LEASED");
     assert_eq!((dir.read("f").as_str(), dir.read("code").as_str()), ("old", "2\n"));
     dir.assert_holds(&["code", "f", "go", "started"]);
 }

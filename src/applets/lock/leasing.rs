@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use awrite::{Claim, Error, ErrorKind, Lease, LeaseInfo, LockOptions, MAX_TTL, Wait};
+use awrite::{Claim, Error, ErrorKind, Lease, LeaseInfo, LockOptions, MAX_TTL, Notice, Wait};
 
 use super::super::flags::{Complete, Flag, Spec, Stop};
 use super::super::report;
@@ -187,8 +187,8 @@ impl Terms {
 pub(super) fn obey(order: &Order, target: &Path, job: &Job, inherited: &Inherited) -> Result<u8, Error> {
     // From the moment that the lock is held until the process ends or has a COMMAND to pass signals on to: a signal must
     // not leave a lease that nobody knows of.
-    let observer = report::observer_and(job.style, |locked| {
-        if locked {
+    let observer = report::observer_and(job.style, |notice| {
+        if matches!(notice, Notice::Locked { .. }) {
             process::hold_again();
         }
     });
