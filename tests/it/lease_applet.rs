@@ -6,7 +6,7 @@ use std::time::Duration;
 use awrite::{Claim, FileLock, Lease, LockOptions, LockStatus};
 use rustix::process::Signal;
 
-use crate::common::{Done, Held, Run, Running, TestDir, wait_until};
+use crate::common::{AWRITE, Done, Held, Run, Running, TestDir, needs_strace, wait_until};
 
 /// `awrite-lock` with these arguments.
 fn lock(dir: &TestDir, args: &[&str]) -> Run {
@@ -92,7 +92,7 @@ fn a_lease_goes_from_command_to_command() {
     let second = acquire(&dir, "B", "60s");
     assert!(second.parse::<u64>().unwrap() > token.parse().unwrap());
     // By its other name.
-    dir.program(crate::common::AWRITE, ["--release", "--owner", "B", "f"]).arg0("awrite-lock").quiet_success();
+    dir.program(AWRITE, ["--release", "--owner", "B", "f"]).arg0("awrite-lock").quiet_success();
     dir.assert_holds(&["f"]);
 }
 
@@ -630,4 +630,25 @@ fn the_end_of_command_is_noticed() {
         lock(&dir, &["--owner", "A", "--ttl", "3652d", "f", "--", "true"]).quiet_success();
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
+}
+
+/// pidfd_open(2) is younger than some kernels, and some sandboxes refuse it.
+#[test]
+fn without_a_descriptor_of_command() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let inject = "inject=pidfd_open:error=ENOSYS";
+    let script = "while test ! -e go; do sleep 0.01; done; exit 7";
+    let args = ["-o", "trace", "-e", inject, AWRITE, "lock", "--owner", "A", "--ttl", "600ms", "f", "-c", script];
+    let running = dir.program("strace", args).spawn();
+    wait_until("it has the lease", || dir.join("f.lease").exists());
+    let first = record(&dir);
+    wait_until("it is refreshed", || record(&dir)["refreshed_at"] != first["refreshed_at"]);
+    dir.file("go", "");
+    let done = running.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(7), ""));
+    assert!(dir.read("trace").contains("(INJECTED)"));
+    dir.assert_holds(&["go", "trace"]);
 }
