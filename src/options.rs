@@ -61,7 +61,8 @@ pub struct LockOptions {
     pub no_follow: bool,
     /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so long
     /// as nobody else has taken it since), and a write looks again right before it replaces the target. Default: as
-    /// anybody, who waits for the end of a lease as for the lock.
+    /// anybody, who waits for the end of a lease as for the lock; below a process that has handed its lease of the target
+    /// over ([`Lease::hand_over`](crate::Lease::hand_over)), as the holder of that.
     pub claim: Option<Claim>,
     /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
     /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting, so

@@ -392,11 +392,9 @@ impl AtomicFile {
 
     /// Under a lease, the last look before the target is replaced: nobody else may have taken it.
     fn check_claim(&self) -> Result<()> {
-        if self.options.lock.claim.is_none() {
-            return Ok(());
-        }
         let lease = self.lease.as_ref().ok_or_else(|| self.gone())?;
-        Visitor::of(&self.options.lock).kept_out(lease, &self.target.given).map(drop)
+        let visitor = Visitor::of(&self.options.lock);
+        if visitor.is_bound(lease) { visitor.kept_out(lease, &self.target.given).map(drop) } else { Ok(()) }
     }
 
     /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would

@@ -76,11 +76,12 @@ _awrite_lock() {
         --lock-mode) COMPREPLY=(); return ;;
         --lock-method) __awrite_offer -W 'auto flock link' -- "$cur"; return ;;
         --owner) COMPREPLY=(); return ;;
+        --ttl) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -c --command -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --owner --ttl --token -c --command -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

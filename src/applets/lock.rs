@@ -4,10 +4,13 @@
 //!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
 //!   awrite-lock [OPTIONS] TARGET -c SCRIPT
 //!   awrite-lock [OPTIONS] N                          an open descriptor of the caller
+//!   awrite-lock --acquire|--refresh|--release|--status [OPTIONS] TARGET     see lock/leasing.rs
 //! ```
 
+mod leasing;
+
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -20,12 +23,14 @@ use super::locking::{self, Locking, Locks};
 use super::report::{self, Style};
 use super::values::quoted;
 use crate::process::{self, Given, Inherited};
+use leasing::{Order, Rest, Terms};
 
 /// What the options have said.
 #[derive(Default)]
 pub(super) struct Settings {
     style: Style,
     locking: Locking,
+    terms: Terms,
     shared: bool,
     unlock: bool,
     close: bool,
@@ -50,10 +55,16 @@ pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite-lock",
-    synopsis: &["[OPTIONS] TARGET -- COMMAND [ARG...]", "[OPTIONS] TARGET -c SCRIPT", "[OPTIONS] N"],
+    synopsis: &[
+        "[OPTIONS] TARGET -- COMMAND [ARG...]",
+        "[OPTIONS] TARGET -c SCRIPT",
+        "[OPTIONS] N",
+        "--acquire|--refresh|--release|--status [OPTIONS] TARGET",
+    ],
     about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. An awrite \
             or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
-            shell instead (exec 9>>FILE.lock), locks what that has open, and ends.",
+            shell instead (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its \
+            owner from TARGET across many commands.",
     operand: "TARGET",
     complete_operand: Complete::File,
     takes_command: true,
@@ -64,11 +75,14 @@ Examples:
   awrite-lock -o data -- ./start-a-daemon      the daemon does not get the lock
   exec 9>>data.lock; awrite-lock -w 5 9        until the shell ends, or
   awrite-lock -u 9                             until this
+  token=$(awrite-lock --acquire --owner A --ttl 60s config.json)
+  awrite-lock --release --owner A config.json
+  awrite-lock --owner A --ttl 30s config.json -- make deploy
 
 Exit codes:
   COMMAND's own; 128+N when signal N has killed it
   1    error: I/O, permission, bad usage
-  2    the lock was not acquired (or -E)
+  2    no lock or lease was had, or it was lost; --status: not free (or -E)
   3    interrupted while waiting for the lock
   126  COMMAND cannot be run
   127  COMMAND was not found
@@ -89,22 +103,6 @@ const fn switch(
     Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
 }
 
-/// An option whose time has not come.
-const fn lease(long: &'static [&'static str], value: Option<&'static str>) -> Flag<Settings> {
-    Flag {
-        spec: Spec {
-            group: "Leases",
-            long,
-            short: &[],
-            value,
-            help: "leases are not available in this version",
-            complete: Complete::Nothing,
-            hidden: true,
-        },
-        apply: |_, _| Err(Stop::Usage("leases are not available in this version".to_owned())),
-    }
-}
-
 const FLAGS: &[Flag<Settings>] = &[
     switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
         settings.shared = true;
@@ -123,7 +121,7 @@ const FLAGS: &[Flag<Settings>] = &[
             long: &["conflict-exit-code"],
             short: &['E'],
             value: Some("N"),
-            help: "end with N instead of 2 when the lock was not free in time",
+            help: "end with N instead of 2 when the lock or lease was not had, or was lost",
             complete: Complete::Nothing,
             hidden: false,
         },
@@ -143,13 +141,13 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::lock_mode(),
     locking::keep_lock(),
     locking::lock_method(),
+    leasing::ACQUIRE,
+    leasing::REFRESH,
+    leasing::RELEASE,
+    leasing::STATUS,
     locking::owner(),
+    leasing::TTL,
     locking::token(),
-    lease(&["acquire"], None),
-    lease(&["refresh"], None),
-    lease(&["release"], None),
-    lease(&["status"], None),
-    lease(&["ttl"], Some("DURATION")),
     Flag {
         spec: Spec {
             group: COMMAND,
@@ -196,8 +194,16 @@ const FLAGS: &[Flag<Settings>] = &[
 struct Job {
     what: What,
     options: LockOptions,
+    style: Style,
     observer: Observer,
     conflict_status: Option<u8>,
+}
+
+impl Job {
+    /// What to end with when the lock or lease was not had, or was lost.
+    fn not_had(&self) -> u8 {
+        self.conflict_status.unwrap_or(2)
+    }
 }
 
 enum What {
@@ -210,6 +216,7 @@ enum What {
     },
     Lock(i32),
     Unlock(i32),
+    Lease(PathBuf, Order),
 }
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
@@ -232,12 +239,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Erro
             descriptor(*number, |fd, name| lock_descriptor(fd, name, &job.options, &job.observer).map(drop))
         }
         What::Unlock(number) => descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+        What::Lease(target, order) => named(target).and_then(|target| leasing::obey(order, &target, &job, inherited)),
     };
-    match (outcome, job.conflict_status) {
-        (Err(error), Some(status)) if matches!(error.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
-            fail(&error, status)
-        }
-        (outcome, _) => outcome,
+    match outcome {
+        Err(error) if error.exit_code() == 2 => fail(&error, job.not_had()),
+        outcome => outcome,
     }
 }
 
@@ -262,20 +268,24 @@ fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
     }
     let mut options = settings.locking.options()?;
     options.shared = settings.shared;
-    let what = match command {
-        Some(_) if settings.unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
-        Some(command) => {
-            What::Run { target: operand.into(), command, close: settings.close, no_fork: settings.no_fork }
-        }
+    let Settings { style, conflict_status, shared, unlock, close, no_fork, .. } = settings;
+    let observer = report::observer(style);
+    let rest = Rest { claim: options.claim.clone(), command, shared, unlock, close, no_fork };
+    if let Some(order) = settings.terms.order(&rest)? {
+        return Ok(Job { what: What::Lease(operand.into(), order), options, style, observer, conflict_status });
+    }
+    let what = match rest.command {
+        Some(_) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
+        Some(command) => What::Run { target: operand.into(), command, close, no_fork },
+        None if options.claim.is_some() => return Err(usage("--owner: COMMAND is missing; a descriptor has no lease")),
         None => {
             let number = operand.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             let number = number.ok_or_else(|| usage("COMMAND is missing"))?;
             let number = number.parse().map_err(|_| Stop::Usage(format!("{number}: not a descriptor")))?;
-            if settings.unlock { What::Unlock(number) } else { What::Lock(number) }
+            if unlock { What::Unlock(number) } else { What::Lock(number) }
         }
     };
-    let observer = report::observer(settings.style);
-    Ok(Job { what, options, observer, conflict_status: settings.conflict_status })
+    Ok(Job { what, options, style, observer, conflict_status })
 }
 
 fn run_command(
@@ -301,12 +311,14 @@ fn run_command(
     }
     match outcome {
         Ok(status) => Ok(status_of(status)),
-        Err(error) => {
-            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-            let reason = Error::io(program, error).to_string();
-            fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
-        }
+        Err(error) => could_not_run(target, program, error),
     }
+}
+
+fn could_not_run(target: &Path, program: &OsStr, error: io::Error) -> Result<u8, Error> {
+    let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let reason = Error::io(program, error).to_string();
+    fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
 }
 
 /// A directory by a name that a lock file can stand beside, however it was typed: `repo/`, `.`.
@@ -370,11 +382,74 @@ mod tests {
             (&["-E", "256", "f", "--", "ls"], "--conflict-exit-code: '256' is not"),
             (&["-E", "-1", "f", "--", "ls"], "--conflict-exit-code: '-1' is not"),
             (&["--no", "f", "--", "ls"], "--no: ambiguous"),
-            (&["--acquire", "f"], "--acquire: leases are not available"),
         ] {
             let reason = settled(args).err().unwrap_or_default();
             assert!(reason.starts_with(named), "{args:?}: {reason}");
         }
+    }
+
+    #[test]
+    fn contradictions_of_leases() {
+        for (args, named) in [
+            (&["--acquire", "--owner=A", "--ttl=5"][..], "TARGET is missing"),
+            (&["--acquire", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--ttl", "5", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--owner", "A", "f"], "--acquire: needs --ttl"),
+            (&["--acquire", "--owner", "A", "--ttl=5", "--token=1", "f"], "--token: a lease that is acquired"),
+            (&["--refresh", "f"], "--refresh: needs --owner"),
+            (&["--release", "f"], "--release: needs --owner"),
+            (&["--release", "--token", "5", "f"], "--token: needs --owner"),
+            (&["--release", "--owner=A", "--ttl=5", "f"], "--ttl: is for a lease that goes on"),
+            (&["--status", "--owner=A", "f"], "--owner: contradicts --status"),
+            (&["--status", "--ttl=5", "f"], "--ttl: is for"),
+            (&["--status", "--release", "--owner=A", "f"], "--release: contradicts --status"),
+            (&["--acquire", "--refresh", "f"], "--refresh: contradicts --acquire"),
+            (&["--status", "f", "--", "ls"], "--status: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "f", "-c", "ls"], "--acquire: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "-s", "f"], "--acquire: contradicts --shared"),
+            (&["--status", "-u", "9"], "--status: contradicts --unlock"),
+            (&["--ttl", "5", "f", "--", "ls"], "--ttl: needs --owner"),
+            (&["--owner=A", "--ttl=5", "f"], "--ttl: COMMAND is missing; without one: --acquire"),
+            (&["--owner=A", "--ttl=5", "9"], "--ttl: COMMAND is missing"),
+            (&["--owner=A", "--ttl=5", "-F", "f", "--", "ls"], "--no-fork: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "--ttl=5", "-u", "f", "--", "ls"], "--unlock: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "--token=7", "f", "--", "ls"], "--token: a lease that is acquired"),
+            (&["--owner=A", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner=A", "-u", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner", "", "f", "--", "ls"], "--owner: the owner of a lease must have a name"),
+            (&["--owner", "a\nb", "f", "--", "ls"], "--owner: the name of a lease's owner must not"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn times_to_live() {
+        let term = |ttl: &str| settled(&["--acquire", "--owner=A", &format!("--ttl={ttl}"), "f"]).map(|job| job.what);
+        for ttl in ["0", "0s", "0.0", "3653d", "-1", "inf", "nan", "NaN", "1e3", "", "x", "99999999999999999999d"] {
+            let reason = term(ttl).err().unwrap_or_default();
+            assert!(reason.starts_with("--ttl: "), "{ttl}: {reason}");
+        }
+        for (ttl, millis) in
+            [("1ms", 1), ("60s", 60_000), ("0.5", 500), ("3652d", 315_532_800_000), ("87660h", 315_576_000_000)]
+        {
+            let Ok(What::Lease(_, Order::Acquire { ttl: settled, .. })) = term(ttl) else { panic!("{ttl}") };
+            assert_eq!(settled.as_millis(), millis, "{ttl}");
+        }
+    }
+
+    /// With --ttl a lease is taken; without, the one that there is is used for the lock.
+    #[test]
+    fn owners_with_a_command() {
+        let what = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap();
+        assert!(matches!(what(&["--owner=A", "--ttl=5", "-o"]).what, What::Lease(_, Order::Run { close: true, .. })));
+        let job = what(&["--owner=A", "--token=7"]);
+        assert!(matches!(job.what, What::Run { .. }));
+        assert_eq!(job.options.claim, Some(awrite::Claim::new("A").unwrap().with_token(7)));
+        assert!(matches!(settled(&["--status", "9"]).unwrap().what, What::Lease(_, Order::Status)));
     }
 
     #[test]

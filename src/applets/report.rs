@@ -20,8 +20,10 @@
 //! | `cleaning_up` | info | `files` |
 //! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, as for what it prints on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
+//! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released` | | see report/lease.rs |
 
 pub(crate) mod housekeep;
+pub(crate) mod lease;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -33,7 +35,7 @@ use std::time::{Duration, Instant};
 use awrite::{Error, Notice, Observer, shown, shown_duration};
 use rustix::io::Errno;
 
-use crate::process;
+use crate::{entry, process};
 
 /// How important a message is, and, as a setting, the least important that is still told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +111,7 @@ enum Field<'a> {
     Text(String),
     Number(i128),
     Bool(bool),
+    Null,
 }
 
 impl Field<'_> {
@@ -141,6 +144,7 @@ fn json_line(message: &Message<'_>) -> String {
             Field::Text(text) => push_json(&mut line, text),
             Field::Number(number) => line.push_str(&number.to_string()),
             Field::Bool(value) => line.push_str(if *value { "true" } else { "false" }),
+            Field::Null => line.push_str("null"),
         }
     }
     line.push_str("}\n");
@@ -186,10 +190,20 @@ fn write_fully(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Writes what was asked for (`--help`, `--list`) on standard output. A reader that has seen enough is no error.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     match write_fully(rustix::stdio::stdout(), text.as_bytes()) {
-        Ok(()) | Err(Errno::PIPE) => Ok(()),
-        // Not Error::io alone: its hint for a full disk speaks of a target.
-        Err(error) => Err(Error::io("standard output", io::Error::from(error)).with_hint("nothing was changed")),
+        Err(Errno::PIPE) => Ok(()),
+        written => written.map_err(no_output),
     }
+}
+
+/// The same for what must not get lost: that nobody reads it is an error.
+fn print_all(text: &str) -> Result<(), Error> {
+    let closed = if entry::stdout_was_closed() { Err(Errno::BADF) } else { Ok(()) };
+    closed.and_then(|()| write_fully(rustix::stdio::stdout(), text.as_bytes())).map_err(no_output)
+}
+
+fn no_output(error: Errno) -> Error {
+    // Not Error::io alone: its hint for a full disk speaks of a target.
+    Error::io("standard output", io::Error::from(error)).with_hint("nothing was changed")
 }
 
 /// Says this on standard error, as it is.
@@ -253,6 +267,20 @@ pub(crate) fn interrupted(exit_code: u8, files: usize) {
 
 /// An observer that says what the style asks for.
 pub(crate) fn observer(style: Style) -> Observer {
+    observer_and(style, |_| {})
+}
+
+/// An observer that says nothing but warnings.
+pub(crate) fn warnings() -> Observer {
+    Observer::new(|notice| {
+        if let (Notice::Warning { .. }, Some(message)) = (notice, message_for(notice)) {
+            say(&message);
+        }
+    })
+}
+
+/// One that says what the style asks for, and then does something more.
+pub(crate) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
     // A terminal only: in a log the line would be garbage.
     let progress =
         style.progress && !style.json && style.level > Level::Error && rustix::termios::isatty(rustix::stdio::stderr());
@@ -269,6 +297,7 @@ pub(crate) fn observer(style: Style) -> Observer {
         } else if let Some(message) = message_for(notice) {
             say(&message);
         }
+        then(notice);
     })
 }
 

@@ -19,6 +19,7 @@
 //! record stays, marked as released.
 
 mod clock;
+mod inherited;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -33,11 +34,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::cleanup;
 use crate::commit::{retry, sync_dir};
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, Cleared, FileLock, Holder, Place, Spot, lock_target};
+use crate::lock::{self, Cleared, FileLock, HandOver, Holder, Place, Spot, lock_target};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::stage::{Birth, Stage};
-use crate::sys::{Dir, FileStatus};
+use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
@@ -129,7 +130,7 @@ pub(crate) struct Visitor<'a> {
 }
 
 enum Purpose<'a> {
-    /// Waits for the end of any lease.
+    /// Waits for the end of any lease but one that it runs below.
     Anybody,
     /// Acts under a lease.
     Holder(&'a Claim),
@@ -170,12 +171,30 @@ impl<'a> Visitor<'a> {
         if let Purpose::Holder(claim) = self.purpose {
             return claim.check(record.as_ref(), target, self.clock).map(|()| None);
         }
+        if let Some(token) = self.inherited(spot) {
+            return match record {
+                Some(r) if r.token == token && !r.released => Ok(None),
+                _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over")
+                    .on(target)
+                    .with_hint("what is to go on after it must be started without AWRITE_LEASED in its environment")),
+            };
+        }
         let Some(record) = record else { return Ok(None) };
         match (self.purpose_owner(), record.left(self.clock)) {
             (_, None) => Ok(None),
             (Some(owner), _) if owner == record.owner => Ok(None),
             (_, Some(left)) => Ok(Some(Leased { until: record.until(self.clock), owner: record.owner, left })),
         }
+    }
+
+    /// Whether it has to do with one lease only, of which it has to make sure again before it changes anything.
+    pub(crate) fn is_bound(&self, spot: &Spot) -> bool {
+        matches!(self.purpose, Purpose::Holder(_)) || self.inherited(spot).is_some()
+    }
+
+    /// The token of a lease that an ancestor of this process has.
+    fn inherited(&self, spot: &Spot) -> Option<u64> {
+        matches!(self.purpose, Purpose::Anybody).then(|| inherited::token(spot.dir.id(), &spot.name)).flatten()
     }
 
     fn purpose_owner(&self) -> Option<&str> {
@@ -210,7 +229,7 @@ impl<'a> Visitor<'a> {
 #[derive(Debug)]
 pub struct Lease {
     target: PathBuf,
-    path: PathBuf,
+    seat: Seat,
     record: Record,
     ttl: Duration,
     options: LockOptions,
@@ -245,8 +264,8 @@ impl Lease {
         observer: &Observer,
     ) -> Result<Lease> {
         let target = target.as_ref();
-        let (record, path) = acquire(&Machine, target, owner, ttl, options, observer)?;
-        Ok(Lease::standing(target, record, path, options, observer))
+        let (record, seat) = acquire(&Machine, target, owner, ttl, options, observer)?;
+        Ok(Lease::standing(target, record, seat, options, observer))
     }
 
     /// Goes on with a lease that another process has acquired and kept: refreshes it, for `ttl` or for as long as it was
@@ -264,8 +283,8 @@ impl Lease {
         observer: &Observer,
     ) -> Result<Lease> {
         let target = target.as_ref();
-        let (record, path) = refresh(&Machine, target, claim, ttl, options, observer)?;
-        Ok(Lease::standing(target, record, path, options, observer))
+        let (record, seat) = refresh(&Machine, target, claim, ttl, options, observer)?;
+        Ok(Lease::standing(target, record, seat, options, observer))
     }
 
     /// Gives back a lease that another process has acquired and kept. False: there was none.
@@ -295,10 +314,27 @@ impl Lease {
         Ok(LockStatus { lock_file: place.path, held, holder, lease })
     }
 
-    fn standing(target: &Path, record: Record, path: PathBuf, options: &LockOptions, observer: &Observer) -> Lease {
+    /// From here on it waits for the lock as `options` say and tells `observer`. It must still be the same lock.
+    #[must_use]
+    pub fn with_options(mut self, options: &LockOptions, observer: &Observer) -> Lease {
+        self.options = options.clone();
+        self.observer = observer.clone();
+        self
+    }
+
+    /// What to give a child process so that whatever awrite does in it or below it with the same target goes on under
+    /// this lease, and fails once it is over, instead of waiting for its end.
+    #[must_use]
+    pub fn hand_over(&self) -> HandOver {
+        let name = self.seat.path.file_name().unwrap_or_default();
+        let value = inherited::with(self.seat.dir, self.record.token, name);
+        HandOver { fd: None, close: Vec::new(), variable: inherited::VARIABLE, value: Some(value) }
+    }
+
+    fn standing(target: &Path, record: Record, seat: Seat, options: &LockOptions, observer: &Observer) -> Lease {
         let (options, observer) = (options.clone(), observer.clone());
         let (target, ttl) = (target.to_owned(), Duration::from_millis(record.ttl_ms));
-        Lease { target, path, record, ttl, options, observer, releases: Some(std::process::id()) }
+        Lease { target, seat, record, ttl, options, observer, releases: Some(std::process::id()) }
     }
 
     /// The fencing token: greater than that of every lease of this target before. It stays the same for as long as the
@@ -317,7 +353,7 @@ impl Lease {
     /// What its record says.
     #[must_use]
     pub fn info(&self) -> LeaseInfo {
-        LeaseInfo::new(&self.record, self.path.clone(), &Machine)
+        LeaseInfo::new(&self.record, self.seat.path.clone(), &Machine)
     }
 
     /// How long until it should be refreshed, which is when a third of its time has passed; zero: now. Measured on the
@@ -464,6 +500,13 @@ impl LockStatus {
 // ---------------------------------------------------------------------------------------------------------------------
 // The changes of a record. Each with the clock that it goes by.
 
+/// Where a record is.
+#[derive(Clone, Debug)]
+struct Seat {
+    dir: FileId,
+    path: PathBuf,
+}
+
 fn acquire(
     clock: &dyn Clock,
     target: &Path,
@@ -471,7 +514,7 @@ fn acquire(
     ttl: Duration,
     options: &LockOptions,
     observer: &Observer,
-) -> Result<(Record, PathBuf)> {
+) -> Result<(Record, Seat)> {
     check_owner(owner)?;
     check_ttl(ttl)?;
     let visitor = Visitor { purpose: Purpose::Taker(owner), clock };
@@ -487,7 +530,7 @@ fn acquire(
             })?,
         };
         desk.put(&record)?;
-        Ok((record, desk.spot.path()))
+        Ok((record, desk.seat()))
     })
 }
 
@@ -498,7 +541,7 @@ fn refresh(
     ttl: Option<Duration>,
     options: &LockOptions,
     observer: &Observer,
-) -> Result<(Record, PathBuf)> {
+) -> Result<(Record, Seat)> {
     ttl.map_or(Ok(()), check_ttl)?;
     let visitor = Visitor { purpose: Purpose::Clerk, clock };
     under_lock(target, options, &visitor, observer, |desk| {
@@ -508,7 +551,7 @@ fn refresh(
         let Some(mut record) = record else { return Err(Error::new(ErrorKind::LockLost, "Not leased").on(target)) };
         record.extend(ttl.unwrap_or(Duration::from_millis(record.ttl_ms)), clock);
         desk.put(&record)?;
-        Ok((record, desk.spot.path()))
+        Ok((record, desk.seat()))
     })
 }
 
@@ -609,6 +652,10 @@ fn release(lock: FileLock, observer: &Observer) {
 }
 
 impl Desk<'_> {
+    fn seat(&self) -> Seat {
+        Seat { dir: self.spot.dir.id(), path: self.spot.path() }
+    }
+
     fn read(&self) -> Result<Option<Record>> {
         Record::read(self.spot)
     }

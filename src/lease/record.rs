@@ -60,7 +60,7 @@ impl Record {
         let mut record = Record {
             owner: owner.to_owned(),
             token,
-            locked_at: clock.wall_ms(),
+            locked_at: 0,
             refreshed_at: 0,
             expires_at: 0,
             ttl_ms: 0,
@@ -70,6 +70,8 @@ impl Record {
             released: false,
         };
         record.extend(ttl, clock);
+        // One moment, so that a new lease can be told from one that its owner had already.
+        record.locked_at = record.refreshed_at;
         Some(record)
     }
 

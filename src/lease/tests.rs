@@ -245,7 +245,7 @@ fn housekeeping_clears_what_is_over_and_nothing_else() {
     let ttl = Duration::from_millis(1);
     let (_, record) = acquire(&s.clock, &long, "a", ttl, &s.options, &Observer::default()).unwrap();
     s.clock.pass(ttl);
-    let name = record.file_name().unwrap().to_str().unwrap();
+    let name = record.path.file_name().unwrap().to_str().unwrap();
     assert_eq!(clear(name, false), Cleared::Kept("its target cannot be told from its name"));
 }
 

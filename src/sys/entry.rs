@@ -10,6 +10,7 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use awrite::{Error, ErrorKind};
 
@@ -47,6 +48,13 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     args
 }
 
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is written on standard output goes nowhere, because the caller has closed it.
+pub(crate) fn stdout_was_closed() -> bool {
+    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+}
+
 /// Gives descriptors 0, 1 and 2 something to be, where the caller closed them: otherwise the lock file or the target
 /// would be opened as number 2, and get messages written into it.
 fn open_missing_descriptors() {
@@ -58,6 +66,7 @@ fn open_missing_descriptors() {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
             }
+            STDOUT_WAS_CLOSED.fetch_or(fd == 1, Ordering::Relaxed);
             if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == fd {
                 continue;
             }

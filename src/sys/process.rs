@@ -5,6 +5,7 @@
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
 //!   hold                                                                          blocked | ignored
 //!   watch                                                                         caught, by a thread | ignored
+//!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
@@ -23,6 +24,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use awrite::{Error, ErrorKind, HandOver, Shutdown};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -236,8 +238,21 @@ pub(crate) fn about_to_wait() -> Result<(), Error> {
     HELD.get().map_or(Ok(()), watch)
 }
 
-/// Whether an ending signal waits to be delivered.
-fn is_pending() -> bool {
+/// Holds signals back again, until the process is [`about_to_wait`], [`give_way`]s or supervises a child: what begins here
+/// must not be left half done. If one has come already it does not return.
+pub(crate) fn hold_again() {
+    let mut held = set_mask(None);
+    for signal in ENDING {
+        // SAFETY: the pointer is to a local set that was filled in by the kernel.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    set_mask(Some(&held));
+    give_way_now();
+}
+
+/// Whether a signal that ends the work waits to be delivered: none that was ignored or blocked from the start, which can
+/// be pending too, but ends nothing.
+fn is_pending(inherited: &Inherited) -> bool {
     let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
     let pending = unsafe {
@@ -245,7 +260,9 @@ fn is_pending() -> bool {
         pending.assume_init()
     };
     // SAFETY: the pointer is to a live set.
-    ENDING.iter().any(|&signal| unsafe { libc::sigismember(&raw const pending, signal) } == 1)
+    let is_in = |set: &libc::sigset_t, signal: c_int| unsafe { libc::sigismember(set, signal) } == 1;
+    let ends = |signal: c_int| !inherited.ignores(signal) && !is_in(&inherited.mask, signal);
+    ENDING.iter().any(|&signal| is_in(&pending, signal) && ends(signal))
 }
 
 /// Whether what is left to read from `fd` is there already, so that reading to its end waits for nobody: a pipe that
@@ -263,9 +280,10 @@ pub(crate) fn is_complete(fd: impl AsFd) -> bool {
 /// replaced already, it lets the main thread end with success. Another signal, a while later, ends the process at once.
 ///
 /// To be called from the main thread, where it is about to wait, or before anything is made that must be removed, unless
-/// signals are held. Called again it does nothing.
+/// signals are held. Called again it only holds them back no longer.
 pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
     if WATCHED.load(Ordering::SeqCst) != 0 {
+        set_mask(Some(&inherited.mask));
         return Ok(());
     }
     if ENDING.iter().all(|signal| inherited.ignores(*signal)) {
@@ -344,11 +362,16 @@ fn interrupted() -> bool {
 /// To be called where the main thread is about to commit or to report a failure that a signal may have caused: returns
 /// only if none has come, or if the target has been replaced already.
 pub(crate) fn give_way() {
-    if WATCHED.load(Ordering::SeqCst) == 0 && is_pending() {
+    if HELD.get().is_some_and(is_pending) {
         // Delivered as soon as it is no longer held. Where no thread can be had, it ends the process as it would any
         // other.
         let _ = about_to_wait();
     }
+    give_way_now();
+}
+
+/// The same for a signal that is held back no longer.
+fn give_way_now() {
     if !interrupted() {
         return;
     }
@@ -452,9 +475,33 @@ impl Drop for Running {
 /// Runs `command` as this process was started, and waits for its end. Meanwhile the signals that a process sends here go
 /// to it; what a terminal sends reaches it by itself. A signal that came before ends the work, and the command is not
 /// started then. One that comes after the command's end is too late for anything.
-pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
+pub(crate) fn supervise(command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
+    supervise_beside(command, inherited, || Next::Nothing).inspect_err(|e| {
+        if e.kind() == io::ErrorKind::Interrupted {
+            give_way();
+        }
+    })
+}
+
+/// What is to be done beside a supervised child.
+pub(crate) enum Next {
+    /// Ask again after this time, or before.
+    In(Duration),
+    /// Tell the child to stop, and do not ask again.
+    Stop,
+    /// Nothing any more.
+    Nothing,
+}
+
+/// The same with something to do meanwhile, which must not take long each time. A signal that came before is an error
+/// here, [`io::ErrorKind::Interrupted`], for the caller to clean up and [`give_way`].
+pub(crate) fn supervise_beside(
+    mut command: Command,
+    inherited: &Inherited,
+    mut beside: impl FnMut() -> Next,
+) -> io::Result<ExitStatus> {
     inherited.hand_to(&mut command);
-    let mask = block_signals();
+    let mask = block_signals(inherited)?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -476,6 +523,18 @@ pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Resu
     set_mask(Some(&inherited.mask));
     PASS_ALL_ON.store(false, Ordering::SeqCst);
     if let Some(pid) = Pid::from_raw(pid) {
+        let end = End::of(pid);
+        loop {
+            match beside() {
+                Next::In(limit) if end.comes_within(limit) => break,
+                Next::In(_) => {}
+                Next::Stop => {
+                    let _ = kill_process(pid, Signal::TERM);
+                    break;
+                }
+                Next::Nothing => break,
+            }
+        }
         // Waited for, out of reach of the handler, and only then reaped: its number is somebody else's from then on.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options));
@@ -484,23 +543,68 @@ pub(crate) fn supervise(mut command: Command, inherited: &Inherited) -> io::Resu
     child.wait()
 }
 
+/// The end of a child, to be waited for with a limit.
+struct End {
+    pid: Pid,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fd: Option<OwnedFd>,
+}
+
+/// The longest single wait for it. The clock of such a wait stands still while the machine sleeps; whoever goes by
+/// another one must be able to notice.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The same where there is nothing to wait on (pidfd_open(2): Linux 5.3), and it can only be looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl End {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn of(pid: Pid) -> End {
+        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
+        End { pid, fd }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn of(pid: Pid) -> End {
+        End { pid }
+    }
+
+    /// Waits for it at most `limit`, and less long if a signal comes. Does not reap the child.
+    fn comes_within(&self, limit: Duration) -> bool {
+        self.wait(limit);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), options)), Ok(None))
+    }
+
+    fn wait(&self, limit: Duration) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(fd) = &self.fd {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let limit = Timespec::try_from(limit.min(LONGEST_WAIT)).ok();
+            let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], limit.as_ref());
+            return;
+        }
+        std::thread::sleep(limit.min(LOOK_AGAIN));
+    }
+}
+
 /// Makes this process `command`. Returns only if that fails.
 pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io::Error {
-    block_signals();
+    if let Err(e) = block_signals(inherited) {
+        give_way();
+        return e;
+    }
     inherited.hand_to(&mut command);
     command.exec()
 }
 
-/// Blocks all signals, and returns the former mask. One that has come already ends the work first.
-fn block_signals() -> libc::sigset_t {
+/// Blocks all signals, and returns the former mask; an error if one has come already that ends the work.
+fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     let mask = set_mask(Some(&all_signals()));
-    if interrupted() || is_pending() {
+    if interrupted() || is_pending(inherited) {
         set_mask(Some(&mask));
-        give_way();
-        // Only one that is ignored: it is pending while it is blocked.
-        set_mask(Some(&all_signals()));
+        return Err(io::ErrorKind::Interrupted.into());
     }
-    mask
+    Ok(mask)
 }
 
 /// Gives `command` a lock, or keeps it from it. `lock` must live until the command has been started.

@@ -180,7 +180,7 @@ fn bad_usage_names_the_option() {
         (&["f"], "COMMAND is missing"),
         (&["-o", "-F", "f", "--", "true"], "--no-fork: contradicts --close"),
         (&["-E", "300", "f", "--", "true"], "--conflict-exit-code: '300'"),
-        (&["--acquire", "--owner", "me", "f"], "leases are not available"),
+        (&["--acquire", "--owner", "me", "f"], "--acquire: needs --ttl"),
     ] {
         let done = lock(&dir, args).run();
         done.assert_error_with(1, &[words]).assert_hint("awrite-lock --help");

@@ -11,6 +11,7 @@ mod filesystems;
 mod flock;
 mod housekeep;
 mod lease;
+mod lease_applet;
 mod link;
 mod lock;
 mod lock_applet;
