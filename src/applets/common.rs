@@ -17,7 +17,6 @@ pub(crate) const fn verbose<S: Tells>() -> Flag<S> {
             value: None,
             help: "say what is done; twice: how",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             let style = settings.style();
@@ -36,7 +35,6 @@ pub(crate) const fn quiet<S: Tells>() -> Flag<S> {
             value: None,
             help: "errors only",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             settings.style().level = Level::Error;
@@ -54,7 +52,6 @@ pub(crate) const fn json<S: Tells>() -> Flag<S> {
             value: None,
             help: "every message as one JSON object a line",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             settings.style().json = true;
@@ -72,7 +69,6 @@ pub(crate) const fn help<S>() -> Flag<S> {
             value: None,
             help: "print this and exit",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |_, _| Err(Stop::Help),
     }
@@ -87,7 +83,6 @@ pub(crate) const fn version<S>() -> Flag<S> {
             value: None,
             help: "print the version and exit",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |_, _| Err(Stop::Version),
     }

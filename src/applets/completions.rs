@@ -103,12 +103,12 @@ fn bash_function(manual: &Manual) -> String {
         );
     }
     text.push_str("    case $prev in\n");
-    for row in manual.shown().filter(|row| row.value.is_some()) {
+    for row in manual.specs.iter().copied().filter(|row| row.value.is_some()) {
         let action = bash_action(row.complete);
         text.push_str(&format!("        {}) {action}; return ;;\n", spellings(row).join("|")));
     }
     text.push_str("    esac\n");
-    let all: Vec<String> = manual.shown().flat_map(spellings).collect();
+    let all: Vec<String> = manual.specs.iter().copied().flat_map(spellings).collect();
     text.push_str("    if [[ $cur == -* ]]; then\n        __awrite_offer -W '");
     text.push_str(&all.join(" "));
     text.push_str("' -- \"$cur\"\n    else\n");
@@ -156,7 +156,7 @@ fn zsh() -> String {
 
 fn zsh_function(manual: &Manual, word: &str) -> String {
     let mut text = format!("\n{}_options() {{\n    _arguments -s -S : \\\n", function(manual));
-    for row in manual.shown() {
+    for row in manual.specs.iter().copied() {
         let spellings = spellings(row);
         let help = zsh_quoted(row.help);
         let value = match row.value {
@@ -251,7 +251,7 @@ fn fish_rules(text: &mut String, name: &str, manual: &Manual, condition: &str) {
     if manual.page.takes_command {
         text.push_str(&format!("complete -c {name} -n __awrite_in_command -a '(__awrite_command)'\n"));
     }
-    for row in manual.shown() {
+    for row in manual.specs.iter().copied() {
         text.push_str(&format!("complete -c {name} -n '{condition}'{}\n", fish_option(row)));
     }
     let operand = match manual.page.complete_operand {
@@ -308,7 +308,7 @@ mod tests {
     fn every_option_is_completed_everywhere() {
         let (bash, zsh, fish) = (bash(), zsh(), fish());
         for (_, manual) in manuals() {
-            for row in manual.shown() {
+            for row in manual.specs.iter().copied() {
                 for long in row.long {
                     assert!(bash.contains(&format!("--{long}")), "--{long}");
                     assert!(zsh.contains(&format!("--{long}")), "--{long}");

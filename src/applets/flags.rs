@@ -34,8 +34,6 @@ pub(crate) struct Spec {
     /// What it does: a phrase without a final stop.
     pub(crate) help: &'static str,
     pub(crate) complete: Complete,
-    /// Understood, but neither listed, nor completed, nor abbreviated.
-    pub(crate) hidden: bool,
 }
 
 /// An option of an applet whose settings are `S`.
@@ -95,7 +93,7 @@ pub(crate) struct Parsed {
 /// compiled once and not for every applet.
 pub(crate) struct Manual {
     pub(crate) page: &'static Page,
-    specs: Vec<&'static Spec>,
+    pub(super) specs: Vec<&'static Spec>,
 }
 
 impl<S> Grammar<S> {
@@ -211,7 +209,7 @@ impl Manual {
         if let Some(index) = self.specs.iter().position(|spec| spec.long.contains(&name)) {
             return Ok(index);
         }
-        let begins = |spec: &Spec| !spec.hidden && spec.long.iter().any(|long| long.starts_with(name));
+        let begins = |spec: &Spec| spec.long.iter().any(|long| long.starts_with(name));
         let found: Vec<usize> = (0..self.specs.len()).filter(|index| begins(self.specs[*index])).collect();
         match found.as_slice() {
             [index] if !name.is_empty() => Ok(*index),
@@ -247,25 +245,20 @@ impl Manual {
         text.push('\n');
         wrap(&mut text, self.page.about, 0, 0);
         let mut groups: Vec<&str> = Vec::new();
-        for spec in self.shown() {
+        for spec in self.specs.iter().copied() {
             if !groups.contains(&spec.group) {
                 groups.push(spec.group);
             }
         }
         for group in groups {
             text.push_str(&format!("\n{group}:\n"));
-            for spec in self.shown().filter(|spec| spec.group == group) {
+            for spec in self.specs.iter().copied().filter(|spec| spec.group == group) {
                 describe(&mut text, spec);
             }
         }
         text.push('\n');
         text.push_str(self.page.epilogue);
         text
-    }
-
-    /// The options that users are told of.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = &'static Spec> {
-        self.specs.iter().copied().filter(|spec| !spec.hidden)
     }
 }
 
@@ -343,7 +336,7 @@ pub(crate) fn check_table(manual: &Manual) {
             let listed = help.contains(&format!("--{long}\n"))
                 || help.contains(&format!("--{long} "))
                 || help.contains(&format!("--{long}, "));
-            assert_eq!(listed, !flag.hidden, "--{long} in --help");
+            assert!(listed, "--{long} in --help");
         }
         for letter in flag.short {
             assert!(letter.is_ascii_alphanumeric(), "-{letter}");
@@ -381,35 +374,34 @@ mod tests {
         long: &'static [&'static str],
         short: &'static [char],
         value: Option<&'static str>,
-        hidden: bool,
         apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
     ) -> Flag<Settings> {
         let complete = Complete::Nothing;
-        Flag { spec: Spec { group: "Options", long, short, value, help: "does it", complete, hidden }, apply }
+        Flag { spec: Spec { group: "Options", long, short, value, help: "does it", complete }, apply }
     }
 
     const FLAGS: &[Flag<Settings>] = &[
-        flag(&["timeout", "limit"], &['w', 't'], Some("TIME"), false, |s, v| {
+        flag(&["timeout", "limit"], &['w', 't'], Some("TIME"), |s, v| {
             if v == "bad" {
                 return Err(Stop::Usage("that is bad".to_owned()));
             }
             s.seen.push(format!("timeout={}", v.to_string_lossy()));
             Ok(())
         }),
-        flag(&["backup"], &['b'], None, false, |s, _| {
+        flag(&["backup"], &['b'], None, |s, _| {
             s.seen.push("backup".to_owned());
             Ok(())
         }),
-        flag(&["backup-dir"], &[], Some("DIR"), false, |s, v| {
+        flag(&["backup-dir"], &[], Some("DIR"), |s, v| {
             s.seen.push(format!("backup-dir={}", v.to_string_lossy()));
             Ok(())
         }),
-        flag(&["token"], &[], Some("N"), true, |s, _| {
+        flag(&["token"], &[], Some("N"), |s, _| {
             s.seen.push("token".to_owned());
             Ok(())
         }),
-        flag(&["help"], &['h'], None, false, |_, _| Err(Stop::Help)),
-        flag(&["version"], &['V'], None, false, |_, _| Err(Stop::Version)),
+        flag(&["help"], &['h'], None, |_, _| Err(Stop::Help)),
+        flag(&["version"], &['V'], None, |_, _| Err(Stop::Version)),
     ];
 
     static GRAMMAR: Grammar<Settings> = Grammar {
@@ -495,9 +487,8 @@ mod tests {
         assert_eq!(parsed(&["--backup"]).0, ["backup"]);
         let reason = parse(&["--back"]).unwrap_err();
         assert!(reason.contains("--back: ambiguous") && reason.contains("--backup, --backup-dir"), "{reason}");
-        // Two names of one option are no ambiguity, and what is hidden is not abbreviated.
-        assert_eq!(parse(&["--to"]).unwrap_err(), "--to: unknown option");
-        assert_eq!(parsed(&["--token", "1"]).0, ["token"]);
+        // Two names of one option are no ambiguity.
+        assert_eq!(parsed(&["--to", "1"]).0, ["token"]);
     }
 
     #[test]

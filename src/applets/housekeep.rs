@@ -62,7 +62,7 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
 }
 
 const FLAGS: &[Flag<Settings>] = &[
@@ -107,7 +107,6 @@ const FLAGS: &[Flag<Settings>] = &[
             help: "only what is at least so old: 30m, 2h, 7d; a bare number means hours for locks and temporary files, days \
                    for backups",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             let (of_leftovers, of_backups) = parse_age(&value)?;
@@ -125,7 +124,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("N"),
             help: "keep the N newest backups of each file; default 1, with --older-than 0",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.options.keep_newest = Some(parse_count(&value)?);
@@ -140,7 +138,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("SUFFIX"),
             help: "what backups end in; default .backup",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             let suffix = parse_suffix(value)?;

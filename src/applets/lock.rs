@@ -100,7 +100,7 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
 }
 
 const FLAGS: &[Flag<Settings>] = &[
@@ -123,7 +123,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("N"),
             help: "end with N instead of 2 when the lock or lease was not had, or was lost",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             let status = value.to_str().and_then(|text| text.parse().ok());
@@ -156,7 +155,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("SCRIPT"),
             help: "run sh -c SCRIPT",
             complete: Complete::Command,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.script = Some(value);

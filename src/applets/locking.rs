@@ -113,7 +113,6 @@ pub(super) const fn wait<S: Locks>() -> Flag<S> {
             value: None,
             help: "wait until the lock is free (the default)",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             settings.locking().wait = true;
@@ -131,7 +130,6 @@ pub(super) const fn timeout<S: Locks>() -> Flag<S> {
             value: Some("DURATION"),
             help: "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().timeout = Some(parse_duration(&value)?);
@@ -149,7 +147,6 @@ pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
             value: None,
             help: "fail at once if the lock is held",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             settings.locking().no_wait = true;
@@ -174,7 +171,6 @@ pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
             value: Some("PATH"),
             help: "use this lock file",
             complete: Complete::File,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().file = Some(parse_path(value)?);
@@ -192,7 +188,6 @@ pub(super) const fn lock_dir<S: Locks>() -> Flag<S> {
             value: Some("DIR"),
             help: "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)",
             complete: Complete::Dir,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().dir = Some(parse_path(value)?);
@@ -210,7 +205,6 @@ pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
             value: Some("OCTAL"),
             help: "mode of a new lock file; default 0600, wider where others may write the file itself",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().mode = Some(parse_mode(&value)?);
@@ -228,7 +222,6 @@ pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
             value: None,
             help: "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, _| {
             settings.locking().keep = true;
@@ -246,7 +239,6 @@ pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
             value: Some("auto|flock|link"),
             help: "how to lock; auto (the default) means link on network file systems, otherwise flock",
             complete: Complete::Words(&["auto", "flock", "link"]),
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().method = Some(value);
@@ -264,7 +256,6 @@ pub(super) const fn owner<S: Locks>() -> Flag<S> {
             value: Some("ID"),
             help: "act as ID, who has a lease of the file",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().owner = Some(parse_owner(value)?);
@@ -282,7 +273,6 @@ pub(super) const fn token<S: Locks>() -> Flag<S> {
             value: Some("N"),
             help: "and whose lease has this token",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.locking().token = Some(parse_token(&value)?);

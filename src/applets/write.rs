@@ -97,7 +97,7 @@ const fn switch(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing, hidden: false }, apply }
+    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
 }
 
 const FLAGS: &[Flag<Settings>] = &[
@@ -110,7 +110,6 @@ const FLAGS: &[Flag<Settings>] = &[
             help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
                standard input",
             complete: Complete::File,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.input = Some(parse_path(value)?);
@@ -161,7 +160,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("SUFFIX"),
             help: "end the backup's name in SUFFIX instead of .backup; implies -b",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.backup = true;
@@ -177,7 +175,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("DIR"),
             help: "put the backup in DIR; implies -b",
             complete: Complete::Dir,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.backup = true;
@@ -204,7 +201,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("OCTAL"),
             help: "mode of the backup; default: the original's; implies -b",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.backup = true;
@@ -220,7 +216,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("OCTAL"),
             help: "mode of the new file",
             complete: Complete::Nothing,
-            hidden: false,
         },
         apply: |settings, value| {
             settings.options.mode = Some(parse_mode(&value)?);
@@ -259,7 +254,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("CMD"),
             help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
             complete: Complete::Command,
-            hidden: false,
         },
         apply: |settings, value| {
             if value.is_empty() {
@@ -295,7 +289,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("full|data|none"),
             help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
             complete: Complete::Words(&["full", "data", "none"]),
-            hidden: false,
         },
         apply: |settings, value| {
             settings.options.durability = match value.to_str() {
@@ -337,7 +330,6 @@ const FLAGS: &[Flag<Settings>] = &[
             value: Some("bash|zsh|fish"),
             help: "print completions for a shell and exit",
             complete: Complete::Words(SHELLS),
-            hidden: false,
         },
         apply: |_, value| Err(Stop::Print(completions::for_shell(&value)?)),
     },

@@ -65,7 +65,7 @@ const fn verb(
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
     let complete = Complete::Nothing;
-    Flag { spec: Spec { group: "Leases", long, short: &[], value: None, help, complete, hidden: false }, apply }
+    Flag { spec: Spec { group: "Leases", long, short: &[], value: None, help, complete }, apply }
 }
 
 fn choose(settings: &mut Settings, verb: Verb) -> Result<(), Stop> {
@@ -101,7 +101,6 @@ pub(super) const TTL: Flag<Settings> = Flag {
         value: Some("DURATION"),
         help: "how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs",
         complete: Complete::Nothing,
-        hidden: false,
     },
     apply: |settings, value| {
         let ttl = parse_duration(&value)?;
