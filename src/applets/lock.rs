@@ -295,6 +295,10 @@ fn run_command(
     inherited: &Inherited,
 ) -> Result<u8, Error> {
     let lock = FileLock::acquire_with(named(target)?, &job.options, &job.observer)?;
+    if no_fork && !lock.survives_exec() {
+        let reason = "--no-fork: a link lock needs this process, to keep it fresh";
+        return Err(Error::new(ErrorKind::Usage, reason).on(target));
+    }
     let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
     let mut command = Command::new(program);
     command.args(args);
@@ -303,12 +307,14 @@ fn run_command(
     let outcome =
         if no_fork { Err(process::become_command(command, inherited)) } else { process::supervise(command, inherited) };
     drop(handed);
+    let kept = lock.ensure_held();
     if let Err(error) = lock.release() {
         // COMMAND's status says more.
         report::warning(&error);
     }
     match outcome {
-        Ok(status) => Ok(status_of(status)),
+        // It has run without the lock, in part: that says more than its status.
+        Ok(status) => kept.map(|()| status_of(status)),
         Err(error) => could_not_run(target, program, error),
     }
 }

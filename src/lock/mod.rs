@@ -201,6 +201,13 @@ impl FileLock {
         Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
     }
 
+    /// Whether the lock lasts if this process becomes another program by execve(2), which must then have its descriptor:
+    /// a `flock` does, a lock by link(2) needs signs of life.
+    #[must_use]
+    pub fn survives_exec(&self) -> bool {
+        matches!(self.held, Held::Flock(_))
+    }
+
     /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
     ///
     /// # Errors

@@ -406,6 +406,28 @@ fn below_a_lost_lock_nothing_is_written() {
     dir.assert_holds(&["f", "go", "ready"]);
 }
 
+/// COMMAND cannot know that it has not been alone; whoever started it is told.
+#[test]
+fn a_command_that_has_lost_its_lock_does_not_succeed() {
+    let dir = TestDir::new();
+    let script = "touch ready; while [ ! -e go ]; do :; done";
+    let holder = link(&dir, ["lock", "f", "-c", script]).env("AWRITE_STALE_AFTER", "300ms").spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    holder.signal(Signal::STOP);
+    link(&dir, ["-t", "60", "f"]).stdin("other").run().ok();
+    dir.file("go", "");
+    holder.signal(Signal::CONT);
+    holder.finish().assert_error_with(2, &["f.lock: Lock lost"]);
+    dir.assert_holds(&["f", "go", "ready"]);
+}
+
+#[test]
+fn it_cannot_be_left_to_command_alone() {
+    let dir = TestDir::new();
+    link(&dir, ["lock", "-F", "f", "--", "touch", "g"]).run().assert_error_with(1, &["Error: f: --no-fork: "]);
+    dir.assert_holds(&[]);
+}
+
 #[test]
 fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
     let dir = TestDir::new();
