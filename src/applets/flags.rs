@@ -43,6 +43,19 @@ pub(crate) struct Flag<S> {
     pub(crate) apply: fn(&mut S, OsString) -> Result<(), Stop>,
 }
 
+impl<S> Flag<S> {
+    /// An option without a value.
+    pub(crate) const fn switch(
+        group: &'static str,
+        long: &'static [&'static str],
+        short: &'static [char],
+        help: &'static str,
+        apply: fn(&mut S, OsString) -> Result<(), Stop>,
+    ) -> Flag<S> {
+        Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
+    }
+}
+
 /// Why parsing ended before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {

@@ -54,23 +54,12 @@ const WHAT: &str = "What to delete";
 const WHERE: &str = "Where, and which";
 const MESSAGES: &str = "Messages";
 
-/// An option without a value.
-const fn switch(
-    group: &'static str,
-    long: &'static [&'static str],
-    short: &'static [char],
-    help: &'static str,
-    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
-}
-
 const FLAGS: &[Flag<Settings>] = &[
-    switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds, and expired leases", |settings, _| {
+    Flag::switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds, and expired leases", |settings, _| {
         settings.options.locks = true;
         Ok(())
     }),
-    switch(
+    Flag::switch(
         WHAT,
         &["clean-backups"],
         &[],
@@ -80,21 +69,21 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     ),
-    switch(WHAT, &["clean-temps"], &[], "temporary files whose writer has gone", |settings, _| {
+    Flag::switch(WHAT, &["clean-temps"], &[], "temporary files whose writer has gone", |settings, _| {
         settings.options.temps = true;
         Ok(())
     }),
-    switch(WHAT, &["all"], &[], "all three", |settings, _| {
+    Flag::switch(WHAT, &["all"], &[], "all three", |settings, _| {
         settings.options.locks = true;
         settings.options.backups = true;
         settings.options.temps = true;
         Ok(())
     }),
-    switch(WHERE, &["recursive"], &['r'], "subdirectories too; never through symbolic links", |settings, _| {
+    Flag::switch(WHERE, &["recursive"], &['r'], "subdirectories too; never through symbolic links", |settings, _| {
         settings.options.recursive = true;
         Ok(())
     }),
-    switch(WHERE, &["one-file-system"], &['x'], "do not cross mount points", |settings, _| {
+    Flag::switch(WHERE, &["one-file-system"], &['x'], "do not cross mount points", |settings, _| {
         settings.options.one_file_system = true;
         Ok(())
     }),
@@ -148,11 +137,11 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(WHERE, &["dry-run"], &['n'], "say what would be deleted, delete nothing", |settings, _| {
+    Flag::switch(WHERE, &["dry-run"], &['n'], "say what would be deleted, delete nothing", |settings, _| {
         settings.options.dry_run = true;
         Ok(())
     }),
-    switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
+    Flag::switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
         settings.style.progress = true;
         Ok(())
     }),

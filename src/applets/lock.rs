@@ -92,23 +92,12 @@ Exit codes:
 const GROUP: &str = "Locking";
 const COMMAND: &str = "Command";
 
-/// An option without a value.
-const fn switch(
-    group: &'static str,
-    long: &'static [&'static str],
-    short: &'static [char],
-    help: &'static str,
-    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
-}
-
 const FLAGS: &[Flag<Settings>] = &[
-    switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
+    Flag::switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
         settings.shared = true;
         Ok(())
     }),
-    switch(GROUP, &["exclusive"], &['x', 'e'], "hold the lock alone (the default)", |settings, _| {
+    Flag::switch(GROUP, &["exclusive"], &['x', 'e'], "hold the lock alone (the default)", |settings, _| {
         settings.shared = false;
         Ok(())
     }),
@@ -131,7 +120,7 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(GROUP, &["unlock"], &['u'], "give up the lock of the descriptor N", |settings, _| {
+    Flag::switch(GROUP, &["unlock"], &['u'], "give up the lock of the descriptor N", |settings, _| {
         settings.unlock = true;
         Ok(())
     }),
@@ -161,7 +150,7 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(
+    Flag::switch(
         COMMAND,
         &["close"],
         &['o'],
@@ -171,7 +160,7 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     ),
-    switch(
+    Flag::switch(
         COMMAND,
         &["no-fork"],
         &['F'],

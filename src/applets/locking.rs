@@ -105,20 +105,10 @@ fn parse_stale_after(text: &OsStr) -> Result<Duration, String> {
 const GROUP: &str = "Locking";
 
 pub(super) const fn wait<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["wait"],
-            short: &[],
-            value: None,
-            help: "wait until the lock is free (the default)",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, _| {
-            settings.locking().wait = true;
-            Ok(())
-        },
-    }
+    Flag::switch(GROUP, &["wait"], &[], "wait until the lock is free (the default)", |settings, _| {
+        settings.locking().wait = true;
+        Ok(())
+    })
 }
 
 pub(super) const fn timeout<S: Locks>() -> Flag<S> {
@@ -139,20 +129,10 @@ pub(super) const fn timeout<S: Locks>() -> Flag<S> {
 }
 
 pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["no-wait"],
-            short: &['n'],
-            value: None,
-            help: "fail at once if the lock is held",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, _| {
-            settings.locking().no_wait = true;
-            Ok(())
-        },
-    }
+    Flag::switch(GROUP, &["no-wait"], &['n'], "fail at once if the lock is held", |settings, _| {
+        settings.locking().no_wait = true;
+        Ok(())
+    })
 }
 
 /// The same, by flock(1)'s names too.
@@ -214,20 +194,16 @@ pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
 }
 
 pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["keep-lock"],
-            short: &[],
-            value: None,
-            help: "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, _| {
+    Flag::switch(
+        GROUP,
+        &["keep-lock"],
+        &[],
+        "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
+        |settings, _| {
             settings.locking().keep = true;
             Ok(())
         },
-    }
+    )
 }
 
 pub(super) const fn lock_method<S: Locks>() -> Flag<S> {

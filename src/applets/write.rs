@@ -89,17 +89,6 @@ const METADATA: &str = "Mode and owner";
 const MESSAGES: &str = "Messages";
 const OTHER: &str = "Other";
 
-/// An option without a value.
-const fn switch(
-    group: &'static str,
-    long: &'static [&'static str],
-    short: &'static [char],
-    help: &'static str,
-    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-) -> Flag<Settings> {
-    Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
-}
-
 const FLAGS: &[Flag<Settings>] = &[
     Flag {
         spec: Spec {
@@ -116,7 +105,7 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(
+    Flag::switch(
         INPUT,
         &["stream"],
         &[],
@@ -126,18 +115,18 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     ),
-    switch(INPUT, &["append"], &['a'], "the new content is the current content plus the input", |settings, _| {
+    Flag::switch(INPUT, &["append"], &['a'], "the new content is the current content plus the input", |settings, _| {
         settings.options.append = true;
         Ok(())
     }),
-    switch(INPUT, &["allow-empty"], &[], "accept empty input", |settings, _| {
+    Flag::switch(INPUT, &["allow-empty"], &[], "accept empty input", |settings, _| {
         settings.options.refuse_empty = false;
         Ok(())
     }),
     locking::wait(),
     locking::timeout(),
     locking::no_wait(),
-    switch("Locking", &["lock-on-commit"], &[], "take the lock only once all input is there", |settings, _| {
+    Flag::switch("Locking", &["lock-on-commit"], &[], "take the lock only once all input is there", |settings, _| {
         settings.options.lock_on_commit = true;
         Ok(())
     }),
@@ -148,7 +137,7 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::lock_method(),
     locking::owner(),
     locking::token(),
-    switch(BACKUP, &["backup"], &['b'], "keep the current content as OUTPUT.backup", |settings, _| {
+    Flag::switch(BACKUP, &["backup"], &['b'], "keep the current content as OUTPUT.backup", |settings, _| {
         settings.backup = true;
         Ok(())
     }),
@@ -182,7 +171,7 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(
+    Flag::switch(
         BACKUP,
         &["backup-timestamp"],
         &[],
@@ -222,30 +211,48 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(METADATA, &["preserve-mode"], &[], "keep the original's mode (the default)", |settings, _| {
+    Flag::switch(METADATA, &["preserve-mode"], &[], "keep the original's mode (the default)", |settings, _| {
         settings.options.no_preserve_mode = false;
         Ok(())
     }),
-    switch(METADATA, &["no-preserve-mode"], &[], "give the new file the umask's default mode", |settings, _| {
+    Flag::switch(METADATA, &["no-preserve-mode"], &[], "give the new file the umask's default mode", |settings, _| {
         settings.options.no_preserve_mode = true;
         Ok(())
     }),
-    switch(METADATA, &["preserve-owner"], &[], "keep owner and group; failing to is an error", |settings, _| {
+    Flag::switch(METADATA, &["preserve-owner"], &[], "keep owner and group; failing to is an error", |settings, _| {
         settings.options.ownership = Ownership::Keep;
         Ok(())
     }),
-    switch(METADATA, &["try-preserve-owner"], &[], "keep owner and group where that is permitted", |settings, _| {
-        settings.options.ownership = Ownership::TryKeep;
-        Ok(())
-    }),
-    switch(METADATA, &["no-preserve-xattrs"], &[], "do not carry extended attributes and ACLs over", |settings, _| {
-        settings.options.no_preserve_xattrs = true;
-        Ok(())
-    }),
-    switch(CONTENT, &["if-changed"], &[], "leave OUTPUT untouched when the content is identical", |settings, _| {
-        settings.options.if_changed = true;
-        Ok(())
-    }),
+    Flag::switch(
+        METADATA,
+        &["try-preserve-owner"],
+        &[],
+        "keep owner and group where that is permitted",
+        |settings, _| {
+            settings.options.ownership = Ownership::TryKeep;
+            Ok(())
+        },
+    ),
+    Flag::switch(
+        METADATA,
+        &["no-preserve-xattrs"],
+        &[],
+        "do not carry extended attributes and ACLs over",
+        |settings, _| {
+            settings.options.no_preserve_xattrs = true;
+            Ok(())
+        },
+    ),
+    Flag::switch(
+        CONTENT,
+        &["if-changed"],
+        &[],
+        "leave OUTPUT untouched when the content is identical",
+        |settings, _| {
+            settings.options.if_changed = true;
+            Ok(())
+        },
+    ),
     Flag {
         spec: Spec {
             group: CONTENT,
@@ -263,15 +270,21 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(CONTENT, &["force"], &['f'], "replace a file that is not writable for you", |settings, _| {
+    Flag::switch(CONTENT, &["force"], &['f'], "replace a file that is not writable for you", |settings, _| {
         settings.options.force = true;
         Ok(())
     }),
-    switch(CONTENT, &["no-follow"], &[], "replace a symbolic link itself, not the file behind it", |settings, _| {
-        settings.options.lock.no_follow = true;
-        Ok(())
-    }),
-    switch(
+    Flag::switch(
+        CONTENT,
+        &["no-follow"],
+        &[],
+        "replace a symbolic link itself, not the file behind it",
+        |settings, _| {
+            settings.options.lock.no_follow = true;
+            Ok(())
+        },
+    ),
+    Flag::switch(
         CONTENT,
         &["in-place"],
         &[],
@@ -300,19 +313,21 @@ const FLAGS: &[Flag<Settings>] = &[
             Ok(())
         },
     },
-    switch(CONTENT, &["mkdir"], &['D'], "create missing parent directories", |settings, _| {
+    Flag::switch(CONTENT, &["mkdir"], &['D'], "create missing parent directories", |settings, _| {
         settings.options.mkdir = true;
         Ok(())
     }),
-    switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
+    Flag::switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
         settings.style.progress = true;
         Ok(())
     }),
     common::verbose(),
     common::quiet(),
     common::json(),
-    switch(OTHER, &["list"], &[], "print the names of the applets and exit", |_, _| Err(Stop::Print(super::list()))),
-    switch(
+    Flag::switch(OTHER, &["list"], &[], "print the names of the applets and exit", |_, _| {
+        Err(Stop::Print(super::list()))
+    }),
+    Flag::switch(
         OTHER,
         &["install"],
         &[],

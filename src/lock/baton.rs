@@ -95,13 +95,7 @@ pub(super) fn go_on(
             Ok((file.clone(), Thing::Lock(Held::Flock(file))))
         });
         let (file, ticket) = taken.map_err(|e: io::Error| place.explain(&target.given, e))?;
-        let held = Held::Flock(file.clone());
-        let lock = FileLock { ticket: Some(ticket), held, mode, observer: patience.observer.clone() };
-        match file.take(options, patience) {
-            Ok(true) => {}
-            Ok(false) => return Err(patience.given_up().held_by(file.holder())),
-            Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
-        }
+        let lock = FileLock::take(&file, ticket, target, options, mode, patience)?;
         match file.confirm() {
             Confirmed::Holds => return Ok(Some(lock)),
             Confirmed::Forged => return Ok(None),

@@ -145,6 +145,24 @@ impl FileLock {
         Ok(lock)
     }
 
+    /// Locks an open lock file, waiting as `options` say.
+    fn take(
+        file: &Arc<LockFile>,
+        ticket: Ticket,
+        target: &Target,
+        options: &LockOptions,
+        mode: Mode,
+        patience: &mut Patience<'_>,
+    ) -> Result<FileLock> {
+        let held = Held::Flock(file.clone());
+        let lock = FileLock { ticket: Some(ticket), held, mode, observer: patience.observer.clone() };
+        match file.take(options, patience) {
+            Ok(true) => Ok(lock),
+            Ok(false) => Err(patience.given_up().held_by(file.holder())),
+            Err(e) => Err(Error::io(&target.given, e).during("cannot lock")),
+        }
+    }
+
     /// What to give a child process so that whatever awrite does in it or below it with the same target goes on under
     /// this lock, instead of waiting for it for ever. Those below still exclude each other.
     ///
@@ -317,13 +335,7 @@ fn acquire_at(
         if let Some(ancestor) = file.ancestor() {
             ancestor.permit(mode, &target.given)?;
         }
-        let held = Held::Flock(file.clone());
-        let lock = FileLock { ticket: Some(ticket), held, mode, observer: patience.observer.clone() };
-        match file.take(options, patience) {
-            Ok(true) => {}
-            Ok(false) => return Err(patience.given_up().held_by(file.holder())),
-            Err(e) => return Err(Error::io(&target.given, e).during("cannot lock")),
-        }
+        let lock = FileLock::take(&file, ticket, target, options, mode, patience)?;
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {
             match file.confirm() {
                 Confirmed::Holds => return Ok(lock),

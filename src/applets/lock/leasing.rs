@@ -64,8 +64,7 @@ const fn verb(
     help: &'static str,
     apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
 ) -> Flag<Settings> {
-    let complete = Complete::Nothing;
-    Flag { spec: Spec { group: "Leases", long, short: &[], value: None, help, complete }, apply }
+    Flag::switch("Leases", long, &[], help, apply)
 }
 
 fn choose(settings: &mut Settings, verb: Verb) -> Result<(), Stop> {
