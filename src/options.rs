@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::duration::parse_duration;
 use crate::error::Result;
 use crate::lease::Claim;
 use crate::notice::Observer;
@@ -90,25 +91,13 @@ impl LockOptions {
                 Some(v) if v == "link" => LockMethod::Link,
                 _ => LockMethod::Auto,
             },
-            stale_after: std::env::var("AWRITE_STALE_AFTER").ok().and_then(|v| duration(&v)),
+            stale_after: std::env::var("AWRITE_STALE_AFTER")
+                .ok()
+                .and_then(|v| parse_duration(&v))
+                .filter(|d| !d.is_zero()),
             ..LockOptions::default()
         }
     }
-}
-
-/// `30`, `1.5`, `500ms`, `2m`, `1h`, `1d`; nothing that would be no time at all.
-fn duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok().filter(|d| !d.is_zero())
 }
 
 /// What happens to owner and group of the target.
@@ -216,19 +205,4 @@ pub struct WriteOptions {
     pub check: Option<Check>,
     /// Who is told what happens.
     pub observer: Observer,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_from_the_environment() {
-        for (text, ms) in [("30", 30_000), ("1.5", 1_500), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "0", "x", "-1", "1.2.3", "5 s", "1e3", "inf", "."] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
 }

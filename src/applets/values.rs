@@ -9,43 +9,13 @@ use awrite::Claim;
 /// A hundred years. Longer is a slip, and adding it to a clock could overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// `30`, `1.5`, `500ms`, `2m`: digits with at most one point, then a unit; seconds where there is none.
+/// `30`, `1.5`, `500ms`, `2m`.
 pub(crate) fn parse_duration(text: &OsStr) -> Result<Duration, String> {
     let wrong = || format!("{} is not a duration such as 30, 1.5, 500ms, 2m, 1h or 1d", quoted(text));
-    let utf8 = text.to_str().ok_or_else(wrong)?;
-    let unit_at = utf8.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(utf8.len());
-    let (number, unit) = utf8.split_at(unit_at);
-    let unit_nanos: u64 = match unit {
-        "ms" => 1_000_000,
-        "" | "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return Err(wrong()),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-        return Err(wrong());
+    match text.to_str().and_then(awrite::parse_duration).ok_or_else(wrong)? {
+        long if long > LONGEST => Err(format!("{} is longer than 100 years", quoted(text))),
+        duration => Ok(duration),
     }
-    // In integers, digit by digit: exact, and with no infinity to stumble over.
-    let mut nanos: u128 = 0;
-    for digit in whole.bytes() {
-        nanos = nanos * 10 + u128::from(digit - b'0') * u128::from(unit_nanos);
-        if nanos > LONGEST.as_nanos() {
-            return Err(format!("{} is longer than 100 years", quoted(text)));
-        }
-    }
-    let mut worth = u128::from(unit_nanos);
-    for digit in fraction.bytes() {
-        worth /= 10;
-        nanos += u128::from(digit - b'0') * worth;
-    }
-    // What is too short to count must not turn into "do not wait at all".
-    if nanos == 0 && number.bytes().any(|b| (b'1'..=b'9').contains(&b)) {
-        nanos = 1;
-    }
-    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    Ok(Duration::new(u64::try_from(seconds).unwrap_or(u64::MAX), u32::try_from(rest).unwrap_or(0)))
 }
 
 /// Permission bits in octal, with set-id and sticky bits.

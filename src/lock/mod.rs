@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cleanup::{self, Thing, Ticket};
+use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Leased, Visitor};
 use crate::notice::{Notice, Observer};
@@ -495,45 +496,5 @@ impl<'a> Patience<'a> {
             }
         }
         .on(self.target)
-    }
-}
-
-/// A duration for a message, in the largest unit that says it whole: `5s`, `1.5s`, `500ms`, `2m`.
-#[must_use]
-pub fn shown_duration(d: Duration) -> String {
-    let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
-    if nanos == 0 {
-        return match secs {
-            0 => "0s".to_owned(),
-            s if s % 86_400 == 0 => format!("{}d", s / 86_400),
-            s if s % 3_600 == 0 => format!("{}h", s / 3_600),
-            s if s % 60 == 0 => format!("{}m", s / 60),
-            s => format!("{s}s"),
-        };
-    }
-    if secs == 0 && nanos % 1_000_000 == 0 {
-        return format!("{}ms", nanos / 1_000_000);
-    }
-    let fraction = format!("{nanos:09}");
-    format!("{secs}.{}s", fraction.trim_end_matches('0'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_said_as_they_were_given() {
-        for (ms, said) in [
-            (0, "0s"),
-            (5_000, "5s"),
-            (1_500, "1.5s"),
-            (500, "500ms"),
-            (120_000, "2m"),
-            (90_000, "90s"),
-            (86_400_000, "1d"),
-        ] {
-            assert_eq!(shown_duration(Duration::from_millis(ms)), said);
-        }
     }
 }

@@ -1,0 +1,96 @@
+//! Durations as people write them.
+
+use std::time::Duration;
+
+/// What `30`, `1.5`, `500ms`, `2m`, `1h` or `1d` mean: digits with at most one point, then a unit; seconds where there is
+/// none. `None`: it is nothing of the kind. Longer than [`Duration::MAX`] is that.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit_nanos: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    // In integers, digit by digit: exact, and with no infinity to stumble over.
+    let digit = |b: u8| u128::from(b - b'0');
+    let mut nanos: u128 = 0;
+    for b in whole.bytes() {
+        nanos = nanos * 10 + digit(b) * unit_nanos;
+        if nanos > Duration::MAX.as_nanos() {
+            return Some(Duration::MAX);
+        }
+    }
+    let mut worth = unit_nanos;
+    for b in fraction.bytes() {
+        worth /= 10;
+        nanos += digit(b) * worth;
+    }
+    // What is too short to count must not turn into "not at all".
+    if nanos == 0 && number.bytes().any(|b| (b'1'..=b'9').contains(&b)) {
+        nanos = 1;
+    }
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    Some(u64::try_from(seconds).map_or(Duration::MAX, |seconds| Duration::new(seconds, rest as u32)))
+}
+
+/// A duration for a message, in the largest unit that says it whole: `5s`, `1.5s`, `500ms`, `2m`.
+#[must_use]
+pub fn shown_duration(d: Duration) -> String {
+    let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
+    if nanos == 0 {
+        return match secs {
+            0 => "0s".to_owned(),
+            s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+            s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+            s if s % 60 == 0 => format!("{}m", s / 60),
+            s => format!("{s}s"),
+        };
+    }
+    if secs == 0 && nanos % 1_000_000 == 0 {
+        return format!("{}ms", nanos / 1_000_000);
+    }
+    let fraction = format!("{nanos:09}");
+    format!("{secs}.{}s", fraction.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_said_as_they_were_given() {
+        for (ms, said) in [
+            (0, "0s"),
+            (5_000, "5s"),
+            (1_500, "1.5s"),
+            (500, "500ms"),
+            (120_000, "2m"),
+            (90_000, "90s"),
+            (86_400_000, "1d"),
+        ] {
+            let duration = Duration::from_millis(ms);
+            assert_eq!(shown_duration(duration), said);
+            assert_eq!(parse_duration(said), Some(duration));
+        }
+    }
+
+    #[test]
+    fn what_is_none() {
+        for text in ["", "x", "-1", "1.2.3", "5 s", "1e3", "inf", ".", "ms", "+1", "1x", "1\u{e4}"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+        assert_eq!(parse_duration("0.0000000001"), Some(Duration::from_nanos(1)));
+        for text in ["99999999999999999999999999999999999999999999", "18446744073709551615.9999999999d"] {
+            assert_eq!(parse_duration(text), Some(Duration::MAX), "{text}");
+        }
+    }
+}
