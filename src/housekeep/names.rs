@@ -51,7 +51,10 @@ pub(super) fn meaning(name: &[u8], options: &HousekeepOptions) -> Option<Meaning
 /// Whether a backup with this suffix could be taken for something else.
 pub(super) fn is_bad_suffix(suffix: &OsStr) -> bool {
     let suffix = suffix.as_bytes();
-    suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) || suffix.ends_with(LOCK_SUFFIX)
+    suffix.is_empty()
+        || suffix.contains(&b'/')
+        || suffix.contains(&0)
+        || [LOCK_SUFFIX, LEASE_SUFFIX].iter().any(|own| suffix.ends_with(own))
 }
 
 /// The time in a backup's name, and the number that tells backups of one second apart.

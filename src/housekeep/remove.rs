@@ -31,7 +31,7 @@ use super::plan::age;
 use crate::backup::Names;
 use crate::error::{ErrorKind, Result};
 use crate::lease;
-use crate::lock::{Cleared, clear_link, clear_mark, is_held_by_link, is_mark_name, lock_name};
+use crate::lock::{Cleared, LockFile, clear_link, clear_mark, is_held_by_link, is_mark_name, lock_name};
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
@@ -150,6 +150,7 @@ pub(super) fn lock(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, look: Loo
     if ofd::has_locks(&file)? {
         return Ok(Outcome::Kept(IN_USE));
     }
+    LockFile::look_at(&file);
     let taken = match sys::try_flock(&file, false) {
         // NFS wants a descriptor open for writing.
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => {

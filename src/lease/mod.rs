@@ -595,10 +595,11 @@ fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> R
     let Some(target) = lock::leased_name(name) else {
         return Ok(Cleared::Kept("its target cannot be told from its name"));
     };
-    if dry_run {
-        return Ok(Cleared::Removed);
-    }
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(spot.path(), e))?;
+    if dry_run {
+        let (held, _) = lock::look(&Place::of(&target, &LockOptions::default())?, &target)?;
+        return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
+    }
     let (_, lock) = lock::lock_as_found(&target)?;
     let outcome = match why_not()? {
         Some(reason) => Ok(reason),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::waiting::{self, Lockable};
-use super::{Patience, filesystem, holder};
+use super::{Patience, filesystem, holder, link};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
 use crate::options::{LockOptions, Wait};
@@ -54,6 +54,12 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
     let status = FileStatus::of(lock.fd).map_err(cannot)?;
     if !locked {
         return Err(patience.given_up().held_by(holder::find(status.id)));
+    }
+    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && link::is_record(lock.fd) {
+        sys::unflock(lock.fd).map_err(cannot)?;
+        return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
+            .on(name)
+            .with_hint("lock the file by its name: awrite-lock FILE -- COMMAND"));
     }
     if status.links == 0 && !options.keep {
         sys::unflock(lock.fd).map_err(cannot)?;

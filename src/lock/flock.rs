@@ -21,6 +21,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ use super::waiting::{self, GLANCE, GLANCES, Lockable};
 use super::{Holder, Patience, filesystem, holder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{LockOptions, Wait};
-use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
+use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
 
 /// An open lock file.
 #[derive(Debug)]
@@ -71,6 +72,10 @@ impl Lockable for LockFile {
             None => sys::wait_flock(&self.file, self.shared),
             Some(above) => ofd::wait_lock(&self.file, self.shared, above.byte_below()),
         }
+    }
+
+    fn is_looked_at(&self) -> bool {
+        filesystem::is_local(&self.file) && ofd::is_locked(&self.file, inherited::LOOKED_AT).unwrap_or(false)
     }
 }
 
@@ -140,6 +145,13 @@ impl LockFile {
         }))
     }
 
+    /// Whether a process above this one holds the lock at `place` by flock.
+    pub(super) fn is_below(place: &Place) -> bool {
+        inherited::is_any()
+            && matches!(LockFile::existing(place), Ok(Some(file)) if !file.has_content()
+                && inherited::find(&file.file, file.status.id).is_some())
+    }
+
     /// `file`, a new description of what an `ancestor` who holds the lock at `place` by link(2) carries for those below.
     pub(super) fn below(
         place: &Place,
@@ -170,6 +182,23 @@ impl LockFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Says that it is held for a moment only. Where that does not work, one who does not wait may find it busy.
+    pub(crate) fn look_at(file: &File) {
+        let _ = ofd::try_lock(file, true, inherited::LOOKED_AT);
+    }
+
+    pub(super) fn tell_looked_at(&self) {
+        LockFile::look_at(&self.file);
+    }
+
+    pub(super) fn is_held_by(&self, pid: u32) -> bool {
+        self.holder().is_some_and(|holder| holder.pid == pid)
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        self.status.id
     }
 
     /// Whether there is something in it: then it is no lock file of this kind, and must never be locked or deleted.
@@ -256,15 +285,24 @@ impl LockFile {
         if self.handed_over.load(Ordering::SeqCst) {
             let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
             if !inherited::take_back(&self.file, depth) {
-                // Someone below goes on under it and has the descriptor: it is theirs now, and ends with them.
-                return Ok(());
+                // Someone below goes on under it and has the descriptor: it is theirs now, to give back when they end;
+                // unless they just have.
+                inherited::leave(&self.file);
+                if !inherited::take_back(&self.file, depth) {
+                    return Ok(());
+                }
             }
         }
         // Explicitly, not only by closing: a child may have been given the descriptor, and would keep the lock.
-        if self.ancestor.is_some() {
-            return inherited::release(&self.file);
+        if let Some(above) = &self.ancestor {
+            let outcome = inherited::release(&self.file);
+            return outcome.and(above.give_back_what_was_left(&self.file, |holding| {
+                let outcome = if self.nonce.is_none() { self.remove_if_last(holding) } else { Ok(()) };
+                let unlocked = sys::unflock(holding);
+                outcome.and(unlocked)
+            }));
         }
-        let outcome = self.remove_if_last();
+        let outcome = self.remove_if_last(self.file.as_fd());
         let unlocked = sys::unflock(&self.file);
         if self.handed_over.load(Ordering::SeqCst) {
             let _ = inherited::release(&self.file);
@@ -272,19 +310,20 @@ impl LockFile {
         outcome.and(unlocked)
     }
 
-    fn remove_if_last(&self) -> io::Result<()> {
+    /// `holding`: the description that has the lock.
+    fn remove_if_last(&self, holding: BorrowedFd<'_>) -> io::Result<()> {
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
             return Ok(());
         }
         // A holder has it already and this changes nothing; a shared holder must be alone to remove the file.
-        if !sys::try_flock(&self.file, false)? {
+        if !sys::try_flock(holding, false)? {
             return Ok(());
         }
-        if wanted(&self.file) {
-            sys::unflock(&self.file)?;
+        if wanted(holding) {
+            sys::unflock(holding)?;
             // Whoever withdrew before this look has had its own last try after the unlock, or has not come to it yet
             // and will find the lock free.
-            if wanted(&self.file) || !sys::try_flock(&self.file, false)? {
+            if wanted(holding) || !sys::try_flock(holding, false)? {
                 return Ok(());
             }
         }
@@ -306,7 +345,7 @@ impl LockFile {
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
-fn wanted(file: &File) -> bool {
+fn wanted(file: BorrowedFd<'_>) -> bool {
     ofd::is_registered(file).unwrap_or(false)
 }
 

@@ -10,12 +10,14 @@
 //! ```text
 //!   byte 0              waiters (flock.rs)
 //!   byte DEPTH+1        taken by those who go on directly below a holder of that DEPTH; exclusive ones one at a time
-//!   byte MARKERS+PID    shared by a holder that hands its lock on, until it gives it up
+//!   byte MARKERS+PID    shared by a holder that hands its lock on, until it gives it up; taken alone by one that has
+//!                       ended before those below: the last of these gives the lock back for it
+//!   byte END            housekeepers, for as long as they have the lock
 //! ```
 //!
 //! ```text
 //!   holder, depth D:   held ──hand_over: mark──> handed on ──take_back: lock bytes D+1…, unmark──> released
-//!                                                    └── someone below has byte D+1: only closed, the lock is theirs
+//!                                                    └── someone below has byte D+1: leave, the lock is theirs
 //!   the one below:     find: marked? ──> lock byte D+1 of a fresh descriptor ──confirm: still marked, and locked──> held
 //! ```
 //!
@@ -29,13 +31,13 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::filesystem;
 use super::record::NONCE;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{self, FileId, FileStatus, ofd};
+use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
 const VARIABLE: &str = "AWRITE_HELD";
@@ -43,6 +45,8 @@ const VARIABLE: &str = "AWRITE_HELD";
 const MARKERS: u32 = 1 << 24;
 /// The byte behind the last marker.
 const END: u32 = MARKERS + (1 << 23);
+/// Shared by a housekeeper while it has the lock.
+pub(super) const LOOKED_AT: Range<u32> = END..END + 1;
 /// Where descriptors for children begin: far from those that scripts choose for themselves (`exec 9>…`), which would
 /// close ours.
 const FIRST_FD: RawFd = 100;
@@ -108,6 +112,26 @@ fn entries(value: Option<&OsStr>) -> Vec<Entry> {
 
 fn inherited() -> Vec<Entry> {
     entries(std::env::var_os(VARIABLE).as_deref())
+}
+
+/// Whether the environment speaks of any.
+pub(super) fn is_any() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// A process above this one that has handed the lock `id` on, but not to this one: somebody in between has closed the
+/// descriptor, as many programs do with all that they do not know.
+pub(super) fn lost_on_the_way(id: FileId) -> Option<u32> {
+    let is_lost = |entry: &Entry| {
+        let fd = sys::Borrowed::number(entry.fd);
+        entry.id == id && !fd.is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == id))
+    };
+    let lost: Vec<Entry> = inherited().into_iter().filter(is_lost).collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let above = host::ancestors();
+    lost.iter().map(|entry| entry.pid).find(|pid| above.contains(pid))
 }
 
 fn marker(pid: u32) -> Range<u32> {
@@ -219,6 +243,29 @@ impl Ancestor {
     }
 }
 
+impl Ancestor {
+    /// Gives back the locks that holders above have [left](leave) to those below, now that this one, with the description
+    /// `fresh`, has given its own back; the innermost first. `give_back` gets the description that has the `flock`.
+    pub(crate) fn give_back_what_was_left(
+        &self,
+        fresh: impl AsFd,
+        give_back: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for entry in self.chain.iter().rev() {
+            let Some(fd) = sys::Borrowed::number(entry.fd).filter(|_| entry.is_marked(&fresh)) else { break };
+            // Shared: its holder lives, or was killed. Others below: the last of them does it.
+            if !ofd::is_locked_alone(&fresh, marker(entry.pid))? || !is_last(fd, entry.depth) {
+                break;
+            }
+            if entry.depth == 0 {
+                give_back(fd.as_fd())?;
+            }
+            release(fd)?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Confirmed {
     Holds,
@@ -310,15 +357,26 @@ fn value_of(held: &[Entry]) -> Option<OsString> {
     (!texts.is_empty()).then(|| texts.join(",").into())
 }
 
+/// Says of a lock that could not be taken back that it is to be given back by those below.
+pub(crate) fn leave(file: impl AsFd) {
+    // Nobody else locks this byte; an error would leave the lock until the last of them has ended.
+    let _ = ofd::try_lock(file, false, marker(std::process::id()));
+}
+
 /// Ends the handing on of a lock held at `depth`; false if someone below goes on under it at this moment. On success
 /// nobody can begin to before [`release`].
 pub(crate) fn take_back(file: impl AsFd, depth: u32) -> bool {
-    // Errors: no such locks here, or a descriptor that is not for writing, below which nobody can lock a byte either.
-    if matches!(ofd::try_lock(&file, false, depth + 1..MARKERS), Ok(false)) {
+    if !is_last(&file, depth) {
         return false;
     }
     let _ = ofd::unlock(&file, marker(std::process::id()));
     true
+}
+
+/// Whether nobody goes on below the holder at `depth`, and from now on nobody begins to.
+fn is_last(file: impl AsFd, depth: u32) -> bool {
+    // Errors: no such locks here, or a descriptor that is not for writing, below which nobody can lock a byte either.
+    !matches!(ofd::try_lock(file, false, depth + 1..MARKERS), Ok(false))
 }
 
 /// Unlocks every byte of `file`.

@@ -28,6 +28,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -138,6 +139,13 @@ pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
     let (modified, links) = modified_and_links(file)?;
     Ok((bytes, modified, links))
+}
+
+/// Whether an open file is the record of a lock, of this version or a later one.
+pub(super) fn is_record(fd: impl AsFd) -> bool {
+    let mut bytes = vec![0; LONGEST as usize];
+    rustix::io::pread(fd, bytes.as_mut_slice(), 0)
+        .is_ok_and(|length| !matches!(Record::parse(&bytes[..length]), Err(Unreadable::Foreign)))
 }
 
 /// The name of the mark for `name` while it has `nonce`.
@@ -375,6 +383,7 @@ fn attempt(
     options: &LockOptions,
     here: &Here,
     seen: &Seen,
+    goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
     let unique = Unique::create(place, target, options, here).map_err(|e| place.explain(&target.given, e))?;
     let ours = match seen {
@@ -386,7 +395,7 @@ fn attempt(
         }
         Seen::Record { record, .. } => {
             let ours = unique.replace(&place.name, &record.nonce, 0)?;
-            if ours {
+            if ours && goal != Goal::Clearance {
                 unique.sweep();
             }
             ours
@@ -465,7 +474,7 @@ pub(super) fn clear(place: &Place, target: &Target, dry_run: bool) -> Result<Cle
     }
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let patience = &mut Patience::new(&target.given, &options, &observer);
-    match pursue(place, target, &options, Mode::Exclusive, patience, Goal::Passage) {
+    match pursue(place, target, &options, Mode::Exclusive, patience, Goal::Clearance) {
         Ok(Some(broken)) => broken.release().map(|()| Cleared::Removed),
         Ok(None) => Ok(Cleared::Gone),
         Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Cleared::Kept("in use")),
@@ -531,6 +540,8 @@ enum Goal {
     Lock,
     /// Only that nobody else's record is there.
     Passage,
+    /// The same for a housekeeper, who looks at what is beside it for itself.
+    Clearance,
 }
 
 /// Waits and tries, as `patience` says.
@@ -552,7 +563,7 @@ fn pursue(
     loop {
         let seen = look(&place.dir, &place.name)?;
         let worth_it = match &seen {
-            Seen::Absent | Seen::Empty if goal == Goal::Passage => return Ok(None),
+            Seen::Absent | Seen::Empty if goal != Goal::Lock => return Ok(None),
             Seen::Absent => true,
             Seen::Empty => false,
             Seen::Record { record, .. } => {
@@ -563,7 +574,7 @@ fn pursue(
         };
         if worth_it {
             let taken = cleanup::make(|| {
-                let lock = attempt(place, target, options, &here, &seen)?;
+                let lock = attempt(place, target, options, &here, &seen, goal)?;
                 Ok((lock.clone(), Thing::Lock(Held::Link(lock))))
             });
             match (taken, &seen) {

@@ -157,6 +157,9 @@ impl FileLock {
     ) -> Result<FileLock> {
         let held = Held::Flock(file.clone());
         let lock = FileLock { ticket: Some(ticket), held, mode, observer: patience.observer.clone() };
+        if patience.briefly {
+            file.tell_looked_at();
+        }
         match file.take(options, patience) {
             Ok(true) => Ok(lock),
             Ok(false) => Err(patience.given_up().held_by(file.holder())),
@@ -279,7 +282,10 @@ pub(crate) fn lock_target(
             if contended || target.status != before {
                 check(&target)?;
             }
-            if let Some(leased) = visitor.kept_out(&place.lease, given)? {
+            // Whoever holds the lock above this process has made sure of the lease already, and its owner cannot give it
+            // back before that one ends.
+            let below = lock.held.method() == "inherited";
+            if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| !below) {
                 // The lease's owner needs the lock to refresh or release it.
                 drop(lock);
                 patience.outlast(leased, visitor, &place)?;
@@ -307,7 +313,7 @@ fn acquire_at(
     mode: Mode,
     patience: &mut Patience<'_>,
 ) -> Result<FileLock> {
-    if patience.method(place, options) == LockMethod::Link {
+    if patience.method(place, options) == LockMethod::Link && !LockFile::is_below(place) {
         return link::acquire(place, target, options, mode, patience);
     }
     // Set once the environment has turned out to lie about who holds the lock.
@@ -335,6 +341,11 @@ fn acquire_at(
         file.check(&place.path)?;
         if let Some(ancestor) = file.ancestor() {
             ancestor.permit(mode, &target.given)?;
+        } else if let Some(pid) = inherited::lost_on_the_way(file.id()).filter(|pid| file.is_held_by(*pid)) {
+            let reason = "The lock is held above this process, but its descriptor was closed on the way";
+            return Err(Error::new(ErrorKind::Usage, reason).on(&target.given).with_hint(format!(
+                "process {pid} holds it; start this one so that it inherits descriptors, or that one with --close"
+            )));
         }
         let lock = FileLock::take(&file, ticket, target, options, mode, patience)?;
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {
@@ -352,9 +363,11 @@ fn acquire_at(
 
 /// Takes the lock of `target` at its usual place, as it is and whoever has a lease of it, without waiting.
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
-    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
+    let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let place = Place::of(target, &options)?;
-    let mut patience = Patience::new(&target.given, &options, &observer);
+    // What was there before stays there.
+    options.keep = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
+    let mut patience = Patience { briefly: true, ..Patience::new(&target.given, &options, &observer) };
     let lock = acquire_at(&place, target, &options, Mode::Exclusive, &mut patience)?;
     Ok((place, lock))
 }
@@ -402,6 +415,8 @@ pub(crate) struct Patience<'a> {
     started: Instant,
     /// The observer has been told that we wait.
     told: bool,
+    /// The lock is wanted for a moment only, and those who do not wait at all shall not fail because of it.
+    briefly: bool,
     /// The observer has been told by which method.
     told_method: bool,
     observer: &'a Observer,
@@ -413,7 +428,7 @@ impl<'a> Patience<'a> {
             Wait::For(limit) if limit.is_zero() => Wait::No,
             wait => wait,
         };
-        Patience { target, wait, started: Instant::now(), told: false, told_method: false, observer }
+        Patience { target, wait, started: Instant::now(), told: false, briefly: false, told_method: false, observer }
     }
 
     /// The method to lock by at `place`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Patience;
 use crate::sys::alarm::Alarm;
@@ -10,6 +10,8 @@ use crate::sys::alarm::Alarm;
 /// How often, and how far apart, a caller that does not wait looks again.
 pub(crate) const GLANCES: u32 = 5;
 pub(crate) const GLANCE: Duration = Duration::from_millis(1);
+/// How long a housekeeper may have a lock before it counts as anybody: it has to unlink files, which can take a while.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The pauses of a timed wait without an alarm: from the first, growing, to the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LAST_PAUSE: Duration = Duration::from_millis(4);
@@ -21,14 +23,24 @@ pub(crate) trait Lockable {
 
     /// Blocks until it is locked; `Err(Interrupted)` when a signal handler ran.
     fn wait_once(&self) -> io::Result<()>;
+
+    /// Whether a housekeeper has it, who gives it back in a moment.
+    fn is_looked_at(&self) -> bool {
+        false
+    }
 }
 
 /// A few looks within milliseconds: a housekeeper or a status look may be holding it for an instant.
 pub(crate) fn glance(lock: &impl Lockable) -> io::Result<bool> {
-    for _ in 0..GLANCES {
+    let started = Instant::now();
+    let mut left = GLANCES;
+    while left > 0 {
         sleep(GLANCE);
         if lock.try_lock()? {
             return Ok(true);
+        }
+        if started.elapsed() > LONGEST_LOOK || !lock.is_looked_at() {
+            left -= 1;
         }
     }
     Ok(false)

@@ -55,20 +55,33 @@ pub(crate) fn is_gone(pid: u32, started: Option<u64>) -> bool {
 
 struct Stat {
     state: char,
+    parent: u32,
     threads: u64,
     start_time: u64,
+}
+
+/// The processes above this one, its parent first, as far as /proc shows them.
+pub(crate) fn ancestors() -> Vec<u32> {
+    let mut above = Vec::new();
+    let mut next = stat_of(std::process::id()).map(|stat| stat.parent);
+    while let Some(pid) = next.filter(|pid| *pid > 0 && !above.contains(pid)) {
+        above.push(pid);
+        next = stat_of(pid).map(|stat| stat.parent);
+    }
+    above
 }
 
 fn stat_of(pid: u32) -> Option<Stat> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// proc_pid_stat(5): the second field is a name in parentheses that may hold any character; fields 3, 20 and 22 follow.
+/// proc_pid_stat(5): the second field is a name in parentheses that may hold any character; fields 3, 4, 20 and 22 follow.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     Some(Stat {
         state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
         threads: fields.get(17)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
     })
@@ -106,7 +119,7 @@ mod tests {
     fn a_name_with_parentheses_and_blanks() {
         let text = "7 (a) R (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 18 12345 20\n";
         let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.state, stat.threads, stat.start_time), ('Z', 1, 12345));
+        assert_eq!((stat.state, stat.parent, stat.threads, stat.start_time), ('Z', 1, 1, 12345));
         assert!(parse_stat("7 (a").is_none());
         assert!(parse_stat("7 (a) Z 1").is_none());
     }

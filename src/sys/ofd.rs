@@ -47,6 +47,11 @@ pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> 
     Ok(sys::control(file, sys::Command::Look, sys::kind(false), bytes)? != sys::UNLOCK)
 }
 
+/// The same, but only locks that are not shared.
+pub(crate) fn is_locked_alone(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
+    Ok(sys::control(file, sys::Command::Look, sys::kind(true), bytes)? != sys::UNLOCK)
+}
+
 /// Whether anybody has a record lock of any kind, classic ones of this process included, anywhere in the file.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {

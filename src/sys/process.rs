@@ -150,6 +150,9 @@ static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(3);
 /// all that a signal could still be meant for.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
 const HAS_ENDED: i32 = -1;
+/// A terminal that is closed tells the leader of its session, and the others only once that one has ended
+/// (setpgid(2), termios(3)): a leader that waits for its child has to pass it on.
+static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
 /// Even those that a terminal sends.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
@@ -175,7 +178,8 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             0 => {}
             HAS_ENDED => return,
             child => {
-                if sent_by_a_process((*info).si_code) || PASS_ALL_ON.load(Ordering::SeqCst) {
+                let only_to_us = signal == libc::SIGHUP && LEADS_SESSION.load(Ordering::SeqCst);
+                if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
                     libc::kill(child, signal);
                 }
                 return;
@@ -511,6 +515,8 @@ pub(crate) fn supervise_beside(
     };
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    let leads = rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid());
+    LEADS_SESSION.store(leads, Ordering::SeqCst);
     let pid = i32::try_from(child.id()).unwrap_or(0);
     SUPERVISED.store(pid, Ordering::SeqCst);
     for signal in PASSED_ON {
