@@ -174,7 +174,7 @@ mod tests {
         let options = HousekeepOptions { backup_suffix: "~".into(), ..all() };
         assert_eq!(meaning(b"f~", &options), Some(Meaning::Backup(1)));
         assert_eq!(meaning(b"f.backup", &options), None);
-        for bad in ["", "/x", ".lock", ".old.lock", "a\0"] {
+        for bad in ["", "/x", ".lock", ".old.lock", ".lease", "a\0"] {
             assert!(is_bad_suffix(OsStr::new(bad)), "{bad:?}");
         }
         assert!(!is_bad_suffix(OsStr::new(".orig")));

@@ -55,7 +55,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
     if !locked {
         return Err(patience.given_up().held_by(holder::find(status.id)));
     }
-    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && link::is_record(lock.fd) {
+    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(lock.fd) {
         sys::unflock(lock.fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
             .on(name)
@@ -79,14 +79,23 @@ pub fn unlock_descriptor(fd: impl AsFd, name: &Path) -> Result<()> {
     sys::unflock(fd).map_err(|e| Error::io(name, e).during("cannot unlock"))
 }
 
-/// Tells the holder that the lock file is still wanted, through a descriptor of our own: the caller's need not be one
-/// for reading. It ends when that is closed.
+/// The caller's descriptor need not be one for reading.
+fn open_again(fd: BorrowedFd<'_>) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Without /proc that cannot be told.
+fn is_record(fd: BorrowedFd<'_>) -> bool {
+    open_again(fd).is_ok_and(|file| link::is_record(&file))
+}
+
+/// Tells the holder that the lock file is still wanted, through a descriptor of our own. It ends when that is closed.
 fn register(fd: BorrowedFd<'_>) -> Option<File> {
     // To open a FIFO or a device does something.
     if FileStatus::of(fd).ok()?.kind != FileKind::Regular || !filesystem::is_local(fd) {
         return None;
     }
-    let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    let file = open_again(fd).ok()?;
     ofd::register(&file).ok()?;
     Some(file)
 }

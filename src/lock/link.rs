@@ -28,7 +28,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -141,11 +140,9 @@ pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     Ok((bytes, modified, links))
 }
 
-/// Whether an open file is the record of a lock, of this version or a later one.
-pub(super) fn is_record(fd: impl AsFd) -> bool {
-    let mut bytes = vec![0; LONGEST as usize];
-    rustix::io::pread(fd, bytes.as_mut_slice(), 0)
-        .is_ok_and(|length| !matches!(Record::parse(&bytes[..length]), Err(Unreadable::Foreign)))
+/// Whether a file is the record of a lock, of this version or a later one.
+pub(super) fn is_record(file: &File) -> bool {
+    read(file).is_ok_and(|(bytes, _, _)| !matches!(Record::parse(&bytes), Err(Unreadable::Foreign)))
 }
 
 /// The name of the mark for `name` while it has `nonce`.

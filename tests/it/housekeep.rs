@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamp
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{
-    AWRITE, Done, Held, NOBODY, Run, Running, TestDir, chmod, is_root, needs, needs_mount, needs_strace, wait_until,
+    AWRITE, Done, Held, NOBODY, Run, Running, TestDir, chmod, is_root, lock_is_held, needs, needs_mount, needs_strace,
+    wait_until,
 };
 use crate::filesystems::Mount;
 
@@ -1168,4 +1169,56 @@ fn beside_living_writers_and_lock_holders() {
     drop(record);
     housekeep(&dir, ["--all"]).run().ok();
     assert!(!dir.names().iter().any(|name| name.to_str().unwrap().ends_with(".lock")));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Leases
+
+fn expired_lease(dir: &TestDir) {
+    dir.awrite(["lock", "--acquire", "--owner", "A", "--ttl", "1ms", "f"]).run().ok();
+    wait_until("it has expired", || dir.awrite(["lock", "--status", "f"]).run().code == Some(0));
+}
+
+#[test]
+fn a_lease_goes_without_what_is_beside_it() {
+    let dir = TestDir::new();
+    expired_lease(&dir);
+    dir.file("f.lock", "");
+    let lease = fs::File::options().write(true).open(dir.join("f.lease")).unwrap();
+    lease.set_modified(SystemTime::now() - Duration::from_secs(5 * 3600)).unwrap();
+    let args = ["--clean-locks", "--older-than", "2h"];
+    let dry = housekeep(&dir, args.into_iter().chain(["-n"])).run().ok().stdout.clone();
+    assert_eq!(dry, "./f.lease\n");
+    assert_eq!(housekeep(&dir, args).run().ok().stdout, dry);
+    dir.assert_holds(&["f.lock"]);
+
+    // Not while somebody has the lock, which a dry run knows too.
+    fs::remove_file(dir.join("f.lock")).unwrap();
+    expired_lease(&dir);
+    let held = Held::new(&dir.join("f.lock"));
+    for args in [&["--clean-locks"][..], &["--clean-locks", "-n"]] {
+        assert_eq!(housekeep(&dir, args.iter().copied()).run().ok().stdout, "");
+    }
+    held.release();
+    dir.assert_holds(&["f.lease", "f.lock"]);
+}
+
+/// However long it takes to remove a file.
+#[test]
+fn one_who_does_not_wait_does_not_fail_because_of_a_housekeeper() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for round in 0..3 {
+        expired_lease(&dir);
+        let slow = "inject=unlinkat:delay_enter=300000";
+        let args = ["-f", "-o", "trace", "-e", "trace=unlinkat", "-e", slow, AWRITE, "housekeep", "--clean-locks"];
+        let keeper = dir.program("strace", args).spawn();
+        wait_until("it has the lock", || lock_is_held(&dir.join("f.lock")));
+        dir.awrite(["-n", "f"]).stdin(round.to_string()).quiet_success();
+        keeper.finish().ok();
+        assert_eq!(dir.read("f"), round.to_string());
+    }
+    dir.assert_holds(&["f", "trace"]);
 }

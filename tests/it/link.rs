@@ -578,6 +578,22 @@ fn a_living_breaker_is_waited_for() {
     dir.assert_holds(&["f"]);
 }
 
+/// Nobody who locks by a descriptor looks at a name.
+#[test]
+fn a_descriptor_does_not_walk_over_it() {
+    let dir = TestDir::new();
+    let mut holder = holder(&dir, "60");
+    let done = dir.sh("exec 9>>f.lock; \"$BIN\" lock -n 9").run();
+    done.assert_error_with(2, &["descriptor 9: Held by a link lock"]);
+    dir.sh("exec 9>>f.lock; \"$BIN\" lock 9").run().assert_code(2);
+    holder.feed(b"x");
+    holder.finish().ok();
+    // Other content is none of our business.
+    dir.file("other", "content");
+    dir.sh("exec 9>>other; \"$BIN\" lock -n 9").quiet_success();
+    dir.assert_holds(&["f", "other"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Housekeeping
 

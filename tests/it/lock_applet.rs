@@ -365,6 +365,32 @@ os.execvp(os.environ['BIN'], ['awrite-lock', 'f', '--', 'grep', 'SigBlk', '/proc
 }
 
 /// The terminal's ^C goes to its whole foreground group: COMMAND has it already.
+/// When a terminal goes, only the leader of its session is told: as `ssh -t host 'awrite-lock f -- command'` has it, that
+/// is awrite-lock.
+#[test]
+fn a_terminal_that_goes_ends_command() {
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    let script = r#"
+import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(os.environ['BIN'], ['awrite-lock', 'f', '--', 'sh', '-c', 'touch started; exec sleep 1000'])
+end = time.monotonic() + 60
+while not os.path.exists('started'):
+    if time.monotonic() > end:
+        sys.exit('waited in vain')
+    time.sleep(0.001)
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+assert os.WEXITSTATUS(status) == 129, status
+"#;
+    dir.program("python3", ["-c", script]).quiet_success();
+    dir.assert_holds(&["started"]);
+}
+
 #[test]
 fn an_interrupt_from_the_terminal_arrives_once() {
     if !needs("python3") {

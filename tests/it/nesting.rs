@@ -285,3 +285,69 @@ fn many_rounds_of_everything_lose_no_update() {
     assert_eq!(dir.read("f"), format!("{}\n", 4 + 8 * 3));
     dir.assert_holds(&["f"]);
 }
+
+/// One that is left behind gives the lock back for those who have ended before it, whoever else has the descriptor.
+#[test]
+fn the_last_one_below_gives_it_back() {
+    let dir = TestDir::new();
+    // A daemon has the descriptors, too, to the end.
+    let daemon = "sh -c 'touch daemon; while [ ! -e end ]; do sleep 0.01; done' >/dev/null 2>&1 </dev/null &";
+    let inner =
+        "\"$BIN\" lock f -- sh -c 'touch inner; while [ ! -e go ]; do sleep 0.01; done; \"$BIN\" lock f -- true'";
+    for (middle, name) in [("", "one"), ("\"$BIN\" lock f -- ", "two")] {
+        for file in ["daemon", "inner", "go", "end"] {
+            let _ = fs::remove_file(dir.join(file));
+        }
+        let script = format!(
+            "{daemon} {inner} >/dev/null 2>&1 </dev/null & while [ ! -e inner -o ! -e daemon ]; do sleep 0.01; done"
+        );
+        dir.file("script", script);
+        below(&dir, &[], &format!("{middle} sh script")).run().ok();
+        dir.awrite(["lock", "-n", "f", "--", "true"]).run().assert_code(2);
+        dir.file("go", "");
+        dir.awrite(["lock", "-w", "30", "f", "--", "touch", name]).run().ok();
+        wait_until("the lock file is gone", || !dir.join("f.lock").exists());
+        dir.file("end", "");
+    }
+    dir.assert_holds(&["daemon", "end", "go", "inner", "one", "script", "two"]);
+}
+
+/// As Python's subprocess does by itself.
+#[test]
+fn a_descriptor_that_is_closed_on_the_way_is_an_error_not_a_wait() {
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    let program =
+        "import os, subprocess, sys; sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
+    let done = dir.awrite(["lock", "f", "--", "python3", "-c", program]).run();
+    assert_says(&done, 1, "its descriptor was closed on the way");
+    // It says so only of one that holds the lock now, and is above.
+    dir.awrite(["lock", "-o", "f", "--", "true"]).quiet_success();
+    let done = dir.awrite(["lock", "g", "--", "python3", "-c", program]).run();
+    done.ok();
+    assert_eq!(dir.read("f"), "x");
+    dir.assert_holds(&["f"]);
+}
+
+/// The method is the one by which it is held above.
+#[test]
+fn a_link_lock_below_a_flock() {
+    let dir = TestDir::new();
+    below(&dir, &[], "AWRITE_LOCK_METHOD=link \"$BIN\" f").stdin("x").quiet_success();
+    assert_eq!(dir.read("f"), "x");
+    dir.assert_holds(&["f"]);
+}
+
+/// Made sure of by the one above, who keeps its owner from giving it back.
+#[test]
+fn below_the_holder_of_a_lease_it_is_no_obstacle() {
+    let dir = TestDir::new();
+    dir.awrite(["lock", "--acquire", "--owner", "A", "--ttl", "100", "f"]).run().ok();
+    dir.awrite(["lock", "--owner", "A", "f", "-c", "echo new | \"$BIN\" -n f"]).quiet_success();
+    assert_eq!(dir.read("f"), "new\n");
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+    dir.awrite(["lock", "-q", "--release", "--owner", "A", "f"]).run().ok();
+    dir.assert_holds(&["f"]);
+}
