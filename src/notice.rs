@@ -56,6 +56,11 @@ pub enum Notice<'a> {
         /// A second link to the same inode, not a copy.
         linked: bool,
     },
+    /// The target is about to be replaced: all else is done. Until this returns it is as it was.
+    Committing {
+        /// The file.
+        target: &'a Path,
+    },
     /// The target holds the new content (or, with `changed` false, held it already and was left alone).
     Committed {
         /// The file, as the caller gave it.

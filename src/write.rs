@@ -212,6 +212,7 @@ impl AtomicFile {
             // Last: a sync may take longer than a link lock lives.
             .and_then(|_| self.ensure_locked())
             .inspect_err(|_| undo())?;
+        self.options.observer.tell(&Notice::Committing { target: &self.target.given });
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
@@ -238,6 +239,7 @@ impl AtomicFile {
         self.ensure_locked()?;
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
         self.options.observer.tell(&Notice::Warning { path: &self.target.given, text });
+        self.options.observer.tell(&Notice::Committing { target: &self.target.given });
         commit::overwrite(stage, &self.target, sync)?;
         self.finish_with(bytes, backup, None)
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use awrite::{
-    AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Observer, Ownership, WriteOptions, read_all,
+    AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Notice, Ownership, WriteOptions, read_all,
 };
 use rustix::fs::FileType;
 
@@ -420,7 +420,12 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
     options.lock.no_follow = no_follow;
     options.backup = settings.backup.then_some(settings.backup_options);
     options.check = settings.validate.map(|script| validation(script, *inherited));
-    options.observer = report::observer(settings.style);
+    options.observer = report::observer_and(settings.style, |notice| {
+        if matches!(notice, Notice::Committing { .. }) {
+            // The disk may have taken its time.
+            process::give_way();
+        }
+    });
     Ok(Job { output, command: parsed.command, input, stream: settings.stream, options })
 }
 
@@ -446,27 +451,34 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
         source => source,
     };
     let outcome = match &job.command {
-        None => transfer(file, source, job.stream, &job.options.observer),
+        None => transfer(file, source, &job),
         Some(command) => transform(file, source, &job, command, inherited),
     };
     report::end_progress();
     outcome
 }
 
+/// Whether so much of OUTPUT's current content has to be read that it may take a while.
+fn reads_much(job: &Job) -> bool {
+    let options = &job.options;
+    (options.append || options.if_changed || options.backup.is_some())
+        && std::fs::metadata(&job.output).is_ok_and(|output| output.len() > SMALL)
+}
+
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, stream: bool, observer: &Observer) -> Result<(), Error> {
+fn transfer(mut file: AtomicFile, source: Option<Source>, job: &Job) -> Result<(), Error> {
     let source = match source {
         Some(source) => source,
         None => Source::stdin()?,
     };
-    if !source.is_at_hand() {
+    if !source.is_at_hand() || reads_much(job) {
         process::about_to_wait()?;
     }
-    if stream || source.is_regular {
+    if job.stream || source.is_regular {
         // A regular file is all there already; the kernel can share or copy it.
         file.fill_from(source.fd(), &source.name)?;
     } else {
-        let content = read_all(source.fd(), &source.name, observer)?;
+        let content = read_all(source.fd(), &source.name, &job.options.observer)?;
         file.fill(&content)?;
     }
     // The signal that ended a producer came here as well, and what it had written is not what was meant.

@@ -43,6 +43,32 @@ fn a_signal_while_reading_leaves_everything_as_it_was() {
     }
 }
 
+/// However soon the input was there: until the target is replaced a signal counts.
+#[test]
+fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    let slow = "inject=fsync:delay_enter=1000000:when=1";
+    for args in [&["f"][..], &["-i", "new", "f"], &["-a", "f"]] {
+        dir.file("new", "new");
+        dir.file("trace", "");
+        let strace = ["-f", "-o", "trace", "-e", "trace=fsync,linkat", "-e", slow, AWRITE];
+        let writer = dir.program("strace", strace.iter().chain(args).copied()).stdin("new").spawn();
+        wait_until("it has a name", || dir.read("trace").contains(".f.awrite-"));
+        let pid = dir.read("trace").split_whitespace().next().unwrap().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        let done = writer.finish();
+        assert_interrupted(&done);
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f", "new", "trace"]);
+        fs::remove_file(dir.join("trace")).unwrap();
+    }
+}
+
 #[test]
 fn a_signal_while_waiting_leaves_the_others_lock_alone() {
     let dir = TestDir::new();
