@@ -20,7 +20,7 @@ use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::Visitor;
+use crate::lease::{self, Visitor};
 use crate::lock::{FileLock, HandOver, Purpose, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
@@ -396,7 +396,12 @@ impl AtomicFile {
     fn check_claim(&self) -> Result<()> {
         let lease = self.lease.as_ref().ok_or_else(|| self.gone())?;
         let visitor = Visitor::of(&self.options.lock);
-        if visitor.is_bound(lease) { visitor.kept_out(lease, &self.target.given).map(drop) } else { Ok(()) }
+        if !visitor.is_bound(lease) {
+            return Ok(());
+        }
+        visitor.kept_out(lease, &self.target.given)?;
+        let (Some(lock), options) = (&self.lock, &self.options) else { return Ok(()) };
+        lease::refresh_for_ancestor(&self.target, lease, lock, &options.lock, &options.observer)
     }
 
     /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would

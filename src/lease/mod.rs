@@ -555,6 +555,28 @@ fn refresh(
     })
 }
 
+/// Refreshes a lease that an ancestor of this process holds, if that is due, under the lock of this process: the ancestor
+/// cannot while the lock is held here, and whoever waits would take the lease for over.
+pub(crate) fn refresh_for_ancestor(
+    target: &Target,
+    spot: &Spot,
+    lock: &FileLock,
+    options: &LockOptions,
+    observer: &Observer,
+) -> Result<()> {
+    let clock = &Machine;
+    if (Visitor { purpose: Purpose::Anybody, clock }).inherited(spot).is_none() {
+        return Ok(());
+    }
+    let Some(mut record) = Record::read(spot)? else { return Ok(()) };
+    let ttl = Duration::from_millis(record.ttl_ms);
+    if record.left(clock).is_some_and(|left| left > ttl * 2 / 3) {
+        return Ok(());
+    }
+    record.extend(ttl, clock);
+    Desk { lock, target, spot, options, observer }.put(&record)
+}
+
 fn end(clock: &dyn Clock, target: &Path, claim: &Claim, options: &LockOptions, observer: &Observer) -> Result<bool> {
     let visitor = Visitor { purpose: Purpose::Clerk, clock };
     under_lock(target, options, &visitor, observer, |desk| {

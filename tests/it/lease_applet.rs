@@ -652,3 +652,29 @@ fn without_a_descriptor_of_command() {
     assert!(dir.read("trace").contains("(INJECTED)"));
     dir.assert_holds(&["go", "trace"]);
 }
+
+/// The one who refreshes it cannot while the lock is held below, so that one does.
+#[test]
+fn a_long_write_below_does_not_cost_the_lease() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "(printf A; while [ ! -e enough ]; do sleep 0.01; done) | \"$BIN\" --stream f; touch written
+        while [ ! -e go ]; do sleep 0.01; done; cat f > seen";
+    let run = dir.awrite(["lock", "--owner", "A", "--ttl", "300ms", "f", "-c", script]).spawn();
+    let status = |field: &str| {
+        let done = dir.awrite(["lock", "--status", "--json", "f"]).run();
+        serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap()[field].clone()
+    };
+    wait_until("the lease is there", || status("leased") == true);
+    let mut other = dir.awrite(["-w", "60", "f"]).stdin("other").spawn();
+    other.wait_for_waiting();
+    wait_until("its time is over, the lock held", || status("leased") == false && status("held") == true);
+    dir.file("enough", "");
+    wait_until("it is written", || dir.join("written").exists());
+    dir.file("go", "");
+    run.finish().ok();
+    assert_eq!(dir.read("seen"), "A");
+    other.finish().ok();
+    assert_eq!(dir.read("f"), "other");
+    assert!(!dir.join("f.lease").exists() && !dir.join("f.lock").exists());
+}
