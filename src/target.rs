@@ -21,6 +21,8 @@ use crate::sys::{Dir, FileKind, FileStatus};
 
 /// As many as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// How often missing directories are made anew, when they are gone again at once.
+const MAX_ROUNDS: usize = 100;
 
 /// How a path is resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,13 +76,13 @@ struct MadeDir {
 impl Target {
     pub(crate) fn resolve(given: &Path, how: Resolve) -> Result<Target> {
         let (parent, name, status) = walk(given, how.no_follow)?;
-        let mut made_dirs = Vec::new();
+        let (mut made_dirs, mut rounds) = (Vec::new(), 0);
         let dir = loop {
             match Dir::open(&parent) {
                 Ok(dir) => break dir,
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) && how.mkdir && made_dirs.is_empty() => {
-                    make_dirs(&parent, &mut made_dirs)
-                        .map_err(|e| Error::io(&parent, e).during("cannot create directory"))?;
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) && how.mkdir && rounds < MAX_ROUNDS => {
+                    rounds += 1;
+                    make_dirs(given, &parent, &mut made_dirs)?;
                 }
                 Err(e) => return Err(unreachable_parent(given, &parent, e)),
             }
@@ -270,17 +272,28 @@ fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
 }
 
 /// Makes `path` and what is missing above it, listed for removal.
-fn make_dirs(path: &Path, made: &mut Vec<MadeDir>) -> io::Result<()> {
+fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for dir in missing.into_iter().rev() {
         match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), Thing::MadeDir(dir.to_owned())))) {
             Ok(((), ticket)) => made.insert(0, MadeDir { path: dir.to_owned(), ticket }),
+            // To mkdir a link that leads nowhere exists (mkdir(2)), and opening it goes on failing.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {
+                return Err(Error::io(given, e)
+                    .because(format!("{}: Is a dangling symbolic link", crate::error::shown(dir)))
+                    .with_hint("create the directory that it points to, or remove the link"));
+            }
             // Another writer of the same tree was first: the directory is that writer's to remove.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+            Err(e) => return Err(Error::io(path, e).during("cannot create directory")),
         }
     }
     Ok(())
+}
+
+fn is_dangling(path: &Path) -> bool {
+    let is_link = matches!(FileStatus::at(CWD.as_fd(), path), Ok(Some(s)) if s.kind == FileKind::Symlink);
+    is_link && FileStatus::following(path).is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
 }
 
 #[cfg(test)]

@@ -251,6 +251,17 @@ fn mkdir_makes_the_parents() {
 }
 
 #[test]
+fn mkdir_does_not_go_through_a_dangling_link() {
+    let dir = TestDir::new();
+    symlink("nowhere", dir.join("d")).unwrap();
+    for name in ["d/f", "d/sub/f"] {
+        let done = dir.awrite(["-D", name]).stdin("x").run();
+        done.assert_error(1, &format!("Error: {name}: d: Is a dangling symbolic link")).assert_hint("points to");
+        dir.assert_holds(&["d"]);
+    }
+}
+
+#[test]
 fn a_failing_write_leaves_no_new_directories() {
     let dir = TestDir::new();
     dir.dir("there");
