@@ -1,6 +1,6 @@
 //! Replacing the target: the one place that does.
 
-use std::fs::File;
+use std::fs::{File, FileTimes, Metadata};
 use std::io::{self, Seek};
 use std::path::Path;
 
@@ -57,7 +57,12 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, sync: bool) -> Result<Fi
     let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
     let length = stage.file.metadata().map_err(fail)?.len();
     (&stage.file).rewind().map_err(fail)?;
-    reserve(&file, length).map_err(fail)?;
+    let before = file.metadata().map_err(fail)?;
+    if let Err(e) = reserve(&file, length) {
+        // The write is refused for the first error; one more has nothing to add.
+        let _ = unreserve(&file, &before);
+        return Err(fail(e));
+    }
     let written = cleanup::commit(|| {
         copy::copy(&stage.file, &file, |_, _| {}).map_err(Failed::into_inner)?;
         file.set_len(length)?;
@@ -88,6 +93,13 @@ fn reserve(file: &File, length: u64) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _ = (file, length); // no such call
     Ok(())
+}
+
+/// What has been found of the room is not given back when it does not suffice, by ext4 for one, and mtime has changed.
+fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
+    // The length it has already: this frees the blocks behind it.
+    file.set_len(before.len())?;
+    file.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))
 }
 
 /// Whether rename onto `name` failed because something is mounted there.

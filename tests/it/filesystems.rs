@@ -335,6 +335,25 @@ fn a_full_disk_changes_nothing() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
 }
 
+/// ext4 keeps the blocks of a reservation that failed half-way.
+#[test]
+fn a_refused_write_in_place_gives_back_what_it_reserved() {
+    if !needs_mount() || !needs("mkfs.ext4") {
+        return;
+    }
+    let dir = TestDir::new();
+    let (_outer, at) = Mount::image(&dir, "ext4", 8).unwrap();
+    fs::write(at.join("source"), "old").unwrap();
+    File::open(at.join("source")).unwrap().sync_all().unwrap();
+    let target = dir.file("target", "hidden");
+    let _inner = Mount::bind(&at.join("source"), &target);
+    let (before, blocks) = (dir.snapshot("target"), fs::metadata(&target).unwrap().blocks());
+    let done = dir.awrite(["--in-place", "target"]).stdin(vec![b'x'; 16 << 20]).run();
+    done.assert_error(1, "Error: target: No space left on device").assert_hint("unchanged");
+    assert_eq!((dir.snapshot("target"), fs::metadata(&target).unwrap().blocks()), (before, blocks));
+    fs::write(at.join("other"), vec![b'x'; 1 << 20]).unwrap();
+}
+
 #[test]
 fn a_backup_that_does_not_fit_changes_nothing() {
     if !needs_mount() {
