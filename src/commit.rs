@@ -2,6 +2,7 @@
 
 use std::fs::{File, FileTimes, Metadata};
 use std::io::{self, Seek};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -9,6 +10,7 @@ use rustix::fs::OFlags;
 use crate::cleanup;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata;
 use crate::notice::{Notice, Observer};
 use crate::stage::Stage;
 use crate::sys::{self, Dir, FileStatus};
@@ -51,13 +53,20 @@ pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Res
     }
 }
 
-/// Overwrites the target where it stands: not atomic. A signal waits until it is done.
-pub(crate) fn overwrite(stage: &Stage, target: &Target, sync: bool) -> Result<File> {
+/// Overwrites the target where it stands: not atomic. A signal waits until it is done. It keeps its owner, and its mode
+/// where `mode` names no other.
+pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync: bool) -> Result<File> {
     let fail = |e: io::Error| Error::io(&target.given, e);
     let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
     let length = stage.file.metadata().map_err(fail)?.len();
     (&stage.file).rewind().map_err(fail)?;
     let before = file.metadata().map_err(fail)?;
+    if let Some(mode) = mode {
+        // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried: who
+        // may not change the mode shall hear it before anything is overwritten.
+        let narrowed = before.permissions().mode() & mode;
+        metadata::set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
+    }
     if let Err(e) = reserve(&file, length) {
         // The write is refused for the first error; one more has nothing to add.
         let _ = unreserve(&file, &before);
@@ -66,6 +75,9 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, sync: bool) -> Result<Fi
     let written = cleanup::commit(|| {
         copy::copy(&stage.file, &file, |_, _| {}).map_err(Failed::into_inner)?;
         file.set_len(length)?;
+        if let Some(mode) = mode {
+            metadata::set_mode(&file, mode)?;
+        }
         if sync { file.sync_all() } else { Ok(()) }
     });
     match written {
@@ -96,10 +108,12 @@ fn reserve(file: &File, length: u64) -> io::Result<()> {
 }
 
 /// What has been found of the room is not given back when it does not suffice, by ext4 for one, and mtime has changed.
+/// The mode is as before too: it may have been narrowed, or have lost set-id bits to the reservation.
 fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
     // The length it has already: this frees the blocks behind it.
     file.set_len(before.len())?;
-    file.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))
+    file.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))?;
+    file.set_permissions(before.permissions())
 }
 
 /// Whether rename onto `name` failed because something is mounted there.

@@ -240,7 +240,7 @@ impl AtomicFile {
         let text = "something is mounted on this file: overwriting it in place, which is not atomic";
         self.options.observer.tell(&Notice::Warning { path: &self.target.given, text });
         self.options.observer.tell(&Notice::Committing { target: &self.target.given });
-        commit::overwrite(stage, &self.target, sync)?;
+        commit::overwrite(stage, &self.target, self.options.mode, sync)?;
         self.finish_with(bytes, backup, None)
     }
 

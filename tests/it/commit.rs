@@ -446,6 +446,35 @@ fn in_place_overwrites_a_mounted_file() {
 }
 
 #[test]
+fn in_place_sets_the_mode_that_is_asked_for() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.open_to_all();
+    let source = dir.file_with_mode("source", "old", 0o640);
+    let target = dir.file("target", "hidden");
+    let _mount = Mount::bind(&source, &target);
+    for (mode, set) in [("600", 0o600), ("664", 0o664), ("4711", 0o4711), ("640", 0o640)] {
+        dir.awrite(["--in-place", "-m", mode, "target"]).stdin(mode).run().ok();
+        assert_eq!((dir.read("source").as_str(), dir.mode("source")), (mode, set));
+    }
+    for option in ["--preserve-owner", "--try-preserve-owner", "--preserve-mode"] {
+        dir.awrite(["--in-place", option, "target"]).stdin("new").run().ok();
+        assert_eq!(dir.mode("source"), 0o640);
+    }
+    // Refused: not its owner, who alone may change the mode.
+    chmod(&source, 0o666);
+    let before = dir.snapshot("target");
+    for mode in ["600", "666"] {
+        let done = dir.awrite_unprivileged(["--in-place", "-m", mode, "target"]).stdin("x").run();
+        done.assert_error_with(1, &["Error: target: cannot set its permissions: ", "not permitted"]);
+        assert_eq!(dir.snapshot("target"), before);
+    }
+    dir.assert_holds(&["source", "target"]);
+}
+
+#[test]
 fn in_place_makes_a_backup_that_is_a_copy() {
     if !needs_mount() {
         return;
@@ -474,7 +503,7 @@ fn in_place_on_a_full_disk_changes_nothing() {
     let target = dir.file("target", "hidden");
     let inner = Mount::bind(&at.join("source"), &target);
     let before = dir.snapshot("target");
-    for option in ["--quiet", "--stream", "--append"] {
+    for option in ["--quiet", "--stream", "--append", "--mode=600"] {
         let done = dir.awrite(["--in-place", option, "target"]).stdin(vec![b'x'; 1 << 20]).run();
         done.assert_error(1, "Error: target: No space left on device").assert_hint("unchanged");
         let after = dir.snapshot("target");
