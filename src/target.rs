@@ -16,7 +16,9 @@ use std::sync::Arc;
 use rustix::fs::CWD;
 
 use crate::cleanup::{self, Thing, Ticket};
+use crate::commit::{self, retry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::notice::Observer;
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// As many as the kernel follows (path_resolution(7)).
@@ -109,18 +111,23 @@ impl Target {
         Ok(same)
     }
 
-    /// The write succeeded: directories made for it stay, and with `sync` are made durable in their parents.
+    /// The write succeeded: directories made for it stay, and with `sync` are made durable in their parents: in all of
+    /// them, whichever fails.
     pub(crate) fn keep_dirs(&mut self, sync: bool) -> io::Result<()> {
+        let mut outcome = Ok(());
         for made in self.made_dirs.drain(..) {
             // The step is empty and cannot fail: only the listing ends.
             let _ = made.ticket.settle(|| Ok(()));
             if sync {
                 let parent = made.path.parent().unwrap_or(Path::new(""));
-                let parent = Dir::open(parent)?;
-                parent.sync()?;
+                // All on the target's file system: that it cannot do this has been said of the target's directory.
+                let unheard = Observer::default();
+                let synced =
+                    retry(|| Dir::open(parent)).and_then(|parent| commit::sync_dir(&parent, &self.given, &unheard));
+                outcome = outcome.and(synced);
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Hands the made directories to `other`, which means the same path.

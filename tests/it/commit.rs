@@ -372,6 +372,33 @@ fn a_copied_backup_is_synced_before_the_commit() {
     assert_eq!(steps.last().unwrap(), "sync directory");
 }
 
+/// On a file system that has no such thing, made directories are no worse than the target's.
+#[test]
+fn a_directory_that_cannot_be_synced() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let run = |fault: &str, name: &str| {
+        let inject = format!("inject=fsync:{fault}");
+        let strace = ["-f", "-o", "trace", "-e", "trace=fsync", "-e", &inject, crate::common::AWRITE];
+        let done = dir.program("strace", strace.iter().chain(&["-D", name])).stdin("x").run();
+        assert_eq!(dir.read(name), "x");
+        (done, dir.read("trace").matches("fsync(").count())
+    };
+    // The first one is the file's, then the directory's, then one for each directory that was made.
+    let (done, syncs) = run("error=EINVAL:when=2+", "a/b/c/f");
+    assert_eq!(done.ok().stderr.matches("cannot sync a directory").count(), 1, "{done:?}");
+    assert_eq!(syncs, 5);
+    for when in 2..=5 {
+        let (done, syncs) = run(&format!("error=EIO:when={when}"), &format!("{when}/b/c/f"));
+        done.assert_error_with(1, &["replaced, but not known to be durable: ", "Input/output error"]);
+        assert_eq!(syncs, 5);
+        let (done, syncs) = run(&format!("error=EINTR:when={when}"), &format!("again{when}/b/c/f"));
+        assert_eq!((done.ok().stderr.as_str(), syncs), ("", 6));
+    }
+}
+
 #[test]
 fn an_unchanged_file_needs_no_commit() {
     if !needs_strace() {
