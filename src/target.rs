@@ -84,7 +84,11 @@ impl Target {
                 Ok(dir) => break dir,
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) && how.mkdir && rounds < MAX_ROUNDS => {
                     rounds += 1;
-                    make_dirs(given, &parent, &mut made_dirs)?;
+                    match make_dirs(given, &parent, &mut made_dirs) {
+                        // Another writer made the directory above, failed, and removed it again under us.
+                        Err(e) if e.errno() == Some(libc::ENOENT) && rounds < MAX_ROUNDS => {}
+                        outcome => outcome?,
+                    }
                 }
                 Err(e) => return Err(unreachable_parent(given, &parent, e)),
             }

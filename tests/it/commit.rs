@@ -290,6 +290,47 @@ fn mkdir_by_many_at_once() {
     assert_no_debris(&dir.join("a/b/c/d"), &["f"]);
 }
 
+/// Those that fail remove the directories they made, under the others' feet.
+#[test]
+fn mkdir_beside_writers_that_fail() {
+    let dir = TestDir::new();
+    for round in 0..25 {
+        let name = format!("{round}/b/c/d/e/f");
+        let inputs = ["", "", "x", "", "", "x", "", ""];
+        let spawn = |input: &&'static str| dir.awrite(["-q", "-D", &name]).stdin(*input).spawn();
+        let writers: Vec<_> = inputs.iter().map(spawn).collect();
+        for (input, writer) in inputs.iter().zip(writers) {
+            let done = writer.finish();
+            if input.is_empty() {
+                done.assert_error(1, "Error: No input provided");
+            } else {
+                done.ok();
+            }
+        }
+        assert_no_debris(dir.join(&name).parent().unwrap(), &["f"]);
+    }
+}
+
+#[test]
+fn mkdir_starts_over_when_a_directory_vanishes() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for when in 1..=3 {
+        let inject = format!("inject=/^mkdir:error=ENOENT:when={when}");
+        let name = format!("{when}/b/c/f");
+        let args = ["-o", "/dev/null", "-e", "trace=/^mkdir", "-e", &inject, crate::common::AWRITE, "-D", &name];
+        dir.program("strace", args).stdin("x").quiet_success();
+        assert_eq!(dir.read(name), "x");
+    }
+    // But not for ever.
+    let args = ["-o", "/dev/null", "-e", "inject=/^mkdir:error=ENOENT", crate::common::AWRITE, "-D", "a/f"];
+    let done = dir.program("strace", args).stdin("x").run();
+    done.assert_error_with(1, &["Error: a: cannot create directory: no such file or directory"]);
+    assert!(!dir.join("a").exists());
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // --sync
 
