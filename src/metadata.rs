@@ -94,13 +94,18 @@ fn own(file: &File, old: &FileStatus, ownership: Ownership) -> io::Result<()> {
         Ownership::Keep => Ok(fchown(file, Some(uid), Some(gid))?),
         Ownership::TryKeep => match fchown(file, Some(uid), Some(gid)) {
             // The owner may not be given away, but a group that one is in may be set.
-            Err(Errno::PERM) => match fchown(file, None, Some(gid)) {
-                Err(Errno::PERM) => Ok(()),
+            Err(e) if is_refusal(e) => match fchown(file, None, Some(gid)) {
+                Err(e) if is_refusal(e) => Ok(()),
                 outcome => Ok(outcome?),
             },
             outcome => Ok(outcome?),
         },
     }
+}
+
+/// Not allowed; an owner whom this user namespace does not know; a file system without owners (chown(2)).
+fn is_refusal(e: Errno) -> bool {
+    matches!(e, Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP)
 }
 
 fn needs_same_owner(old: &FileStatus) -> bool {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::common::{
     AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs,
-    needs_root, wait_until,
+    needs_root, needs_user_namespaces, wait_until,
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -737,6 +737,28 @@ fn an_owner_that_cannot_be_kept_is_an_error_unless_only_tried() {
     assert_eq!(dir.read("f"), "new");
     assert_eq!(fs::metadata(dir.join("f")).unwrap().uid(), NOBODY);
     dir.assert_holds(&["f"]);
+}
+
+/// There chown says EINVAL, not EPERM, of an owner without a number.
+#[test]
+fn an_owner_unknown_in_the_user_namespace_cannot_be_kept() {
+    if !needs_root() || !needs_user_namespaces() {
+        return;
+    }
+    let dir = TestDir::new();
+    let path = dir.file_with_mode("f", "old", 0o666);
+    std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
+    let run = |option: &str| dir.program("unshare", ["-Ur", AWRITE, option, "f"]).stdin("new").run();
+    run("--preserve-owner").assert_error_with(1, &["Error: f: ", "invalid argument"]);
+    assert_eq!(dir.read("f"), "old");
+    // The copy of a backup tries the same.
+    run("--backup-mode=600").ok();
+    assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
+    std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
+    run("--try-preserve-owner").ok();
+    assert_eq!((dir.read("f").as_str(), dir.mode("f")), ("new", 0o666));
+    assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
+    dir.assert_holds(&["f", "f.backup"]);
 }
 
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {

@@ -73,6 +73,13 @@ pub(crate) fn needs_strace() -> bool {
             || skipped("strace that may trace"))
 }
 
+/// Whether a user namespace can be made here.
+pub(crate) fn needs_user_namespaces() -> bool {
+    needs("unshare")
+        && (Command::new("unshare").args(["-Ur", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+            || skipped("user namespaces"))
+}
+
 /// Whether file systems can be mounted here.
 pub(crate) fn needs_mount() -> bool {
     needs_root()
