@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 
 use crate::commit::retry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Place;
 use crate::metadata::{self, Wanted};
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::stage::{Birth, Stage};
@@ -60,6 +61,25 @@ pub(crate) fn check(options: &BackupOptions) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
     }
     open_dir(options).map(drop)
+}
+
+/// Refuses a backup that would take the place of the lock that is held while it is made, or of the lease's record.
+pub(crate) fn check_place(target: &Target, place: &Place, options: &BackupOptions) -> Result<()> {
+    // A name with the time of the backup in it is nobody's choice for a lock.
+    if options.timestamp {
+        return Ok(());
+    }
+    let dir = open_dir(options)?;
+    let dir = dir.as_ref().unwrap_or(&target.dir);
+    let name = Names::new(&target.name, options).plain();
+    let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
+    if stands_for(&place.dir, &place.name) || stands_for(&place.lease.dir, &place.lease.name) {
+        let reason = "the backup must be another file than the lock file and the lease's record";
+        return Err(Error::new(ErrorKind::Usage, reason)
+            .on(dir.join(&name))
+            .with_hint("choose another name for it: --backup-suffix, --backup-dir"));
+    }
+    Ok(())
 }
 
 /// The directory for backups, where it is not the target's.

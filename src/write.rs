@@ -21,7 +21,7 @@ use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{self, Visitor};
-use crate::lock::{FileLock, HandOver, Purpose, Spot, lock_target};
+use crate::lock::{FileLock, HandOver, Place, Purpose, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
@@ -93,7 +93,7 @@ impl AtomicFile {
         let how = Resolve { no_follow: options.lock.no_follow, mkdir: options.mkdir };
         let (target, lease, lock) = if options.lock_on_commit {
             let target = Target::resolve(path, how)?;
-            check(&target, options)?;
+            check(&target, &Place::of(&target, &options.lock)?, options)?;
             (target, None, None)
         } else {
             let (target, lease, lock) = lock(path, how, options)?;
@@ -480,17 +480,20 @@ impl Write for AtomicFile {
 
 fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, Spot, FileLock)> {
     let visitor = Visitor::of(&options.lock);
-    let check = |target: &Target| check(target, options);
+    let check = |target: &Target, place: &Place| check(target, place, options);
     let (target, place, lock) =
         lock_target(path, how, &options.lock, &visitor, &options.observer, Purpose::Replace, check)?;
     Ok((target, place.lease, lock))
 }
 
 /// Refuses what cannot or must not be replaced.
-fn check(target: &Target, options: &WriteOptions) -> Result<()> {
+fn check(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
     target.check_kind()?;
     if target.status.is_some_and(|s| s.mount_root) && !options.in_place {
         return Err(commit::mounted_on(&target.given));
+    }
+    if let Some(backup) = &options.backup {
+        backup::check_place(target, place, backup)?;
     }
     if options.force { Ok(()) } else { target.check_writable() }
 }

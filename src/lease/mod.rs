@@ -661,7 +661,8 @@ fn under_lock<T>(
 ) -> Result<T> {
     let options = LockOptions { shared: false, claim: None, ..options.clone() };
     let how = Resolve { no_follow: options.no_follow, mkdir: false };
-    let (target, place, lock) = lock_target(target, how, &options, visitor, observer, lock::Purpose::Hold, |_| Ok(()))?;
+    let (target, place, lock) =
+        lock_target(target, how, &options, visitor, observer, lock::Purpose::Hold, |_, _| Ok(()))?;
     let outcome = change(&Desk { lock: &lock, target: &target, spot: &place.lease, options: &options, observer });
     release(lock, observer);
     outcome

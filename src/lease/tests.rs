@@ -49,7 +49,7 @@ impl Scene {
             &visitor,
             &Observer::default(),
             lock::Purpose::Hold,
-            |_| Ok(()),
+            |_, _| Ok(()),
         )
         .map(drop)
     }

@@ -142,7 +142,8 @@ impl FileLock {
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
         let how = Resolve { no_follow: options.no_follow, mkdir: false };
         let visitor = Visitor::of(options);
-        let (_, _, lock) = lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_| Ok(()))?;
+        let (_, _, lock) =
+            lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
         Ok(lock)
     }
 
@@ -253,7 +254,7 @@ pub(crate) fn lock_target(
     visitor: &Visitor<'_>,
     observer: &Observer,
     purpose: Purpose,
-    check: impl Fn(&Target) -> Result<()>,
+    check: impl Fn(&Target, &Place) -> Result<()>,
 ) -> Result<(Target, Place, FileLock)> {
     let mode = match purpose {
         Purpose::Replace => Mode::Replacing,
@@ -264,9 +265,9 @@ pub(crate) fn lock_target(
     let mut rounds = 0;
     loop {
         let mut target = Target::resolve(given, how)?;
-        check(&target)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
+        check(&target, &place)?;
         place.check(&target)?;
         let lock = match acquire_at(&place, &target, options, mode, &mut patience) {
             Ok(lock) => lock,
@@ -280,7 +281,7 @@ pub(crate) fn lock_target(
         if target.settle()? {
             let (waited, contended) = (patience.started.elapsed(), patience.told);
             if contended || target.status != before {
-                check(&target)?;
+                check(&target, &place)?;
             }
             // Whoever holds the lock above this process has made sure of the lease already, and its owner cannot give it
             // back before that one ends.

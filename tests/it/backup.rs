@@ -105,6 +105,37 @@ fn a_read_only_backup_directory_stops_the_write() {
     assert_no_debris(&kept, &[]);
 }
 
+/// Put over the lock that is held, it would shut every later writer out.
+#[test]
+fn a_backup_never_takes_the_place_of_the_lock_or_the_lease() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    dir.dir("locks");
+    let before = dir.snapshot("f");
+    for (args, name) in [
+        ("--backup-suffix .lock f", "f.lock"),
+        ("--backup-suffix .lease f", "f.lease"),
+        ("--backup-suffix .lock --backup-dir . f", "./f.lock"),
+        ("--backup-suffix .lock --lock-on-commit f", "f.lock"),
+        ("-b --lock-file f.backup f", "f.backup"),
+        ("-b --backup-dir locks --lock-file locks/f.backup f", "locks/f.backup"),
+    ] {
+        let done = dir.awrite(args.split(' ')).stdin("new").run();
+        done.assert_error(
+            1,
+            &format!("Error: {name}: the backup must be another file than the lock file and the lease's record"),
+        );
+        done.assert_hint("--backup-suffix");
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f", "locks"]);
+        assert_no_debris(&dir.join("locks"), &[]);
+    }
+    // Elsewhere the name is free.
+    dir.awrite(["--backup-suffix", ".lock", "--backup-dir", "locks", "f"]).stdin("new").quiet_success();
+    assert_eq!((dir.read("f").as_str(), dir.read("locks/f.lock").as_str()), ("new", "old"));
+    dir.assert_holds(&["f", "locks"]);
+}
+
 #[test]
 fn a_failing_write_makes_no_backup() {
     let dir = TestDir::new();
