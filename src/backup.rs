@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use crate::cleanup::{self, Thing, Ticket};
 use crate::commit::retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
@@ -26,15 +27,16 @@ use crate::target::{Original, Target};
 /// How many backups of one second are told apart.
 const MOST_OF_A_SECOND: u32 = 10_000;
 
-/// A backup that has been made.
+/// A backup that has been made. Dropping it before it is kept takes a second link away again, which would go on changing
+/// with the target. One that has replaced an earlier backup stays all the same: none at all would be worse.
 #[derive(Debug)]
 pub(crate) struct Backup {
     dir: Arc<Dir>,
     name: OsString,
     pub(crate) path: PathBuf,
     pub(crate) linked: bool,
-    /// It replaced no earlier one.
-    fresh: bool,
+    /// Of a link that replaced no earlier backup.
+    ticket: Option<Ticket>,
 }
 
 impl Backup {
@@ -43,12 +45,10 @@ impl Backup {
         if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
     }
 
-    /// Called when the commit fails: a second link would go on changing with the target. One that has replaced an earlier
-    /// backup stays all the same: none at all would be worse.
-    pub(crate) fn undo(&self) {
-        if self.linked && self.fresh {
-            // The write has failed already and says so; a link that stays does no harm to the content.
-            let _ = self.dir.unlink(&self.name);
+    /// Called after the commit: it stays.
+    pub(crate) fn keep(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.keep();
         }
     }
 }
@@ -106,17 +106,20 @@ pub(crate) fn make(
     let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
     let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
     let link = if may_link { link(target, &dir, &mut names) } else { None };
-    let (linked, fresh) = (link.is_some(), link.as_ref().is_some_and(|(_, fresh)| *fresh));
-    let name = match link {
-        Some((name, _)) => name,
-        None => copy(target, original, options, durability, &dir, &mut names).map_err(|e| fail(&names.plain(), e))?,
+    let linked = link.is_some();
+    let (name, ticket) = match link {
+        Some(link) => link,
+        None => {
+            let name = copy(target, original, options, durability, &dir, &mut names);
+            (name.map_err(|e| fail(&names.plain(), e))?, None)
+        }
     };
     if durability == Durability::Full && dir.id() != target.dir.id() {
         retry(|| dir.sync())
             .or_else(|e| if sys::unsupported(&e) { Ok(()) } else { Err(e) })
             .map_err(|e| fail(&name, e))?;
     }
-    Ok(Backup { path: dir.join(&name), dir, name, linked, fresh })
+    Ok(Backup { path: dir.join(&name), dir, name, linked, ticket })
 }
 
 /// Only a file with this one name may be linked: with others, whoever writes through them would write the backup.
@@ -124,17 +127,25 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
     original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
 }
 
-/// A second link to the target: its name, and whether it is a new one. `None`: not possible here (protected_hardlinks,
-/// another file system, too many links …); a copy then says what is wrong, if that fails too.
-fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsString, bool)> {
-    // link(2) refuses an existing name by itself.
-    let to_new_name = |name: &OsStr| target.dir.link(&target.name, dir, name);
+/// A second link to the target: its name, and, where that is a new one, the ticket for it. `None`: not possible here
+/// (protected_hardlinks, another file system, too many links …); a copy then says what is wrong, if that fails too.
+fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsString, Option<Ticket>)> {
+    let to_new_name = |name: &OsStr| {
+        cleanup::make(|| {
+            // link(2) refuses an existing name by itself.
+            target.dir.link(&target.name, dir, name)?;
+            let (target_dir, target) = (target.dir.clone(), target.name.clone());
+            Ok::<_, io::Error>(((), Thing::SecondLink { dir: dir.clone(), name: name.to_owned(), target_dir, target }))
+        })
+    };
     if names.stamp.is_some() {
-        return names.first_free(to_new_name).ok().map(|name| (name, true));
+        let mut ticket = None;
+        let name = names.first_free(|name| to_new_name(name).map(|((), made)| ticket = Some(made))).ok()?;
+        return Some((name, ticket));
     }
     let name = names.plain();
     match to_new_name(&name) {
-        Ok(()) => return Some((name, true)),
+        Ok(((), ticket)) => return Some((name, Some(ticket))),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(_) => return None,
     }
@@ -143,7 +154,7 @@ fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsStr
     // Between two links of one inode rename does nothing and leaves the source (rename(2)).
     match dir.unlink(&temp) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => None,
-        _ => Some((name, false)),
+        _ => Some((name, None)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What to remove if this process is told to stop now: temporary files that have a name, locks, directories made for a
-//! write that has not been committed.
+//! What to remove if this process is told to stop now: temporary files that have a name, locks, and, of a write that has
+//! not been committed, directories made for it and a backup that is a link.
 //!
 //! States of an entry:
 //!
@@ -30,6 +30,9 @@ use crate::sys::Dir;
 pub(crate) enum Thing {
     /// A temporary file with a name.
     Temp { dir: Arc<Dir>, name: OsString },
+    /// A backup that is a second link to its target until that is replaced. It would go on changing with it; once it is
+    /// the only link, it stays.
+    SecondLink { dir: Arc<Dir>, name: OsString, target_dir: Arc<Dir>, target: OsString },
     /// A lock file that is held, or waited for: a waiter too may turn out to be the one who has to remove it.
     Lock(Held),
     /// A directory made for a target that does not exist yet.
@@ -40,6 +43,14 @@ impl Thing {
     fn remove(&self) -> io::Result<()> {
         match self {
             Thing::Temp { dir, name } => dir.unlink(name),
+            Thing::SecondLink { dir, name, target_dir, target } => {
+                let (one, other) = (dir.status(name)?, target_dir.status(target)?);
+                if one.is_some_and(|one| other.is_some_and(|other| one.id == other.id)) {
+                    dir.unlink(name)
+                } else {
+                    Ok(())
+                }
+            }
             Thing::Lock(lock) => lock.relinquish(),
             Thing::MadeDir(path) => std::fs::remove_dir(path),
         }
@@ -125,6 +136,12 @@ impl Ticket {
         drop(registry);
         std::mem::forget(self);
         Ok(())
+    }
+
+    /// The thing stays: it is no longer listed.
+    pub(crate) fn keep(self) {
+        // The step is empty and cannot fail.
+        let _ = self.settle(|| Ok(()));
     }
 
     /// Removes the thing now, to learn how that went.

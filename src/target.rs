@@ -120,8 +120,7 @@ impl Target {
     pub(crate) fn keep_dirs(&mut self, sync: bool) -> io::Result<()> {
         let mut outcome = Ok(());
         for made in self.made_dirs.drain(..) {
-            // The step is empty and cannot fail: only the listing ends.
-            let _ = made.ticket.settle(|| Ok(()));
+            made.ticket.keep();
             if sync {
                 let parent = made.path.parent().unwrap_or(Path::new(""));
                 // All on the target's file system: that it cannot do this has been said of the target's directory.

@@ -205,18 +205,16 @@ impl AtomicFile {
         self.set_metadata(&stage, original.as_ref())?;
         self.run_check(&mut stage)?;
         self.check_claim()?;
-        let backup = self.back_up_before(&stage, original.as_ref())?;
-        let undo = || backup.as_ref().map_or((), Backup::undo);
-        self.publish(&mut stage)
-            .and_then(|_| self.sync(&stage))
-            // Last: a sync may take longer than a link lock lives.
-            .and_then(|_| self.ensure_locked())
-            .inspect_err(|_| undo())?;
+        let mut backup = self.back_up_before(&stage, original.as_ref())?;
+        self.publish(&mut stage)?;
+        self.sync(&stage)?;
+        // Last: a sync may take longer than a link lock lives.
+        self.ensure_locked()?;
         self.options.observer.tell(&Notice::Committing { target: &self.target.given });
         let file = match commit::replace(stage, &self.target) {
             Ok(file) => file,
             Err((e, stage)) => {
-                undo();
+                drop(backup);
                 if !commit::is_busy(&e) {
                     return Err(self.failed(e).during("cannot replace it"));
                 }
@@ -226,6 +224,9 @@ impl AtomicFile {
                 return self.commit_in_place(&stage, original.as_ref(), bytes);
             }
         };
+        if let Some(backup) = &mut backup {
+            backup.keep();
+        }
         // Closed, and so unlocked, before the target's lock is given back.
         drop(file);
         let unsure = self.sync_directory().err();

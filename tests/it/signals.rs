@@ -1,6 +1,7 @@
 //! Signals: everything is cleaned up, nothing is half done, and what was ignored stays ignored.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -369,6 +370,40 @@ fn a_signal_after_the_commit_comes_too_late() {
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
         dir.assert_holds(&["f", "trace"]);
     }
+}
+
+/// Until the commit a backup that is a link is the target itself: whoever then writes to that would change both.
+#[test]
+fn a_signal_before_the_commit_takes_a_linked_backup_away() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    // Signals come to the main thread, which is held where the new content has been marked as in use, right after the
+    // backup; and then before its second sync, so that the thread that cleans up is not too late. It is not traced.
+    let delays = ["inject=flock:delay_enter=1000000:when=2", "inject=fsync:delay_enter=300000:when=2"];
+    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", delays[0], "-e", delays[1]];
+    let interrupted = |options: &[&str], made: &mut dyn FnMut() -> bool| {
+        let args = strace.iter().chain(&[AWRITE]).chain(options).chain(&["f", "--", "echo", "new"]);
+        let mut strace = dir.program("strace", args).spawn();
+        let pid = traced(&mut strace, "the backup is made", made);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        assert_interrupted(&ended(strace));
+        assert_eq!(dir.read("f"), "old");
+    };
+    let linked = || fs::metadata(dir.join("f")).unwrap().nlink() == 2;
+    for options in [&["-b"][..], &["--backup-timestamp"]] {
+        interrupted(options, &mut || linked());
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f", "trace"]);
+    }
+    // It has taken the place of another: none at all would be worse.
+    dir.file("f.backup", "older");
+    interrupted(&["-b"], &mut || dir.read("f.backup") == "old");
+    assert_eq!(dir.read("f.backup"), "old");
+    dir.assert_holds(&["f", "f.backup", "trace"]);
 }
 
 #[test]
