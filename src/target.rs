@@ -189,6 +189,13 @@ impl Target {
         Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file) }))
     }
 
+    /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a link,
+    /// which tells nothing of the file behind it. Nothing is left whose set-id bits could be kept.
+    pub(crate) fn gone(&self) -> Option<Original> {
+        let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
+        Some(Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None })
+    }
+
     /// The path of `name` beside the target.
     pub(crate) fn beside(&self, name: &OsStr) -> PathBuf {
         self.dir.join(name)

@@ -352,7 +352,9 @@ impl AtomicFile {
     fn set_metadata(&self, stage: &Stage, original: Option<&Original>) -> Result<()> {
         let options = &self.options;
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
-        let Some(original) = original else {
+        // The producer may remove the file meanwhile; what was asked to be kept of it is known all the same.
+        let gone = if original.is_none() { self.target.gone() } else { None };
+        let Some(original) = original.or(gone.as_ref()) else {
             let mode = options.mode.or(stage.plain_mode);
             return mode.map_or(Ok(()), |mode| metadata::set_mode(&stage.file, mode).map_err(fail));
         };

@@ -899,6 +899,26 @@ fn content_staged_for_a_given_mode_is_no_more_readable() {
 // ---------------------------------------------------------------------------------------------------------------------
 // What OUTPUT means is settled under the lock
 
+/// A producer may take the old file away before it writes the new one.
+#[test]
+fn the_mode_of_a_file_that_is_removed_meanwhile_is_kept() {
+    let dir = TestDir::new();
+    for option in ["--quiet", "--stream", "--no-preserve-xattrs", "--try-preserve-owner"] {
+        for (old, mode) in [(0o644, 0o644), (0o6755, 0o755), (0o600, 0o600)] {
+            dir.file_with_mode("f", "old", old);
+            dir.awrite([option, "f", "--", "sh", "-c", "rm f; echo new"]).quiet_success();
+            assert_eq!((dir.read("f").as_str(), dir.mode("f")), ("new\n", mode), "{option} {old:o}");
+        }
+    }
+    dir.file_with_mode("f", "old", 0o600);
+    dir.awrite(["--mode", "640", "f", "--", "sh", "-c", "rm f; echo new"]).quiet_success();
+    assert_eq!(dir.mode("f"), 0o640);
+    dir.file_with_mode("f", "old", 0o600);
+    dir.sh("umask 027; \"$BIN\" --no-preserve-mode f -- sh -c 'rm f; echo new'").quiet_success();
+    assert_eq!(dir.mode("f"), 0o640);
+    dir.assert_holds(&["f"]);
+}
+
 #[test]
 fn the_mode_is_the_one_that_is_found_under_the_lock() {
     let dir = TestDir::new();
