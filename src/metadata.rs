@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Gid, Uid, XattrFlags, fchown};
@@ -61,6 +62,12 @@ pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Re
         _ => {
             if wanted.mode.is_none() {
                 drop_inherited_acl(file)?;
+                if let Some(acl) = original.acl() {
+                    mode &= !0o070 | owning_group(&acl);
+                    if wanted.xattrs {
+                        left.push("the access control list".to_owned());
+                    }
+                }
             }
             Vec::new()
         }
@@ -124,6 +131,25 @@ fn drop_inherited_acl(file: &File) -> io::Result<()> {
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// The access control list of an open file; `None` where it has none, or none that can be read.
+pub(crate) fn acl_of(file: &File) -> Option<Vec<u8>> {
+    grow(|buffer| rustix::fs::fgetxattr(file, ACL, spare_capacity(buffer))).ok()
+}
+
+/// The same of a file by its path.
+pub(crate) fn acl_at(path: &Path) -> Option<Vec<u8>> {
+    grow(|buffer| rustix::fs::lgetxattr(path, ACL, spare_capacity(buffer))).ok()
+}
+
+/// The permission bits of the owning group itself. In the mode of a file with such a list the mask stands in their place,
+/// which may be more than the group had.
+fn owning_group(acl: &[u8]) -> u32 {
+    /// As in linux/posix_acl_xattr.h: after the version, four bytes, entries of tag, permissions and id, little-endian.
+    const GROUP_OBJ: [u8; 2] = [0x04, 0x00];
+    let mut entries = acl.get(4..).unwrap_or_default().chunks_exact(8);
+    entries.find(|entry| entry[..2] == GROUP_OBJ).map_or(0, |entry| u32::from(entry[2] & 0o7) << 3)
 }
 
 fn copy_attribute(from: &File, to: &File, name: &CStr) -> io::Result<()> {

@@ -18,6 +18,7 @@ use rustix::fs::CWD;
 use crate::cleanup::{self, Thing, Ticket};
 use crate::commit::{self, retry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata;
 use crate::notice::Observer;
 use crate::sys::{Dir, FileKind, FileStatus};
 
@@ -54,12 +55,19 @@ pub(crate) struct Original {
     pub(crate) status: FileStatus,
     /// `None`: this user may write it but not read it.
     file: Option<File>,
+    /// The access control list of one that may not be read: to read that takes no right to the file.
+    unread_acl: Option<Vec<u8>>,
 }
 
 impl Original {
     /// Its content.
     pub(crate) fn content(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
+    }
+
+    /// Its access control list, where it has one and that can be read.
+    pub(crate) fn acl(&self) -> Option<Vec<u8>> {
+        self.file.as_ref().map_or_else(|| self.unread_acl.clone(), metadata::acl_of)
     }
 
     pub(crate) fn into_content(self) -> io::Result<File> {
@@ -180,20 +188,21 @@ impl Target {
             // Gone meanwhile, or a link that leads nowhere.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(None),
             Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.is_link() => {
-                return Ok(Some(Original { status, file: None }));
+                let unread_acl = metadata::acl_at(&self.beside(&self.name));
+                return Ok(Some(Original { status, file: None, unread_acl }));
             }
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
         // A link may lead to a directory or a device: it is replaced itself, so what is behind it does not matter.
-        Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file) }))
+        Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file), unread_acl: None }))
     }
 
     /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a link,
     /// which tells nothing of the file behind it. Nothing is left whose set-id bits could be kept.
     pub(crate) fn gone(&self) -> Option<Original> {
         let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
-        Some(Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None })
+        Some(Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None, unread_acl: None })
     }
 
     /// The path of `name` beside the target.

@@ -821,6 +821,39 @@ fn access_control_lists_are_carried_over() {
     assert!(!acl().contains("1234"), "{}", acl());
 }
 
+/// With a list, the mode's bits for the group are the list's mask; without it they would be the group's.
+#[test]
+fn an_acl_that_is_not_carried_over_leaves_the_group_what_it_had() {
+    if !needs("setfacl") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.open_to_all();
+    let with_acl = |entries: &str| {
+        let _ = fs::remove_file(dir.join("f"));
+        dir.file_with_mode("f", "old", 0o600);
+        dir.sh(&format!("setfacl -m {entries} f")).run().code == Some(0)
+    };
+    for (entries, mode) in [("u:1234:rw,g::-", 0o600), ("u:1234:rwx,g::r", 0o640), ("u:1234:r,g::rw,m::r", 0o640)] {
+        if !with_acl(entries) {
+            eprintln!("skipped: no access control lists on this file system");
+            return;
+        }
+        dir.awrite(["--no-preserve-xattrs", "f"]).stdin("new").quiet_success();
+        assert_eq!(dir.mode("f"), mode, "{entries}");
+    }
+    with_acl("u:1234:rw,g::-");
+    dir.awrite(["--no-preserve-xattrs", "--mode=660", "f"]).stdin("new").quiet_success();
+    assert_eq!(dir.mode("f"), 0o660, "as asked for");
+    // The list of a file that may be written but not read is not carried over.
+    if needs_root() {
+        with_acl(&format!("u:{NOBODY}:w,g::-,m::rw"));
+        let done = dir.awrite_unprivileged(["-v", "f"]).stdin("new").run();
+        assert!(done.ok().stderr.contains("not kept: the access control list"), "{done:?}");
+        assert_eq!((dir.read("f").as_str(), dir.mode("f")), ("new", 0o600));
+    }
+}
+
 #[test]
 fn a_directorys_default_acl_does_not_open_an_existing_file() {
     if !needs("setfacl") || !needs("getfacl") {
