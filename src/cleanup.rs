@@ -99,7 +99,7 @@ pub(crate) fn make<T, E>(make: impl FnOnce() -> Result<(T, Thing), E>) -> Result
 }
 
 /// Runs the step that replaces a target, with the same mutex held; once it succeeds, a shutdown counts the write as done.
-pub(crate) fn commit<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn commit<T, E>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let mut registry = registry();
     let done = step()?;
     registry.commits += 1;

@@ -61,32 +61,34 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
     let length = stage.file.metadata().map_err(fail)?.len();
     (&stage.file).rewind().map_err(fail)?;
     let before = file.metadata().map_err(fail)?;
-    if let Some(mode) = mode {
-        // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried: who
-        // may not change the mode shall hear it before anything is overwritten.
-        let narrowed = before.permissions().mode() & mode;
-        metadata::set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
-    }
-    if let Err(e) = reserve(&file, length) {
-        // The write is refused for the first error; one more has nothing to add.
-        let _ = unreserve(&file, &before);
-        return Err(fail(e));
-    }
-    let written = cleanup::commit(|| {
+    let write = || {
         copy::copy(&stage.file, &file, |_, _| {}).map_err(Failed::into_inner)?;
         file.set_len(length)?;
         if let Some(mode) = mode {
             metadata::set_mode(&file, mode)?;
         }
         if sync { file.sync_all() } else { Ok(()) }
-    });
-    match written {
-        Ok(()) => Ok(file),
-        Err(e) => Err(Error::io(&target.given, e)
-            .of_kind(ErrorKind::NotDurable)
-            .during("overwritten only in part")
-            .with_hint("run it again; with --backup the old content is kept")),
-    }
+    };
+    cleanup::commit(|| {
+        if let Some(mode) = mode {
+            // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried:
+            // who may not change the mode shall hear it before anything is overwritten.
+            let narrowed = before.permissions().mode() & mode;
+            metadata::set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
+        }
+        if let Err(e) = reserve(&file, length) {
+            // The write is refused for the first error; one more has nothing to add.
+            let _ = unreserve(&file, &before);
+            return Err(fail(e));
+        }
+        write().map_err(|e| {
+            fail(e)
+                .of_kind(ErrorKind::NotDurable)
+                .during("overwritten only in part")
+                .with_hint("run it again; with --backup the old content is kept")
+        })
+    })?;
+    Ok(file)
 }
 
 /// Finds out that the disk is full before anything has been overwritten.

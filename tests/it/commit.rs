@@ -542,6 +542,26 @@ fn in_place_sets_the_mode_that_is_asked_for() {
     dir.assert_holds(&["source", "target"]);
 }
 
+/// It finds the file overwritten or as it was, never narrowed or with room reserved.
+#[test]
+fn a_signal_waits_until_in_place_is_done() {
+    if !needs_mount() || !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file("source", "");
+    let target = dir.file("target", "hidden");
+    let _mount = Mount::bind(&source, &target);
+    chmod(&source, 0o664);
+    // The delay lets the thread that handles signals go first; the outcome must not depend on it.
+    let strace = "-o /dev/null -P target -e inject=fchmod:signal=TERM:when=1 -e inject=fallocate:delay_enter=200000";
+    let args = ["-f"].into_iter().chain(strace.split(' '));
+    let args = args.chain([crate::common::AWRITE, "--in-place", "-m", "606", "target", "--", "echo", "new"]);
+    dir.program("strace", args).run().ok();
+    assert_eq!((dir.read("source").as_str(), dir.mode("source")), ("new\n", 0o606));
+    dir.assert_holds(&["source", "target"]);
+}
+
 #[test]
 fn in_place_makes_a_backup_that_is_a_copy() {
     if !needs_mount() {
