@@ -64,15 +64,22 @@ impl Stage {
     /// An empty stage in `dir` for a file called `base`.
     pub(crate) fn create(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
         let mode = if birth == Birth::Private { 0o600 } else { 0o666 };
-        let mut stage = match Stage::unnamed(&dir, base, mode)? {
-            Some(stage) => stage,
-            None => Stage::named(dir, base, mode)?,
-        };
-        if birth == Birth::Undecided {
-            stage.plain_mode = Some(FileStatus::of(&stage.file)?.mode);
-            metadata::set_mode(&stage.file, 0o600)?;
+        if let Some(mut stage) = Stage::unnamed(&dir, base, mode)? {
+            if birth == Birth::Undecided {
+                stage.plain_mode = Some(FileStatus::of(&stage.file)?.mode);
+                metadata::set_mode(&stage.file, 0o600)?;
+            }
+            return Ok(stage);
         }
-        Ok(stage)
+        if birth != Birth::Undecided {
+            return Stage::named(dir, base, mode);
+        }
+        // Whoever opens a file by its name before it is made private can read what is written later. So another one, that
+        // stays empty, tells the mode.
+        let probe = Stage::named(dir.clone(), base, mode)?;
+        let plain_mode = Some(FileStatus::of(&probe.file)?.mode);
+        drop(probe);
+        Ok(Stage { plain_mode, ..Stage::named(dir, base, 0o600)? })
     }
 
     /// `None` where the file system has no unnamed files (FUSE, NFS, old overlays) or they could not be named later.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::common::{
     AWRITE, Held, NOBODY, Snapshot, TestDir, assert_no_debris, chmod, copy_program, is_root, lock_is_held, needs,
-    needs_root, needs_user_namespaces, wait_until,
+    needs_root, needs_strace, needs_user_namespaces, wait_until,
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -914,6 +914,38 @@ fn staged_content_is_never_more_readable_than_the_file() {
         }
         writer.finish().ok();
         assert_eq!(dir.mode("f"), allowed);
+    }
+}
+
+/// Where files cannot be without a name, anybody could open one before its mode is narrowed, and read it once it is full.
+#[test]
+fn a_named_stage_is_private_from_its_first_moment() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let run = |injection: &str| {
+        let strace = ["-f", "-o", "trace", "-e", "trace=openat,renameat,renameat2", "-e", injection];
+        let script = format!("umask 022; exec strace {} \"$BIN\" --lock-on-commit f", strace.join(" "));
+        dir.sh(&script).stdin("new").run().ok();
+        dir.read("trace")
+    };
+    let trace = run("signal=none");
+    let number = trace.lines().filter(|line| line.contains("openat(")).position(|line| line.contains("O_TMPFILE"));
+    let Some(number) = number else { return };
+    let without = format!("inject=openat:error=EOPNOTSUPP:when={}", number + 1);
+    for old in [None, Some(0o600), Some(0o640)] {
+        fs::remove_file(dir.join("f")).unwrap();
+        if let Some(mode) = old {
+            dir.file_with_mode("f", "old", mode);
+        }
+        let trace = run(&without);
+        let name =
+            trace.lines().find(|line| line.contains("renameat")).and_then(|line| line.split('"').nth(1)).unwrap();
+        let made = trace.lines().find(|line| line.contains("openat(") && line.contains(name)).unwrap();
+        assert!(made.contains("O_EXCL") && made.contains(", 0600)"), "{made}");
+        assert_eq!((dir.read("f").as_str(), dir.mode("f")), ("new", old.unwrap_or(0o644)));
+        dir.assert_holds(&["f", "trace"]);
     }
 }
 
