@@ -27,8 +27,8 @@ use crate::target::{Original, Target};
 /// How many backups of one second are told apart.
 const MOST_OF_A_SECOND: u32 = 10_000;
 
-/// A backup that has been made. Dropping it before it is kept takes a second link away again, which would go on changing
-/// with the target. One that has replaced an earlier backup stays all the same: none at all would be worse.
+/// A backup that has been made. Dropping it before it is kept takes a second link away again, which would go on
+/// changing with the target. One that has replaced an earlier backup stays all the same: none at all would be worse.
 #[derive(Debug)]
 pub(crate) struct Backup {
     dir: Arc<Dir>,

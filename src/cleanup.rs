@@ -1,5 +1,5 @@
-//! What to remove if this process is told to stop now: temporary files that have a name, locks, and, of a write that has
-//! not been committed, directories made for it and a backup that is a link.
+//! What to remove if this process is told to stop now: temporary files that have a name, locks, and, of a write that
+//! has not been committed, directories made for it and a backup that is a link.
 //!
 //! States of an entry:
 //!

@@ -143,8 +143,8 @@ pub(crate) fn acl_at(path: &Path) -> Option<Vec<u8>> {
     grow(|buffer| rustix::fs::lgetxattr(path, ACL, spare_capacity(buffer))).ok()
 }
 
-/// The permission bits of the owning group itself. In the mode of a file with such a list the mask stands in their place,
-/// which may be more than the group had.
+/// The permission bits of the owning group itself. In the mode of a file with such a list the mask stands in their
+/// place, which may be more than the group had.
 fn owning_group(acl: &[u8]) -> u32 {
     /// As in linux/posix_acl_xattr.h: after the version, four bytes, entries of tag, permissions and id, little-endian.
     const GROUP_OBJ: [u8; 2] = [0x04, 0x00];

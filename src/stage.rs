@@ -74,8 +74,8 @@ impl Stage {
         if birth != Birth::Undecided {
             return Stage::named(dir, base, mode);
         }
-        // Whoever opens a file by its name before it is made private can read what is written later. So another one, that
-        // stays empty, tells the mode.
+        // Whoever opens a file by its name before it is made private can read what is written later. So another one,
+        // that stays empty, tells the mode.
         let probe = Stage::named(dir.clone(), base, mode)?;
         let plain_mode = Some(FileStatus::of(&probe.file)?.mode);
         drop(probe);

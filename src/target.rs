@@ -198,8 +198,8 @@ impl Target {
         Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file), unread_acl: None }))
     }
 
-    /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a link,
-    /// which tells nothing of the file behind it. Nothing is left whose set-id bits could be kept.
+    /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a
+    /// link, which tells nothing of the file behind it. Nothing is left whose set-id bits could be kept.
     pub(crate) fn gone(&self) -> Option<Original> {
         let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
         Some(Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None, unread_acl: None })
