@@ -21,6 +21,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,6 +223,10 @@ impl LockFile {
     /// Looks whether an ancestor of this process holds it, whose lock is then shared instead of waited for.
     pub(crate) fn look_above(&mut self) {
         self.ancestor = inherited::find(&self.file, self.status.id);
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The ancestor under whose lock this one is, or would be, if any.
