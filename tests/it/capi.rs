@@ -2,6 +2,7 @@
 //! The libraries are built anew from the sources, into a directory of their own.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +14,14 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 /// What the static library needs besides.
 const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
+
+/// A tenth of the size.
+const LESS_DEBUG: (&str, &str) = ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+
+/// Where it is all built, apart from what is under test otherwise.
+fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi")
+}
 
 /// What a build with the feature `capi` gives.
 struct Built {
@@ -30,10 +39,10 @@ impl Built {
                 .args(["rustc", "--locked", "--quiet", "--lib", "--no-default-features", "--features", "capi"])
                 .args(["--crate-type", "cdylib,staticlib", "--message-format", "json-render-diagnostics"])
                 .arg("--target-dir")
-                .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi"))
+                .arg(target_dir())
+                // All as pkg/Makefile does, which then finds it built.
                 .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1"])
-                // A tenth of the size.
-                .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+                .env(LESS_DEBUG.0, LESS_DEBUG.1)
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -318,4 +327,141 @@ fn c_programs_and_commands_lose_no_update_of_each_other() {
     }
     assert_eq!(dir.read("n"), format!("{}\n", 6 * ROUNDS));
     dir.assert_holds(&["n"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// As installed
+
+/// What `make install` installs, below a directory.
+fn installed() -> Option<&'static Path> {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    if !needs("make") || !needs("pkg-config") {
+        return None;
+    }
+    Some(IMAGE.get_or_init(|| {
+        // Not one that a static would never remove.
+        let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
+        let _ = fs::remove_dir_all(&image);
+        let set = |name: &str, value: &Path| format!("{name}={}", value.display());
+        let output = Command::new("make")
+            .current_dir(Path::new(ROOT).join("pkg"))
+            .args(["-s", "install", "PREFIX=/usr", "PROFILE=dev"])
+            .args([set("DESTDIR", &image), set("TARGET_DIR", &target_dir())])
+            .arg(set("CARGO", Path::new(env!("CARGO"))))
+            .env(LESS_DEBUG.0, LESS_DEBUG.1)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        image
+    }))
+}
+
+#[test]
+fn make_installs_all_of_it() {
+    let Some(image) = installed() else { return };
+    for (path, mode) in [
+        ("bin/awrite", 0o755),
+        ("include/awrite.h", 0o644),
+        ("lib/libawrite.a", 0o644),
+        ("lib/libawrite.so.1.0.0", 0o755),
+        ("lib/pkgconfig/awrite.pc", 0o644),
+        ("share/man/man1/awrite-lock.1", 0o644),
+        ("share/bash-completion/completions/awrite", 0o644),
+    ] {
+        let meta = fs::metadata(image.join("usr").join(path)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, mode, "{path}");
+    }
+    for (link, to) in [
+        ("bin/awrite-lock", "awrite"),
+        ("bin/awrite-housekeep", "awrite"),
+        ("lib/libawrite.so", "libawrite.so.1"),
+        ("lib/libawrite.so.1", "libawrite.so.1.0.0"),
+    ] {
+        assert_eq!(fs::read_link(image.join("usr").join(link)).unwrap(), Path::new(to), "{link}");
+    }
+    let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
+    assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
+    if needs("nm") {
+        let library = image.join("usr/lib/libawrite.a");
+        let output = Command::new("nm").args(["-g", "--defined-only"]).arg(library).output().unwrap();
+        let globals = String::from_utf8(output.stdout).unwrap();
+        let ours = globals.lines().filter(|line| line.contains(" T awrite_")).count();
+        let all = globals.lines().filter(|line| line.contains(' ')).count();
+        assert!(ours > 30 && ours == all, "{globals}");
+    }
+}
+
+/// Compiles an example as its users would.
+#[track_caller]
+fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
+    let program = dir.join(format!("{name}-{link:?}"));
+    let flags = match link {
+        Link::Shared => "$(pkg-config --cflags --libs awrite)",
+        // Of both libraries, -lawrite would mean the shared one.
+        Link::Static => "$(pkg-config --static --cflags --libs awrite | sed 's/-lawrite/-l:libawrite.a/')",
+    };
+    let script = format!("cc -std=c11 {} \"$1\" {flags} -o \"$2\"", STRICT.join(" "));
+    let source = Path::new(ROOT).join("examples").join(format!("{name}.c"));
+    dir.program("sh", ["-c".as_ref(), script.as_ref(), "sh".as_ref(), source.as_os_str(), program.as_os_str()])
+        .env("PKG_CONFIG_SYSROOT_DIR", image)
+        .env("PKG_CONFIG_LIBDIR", image.join("usr/lib/pkgconfig"))
+        .quiet_success();
+    program
+}
+
+#[test]
+fn the_examples_in_c_do_what_they_say() {
+    let Some(image) = installed() else { return };
+    let programs = TestDir::new();
+    for link in [Link::Shared, Link::Static] {
+        let dir = TestDir::new();
+        let run = |name: &str, args: &[&str]| {
+            let program = example(image, &programs, name, link);
+            dir.program(program, args).env("LD_LIBRARY_PATH", image.join("usr/lib")).run()
+        };
+        let said = |name: &str, args: &[&str]| {
+            let done = run(name, args);
+            assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{name}");
+            done.stdout
+        };
+
+        assert_eq!(said("config", &["etc/app", "a=1"]), "etc/app: 3 bytes\n");
+        assert_eq!(said("config", &["etc/app", "a=1"]), "etc/app: unchanged\n");
+        assert_eq!(said("config", &["etc/app", "a=12"]), "etc/app: 4 bytes, before that: etc/app.backup\n");
+        assert_eq!(dir.read("etc/app.backup"), "a=1");
+
+        assert_eq!(said("counter", &["n", "5"]), "");
+        assert_eq!(said("counter", &["n", "-7"]), "");
+        assert_eq!(dir.read("n"), "-2\n");
+        dir.file("text", "text");
+        run("counter", &["text", "1"]).assert_code(5);
+        assert_eq!(dir.read("text"), "text");
+
+        dir.file("text.index", " and index");
+        assert_eq!(said("lock", &["text"]), "text and index");
+
+        dir.file("log", "one\ntwo\nthree\n");
+        let told = said("rotate", &["log", "11"]);
+        assert!(told.starts_with("log: 10 bytes, the whole is in log."), "{told}");
+        assert_eq!(dir.read("log"), "two\nthree\n");
+
+        assert_eq!(said("lease", &["work", "me"]), "work is leased by me\n");
+        assert_eq!(dir.read("work"), "step 1\nstep 2\nstep 3\n");
+
+        dir.file("etc/left.lock", "");
+        let told = said("housekeep", &["."]);
+        assert_eq!(told, "deleted ./etc/left.lock\n1 lock files, 0 temporary files, 0 backups\n");
+        run("housekeep", &["missing"]).assert_code(1);
+    }
+}
+
+/// Another language, by the ABI alone.
+#[test]
+fn python_can_use_it() {
+    if !needs("python3") {
+        return;
+    }
+    let library = Built::get().dir.join("libawrite.so");
+    let script = source("interop.py");
+    TestDir::new().program("python3", [script.as_os_str(), library.as_os_str()]).quiet_success();
 }
