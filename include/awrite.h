@@ -515,8 +515,8 @@ awrite_status awrite_file_write_from(awrite_file *file,
                                      uint64_t *bytes);
 
 /**
- * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it, and
- * still to be freed.
+ * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
+ * AWRITE_BAD_ARGUMENT, and still to be freed.
  *
  * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
  *

@@ -397,8 +397,8 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
     })
 }
 
-/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it, and
-/// still to be freed.
+/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
+/// AWRITE_BAD_ARGUMENT, and still to be freed.
 ///
 /// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
 ///

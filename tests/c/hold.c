@@ -18,6 +18,7 @@ static int add_one(awrite_update_io *io, void *context)
 
 int main(int argc, char **argv)
 {
+    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT};
     awrite_lock *lock = NULL;
     awrite_status status = AWRITE_OK;
 
@@ -27,7 +28,7 @@ int main(int argc, char **argv)
         while (left-- > 0 && status == AWRITE_OK)
             status = awrite_update(argv[1], add_one, NULL, NULL, NULL);
     } else {
-        status = awrite_lock_try(&lock, argv[1], NULL);
+        status = awrite_lock_try(&lock, argv[1], &options);
         if (status == AWRITE_OK) {
             fputs("held\n", stderr);
             while (getchar() != EOF)

@@ -309,6 +309,30 @@ fn a_c_program_and_the_commands_exclude_each_other() {
     dir.assert_holds(&["f"]);
 }
 
+/// With the lock file kept, as programs that do not check its inode need it.
+#[test]
+fn a_c_program_and_plain_flock_exclude_each_other() {
+    if !needs("flock") {
+        return;
+    }
+    let dir = TestDir::new();
+    let programs = TestDir::new();
+    let program = compile(&programs, &source("hold.c"), Link::Shared, &[]);
+    let hold = || dir.program(&program, ["f"]).env("AWRITE_KEEP_LOCK", "1");
+
+    let mut holder = hold().stdin_open().spawn();
+    holder.wait_for_stderr("held");
+    dir.program("flock", ["-n", "f.lock", "true"]).run().assert_code(1);
+    holder.finish().ok();
+    dir.assert_holds(&["f.lock"]);
+    let mut other = dir.program("flock", ["f.lock", "sh", "-c", "echo held >&2; cat"]).stdin_open().spawn();
+    other.wait_for_stderr("held");
+    hold().run().assert_code(2);
+    other.finish().ok();
+    hold().run().ok();
+    dir.assert_holds(&["f.lock"]);
+}
+
 #[test]
 fn c_programs_and_commands_lose_no_update_of_each_other() {
     const ROUNDS: usize = 20;
