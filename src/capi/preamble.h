@@ -32,13 +32,14 @@
  * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default. Set
  * the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
  * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header runs
- * with any version of libawrite.so.1: one that is older than the header refuses what it does not know, unless it is zero.
+ * with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does not know
+ * are refused, unless they are zero.
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. The reason is
  * to be had from awrite_last_error() and awrite_last_errno() on the same thread. A wrong argument is an error and no
  * crash, as far as it can be told from a right one: NULL, a size that cannot be, an unknown flag, a handle that is used
  * up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust
- * writes a line about it to standard error).
+ * writes about it to standard error).
  *
  * Paths  are bytes that end in a zero, relative ones to the current directory.
  *
