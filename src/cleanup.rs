@@ -153,6 +153,13 @@ impl Ticket {
 
     fn take(&self) -> io::Result<()> {
         if self.pid != std::process::id() {
+            // The thing is the parent's, but the copies of its descriptors are ours, and would keep a lock held should
+            // the parent die. Without waiting: a thread that had the mutex when we were forked is not here to give it back.
+            let forgotten = REGISTRY.try_lock().ok().and_then(|mut registry| {
+                let at = registry.entries.iter().position(|entry| entry.id == self.id)?;
+                Some(registry.entries.remove(at))
+            });
+            drop(forgotten);
             return Ok(());
         }
         let mut registry = registry();

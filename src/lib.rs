@@ -23,6 +23,8 @@
 struct Readme;
 
 mod backup;
+#[cfg(feature = "capi")]
+mod capi;
 mod cleanup;
 mod commit;
 mod copy;

@@ -253,6 +253,10 @@ impl LockFile {
         self.ancestor = inherited::find(&self.file, self.status.id);
     }
 
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     /// The ancestor under whose lock this one is, or would be, if any.
     pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
         self.ancestor.as_ref()

@@ -27,6 +27,7 @@ mod waiting;
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -199,6 +200,16 @@ impl FileLock {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.held.path()
+    }
+
+    /// The descriptor of the lock file through which the lock is held; `None` for a lock by link(2). A copy of it that
+    /// outlives this process keeps the lock held.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.held {
+            Held::Flock(file) => Some(file.descriptor()),
+            Held::Link(_) => None,
+        }
     }
 
     /// Makes sure that the lock is still this process's. A `flock` ends with the process and not before; a link lock is

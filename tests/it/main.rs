@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod backup;
+mod capi;
 mod command;
 mod commit;
 mod common;

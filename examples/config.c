@@ -1,0 +1,33 @@
+/* Replace a configuration file, and keep what it was: config FILE TEXT
+ *
+ *     cc $(pkg-config --cflags awrite) config.c $(pkg-config --libs awrite) -o config
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include <awrite.h>
+
+int main(int argc, char **argv)
+{
+    awrite_write_options options = {.size = sizeof options};
+    awrite_result result = {.size = sizeof result};
+    awrite_status status;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: config FILE TEXT\n");
+        return 1;
+    }
+    options.flags = AWRITE_BACKUP | AWRITE_IF_CHANGED | AWRITE_MKDIR;
+    status = awrite_write(argv[1], argv[2], strlen(argv[2]), &options, &result);
+    if (status != AWRITE_OK) {
+        fprintf(stderr, "config: %s\n", awrite_last_error());
+        return (int)status;
+    }
+    if (!result.changed)
+        printf("%s: unchanged\n", argv[1]);
+    else
+        printf("%s: %llu bytes%s%s\n", argv[1], (unsigned long long)result.bytes,
+               result.backup != NULL ? ", before that: " : "", result.backup != NULL ? result.backup : "");
+    return 0;
+}

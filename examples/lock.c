@@ -1,0 +1,56 @@
+/* Hold the lock of a file while doing something that is no write: lock FILE
+ *
+ * Here, to read two files that belong together: FILE and FILE.index. Those who write them hold the same lock meanwhile,
+ * alone; readers share it.
+ */
+
+#include <stdio.h>
+
+#include <awrite.h>
+
+static void show(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    int c;
+
+    if (file == NULL) {
+        perror(path);
+        return;
+    }
+    while ((c = getc(file)) != EOF)
+        putchar(c);
+    fclose(file);
+}
+
+int main(int argc, char **argv)
+{
+    /* AWRITE_LOCK_DIR and the like count here as they do for the commands. */
+    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED};
+    awrite_lock *lock;
+    awrite_status status;
+    char index[4096];
+
+    if (argc != 2) {
+        fprintf(stderr, "usage: lock FILE\n");
+        return 1;
+    }
+    status = awrite_lock_timed(&lock, argv[1], 5000, &options);
+    if (status == AWRITE_LOCKED) {
+        fprintf(stderr, "lock: somebody else has it: %s\n", awrite_last_error());
+        return (int)status;
+    }
+    if (status != AWRITE_OK) {
+        fprintf(stderr, "lock: %s\n", awrite_last_error());
+        return (int)status;
+    }
+    show(argv[1]);
+    snprintf(index, sizeof index, "%s.index", argv[1]);
+    show(index);
+
+    /* To free it gives it back too, but cannot say that something went wrong. */
+    status = awrite_lock_release(lock);
+    if (status != AWRITE_OK)
+        fprintf(stderr, "lock: %s\n", awrite_last_error());
+    awrite_lock_free(lock);
+    return (int)status;
+}

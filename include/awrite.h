@@ -1,0 +1,848 @@
+/*
+ * awrite.h: replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
+ *
+ * The library behind the commands awrite, awrite-lock and awrite-housekeep. C programs take the same locks and leases as
+ * they do, and make the same writes.
+ *
+ * One call replaces a file; whatever happens, it has the old content or the new:
+ *
+ *     if (awrite_write("config.json", text, strlen(text), NULL, NULL) != AWRITE_OK)
+ *         fprintf(stderr, "%s\n", awrite_last_error());
+ *
+ * What has several steps has a handle:
+ *
+ *     awrite_file *file;
+ *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
+ *
+ *     awrite_status status = awrite_file_open(&file, "report.txt", &options);
+ *     if (status == AWRITE_OK)
+ *         status = awrite_file_write(file, data, size);         // as often as you like
+ *     if (status == AWRITE_OK)
+ *         status = awrite_file_commit(file, NULL);              // now, and not before, the file is replaced
+ *     awrite_file_free(file);                                   // without a commit: nothing has happened
+ *
+ *     open or acquire --> use --> commit, release or keep --> free
+ *            |             `------------ give up -------------^
+ *            `-- failed: the handle is NULL, and to free it is fine
+ *
+ * Handles.  Who gets one frees it, once, with the _free function of its kind, in whatever state it is. To free NULL does
+ * nothing. A commit, a release, a keep uses the handle up, and all that is left to do is to free it. Freeing one that is
+ * not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
+ *
+ * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default. Set
+ * the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
+ * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header runs
+ * with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does not know
+ * are refused, unless they are zero.
+ *
+ * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. The reason is
+ * to be had from awrite_last_error() and awrite_last_errno() on the same thread. A wrong argument is an error and no
+ * crash, as far as it can be told from a right one: NULL, a size that cannot be, an unknown flag, a handle that is used
+ * up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust
+ * writes about it to standard error).
+ *
+ * Paths  are bytes that end in a zero, relative ones to the current directory.
+ *
+ * Threads.  All functions may be called by several threads at once; what is said of the thread-safety of a handle's type
+ * is about calls with the same handle.
+ *
+ * Fork.  A handle belongs to the process that made it. In a forked child every function refuses it with
+ * AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock, lease and write
+ * alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the parent die, a lock
+ * lasts until then. Handles of its own a child may make, unless it was forked while another thread was in here.
+ *
+ * Signals.  The library handles none, and changes nothing that belongs to the whole process. A write beyond the limit on
+ * file sizes raises SIGXFSZ, unless that is ignored. A program that is killed leaves the target whole and the lock free,
+ * and at the most a lock file and a temporary file for awrite_housekeep().
+ *
+ * Link with: pkg-config --cflags --libs awrite
+ */
+
+#ifndef AWRITE_H
+#define AWRITE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header. awrite_version() and awrite_version_number() tell that of the library. */
+#define AWRITE_VERSION_MAJOR 0
+#define AWRITE_VERSION_MINOR 1
+#define AWRITE_VERSION_PATCH 0
+#define AWRITE_VERSION "0.1.0"
+#define AWRITE_VERSION_NUMBER (AWRITE_VERSION_MAJOR * 1000000 + AWRITE_VERSION_MINOR * 1000 + AWRITE_VERSION_PATCH)
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* === Status and errors =============================================================================================
+ *
+ * Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
+ * awrite_last_error() and awrite_last_errno(), on the thread that made the call.
+ */
+
+/** What a call has come to. 0 to 3 are the exit codes of the commands too. */
+typedef enum {
+    /** It is done. */
+    AWRITE_OK = 0,
+    /** It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged. */
+    AWRITE_ERROR = 1,
+    /**
+     * The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another owner,
+     * or the lease named is not the caller's (any more). The target is unchanged.
+     */
+    AWRITE_LOCKED = 2,
+    /** A signal stopped it. The commands exit with this number; the library handles no signals and does not return it. */
+    AWRITE_INTERRUPTED = 3,
+    /**
+     * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options that
+     * contradict each other, a handle of the parent process. Nothing was done.
+     */
+    AWRITE_BAD_ARGUMENT = 4,
+    /** The caller's own callback stopped it. A target is unchanged then. */
+    AWRITE_STOPPED = 5,
+    /** A bug in the library. What was begun was given up as if it had failed. */
+    AWRITE_INTERNAL = 6,
+    /**
+     * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
+     * back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
+     */
+    AWRITE_NOT_DURABLE = 7,
+} awrite_status;
+
+/**
+ * Says what a status means: a short phrase in English. Never NULL; to be left alone, not freed.
+ *
+ * Any number may be given, also one of a later version. Thread-safe.
+ */
+const char *awrite_strerror(int status);
+
+/**
+ * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON", and who
+ * holds the lock where that could be found. One line, without a newline at its end. Paths are bytes, so it need not be
+ * UTF-8. A call that succeeds leaves it as it was.
+ *
+ * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
+ * first one. Never NULL. Thread-safe: each thread has its own.
+ */
+const char *awrite_last_error(void);
+
+/**
+ * The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
+ *
+ * Thread-safe: each thread has its own.
+ */
+int awrite_last_errno(void);
+
+/**
+ * The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header. Belongs to the
+ * library. Thread-safe.
+ */
+const char *awrite_version(void);
+
+/** The same as a number, to be compared with AWRITE_VERSION_NUMBER: 1002003 for 1.2.3. Thread-safe. */
+uint32_t awrite_version_number(void);
+
+/* === Locks =========================================================================================================
+ *
+ * The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a command.
+ * Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like two
+ * processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
+ * whose lock this program holds, they wait for it for ever.
+ */
+
+/** awrite_lock_options.wait: wait until the lock is free. */
+#define AWRITE_WAIT_FOREVER 0
+
+/** awrite_lock_options.wait: wait for timeout_ms at the most. */
+#define AWRITE_WAIT_LIMITED 1
+
+/**
+ * awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at the
+ * lock does not make it fail.)
+ */
+#define AWRITE_WAIT_NO 2
+
+/** awrite_lock_options.flags: share the lock with other shared holders. Means nothing to those who replace a target. */
+#define AWRITE_LOCK_SHARED 1
+
+/**
+ * awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not check
+ * its inode, such as flock(1). Every program that locks the same target must then do so.
+ */
+#define AWRITE_LOCK_KEEP 2
+
+/** awrite_lock_options.flags: if the target is a symbolic link, mean the link itself and not the file behind it. */
+#define AWRITE_LOCK_NO_FOLLOW 4
+
+/**
+ * awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
+ * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
+ */
+#define AWRITE_LOCK_ENVIRONMENT 8
+
+/** awrite_lock_options.method: flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS). */
+#define AWRITE_METHOD_AUTO 0
+
+/** awrite_lock_options.method: flock(2) on a lock file without content. */
+#define AWRITE_METHOD_FLOCK 1
+
+/**
+ * awrite_lock_options.method: a lock file that comes into being by link(2) and says who holds it. A thread of the
+ * library keeps it fresh.
+ */
+#define AWRITE_METHOD_LINK 2
+
+/**
+ * A lock that is held.
+ *
+ * Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
+ * be called by several threads at once, the others by one at a time.
+ */
+typedef struct awrite_lock awrite_lock;
+
+/**
+ * How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
+ * AWRITE_LOCK_KEEP. Strings are only read during the call.
+ */
+typedef struct {
+    /** sizeof(awrite_lock_options). */
+    size_t size;
+    /** AWRITE_WAIT_*. */
+    uint32_t wait;
+    /** AWRITE_LOCK_*, or-ed. */
+    uint32_t flags;
+    /** With AWRITE_WAIT_LIMITED: how long. Otherwise 0. */
+    uint64_t timeout_ms;
+    /** Use this lock file instead of TARGET.lock. */
+    const char *lock_file;
+    /** Put lock files in this directory, named after the target's whole path with / written %. */
+    const char *lock_dir;
+    /**
+     * Permission bits of a lock file that is created. 0: 0600, and read and write for group or others where the target
+     * gives them write.
+     */
+    uint32_t lock_mode;
+    /** AWRITE_METHOD_*. */
+    uint32_t method;
+    /** For a link lock: after how long without a sign of life from this process others break it. 0: a minute. */
+    uint64_t stale_after_ms;
+    /**
+     * Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write looks
+     * again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the lock.
+     */
+    const char *owner;
+    /** With owner: the token of that lease. 0: whichever lease the owner has. */
+    uint64_t token;
+} awrite_lock_options;
+
+/**
+ * Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
+ *
+ * lock: where to put the handle, which is to be freed with awrite_lock_free(); NULL is put there on failure.
+ * target: the file, which need not exist; its directory must.
+ * options: NULL for the defaults.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if it was not to be had in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock file
+ * could not be made or opened. Thread-safe.
+ */
+awrite_status awrite_lock_acquire(awrite_lock **lock,
+                                  const char *target,
+                                  const awrite_lock_options *options);
+
+/** The same, without waiting, whatever the options say of that. AWRITE_LOCKED: another has it. */
+awrite_status awrite_lock_try(awrite_lock **lock, const char *target, const awrite_lock_options *options);
+
+/**
+ * The same, waiting for timeout_ms milliseconds at the most, whatever the options say of that. AWRITE_LOCKED: the time
+ * has passed.
+ */
+awrite_status awrite_lock_timed(awrite_lock **lock,
+                                const char *target,
+                                uint64_t timeout_ms,
+                                const awrite_lock_options *options);
+
+/** The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options. */
+awrite_status awrite_lock_shared(awrite_lock **lock,
+                                 const char *target,
+                                 const awrite_lock_options *options);
+
+/**
+ * The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do not
+ * lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+ *
+ * Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
+ * parent process's (awrite_last_error() says so then).
+ */
+int awrite_lock_fd(const awrite_lock *lock);
+
+/** The path of the lock file. Belongs to the handle; also after the release. NULL if the handle is. */
+const char *awrite_lock_path(const awrite_lock *lock);
+
+/**
+ * Makes sure that the lock is still held. One by flock(2) always is; a link lock is lost by a process that was stopped
+ * or cut off from the file server for too long.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
+ */
+awrite_status awrite_lock_check(const awrite_lock *lock);
+
+/**
+ * Gives the lock back. The handle is still to be freed.
+ *
+ * Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
+ * AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's.
+ */
+awrite_status awrite_lock_release(awrite_lock *lock);
+
+/**
+ * Frees a handle, giving the lock back if it is still held; NULL is fine. In a forked child it frees the copy, and the
+ * parent's lock stays.
+ */
+void awrite_lock_free(awrite_lock *lock);
+
+/* === Writing =======================================================================================================
+ *
+ * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a callback
+ * makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is the
+ * complete old or the complete new content, for readers and after a crash.
+ */
+
+/**
+ * awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
+ * nobody. Not with awrite_update(), which would lose updates.
+ */
+#define AWRITE_LOCK_ON_COMMIT 1
+
+/** awrite_write_options.flags: the new content begins with the current content. */
+#define AWRITE_APPEND 2
+
+/** awrite_write_options.flags: give the new file 0666 less umask, whatever the original had. */
+#define AWRITE_NO_PRESERVE_MODE 4
+
+/** awrite_write_options.flags: do not carry extended attributes and ACLs over. */
+#define AWRITE_NO_PRESERVE_XATTRS 8
+
+/** awrite_write_options.flags: replace a file that this user may not write. */
+#define AWRITE_FORCE 16
+
+/** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
+#define AWRITE_REFUSE_EMPTY 32
+
+/** awrite_write_options.flags: leave the target untouched when its content is identical. */
+#define AWRITE_IF_CHANGED 64
+
+/**
+ * awrite_write_options.flags: where rename is impossible, because something is mounted on the file, overwrite it under
+ * the lock. Not atomic.
+ */
+#define AWRITE_IN_PLACE 128
+
+/** awrite_write_options.flags: create missing parent directories. */
+#define AWRITE_MKDIR 256
+
+/** awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too. */
+#define AWRITE_BACKUP 512
+
+/** awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
+#define AWRITE_BACKUP_TIMESTAMP 1024
+
+/** awrite_write_options.sync: file and directory. The new content survives power loss. */
+#define AWRITE_SYNC_FULL 0
+
+/** awrite_write_options.sync: the file only. Power loss may bring the old content back, never a partial one. */
+#define AWRITE_SYNC_DATA 1
+
+/** awrite_write_options.sync: neither. Only a crash of the process is survived. */
+#define AWRITE_SYNC_NONE 2
+
+/** awrite_write_options.ownership: the new file belongs to who writes it. */
+#define AWRITE_OWNER_WRITER 0
+
+/** awrite_write_options.ownership: owner and group are kept; failing to is an error. */
+#define AWRITE_OWNER_KEEP 1
+
+/** awrite_write_options.ownership: they are kept if this user may do so. */
+#define AWRITE_OWNER_TRY 2
+
+/**
+ * A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
+ * AWRITE_LOCK_ON_COMMIT puts that off); awrite_file_commit() makes what was written its content.
+ *
+ * Thread-safety: may be passed from thread to thread, and used by one at a time.
+ */
+typedef struct awrite_file awrite_file;
+
+/**
+ * An update that is going on: what the callback of awrite_update() reads from and writes to. It is only there during
+ * the callback, and for the thread that runs it.
+ */
+typedef struct awrite_update_io awrite_update_io;
+
+/** How a target is replaced. Strings, and the lock options, are only read during the call. */
+typedef struct {
+    /** sizeof(awrite_write_options). */
+    size_t size;
+    /** How its lock is taken. NULL: the defaults. */
+    const awrite_lock_options *lock;
+    /** As awrite_write_options.flags are described above, or-ed. */
+    uint32_t flags;
+    /** AWRITE_SYNC_*. */
+    uint32_t sync;
+    /** Permission bits of the new file. 0: the original's; for a new file 0666 less umask. */
+    uint32_t mode;
+    /** AWRITE_OWNER_*. */
+    uint32_t ownership;
+    /** What is put behind the target's name for a backup. NULL: ".backup". */
+    const char *backup_suffix;
+    /** Put backups into this directory. NULL: beside the target. */
+    const char *backup_dir;
+    /** Permission bits of a backup. 0: the original's. */
+    uint32_t backup_mode;
+    /** 0. */
+    uint32_t reserved;
+} awrite_write_options;
+
+/** What a write has done. */
+typedef struct {
+    /** sizeof(awrite_result), to be set by the caller. */
+    size_t size;
+    /** Length of the content in bytes. */
+    uint64_t bytes;
+    /**
+     * Where the previous content was kept; NULL: nowhere. Belongs to the library and stays until this thread's next
+     * write that succeeds.
+     */
+    const char *backup;
+    /** 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED). */
+    uint32_t changed;
+    /** 0. */
+    uint32_t reserved;
+} awrite_result;
+
+/**
+ * Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was. It
+ * must return: no longjmp, no C++ exception.
+ */
+typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
+
+/**
+ * Replaces a target by a block of memory.
+ *
+ * target: the file, which need not exist.
+ * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
+ * options: NULL for the defaults.
+ * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE. Thread-safe.
+ */
+awrite_status awrite_write(const char *target,
+                           const void *data,
+                           size_t size,
+                           const awrite_write_options *options,
+                           awrite_result *result);
+
+/**
+ * Reads and replaces a target under its lock, so that no other update is lost.
+ *
+ * target: the file, which need not exist; its content is empty then.
+ * change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
+ * context: handed to it.
+ * options: NULL for the defaults.
+ * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ *
+ * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+ * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
+ * Thread-safe.
+ */
+awrite_status awrite_update(const char *target,
+                            awrite_update_fn change,
+                            void *context,
+                            const awrite_write_options *options,
+                            awrite_result *result);
+
+/**
+ * In a callback of awrite_update(): reads the next part of the current content.
+ *
+ * buffer, capacity: where to.
+ * got: is set to how many bytes that were; 0 at the end, or on failure.
+ *
+ * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+ */
+awrite_status awrite_update_read(awrite_update_io *io, void *buffer, size_t capacity, size_t *got);
+
+/**
+ * In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
+ *
+ * data, size: the block; data may be NULL if size is 0.
+ *
+ * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+ */
+awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t size);
+
+/**
+ * Begins to replace a target.
+ *
+ * file: where to put the handle, which is to be freed with awrite_file_free(); NULL is put there on failure.
+ * target: the file, which need not exist.
+ * options: NULL for the defaults.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ */
+awrite_status awrite_file_open(awrite_file **file, const char *target, const awrite_write_options *options);
+
+/**
+ * Adds a block to the new content. Not buffered: each call is a system call.
+ *
+ * data, size: the block; data may be NULL if size is 0.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+ */
+awrite_status awrite_file_write(awrite_file *file,
+                                const void *data,
+                                size_t size);
+
+/**
+ * Adds all that is left to read from a descriptor, up to its end, in constant memory; shared or copied by the kernel
+ * where both are files and the file system can.
+ *
+ * fd: an open descriptor, which stays the caller's.
+ * bytes: is set to how many bytes that were; NULL if nobody wants to know.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+ */
+awrite_status awrite_file_write_from(awrite_file *file,
+                                     int fd,
+                                     uint64_t *bytes);
+
+/**
+ * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
+ * AWRITE_BAD_ARGUMENT, and still to be freed.
+ *
+ * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LOCK_ON_COMMIT was not to be
+ * had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE.
+ */
+awrite_status awrite_file_commit(awrite_file *file,
+                                 awrite_result *result);
+
+/**
+ * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was, and
+ * the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on.
+ */
+void awrite_file_free(awrite_file *file);
+
+/* === Leases ========================================================================================================
+ *
+ * A lease keeps every other owner, and every writer without a lease, from a target across many processes, until it is
+ * released or its time has passed. While a handle lives, awrite_lease_refresh() it in good time: nothing does that by
+ * itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
+ */
+
+/** awrite_lease_info.state: there is none. */
+#define AWRITE_LEASE_NONE 0
+
+/** awrite_lease_info.state: the target is leased. */
+#define AWRITE_LEASE_LIVE 1
+
+/** awrite_lease_info.state: the time of the lease has passed, and nobody has taken it since. */
+#define AWRITE_LEASE_EXPIRED 2
+
+/**
+ * A lease of a target.
+ *
+ * Thread-safety: may be passed from thread to thread, and used by one at a time.
+ */
+typedef struct awrite_lease awrite_lease;
+
+/**
+ * The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in milliseconds
+ * since 1970, by the wall clock of the host that wrote the record.
+ */
+typedef struct {
+    /** sizeof(awrite_lease_info), to be set by the caller. */
+    size_t size;
+    /** AWRITE_LEASE_*. */
+    uint32_t state;
+    /** 1 if the target's lock is held at this moment, else 0. */
+    uint32_t locked;
+    /** The process that holds the lock; 0 where nobody does or it could not be found. */
+    uint32_t lock_pid;
+    /** The process that wrote the record of the lease. */
+    uint32_t pid;
+    /** The lease's token. */
+    uint64_t token;
+    /** How long a refresh lets it last, in milliseconds. */
+    uint64_t ttl_ms;
+    /** How long it has still to go, in milliseconds. */
+    uint64_t left_ms;
+    /** When it was acquired. */
+    int64_t locked_at_ms;
+    /** When it was last refreshed. */
+    int64_t refreshed_at_ms;
+    /** When it ends. */
+    int64_t expires_at_ms;
+    /** Whose it is. */
+    char owner[256];
+    /** The host that wrote the record. */
+    char host[256];
+} awrite_lease_info;
+
+/**
+ * Takes a lease of a target, for some time from now. Where the owner has it already this is a refresh, and the token
+ * stays. Waits for the lock, and for the end of another's lease, as the options say.
+ *
+ * lease: where to put the handle, which is to be freed with awrite_lease_free(); NULL is put there on failure.
+ * target: the file, which need not exist.
+ * owner: any text in UTF-8 of 1 to 255 bytes without control characters.
+ * ttl_ms: for how long, in milliseconds; at most ten years.
+ * options: NULL for the defaults; owner and token in there mean nothing here.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also
+ * if the record of a lease is there but cannot be understood. Thread-safe.
+ */
+awrite_status awrite_lease_acquire(awrite_lease **lease,
+                                   const char *target,
+                                   const char *owner,
+                                   uint64_t ttl_ms,
+                                   const awrite_lock_options *options);
+
+/**
+ * Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
+ *
+ * lease, target, owner, options: as in awrite_lease_acquire().
+ * token: its token; 0: whichever lease the owner has.
+ * ttl_ms: for how long from now; 0: for as long as it was last given.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ * Thread-safe.
+ */
+awrite_status awrite_lease_resume(awrite_lease **lease,
+                                  const char *target,
+                                  const char *owner,
+                                  uint64_t token,
+                                  uint64_t ttl_ms,
+                                  const awrite_lock_options *options);
+
+/**
+ * Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
+ * after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ */
+awrite_status awrite_lease_refresh(awrite_lease *lease);
+
+/**
+ * The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
+ * is done under the lease, a holder that is too late can be told from its successor.
+ *
+ * Returns the token; 0 if the handle is NULL, used up, or the parent process's.
+ */
+uint64_t awrite_lease_token(const awrite_lease *lease);
+
+/**
+ * How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
+ * After a sleep ask again: the machine may have been suspended.
+ *
+ * Returns 0 also if the handle is NULL, used up, or the parent process's.
+ */
+uint64_t awrite_lease_due(const awrite_lease *lease);
+
+/**
+ * Gives a lease back. The handle is still to be freed.
+ *
+ * Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
+ * (the lease then ends by itself); AWRITE_BAD_ARGUMENT.
+ */
+awrite_status awrite_lease_release(awrite_lease *lease);
+
+/**
+ * Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be freed.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT.
+ */
+awrite_status awrite_lease_keep(awrite_lease *lease);
+
+/**
+ * Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
+ * second for the target's lock. In a forked child it frees the copy, and the parent's lease stays.
+ */
+void awrite_lease_free(awrite_lease *lease);
+
+/**
+ * Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
+ *
+ * target: the file, which need not exist.
+ * options: where its lock is; NULL for the defaults.
+ * info: where to tell; its size must be set. Left alone on failure.
+ *
+ * Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
+ * there but cannot be understood. Thread-safe.
+ */
+awrite_status awrite_lease_read(const char *target,
+                                const awrite_lock_options *options,
+                                awrite_lease_info *info);
+
+/**
+ * Gives back a lease that was kept, without a handle.
+ *
+ * target, owner, options: as in awrite_lease_acquire().
+ * token: its token; 0: whichever lease the owner has.
+ *
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+ * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ */
+awrite_status awrite_lease_end(const char *target,
+                               const char *owner,
+                               uint64_t token,
+                               const awrite_lock_options *options);
+
+/* === Housekeeping ==================================================================================================
+ *
+ * Clears away what crashed programs and time have left in a directory: lock files that nobody holds, the records of
+ * expired leases, temporary files whose writer has gone, old backups. It may run beside living writers: it breaks no
+ * lock, and makes no writer fail.
+ */
+
+/** awrite_housekeep_options.flags: delete lock files that nobody holds, and the records of expired leases. */
+#define AWRITE_CLEAN_LOCKS 1
+
+/** awrite_housekeep_options.flags: delete old backups. */
+#define AWRITE_CLEAN_BACKUPS 2
+
+/** awrite_housekeep_options.flags: delete temporary files whose writer has gone. */
+#define AWRITE_CLEAN_TEMPS 4
+
+/** awrite_housekeep_options.flags: look into subdirectories too, never through symbolic links. */
+#define AWRITE_CLEAN_RECURSIVE 8
+
+/** awrite_housekeep_options.flags: do not go into directories where something else is mounted. */
+#define AWRITE_CLEAN_ONE_FILE_SYSTEM 16
+
+/** awrite_housekeep_options.flags: delete nothing; tell what would be deleted. */
+#define AWRITE_CLEAN_DRY_RUN 32
+
+/**
+ * awrite_housekeep_options.flags: delete backups by their age alone or, without an age, all of them. Needed because a
+ * keep_newest of 0 stands for its default.
+ */
+#define AWRITE_CLEAN_KEEP_NONE 64
+
+/** awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be. */
+#define AWRITE_EVENT_DELETED 1
+
+/** awrite_housekeep_event.kind: a file that looked like a leftover was left alone, for this reason. */
+#define AWRITE_EVENT_KEPT 2
+
+/** awrite_housekeep_event.kind: a directory was left out, for this reason. */
+#define AWRITE_EVENT_NOT_ENTERED 3
+
+/** awrite_housekeep_event.kind: something could not be read or deleted, for this reason. The rest goes on. */
+#define AWRITE_EVENT_FAILED 4
+
+/** awrite_housekeep_event.leftover: a lock file. */
+#define AWRITE_LEFTOVER_LOCK 1
+
+/** awrite_housekeep_event.leftover: the record of a lease. */
+#define AWRITE_LEFTOVER_LEASE 2
+
+/** awrite_housekeep_event.leftover: a backup. */
+#define AWRITE_LEFTOVER_BACKUP 3
+
+/** awrite_housekeep_event.leftover: a temporary file. */
+#define AWRITE_LEFTOVER_TEMP 4
+
+/**
+ * What housekeeping is to do. Without one of AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and AWRITE_CLEAN_TEMPS there is
+ * nothing to do, which is an error. Strings are only read during the call.
+ */
+typedef struct {
+    /** sizeof(awrite_housekeep_options). */
+    size_t size;
+    /** AWRITE_CLEAN_*, or-ed. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
+    /** Leave lock files alone that were modified within so many seconds. 0: none is too young. */
+    uint64_t locks_older_than_s;
+    /** Leave temporary files alone that were modified within so many seconds. 0: none is too young. */
+    uint64_t temps_older_than_s;
+    /** Delete only backups that are at least so many seconds old. 0: whatever their age. */
+    uint64_t backups_older_than_s;
+    /** Keep so many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set. */
+    uint64_t keep_newest;
+    /** What the names of backups end in. NULL: ".backup". */
+    const char *backup_suffix;
+} awrite_housekeep_options;
+
+/**
+ * Something that housekeeping tells while it works. Made by the library, with all that its strings: it is only there
+ * during the callback.
+ */
+typedef struct {
+    /** How much of this the library knows. */
+    size_t size;
+    /** AWRITE_EVENT_*. More may be added: pass over what you do not know. */
+    uint32_t kind;
+    /** AWRITE_LEFTOVER_*; 0 where it is none. */
+    uint32_t leftover;
+    /** The file: the directory as it was given, and the way from there. Never NULL. */
+    const char *path;
+    /** Why. Never NULL; "" for AWRITE_EVENT_DELETED. */
+    const char *reason;
+    /** AWRITE_EVENT_DELETED: how many bytes that has freed. */
+    uint64_t bytes;
+    /** AWRITE_EVENT_DELETED: how old it was, in seconds. */
+    uint64_t age_s;
+} awrite_housekeep_event;
+
+/**
+ * Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+ * exception.
+ */
+typedef int (*awrite_housekeep_fn)(const awrite_housekeep_event *event, void *context);
+
+/** What housekeeping has done; in a dry run: would have done. */
+typedef struct {
+    /** sizeof(awrite_housekeep_summary), to be set by the caller. */
+    size_t size;
+    /** Lock files deleted. */
+    uint64_t locks;
+    /** Records of leases deleted. */
+    uint64_t leases;
+    /** Backups deleted. */
+    uint64_t backups;
+    /** Temporary files deleted. */
+    uint64_t temps;
+    /** Bytes freed by that. */
+    uint64_t bytes;
+    /** Directories looked at. */
+    uint64_t directories;
+    /** How much could not be read or deleted. */
+    uint64_t failures;
+} awrite_housekeep_summary;
+
+/**
+ * Deletes what the options name from a directory.
+ *
+ * dir: the directory.
+ * options: what to delete; not NULL.
+ * report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
+ * context: handed to it.
+ * summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+ *
+ * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not be
+ * read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
+ */
+awrite_status awrite_housekeep(const char *dir,
+                               const awrite_housekeep_options *options,
+                               awrite_housekeep_fn report,
+                               void *context,
+                               awrite_housekeep_summary *summary);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* AWRITE_H */

@@ -1,0 +1,272 @@
+//! Housekeeping
+//!
+//! Clears away what crashed programs and time have left in a directory: lock files that nobody holds, the records of
+//! expired leases, temporary files whose writer has gone, old backups. It may run beside living writers: it breaks no
+//! lock, and makes no writer fail.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::argument::{self, Growing, Out, bad, flags, optional_path, options};
+use super::status::{awrite_status, c_string, guard};
+use crate::error::{Error, ErrorKind, Result};
+use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
+
+/// awrite_housekeep_options.flags: delete lock files that nobody holds, and the records of expired leases.
+pub const AWRITE_CLEAN_LOCKS: u32 = 1;
+/// awrite_housekeep_options.flags: delete old backups.
+pub const AWRITE_CLEAN_BACKUPS: u32 = 2;
+/// awrite_housekeep_options.flags: delete temporary files whose writer has gone.
+pub const AWRITE_CLEAN_TEMPS: u32 = 4;
+/// awrite_housekeep_options.flags: look into subdirectories too, never through symbolic links.
+pub const AWRITE_CLEAN_RECURSIVE: u32 = 8;
+/// awrite_housekeep_options.flags: do not go into directories where something else is mounted.
+pub const AWRITE_CLEAN_ONE_FILE_SYSTEM: u32 = 16;
+/// awrite_housekeep_options.flags: delete nothing; tell what would be deleted.
+pub const AWRITE_CLEAN_DRY_RUN: u32 = 32;
+/// awrite_housekeep_options.flags: delete backups by their age alone or, without an age, all of them. Needed because a
+/// keep_newest of 0 stands for its default.
+pub const AWRITE_CLEAN_KEEP_NONE: u32 = 64;
+
+/// What housekeeping is to do. Without one of AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and AWRITE_CLEAN_TEMPS there is
+/// nothing to do, which is an error. Strings are only read during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_housekeep_options {
+    /// sizeof(awrite_housekeep_options).
+    pub size: usize,
+    /// AWRITE_CLEAN_*, or-ed.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Leave lock files alone that were modified within so many seconds. 0: none is too young.
+    pub locks_older_than_s: u64,
+    /// Leave temporary files alone that were modified within so many seconds. 0: none is too young.
+    pub temps_older_than_s: u64,
+    /// Delete only backups that are at least so many seconds old. 0: whatever their age.
+    pub backups_older_than_s: u64,
+    /// Keep so many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
+    pub keep_newest: u64,
+    /// What the names of backups end in. NULL: ".backup".
+    pub backup_suffix: *const c_char,
+}
+
+// SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
+unsafe impl Growing for awrite_housekeep_options {
+    const NAME: &'static str = "awrite_housekeep_options";
+    const FIRST: usize = size_of::<Self>();
+}
+
+/// awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be.
+pub const AWRITE_EVENT_DELETED: u32 = 1;
+/// awrite_housekeep_event.kind: a file that looked like a leftover was left alone, for this reason.
+pub const AWRITE_EVENT_KEPT: u32 = 2;
+/// awrite_housekeep_event.kind: a directory was left out, for this reason.
+pub const AWRITE_EVENT_NOT_ENTERED: u32 = 3;
+/// awrite_housekeep_event.kind: something could not be read or deleted, for this reason. The rest goes on.
+pub const AWRITE_EVENT_FAILED: u32 = 4;
+
+/// awrite_housekeep_event.leftover: a lock file.
+pub const AWRITE_LEFTOVER_LOCK: u32 = 1;
+/// awrite_housekeep_event.leftover: the record of a lease.
+pub const AWRITE_LEFTOVER_LEASE: u32 = 2;
+/// awrite_housekeep_event.leftover: a backup.
+pub const AWRITE_LEFTOVER_BACKUP: u32 = 3;
+/// awrite_housekeep_event.leftover: a temporary file.
+pub const AWRITE_LEFTOVER_TEMP: u32 = 4;
+
+/// Something that housekeeping tells while it works. Made by the library, with all that its strings: it is only there
+/// during the callback.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_housekeep_event {
+    /// How much of this the library knows.
+    pub size: usize,
+    /// AWRITE_EVENT_*. More may be added: pass over what you do not know.
+    pub kind: u32,
+    /// AWRITE_LEFTOVER_*; 0 where it is none.
+    pub leftover: u32,
+    /// The file: the directory as it was given, and the way from there. Never NULL.
+    pub path: *const c_char,
+    /// Why. Never NULL; "" for AWRITE_EVENT_DELETED.
+    pub reason: *const c_char,
+    /// AWRITE_EVENT_DELETED: how many bytes that has freed.
+    pub bytes: u64,
+    /// AWRITE_EVENT_DELETED: how old it was, in seconds.
+    pub age_s: u64,
+}
+
+/// What housekeeping has done; in a dry run: would have done.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_housekeep_summary {
+    /// sizeof(awrite_housekeep_summary), to be set by the caller.
+    pub size: usize,
+    /// Lock files deleted.
+    pub locks: u64,
+    /// Records of leases deleted.
+    pub leases: u64,
+    /// Backups deleted.
+    pub backups: u64,
+    /// Temporary files deleted.
+    pub temps: u64,
+    /// Bytes freed by that.
+    pub bytes: u64,
+    /// Directories looked at.
+    pub directories: u64,
+    /// How much could not be read or deleted.
+    pub failures: u64,
+}
+
+// SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
+unsafe impl Growing for awrite_housekeep_summary {
+    const NAME: &'static str = "awrite_housekeep_summary";
+    const FIRST: usize = size_of::<Self>();
+}
+
+/// Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+/// exception.
+pub type awrite_housekeep_fn =
+    Option<unsafe extern "C" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
+
+/// # Safety
+///
+/// As [`options`], and its string is one.
+unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
+    const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
+    // SAFETY: the same promise.
+    let given = unsafe { options(at) }?;
+    flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
+    if given.reserved != 0 {
+        return Err(bad("awrite_housekeep_options.reserved is not 0"));
+    }
+    let has = |flag| given.flags & flag != 0;
+    if has(AWRITE_CLEAN_KEEP_NONE) && given.keep_newest > 0 {
+        return Err(bad("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
+    }
+    // SAFETY: a string or NULL, as the caller promises.
+    let suffix = unsafe { optional_path(given.backup_suffix, "backup_suffix") }?;
+    let plain = HousekeepOptions::default();
+    let keep = has(AWRITE_CLEAN_KEEP_NONE) || given.keep_newest > 0;
+    Ok(HousekeepOptions {
+        locks: has(AWRITE_CLEAN_LOCKS),
+        backups: has(AWRITE_CLEAN_BACKUPS),
+        temps: has(AWRITE_CLEAN_TEMPS),
+        recursive: has(AWRITE_CLEAN_RECURSIVE),
+        one_file_system: has(AWRITE_CLEAN_ONE_FILE_SYSTEM),
+        locks_older_than: Duration::from_secs(given.locks_older_than_s),
+        temps_older_than: Duration::from_secs(given.temps_older_than_s),
+        backups_older_than: (given.backups_older_than_s > 0).then(|| Duration::from_secs(given.backups_older_than_s)),
+        keep_newest: keep.then_some(given.keep_newest),
+        backup_suffix: suffix.map_or(plain.backup_suffix, |suffix| suffix.as_os_str().to_owned()),
+        dry_run: has(AWRITE_CLEAN_DRY_RUN),
+    })
+}
+
+/// Deletes what the options name from a directory.
+///
+/// dir: the directory.
+/// options: what to delete; not NULL.
+/// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
+/// context: handed to it.
+/// summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+///
+/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not be
+/// read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_housekeep(
+    dir: *const c_char,
+    options: *const awrite_housekeep_options,
+    report: awrite_housekeep_fn,
+    context: *mut c_void,
+    summary: *mut awrite_housekeep_summary,
+) -> awrite_status {
+    guard(|| {
+        // SAFETY: what the header asks of the caller.
+        let (dir, options, out) =
+            unsafe { (argument::path(dir, "dir")?, housekeep_options(options)?, Out::new(summary)?) };
+        let mut failed = None;
+        let done = housekeep(dir, &options, |event| {
+            if let HousekeepEvent::Failed(e) = event {
+                failed.get_or_insert_with(|| (e.path().unwrap_or(dir).to_owned(), e.reason(), e.errno()));
+            }
+            match report {
+                // SAFETY: the caller's function, called as the header says.
+                Some(report) => unsafe { tell(report, context, event) },
+                None => ControlFlow::Continue(()),
+            }
+        })?;
+        out.put(&summary_of(&done));
+        if done.stopped {
+            return Err(Error::new(ErrorKind::Refused, "stopped by the callback").on(dir));
+        }
+        match failed {
+            None => Ok(()),
+            Some((path, reason, None)) => Err(Error::new(ErrorKind::Io, reason).on(path)),
+            Some((path, reason, Some(errno))) => Err(Error::from_raw(ErrorKind::Io, errno).because(reason).on(path)),
+        }
+    })
+}
+
+/// # Safety
+///
+/// `report` may be called with an event and `context`.
+unsafe fn tell(
+    report: unsafe extern "C" fn(*const awrite_housekeep_event, *mut c_void) -> c_int,
+    context: *mut c_void,
+    event: &HousekeepEvent<'_>,
+) -> ControlFlow<()> {
+    let failed;
+    let (kind, leftover, path, reason, bytes, age) = match event {
+        HousekeepEvent::Deleted { path, leftover, bytes, age } => {
+            (AWRITE_EVENT_DELETED, Some(*leftover), *path, "", *bytes, *age)
+        }
+        HousekeepEvent::Kept { path, leftover, reason } => {
+            (AWRITE_EVENT_KEPT, Some(*leftover), *path, *reason, 0, Duration::ZERO)
+        }
+        HousekeepEvent::NotEntered { path, reason } => {
+            (AWRITE_EVENT_NOT_ENTERED, None, *path, *reason, 0, Duration::ZERO)
+        }
+        HousekeepEvent::Failed(e) => {
+            failed = e.reason();
+            (AWRITE_EVENT_FAILED, None, e.path().unwrap_or(Path::new("")), &*failed, 0, Duration::ZERO)
+        }
+        HousekeepEvent::Progress { .. } => return ControlFlow::Continue(()),
+    };
+    let (path, reason) = (c_string(path.as_os_str().as_bytes()), c_string(reason));
+    let event = awrite_housekeep_event {
+        size: size_of::<awrite_housekeep_event>(),
+        kind,
+        leftover: leftover.map_or(0, |leftover| match leftover {
+            Leftover::Lock => AWRITE_LEFTOVER_LOCK,
+            Leftover::Lease => AWRITE_LEFTOVER_LEASE,
+            Leftover::Backup => AWRITE_LEFTOVER_BACKUP,
+            Leftover::Temp => AWRITE_LEFTOVER_TEMP,
+        }),
+        path: path.as_ptr(),
+        reason: reason.as_ptr(),
+        bytes,
+        age_s: age.as_secs(),
+    };
+    // SAFETY: what the caller promises; the strings live until it returns.
+    match unsafe { report(&raw const event, context) } {
+        0 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    }
+}
+
+fn summary_of(done: &HousekeepSummary) -> awrite_housekeep_summary {
+    awrite_housekeep_summary {
+        size: 0,
+        locks: done.locks,
+        leases: done.leases,
+        backups: done.backups,
+        temps: done.temps,
+        bytes: done.bytes,
+        directories: done.directories,
+        failures: done.failures,
+    }
+}

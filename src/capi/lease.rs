@@ -1,0 +1,273 @@
+//! Leases
+//!
+//! A lease keeps every other owner, and every writer without a lease, from a target across many processes, until it is
+//! released or its time has passed. While a handle lives, awrite_lease_refresh() it in good time: nothing does that by
+//! itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
+
+use std::ffi::c_char;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::argument::{self, Growing, Handle, Out, bad, free, give, handle, handle_mut};
+use super::lock::{awrite_lock_options, claim, lock_options};
+use super::status::{awrite_status, guard, guard_or};
+use crate::lease::{Lease, LeaseInfo};
+use crate::notice::Observer;
+
+/// A lease of a target.
+///
+/// Thread-safety: may be passed from thread to thread, and used by one at a time.
+pub struct awrite_lease(Handle<Lease>);
+
+/// Takes a lease of a target, for some time from now. Where the owner has it already this is a refresh, and the token
+/// stays. Waits for the lock, and for the end of another's lease, as the options say.
+///
+/// lease: where to put the handle, which is to be freed with awrite_lease_free(); NULL is put there on failure.
+/// target: the file, which need not exist.
+/// owner: any text in UTF-8 of 1 to 255 bytes without control characters.
+/// ttl_ms: for how long, in milliseconds; at most ten years.
+/// options: NULL for the defaults; owner and token in there mean nothing here.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also
+/// if the record of a lease is there but cannot be understood. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_acquire(
+    lease: *mut *mut awrite_lease,
+    target: *const c_char,
+    owner: *const c_char,
+    ttl_ms: u64,
+    options: *const awrite_lock_options,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        give(lease, || {
+            let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
+            let options = lock_options(options)?;
+            Ok(awrite_lease(Handle::new(Lease::acquire(target, owner, Duration::from_millis(ttl_ms), &options)?)))
+        })
+    })
+}
+
+/// Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
+///
+/// lease, target, owner, options: as in awrite_lease_acquire().
+/// token: its token; 0: whichever lease the owner has.
+/// ttl_ms: for how long from now; 0: for as long as it was last given.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_resume(
+    lease: *mut *mut awrite_lease,
+    target: *const c_char,
+    owner: *const c_char,
+    token: u64,
+    ttl_ms: u64,
+    options: *const awrite_lock_options,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        give(lease, || {
+            let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
+            let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
+            let lease = Lease::resume(target, &claim, ttl, &lock_options(options)?, &Observer::default())?;
+            Ok(awrite_lease(Handle::new(lease)))
+        })
+    })
+}
+
+/// Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
+/// after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe { handle_mut(lease)?.0.get_mut()?.refresh() })
+}
+
+/// The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
+/// is done under the lease, a holder that is too late can be told from its successor.
+///
+/// Returns the token; 0 if the handle is NULL, used up, or the parent process's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
+    // SAFETY: what the header asks of the caller.
+    guard_or(0, || unsafe { Ok(handle(lease)?.0.get()?.token()) })
+}
+
+/// How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
+/// After a sleep ask again: the machine may have been suspended.
+///
+/// Returns 0 also if the handle is NULL, used up, or the parent process's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
+    // SAFETY: what the header asks of the caller.
+    guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.due())) })
+}
+
+/// Gives a lease back. The handle is still to be freed.
+///
+/// Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
+/// (the lease then ends by itself); AWRITE_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe { handle_mut(lease)?.0.take()?.release() })
+}
+
+/// Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be freed.
+///
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        handle_mut(lease)?.0.take()?.keep();
+        Ok(())
+    })
+}
+
+/// Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
+/// second for the target's lock. In a forked child it frees the copy, and the parent's lease stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
+    // SAFETY: what the header asks of the caller.
+    guard_or((), || unsafe {
+        free(lease);
+        Ok(())
+    });
+}
+
+/// awrite_lease_info.state: there is none.
+pub const AWRITE_LEASE_NONE: u32 = 0;
+/// awrite_lease_info.state: the target is leased.
+pub const AWRITE_LEASE_LIVE: u32 = 1;
+/// awrite_lease_info.state: the time of the lease has passed, and nobody has taken it since.
+pub const AWRITE_LEASE_EXPIRED: u32 = 2;
+
+/// The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in milliseconds
+/// since 1970, by the wall clock of the host that wrote the record.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_lease_info {
+    /// sizeof(awrite_lease_info), to be set by the caller.
+    pub size: usize,
+    /// AWRITE_LEASE_*.
+    pub state: u32,
+    /// 1 if the target's lock is held at this moment, else 0.
+    pub locked: u32,
+    /// The process that holds the lock; 0 where nobody does or it could not be found.
+    pub lock_pid: u32,
+    /// The process that wrote the record of the lease.
+    pub pid: u32,
+    /// The lease's token.
+    pub token: u64,
+    /// How long a refresh lets it last, in milliseconds.
+    pub ttl_ms: u64,
+    /// How long it has still to go, in milliseconds.
+    pub left_ms: u64,
+    /// When it was acquired.
+    pub locked_at_ms: i64,
+    /// When it was last refreshed.
+    pub refreshed_at_ms: i64,
+    /// When it ends.
+    pub expires_at_ms: i64,
+    /// Whose it is.
+    pub owner: [c_char; 256],
+    /// The host that wrote the record.
+    pub host: [c_char; 256],
+}
+
+// SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
+unsafe impl Growing for awrite_lease_info {
+    const NAME: &'static str = "awrite_lease_info";
+    const FIRST: usize = size_of::<Self>();
+}
+
+/// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
+///
+/// target: the file, which need not exist.
+/// options: where its lock is; NULL for the defaults.
+/// info: where to tell; its size must be set. Left alone on failure.
+///
+/// Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
+/// there but cannot be understood. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_read(
+    target: *const c_char,
+    options: *const awrite_lock_options,
+    info: *mut awrite_lease_info,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        if info.is_null() {
+            return Err(bad("info is NULL"));
+        }
+        let (target, options) = (argument::path(target, "target")?, lock_options(options)?);
+        let out = Out::new(info)?;
+        let status = Lease::status(target, &options)?;
+        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zero() };
+        let mut told = status.lease.as_ref().map_or(none, info_of);
+        told.locked = u32::from(status.held);
+        told.lock_pid = status.holder.map_or(0, |holder| holder.pid);
+        out.put(&told);
+        Ok(())
+    })
+}
+
+fn info_of(lease: &LeaseInfo) -> awrite_lease_info {
+    awrite_lease_info {
+        size: 0,
+        state: if lease.left.is_some() { AWRITE_LEASE_LIVE } else { AWRITE_LEASE_EXPIRED },
+        locked: 0,
+        lock_pid: 0,
+        pid: lease.pid,
+        token: lease.token,
+        ttl_ms: milliseconds(lease.ttl),
+        left_ms: lease.left.map_or(0, milliseconds),
+        locked_at_ms: since_1970(lease.locked_at),
+        refreshed_at_ms: since_1970(lease.refreshed_at),
+        expires_at_ms: since_1970(lease.expires_at),
+        owner: c_array(&lease.owner),
+        host: c_array(&lease.host),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since_1970(time: SystemTime) -> i64 {
+    let clamp = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
+    time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
+}
+
+/// As much of `text` as there is room for, with a zero byte at its end.
+fn c_array<const N: usize>(text: &str) -> [c_char; N] {
+    let mut array = [0; N];
+    for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
+        *to = from as c_char;
+    }
+    array
+}
+
+/// Gives back a lease that was kept, without a handle.
+///
+/// target, owner, options: as in awrite_lease_acquire().
+/// token: its token; 0: whichever lease the owner has.
+///
+/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+/// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_end(
+    target: *const c_char,
+    owner: *const c_char,
+    token: u64,
+    options: *const awrite_lock_options,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
+        Lease::end(target, &claim, &lock_options(options)?, &Observer::default()).map(drop)
+    })
+}

@@ -1,0 +1,186 @@
+//! Status and errors
+//!
+//! Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
+//! awrite_last_error() and awrite_last_errno(), on the thread that made the call.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a call has come to. 0 to 3 are the exit codes of the commands too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum awrite_status {
+    /// It is done.
+    AWRITE_OK = 0,
+    /// It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged.
+    AWRITE_ERROR = 1,
+    /// The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another owner,
+    /// or the lease named is not the caller's (any more). The target is unchanged.
+    AWRITE_LOCKED = 2,
+    /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
+    #[allow(dead_code)]
+    AWRITE_INTERRUPTED = 3,
+    /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options that
+    /// contradict each other, a handle of the parent process. Nothing was done.
+    AWRITE_BAD_ARGUMENT = 4,
+    /// The caller's own callback stopped it. A target is unchanged then.
+    AWRITE_STOPPED = 5,
+    /// A bug in the library. What was begun was given up as if it had failed.
+    AWRITE_INTERNAL = 6,
+    /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
+    /// back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
+    AWRITE_NOT_DURABLE = 7,
+}
+
+use awrite_status::{
+    AWRITE_BAD_ARGUMENT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK, AWRITE_STOPPED,
+};
+
+#[derive(Default)]
+struct Last {
+    text: CString,
+    errno: c_int,
+}
+
+thread_local! {
+    static LAST: RefCell<Last> = RefCell::default();
+}
+
+/// A text for C: without the zero bytes that would cut it short.
+pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
+    let mut bytes = text.into();
+    bytes.retain(|&byte| byte != 0);
+    CString::new(bytes).unwrap_or_default()
+}
+
+fn remember(text: String, errno: c_int) {
+    let last = Last { text: c_string(text), errno };
+    // A thread that is ending may have none any more; nobody will ask then.
+    let _ = LAST.try_with(|cell| cell.replace(last));
+}
+
+fn status_of(kind: ErrorKind) -> awrite_status {
+    match kind {
+        ErrorKind::Usage => AWRITE_BAD_ARGUMENT,
+        ErrorKind::Refused => AWRITE_STOPPED,
+        ErrorKind::NotDurable => AWRITE_NOT_DURABLE,
+        ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::Leased | ErrorKind::LockLost => AWRITE_LOCKED,
+        _ => AWRITE_ERROR,
+    }
+}
+
+fn fail(error: &Error) -> awrite_status {
+    let mut text = error.to_string();
+    if let Some(holder) = error.holder() {
+        text.push_str(&format!(" (held by {holder})"));
+    }
+    remember(text, error.errno().unwrap_or(0));
+    status_of(error.kind())
+}
+
+fn fail_by_panic(payload: Box<dyn Any + Send>) -> awrite_status {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "a panic".to_owned(),
+    };
+    remember(format!("internal error: {text}"), 0);
+    // Dropping it could panic again, outside of the guard.
+    std::mem::forget(payload);
+    AWRITE_INTERNAL
+}
+
+/// Runs what an export does. No panic leaves it: unwinding into C is undefined.
+pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
+    // What a panic leaves half-done inside the crate is dropped while unwinding, and its locks do not mind poison. A
+    // handle that was in use is dropped or keeps refusing, as after any failed write.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => AWRITE_OK,
+        Ok(Err(error)) => fail(&error),
+        Err(payload) => fail_by_panic(payload),
+    }
+}
+
+/// The same for an export that returns something else than a status: `otherwise` where it fails.
+pub(super) fn guard_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
+    let mut value = otherwise;
+    guard(|| {
+        value = body()?;
+        Ok(())
+    });
+    value
+}
+
+/// Says what a status means: a short phrase in English. Never NULL; to be left alone, not freed.
+///
+/// Any number may be given, also one of a later version. Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
+    let text: &CStr = match status {
+        0 => c"success",
+        1 => c"input/output or general error",
+        2 => c"the lock was not acquired, or was lost",
+        3 => c"interrupted by a signal",
+        4 => c"bad argument",
+        5 => c"stopped by the callback",
+        6 => c"internal error",
+        7 => c"replaced, but not known to be durable",
+        _ => c"unknown status",
+    };
+    text.as_ptr()
+}
+
+/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON", and who
+/// holds the lock where that could be found. One line, without a newline at its end. Paths are bytes, so it need not be
+/// UTF-8. A call that succeeds leaves it as it was.
+///
+/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
+/// first one. Never NULL. Thread-safe: each thread has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_last_error() -> *const c_char {
+    // Not through the guard, which would overwrite what is asked for. Nothing here can panic.
+    LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.text.as_ptr())).unwrap_or(c"".as_ptr())
+}
+
+/// The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
+///
+/// Thread-safe: each thread has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_last_errno() -> c_int {
+    LAST.try_with(|cell| cell.try_borrow().map_or(0, |last| last.errno)).unwrap_or(0)
+}
+
+/// The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header. Belongs to the
+/// library. Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_version() -> *const c_char {
+    const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => c"",
+    };
+    VERSION.as_ptr()
+}
+
+/// The same as a number, to be compared with AWRITE_VERSION_NUMBER: 1002003 for 1.2.3. Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_version_number() -> u32 {
+    const NUMBER: u32 = {
+        version_number(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
+            + version_number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
+            + version_number(env!("CARGO_PKG_VERSION_PATCH"))
+    };
+    NUMBER
+}
+
+const fn version_number(text: &str) -> u32 {
+    let (bytes, mut at, mut number) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        number = number * 10 + (bytes[at] - b'0') as u32;
+        at += 1;
+    }
+    number
+}

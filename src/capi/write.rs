@@ -1,0 +1,426 @@
+//! Writing
+//!
+//! A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a callback
+//! makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is the
+//! complete old or the complete new content, for readers and after a crash.
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::argument::{
+    self, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, mode, optional_path,
+    options,
+};
+use super::lock::{awrite_lock_options, lock_options};
+use super::status::{awrite_status, c_string, guard, guard_or};
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{BackupOptions, Durability, Ownership, WriteOptions};
+use crate::write::{AtomicFile, Committed, update};
+
+/// awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
+/// nobody. Not with awrite_update(), which would lose updates.
+pub const AWRITE_LOCK_ON_COMMIT: u32 = 1;
+/// awrite_write_options.flags: the new content begins with the current content.
+pub const AWRITE_APPEND: u32 = 2;
+/// awrite_write_options.flags: give the new file 0666 less umask, whatever the original had.
+pub const AWRITE_NO_PRESERVE_MODE: u32 = 4;
+/// awrite_write_options.flags: do not carry extended attributes and ACLs over.
+pub const AWRITE_NO_PRESERVE_XATTRS: u32 = 8;
+/// awrite_write_options.flags: replace a file that this user may not write.
+pub const AWRITE_FORCE: u32 = 16;
+/// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
+pub const AWRITE_REFUSE_EMPTY: u32 = 32;
+/// awrite_write_options.flags: leave the target untouched when its content is identical.
+pub const AWRITE_IF_CHANGED: u32 = 64;
+/// awrite_write_options.flags: where rename is impossible, because something is mounted on the file, overwrite it under
+/// the lock. Not atomic.
+pub const AWRITE_IN_PLACE: u32 = 128;
+/// awrite_write_options.flags: create missing parent directories.
+pub const AWRITE_MKDIR: u32 = 256;
+/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too.
+pub const AWRITE_BACKUP: u32 = 512;
+/// awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
+pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
+
+/// awrite_write_options.sync: file and directory. The new content survives power loss.
+pub const AWRITE_SYNC_FULL: u32 = 0;
+/// awrite_write_options.sync: the file only. Power loss may bring the old content back, never a partial one.
+pub const AWRITE_SYNC_DATA: u32 = 1;
+/// awrite_write_options.sync: neither. Only a crash of the process is survived.
+pub const AWRITE_SYNC_NONE: u32 = 2;
+
+/// awrite_write_options.ownership: the new file belongs to who writes it.
+pub const AWRITE_OWNER_WRITER: u32 = 0;
+/// awrite_write_options.ownership: owner and group are kept; failing to is an error.
+pub const AWRITE_OWNER_KEEP: u32 = 1;
+/// awrite_write_options.ownership: they are kept if this user may do so.
+pub const AWRITE_OWNER_TRY: u32 = 2;
+
+/// How a target is replaced. Strings, and the lock options, are only read during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_write_options {
+    /// sizeof(awrite_write_options).
+    pub size: usize,
+    /// How its lock is taken. NULL: the defaults.
+    pub lock: *const awrite_lock_options,
+    /// As awrite_write_options.flags are described above, or-ed.
+    pub flags: u32,
+    /// AWRITE_SYNC_*.
+    pub sync: u32,
+    /// Permission bits of the new file. 0: the original's; for a new file 0666 less umask.
+    pub mode: u32,
+    /// AWRITE_OWNER_*.
+    pub ownership: u32,
+    /// What is put behind the target's name for a backup. NULL: ".backup".
+    pub backup_suffix: *const c_char,
+    /// Put backups into this directory. NULL: beside the target.
+    pub backup_dir: *const c_char,
+    /// Permission bits of a backup. 0: the original's.
+    pub backup_mode: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
+unsafe impl Growing for awrite_write_options {
+    const NAME: &'static str = "awrite_write_options";
+    const FIRST: usize = size_of::<Self>();
+}
+
+/// What a write has done.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct awrite_result {
+    /// sizeof(awrite_result), to be set by the caller.
+    pub size: usize,
+    /// Length of the content in bytes.
+    pub bytes: u64,
+    /// Where the previous content was kept; NULL: nowhere. Belongs to the library and stays until this thread's next
+    /// write that succeeds.
+    pub backup: *const c_char,
+    /// 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED).
+    pub changed: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), begins with its size, and numbers and a pointer follow without a gap (tests/it/capi checks).
+unsafe impl Growing for awrite_result {
+    const NAME: &'static str = "awrite_result";
+    const FIRST: usize = size_of::<Self>();
+}
+
+thread_local! {
+    /// What `awrite_result.backup` points to.
+    static BACKUP: RefCell<CString> = RefCell::default();
+}
+
+impl Out<awrite_result> {
+    fn put_committed(self, done: &Committed) {
+        let backup = done.backup.as_ref().map(|path| c_string(path.as_os_str().as_bytes()));
+        let backup = backup.map_or(std::ptr::null(), |path| {
+            let keep = |cell: &RefCell<CString>| {
+                cell.replace(path);
+                cell.borrow().as_ptr()
+            };
+            BACKUP.try_with(keep).unwrap_or(std::ptr::null())
+        });
+        let changed = u32::from(done.changed);
+        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zero() });
+    }
+}
+
+/// What `at` says.
+///
+/// # Safety
+///
+/// As [`options`], and what it points to is what it says.
+unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
+    const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
+    // SAFETY: the same promise.
+    let given = unsafe { options(at) }?;
+    flags(given.flags, ALL, "awrite_write_options.flags")?;
+    if given.reserved != 0 {
+        return Err(bad("awrite_write_options.reserved is not 0"));
+    }
+    let has = |flag| given.flags & flag != 0;
+    // SAFETY: options, strings or NULL, as the caller promises.
+    let (lock, suffix, dir) = unsafe {
+        let suffix = optional_path(given.backup_suffix, "backup_suffix")?;
+        (lock_options(given.lock)?, suffix, optional_path(given.backup_dir, "backup_dir")?)
+    };
+    let (mode, backup_mode) = (mode(given.mode, "mode")?, mode(given.backup_mode, "backup_mode")?);
+    let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
+    let backup = (wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some()).then(|| {
+        let plain = BackupOptions::default();
+        BackupOptions {
+            suffix: suffix.map_or(plain.suffix, |suffix| suffix.as_os_str().to_owned()),
+            dir: dir.map(Path::to_owned),
+            timestamp: has(AWRITE_BACKUP_TIMESTAMP),
+            mode: backup_mode,
+        }
+    });
+    Ok(WriteOptions {
+        lock,
+        lock_on_commit: has(AWRITE_LOCK_ON_COMMIT),
+        append: has(AWRITE_APPEND),
+        mode,
+        no_preserve_mode: has(AWRITE_NO_PRESERVE_MODE),
+        ownership: match given.ownership {
+            AWRITE_OWNER_WRITER => Ownership::Writer,
+            AWRITE_OWNER_KEEP => Ownership::Keep,
+            AWRITE_OWNER_TRY => Ownership::TryKeep,
+            other => return Err(bad(format!("awrite_write_options.ownership is {other}"))),
+        },
+        no_preserve_xattrs: has(AWRITE_NO_PRESERVE_XATTRS),
+        force: has(AWRITE_FORCE),
+        refuse_empty: has(AWRITE_REFUSE_EMPTY),
+        if_changed: has(AWRITE_IF_CHANGED),
+        in_place: has(AWRITE_IN_PLACE),
+        durability: match given.sync {
+            AWRITE_SYNC_FULL => Durability::Full,
+            AWRITE_SYNC_DATA => Durability::Data,
+            AWRITE_SYNC_NONE => Durability::None,
+            other => return Err(bad(format!("awrite_write_options.sync is {other}"))),
+        },
+        mkdir: has(AWRITE_MKDIR),
+        backup,
+        ..WriteOptions::default()
+    })
+}
+
+/// Replaces a target by a block of memory.
+///
+/// target: the file, which need not exist.
+/// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
+/// options: NULL for the defaults.
+/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_write(
+    target: *const c_char,
+    data: *const c_void,
+    size: usize,
+    options: *const awrite_write_options,
+    result: *mut awrite_result,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let target = argument::path(target, "target")?;
+        let data = block(data, size)?;
+        let (options, result) = (write_options(options)?, Out::new(result)?);
+        let mut file = AtomicFile::open(target, &options)?;
+        file.fill(data)?;
+        result.put_committed(&file.commit()?);
+        Ok(())
+    })
+}
+
+/// An update that is going on: what the callback of awrite_update() reads from and writes to. It is only there during
+/// the callback, and for the thread that runs it.
+pub struct awrite_update_io<'a> {
+    target: &'a Path,
+    old: &'a mut dyn Read,
+    new: &'a mut dyn Write,
+    /// The first error, which counts even if the callback does not look.
+    failed: Option<io::Error>,
+}
+
+impl awrite_update_io<'_> {
+    fn note<T>(&mut self, outcome: io::Result<T>) -> Result<T> {
+        outcome.map_err(|e| {
+            let told = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
+            self.failed.get_or_insert(e);
+            Error::io(self.target, told)
+        })
+    }
+}
+
+/// Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was. It
+/// must return: no longjmp, no C++ exception.
+pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
+
+/// Reads and replaces a target under its lock, so that no other update is lost.
+///
+/// target: the file, which need not exist; its content is empty then.
+/// change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
+/// context: handed to it.
+/// options: NULL for the defaults.
+/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+///
+/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+/// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_update(
+    target: *const c_char,
+    change: awrite_update_fn,
+    context: *mut c_void,
+    options: *const awrite_write_options,
+    result: *mut awrite_result,
+) -> awrite_status {
+    guard(|| {
+        // SAFETY: what the header asks of the caller.
+        let (target, options, result) =
+            unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
+        let change = change.ok_or_else(|| bad("the callback is NULL"))?;
+        let mut broken = false;
+        let outcome = update(target, &options, |old, new| {
+            let mut io = awrite_update_io { target, old, new, failed: None };
+            // SAFETY: the caller's function, called as the header says.
+            let answer = unsafe { change(&raw mut io, context) };
+            if let Some(e) = io.failed.take() {
+                broken = true;
+                return Err(e);
+            }
+            if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("the callback returned {answer}"))) }
+        });
+        // Not the callback's decision, but the disk's.
+        let outcome = outcome.map_err(|e| match e.kind() {
+            ErrorKind::Refused if broken || e.errno().is_some() => e.of_kind(ErrorKind::Io),
+            _ => e,
+        });
+        result.put_committed(&outcome?);
+        Ok(())
+    })
+}
+
+/// In a callback of awrite_update(): reads the next part of the current content.
+///
+/// buffer, capacity: where to.
+/// got: is set to how many bytes that were; 0 at the end, or on failure.
+///
+/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_update_read(
+    io: *mut awrite_update_io<'_>,
+    buffer: *mut c_void,
+    capacity: usize,
+    got: *mut usize,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let got = got.as_mut().ok_or_else(|| bad("got is NULL"))?;
+        *got = 0;
+        let (io, into) = (handle_mut(io)?, self::buffer(buffer, capacity)?);
+        let outcome = loop {
+            match io.old.read(into) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        *got = io.note(outcome)?;
+        Ok(())
+    })
+}
+
+/// In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
+///
+/// data, size: the block; data may be NULL if size is 0.
+///
+/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_update_write(
+    io: *mut awrite_update_io<'_>,
+    data: *const c_void,
+    size: usize,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let (io, data) = (handle_mut(io)?, block(data, size)?);
+        let outcome = io.new.write_all(data);
+        io.note(outcome)
+    })
+}
+
+/// A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
+/// AWRITE_LOCK_ON_COMMIT puts that off); awrite_file_commit() makes what was written its content.
+///
+/// Thread-safety: may be passed from thread to thread, and used by one at a time.
+pub struct awrite_file(Handle<AtomicFile>);
+
+/// Begins to replace a target.
+///
+/// file: where to put the handle, which is to be freed with awrite_file_free(); NULL is put there on failure.
+/// target: the file, which need not exist.
+/// options: NULL for the defaults.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_file_open(
+    file: *mut *mut awrite_file,
+    target: *const c_char,
+    options: *const awrite_write_options,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        give(file, || {
+            let target = argument::path(target, "target")?;
+            Ok(awrite_file(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
+        })
+    })
+}
+
+/// Adds a block to the new content. Not buffered: each call is a system call.
+///
+/// data, size: the block; data may be NULL if size is 0.
+///
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const c_void, size: usize) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
+}
+
+/// Adds all that is left to read from a descriptor, up to its end, in constant memory; shared or copied by the kernel
+/// where both are files and the file system can.
+///
+/// fd: an open descriptor, which stays the caller's.
+/// bytes: is set to how many bytes that were; NULL if nobody wants to know.
+///
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_int, bytes: *mut u64) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let (file, source) = (handle_mut(file)?.0.get_mut()?, descriptor(fd)?);
+        let copied = file.fill_from(source, Path::new(&format!("descriptor {fd}")))?;
+        if let Some(bytes) = bytes.as_mut() {
+            *bytes = copied;
+        }
+        Ok(())
+    })
+}
+
+/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
+/// AWRITE_BAD_ARGUMENT, and still to be freed.
+///
+/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+///
+/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LOCK_ON_COMMIT was not to be
+/// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let (file, result) = (handle_mut(file)?, Out::new(result)?);
+        result.put_committed(&file.0.take()?.commit()?);
+        Ok(())
+    })
+}
+
+/// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was, and
+/// the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
+    // SAFETY: what the header asks of the caller.
+    guard_or((), || unsafe {
+        free(file);
+        Ok(())
+    });
+}

@@ -1,0 +1,620 @@
+/* Every function of the library, right and wrong, in the current directory, which is empty. */
+
+#define _DEFAULT_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+static void test_status(void)
+{
+    int status;
+
+    CHECK(strcmp(awrite_version(), AWRITE_VERSION) == 0);
+    CHECK(awrite_version_number() == AWRITE_VERSION_NUMBER);
+    CHECK(strcmp(awrite_last_error(), "") == 0);
+    CHECK(awrite_last_errno() == 0);
+    for (status = 0; status < 8; status++)
+        CHECK(strcmp(awrite_strerror(status), awrite_strerror(99)) != 0);
+    CHECK(strcmp(awrite_strerror(-1), "unknown status") == 0);
+}
+
+static void test_write(void)
+{
+    awrite_write_options options = {.size = sizeof options};
+    awrite_result result = {.size = sizeof result};
+
+    EXPECT(AWRITE_OK, awrite_write("f", "one\n", 4, NULL, NULL));
+    CHECK(has_content("f", "one\n"));
+    EXPECT(AWRITE_OK, awrite_write("f", "two\n", 4, &options, &result));
+    CHECK(has_content("f", "two\n"));
+    CHECK(result.size == sizeof result && result.bytes == 4 && result.changed == 1 && result.backup == NULL);
+
+    options.flags = AWRITE_IF_CHANGED | AWRITE_APPEND;
+    EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, &options, &result));
+    CHECK(result.changed == 0 && result.bytes == 4);
+
+    options.flags = AWRITE_BACKUP;
+    options.sync = AWRITE_SYNC_NONE;
+    options.mode = 0640;
+    options.backup_suffix = ".old";
+    EXPECT(AWRITE_OK, awrite_write("f", "three", 5, &options, &result));
+    CHECK(result.backup != NULL && strcmp(result.backup, "f.old") == 0);
+    CHECK(has_content("f.old", "two\n"));
+    {
+        struct stat status;
+        CHECK(stat("f", &status) == 0 && (status.st_mode & 07777) == 0640);
+    }
+
+    /* Empty content is content, unless told otherwise. */
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_REFUSE_EMPTY};
+    EXPECT(AWRITE_ERROR, awrite_write("f", NULL, 0, &options, NULL));
+    CHECK(has_content("f", "three"));
+    EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, NULL, NULL));
+    CHECK(has_content("f", ""));
+
+    options.flags = AWRITE_MKDIR;
+    EXPECT(AWRITE_OK, awrite_write("new/dir/f", "x", 1, &options, NULL));
+    CHECK(has_content("new/dir/f", "x"));
+}
+
+/* An options struct of a later version of the header. */
+struct later {
+    awrite_write_options known;
+    size_t more;
+};
+
+static void test_write_wrong(void)
+{
+    awrite_write_options options = {.size = sizeof options};
+    awrite_lock_options lock = {.size = sizeof lock};
+    awrite_result result = {.size = sizeof result};
+    struct later later = {.known = {.size = sizeof later}};
+    struct {
+        awrite_result known;
+        char more[16];
+    } later_result = {.known = {.size = sizeof later_result}, .more = "must be cleared"};
+
+    make_file("g", "old");
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write(NULL, "x", 1, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", NULL, 1, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", SIZE_MAX, NULL, NULL));
+
+    options.size = 0;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    CHECK(strstr(awrite_last_error(), "sizeof(awrite_write_options)") != NULL);
+    options.size = sizeof options - 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options.size = SIZE_MAX;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    result.size = 8;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, NULL, &result));
+
+    options = (awrite_write_options){.size = sizeof options, .flags = 1u << 31};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .sync = 3};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .ownership = 3};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .mode = 010000};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .reserved = 1};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .backup_suffix = "a/b"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+
+    options = (awrite_write_options){.size = sizeof options, .lock = &lock};
+    lock.size = 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    lock = (awrite_lock_options){.size = sizeof lock, .wait = 9};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    lock = (awrite_lock_options){.size = sizeof lock, .timeout_ms = 5};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    lock = (awrite_lock_options){.size = sizeof lock, .method = 3};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    lock = (awrite_lock_options){.size = sizeof lock, .token = 1};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+    lock = (awrite_lock_options){.size = sizeof lock, .lock_file = "a", .lock_dir = "b"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
+
+    /* What this library does not know must be zero. */
+    later.more = 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &later.known, NULL));
+    CHECK(has_content("g", "old"));
+    later.more = 0;
+    EXPECT(AWRITE_OK, awrite_write("g", "new", 3, &later.known, &later_result.known));
+    CHECK(later_result.known.bytes == 3 && later_result.more[0] == '\0' && later_result.more[15] == '\0');
+    CHECK(has_content("g", "new"));
+
+    EXPECT(AWRITE_ERROR, awrite_write("missing/f", "x", 1, NULL, NULL));
+    CHECK(awrite_last_errno() == ENOENT);
+    CHECK(strcmp(awrite_last_error(), "missing/f: No such file or directory") == 0);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("", "x", 1, NULL, NULL));
+    EXPECT(AWRITE_ERROR, awrite_write("new", "x", 1, NULL, NULL));
+    EXPECT(AWRITE_ERROR, awrite_write("/dev/null", "x", 1, NULL, NULL));
+    CHECK(exists("new/dir/f"));
+}
+
+static void test_lock(void)
+{
+    awrite_lock *lock, *second = (awrite_lock *)1;
+    awrite_lock_options options = {.size = sizeof options};
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", NULL));
+    CHECK(exists("l.lock") && !exists("l"));
+    CHECK(strstr(awrite_lock_path(lock), "l.lock") != NULL);
+    CHECK(awrite_lock_fd(lock) >= 0 && (fcntl(awrite_lock_fd(lock), F_GETFD) & FD_CLOEXEC) != 0);
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    CHECK(second == NULL);
+    CHECK(strncmp(awrite_last_error(), "l: File locked by another process", 33) == 0);
+    CHECK(awrite_last_errno() == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 20, NULL));
+    options.wait = AWRITE_WAIT_NO;
+    EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "l", &options));
+    EXPECT(AWRITE_LOCKED, awrite_lock_shared(&second, "l", &options));
+    {
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
+    }
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    CHECK(!exists("l.lock"));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(lock));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_check(lock));
+    CHECK(awrite_lock_fd(lock) == -1);
+    CHECK(awrite_lock_path(lock) != NULL);
+    awrite_lock_free(lock);
+
+    EXPECT(AWRITE_OK, awrite_lock_shared(&lock, "l", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_shared(&second, "l", &options));
+    awrite_lock_free(second);
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    awrite_lock_free(lock);
+    CHECK(!exists("l.lock"));
+
+    options = (awrite_lock_options){.size = sizeof options, .flags = AWRITE_LOCK_KEEP, .lock_file = "other"};
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+    CHECK(strcmp(awrite_lock_path(lock), "other") == 0);
+    awrite_lock_free(lock);
+    CHECK(exists("other"));
+
+    options = (awrite_lock_options){.size = sizeof options, .method = AWRITE_METHOD_LINK, .stale_after_ms = 60000};
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+    CHECK(awrite_lock_fd(lock) == -1);
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    CHECK(!exists("l.lock"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, NULL, NULL));
+    CHECK(lock == NULL);
+    options.flags = 16;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &options));
+    EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "missing/l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_check(NULL));
+    CHECK(awrite_lock_fd(NULL) == -1);
+    CHECK(awrite_lock_path(NULL) == NULL);
+    awrite_lock_free(NULL);
+    CHECK(!exists("l.lock"));
+}
+
+static void test_file(void)
+{
+    awrite_file *file;
+    awrite_result result = {.size = sizeof result};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    uint64_t bytes = 0;
+    int ends[2];
+
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", NULL));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "a piece, ", 9));
+    EXPECT(AWRITE_OK, awrite_file_write(file, NULL, 0));
+    CHECK(pipe(ends) == 0);
+    CHECK(write(ends[1], "another", 7) == 7);
+    CHECK(close(ends[1]) == 0);
+    EXPECT(AWRITE_OK, awrite_file_write_from(file, ends[0], &bytes));
+    CHECK(bytes == 7);
+    CHECK(close(ends[0]) == 0);
+    CHECK(!exists("s"));
+    EXPECT(AWRITE_OK, awrite_file_commit(file, &result));
+    CHECK(result.bytes == 16 && result.changed == 1);
+    CHECK(has_content("s", "a piece, another"));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, "x", 1));
+    awrite_file_free(file);
+
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", &options));
+    CHECK(!exists("s.lock"));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "discarded", 9));
+    awrite_file_free(file);
+    CHECK(has_content("s", "a piece, another"));
+
+    /* A bad argument spoils nothing; a failed write does. */
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, NULL, 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write_from(file, -1, NULL));
+    result.size = 0;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, &result));
+    EXPECT(AWRITE_ERROR, awrite_file_write_from(file, 99999, NULL));
+    CHECK(awrite_last_errno() == EBADF);
+    EXPECT(AWRITE_ERROR, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("s", "a piece, another"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(NULL, "s", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(&file, NULL, NULL));
+    CHECK(file == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(NULL, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(NULL, NULL));
+    awrite_file_free(NULL);
+    CHECK(!exists("s.lock"));
+}
+
+/* The disk is full, as far as this can be had without one. */
+static void test_full(void)
+{
+    struct rlimit before, limit;
+    char block[8192] = {0};
+
+    CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    limit = before;
+    limit.rlim_cur = 4096;
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(AWRITE_ERROR, awrite_write("s", block, sizeof block, NULL, NULL));
+    CHECK(awrite_last_errno() == EFBIG);
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK(has_content("s", "a piece, another"));
+}
+
+static int count(awrite_update_io *io, void *context)
+{
+    char text[32];
+    size_t got = 0, all = 0;
+
+    do {
+        EXPECT(AWRITE_OK, awrite_update_read(io, text + all, sizeof text - 1 - all, &got));
+        all += got;
+    } while (got > 0);
+    text[all] = '\0';
+    snprintf(text, sizeof text, "%ld\n", strtol(text, NULL, 10) + *(long *)context);
+    EXPECT(AWRITE_OK, awrite_update_write(io, text, strlen(text)));
+    return 0;
+}
+
+static int refuse(awrite_update_io *io, void *context)
+{
+    (void)context;
+    EXPECT(AWRITE_OK, awrite_update_write(io, "refused", 7));
+    return 42;
+}
+
+static int misuse(awrite_update_io *io, void *context)
+{
+    char text[1];
+    size_t got;
+
+    (void)context;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_read(NULL, text, 1, &got));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_read(io, text, 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_read(io, NULL, 1, &got));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_write(io, NULL, 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_write(NULL, "x", 1));
+    return 0;
+}
+
+static int fill_up(awrite_update_io *io, void *context)
+{
+    static char block[65536];
+
+    CHECK(awrite_update_write(io, block, sizeof block) == *(awrite_status *)context);
+    return 0;
+}
+
+static void test_update(void)
+{
+    awrite_result result = {.size = sizeof result};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    long step = 2;
+
+    EXPECT(AWRITE_OK, awrite_update("n", count, &step, NULL, NULL));
+    EXPECT(AWRITE_OK, awrite_update("n", count, &step, NULL, &result));
+    CHECK(has_content("n", "4\n") && result.bytes == 2);
+    EXPECT(AWRITE_STOPPED, awrite_update("n", refuse, NULL, NULL, NULL));
+    CHECK(strstr(awrite_last_error(), "42") != NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update("n", NULL, NULL, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update(NULL, count, &step, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_update("n", count, &step, &options, NULL));
+    CHECK(has_content("n", "4\n"));
+    EXPECT(AWRITE_OK, awrite_update("n", misuse, NULL, NULL, NULL));
+    CHECK(has_content("n", ""));
+    {
+        struct rlimit before, limit;
+        awrite_status wanted = AWRITE_ERROR;
+
+        CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+        limit = before;
+        limit.rlim_cur = 4096;
+        CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        /* It takes no notice of the failure; the library does. */
+        EXPECT(AWRITE_ERROR, awrite_update("n", fill_up, &wanted, NULL, NULL));
+        CHECK(awrite_last_errno() == EFBIG);
+        CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    }
+    CHECK(has_content("n", ""));
+    CHECK(!exists("n.lock"));
+}
+
+static void test_lease(void)
+{
+    awrite_lease *lease, *other;
+    awrite_lease_info info = {.size = sizeof info};
+    awrite_lock_options no_wait = {.size = sizeof no_wait, .wait = AWRITE_WAIT_NO};
+    awrite_lock_options as_a = {.size = sizeof as_a, .wait = AWRITE_WAIT_NO, .owner = "a"};
+    awrite_write_options write = {.size = sizeof write, .lock = &no_wait};
+    uint64_t token;
+
+    EXPECT(AWRITE_OK, awrite_lease_read("p", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_NONE && info.locked == 0 && info.token == 0 && info.owner[0] == '\0');
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 60000, NULL));
+    token = awrite_lease_token(lease);
+    CHECK(token > 0);
+    CHECK(awrite_lease_due(lease) > 10000 && awrite_lease_due(lease) <= 20000);
+    EXPECT(AWRITE_OK, awrite_lease_refresh(lease));
+    CHECK(awrite_lease_token(lease) == token);
+    EXPECT(AWRITE_OK, awrite_lease_read("p", NULL, &info));
+    CHECK(info.size == sizeof info && info.state == AWRITE_LEASE_LIVE && info.token == token);
+    CHECK(strcmp(info.owner, "a") == 0 && info.pid == (uint32_t)getpid() && info.host[0] != '\0');
+    CHECK(info.ttl_ms == 60000 && info.left_ms > 0 && info.left_ms <= 60000);
+    CHECK(info.locked_at_ms <= info.refreshed_at_ms && info.refreshed_at_ms < info.expires_at_ms);
+
+    EXPECT(AWRITE_LOCKED, awrite_lease_acquire(&other, "p", "b", 60000, &no_wait));
+    CHECK(other == NULL);
+    CHECK(strncmp(awrite_last_error(), "p: Leased by a until ", 21) == 0);
+    EXPECT(AWRITE_LOCKED, awrite_write("p", "x", 1, &write, NULL));
+    write.lock = &as_a;
+    as_a.token = token + 1;
+    EXPECT(AWRITE_LOCKED, awrite_write("p", "x", 1, &write, NULL));
+    as_a.token = token;
+    EXPECT(AWRITE_OK, awrite_write("p", "x", 1, &write, NULL));
+
+    EXPECT(AWRITE_OK, awrite_lease_keep(lease));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_keep(lease));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(lease));
+    CHECK(awrite_lease_token(lease) == 0 && awrite_lease_due(lease) == 0);
+    awrite_lease_free(lease);
+    CHECK(exists("p.lease"));
+    EXPECT(AWRITE_LOCKED, awrite_lease_resume(&lease, "p", "a", token + 1, 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_resume(&lease, "p", "a", token, 0, NULL));
+    CHECK(awrite_lease_token(lease) == token);
+    awrite_lease_free(lease);
+    CHECK(!exists("p.lease"));
+    EXPECT(AWRITE_LOCKED, awrite_lease_resume(&lease, "p", "a", 0, 0, NULL));
+
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
+    CHECK(awrite_lease_token(lease) > token);
+    EXPECT(AWRITE_OK, awrite_lease_keep(lease));
+    awrite_lease_free(lease);
+    EXPECT(AWRITE_LOCKED, awrite_lease_end("p", "a", 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_end("p", "b", 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_end("p", "b", 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_release(lease));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(lease));
+    awrite_lease_free(lease);
+    CHECK(!exists("p.lease"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(NULL, "p", "b", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, NULL, "b", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", NULL, 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "\xff", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", UINT64_MAX, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, "p", NULL, 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end(NULL, "b", 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_keep(NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read(NULL, NULL, &info));
+    info.size = 16;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, &info));
+    awrite_lease_free(NULL);
+
+    make_file("p.lease", "{");
+    EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
+    info.size = sizeof info;
+    EXPECT(AWRITE_ERROR, awrite_lease_read("p", NULL, &info));
+    CHECK(unlink("p.lease") == 0);
+}
+
+struct told {
+    int deleted, others, stop;
+};
+
+static int hear(const awrite_housekeep_event *event, void *context)
+{
+    struct told *told = context;
+
+    CHECK(event->size >= sizeof *event && event->path != NULL && event->reason != NULL);
+    if (event->kind == AWRITE_EVENT_DELETED && event->leftover == AWRITE_LEFTOVER_LOCK)
+        told->deleted++;
+    else
+        told->others++;
+    return told->stop;
+}
+
+static void test_housekeep(void)
+{
+    awrite_housekeep_options options = {.size = sizeof options, .flags = AWRITE_CLEAN_LOCKS | AWRITE_CLEAN_DRY_RUN};
+    awrite_housekeep_summary summary = {.size = sizeof summary};
+    struct told told = {0, 0, 0};
+
+    CHECK(mkdir("h", 0777) == 0);
+    make_file("h/a.lock", "");
+    make_file("h/b.lock", "");
+    make_file("h/Cargo.lock", "has content");
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, hear, &told, &summary));
+    CHECK(told.deleted == 2 && summary.locks == 2 && summary.directories == 1 && exists("h/a.lock"));
+
+    options.flags = AWRITE_CLEAN_LOCKS;
+    told = (struct told){0, 0, 1};
+    EXPECT(AWRITE_STOPPED, awrite_housekeep("h", &options, hear, &told, &summary));
+    CHECK(told.deleted + told.others == 1);
+    told.stop = 0;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, NULL));
+    CHECK(!exists("h/a.lock") && !exists("h/b.lock") && exists("h/Cargo.lock"));
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, hear, &told, &summary));
+    CHECK(summary.locks == 0 && summary.failures == 0);
+
+    make_file("h/f.backup", "");
+    options.flags = AWRITE_CLEAN_BACKUPS;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    CHECK(summary.backups == 0);
+    options.flags = AWRITE_CLEAN_BACKUPS | AWRITE_CLEAN_KEEP_NONE;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    CHECK(summary.backups == 1 && !exists("h/f.backup"));
+
+    options.keep_newest = 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, NULL));
+    options = (awrite_housekeep_options){.size = sizeof options};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", NULL, NULL, NULL, NULL));
+    options.flags = 1u << 30;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, NULL));
+    options.flags = AWRITE_CLEAN_LOCKS;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(NULL, &options, NULL, NULL, NULL));
+    summary.size = 0;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    EXPECT(AWRITE_ERROR, awrite_housekeep("missing", &options, NULL, NULL, NULL));
+    CHECK(awrite_last_errno() == ENOENT);
+}
+
+static void *count_often(void *name)
+{
+    long step = 1;
+    int i;
+
+    CHECK(strcmp(awrite_last_error(), "") == 0);
+    EXPECT(AWRITE_ERROR, awrite_write(name, "x", 1, NULL, NULL));
+    for (i = 0; i < 50; i++)
+        EXPECT(AWRITE_OK, awrite_update("t", count, &step, NULL, NULL));
+    /* The other thread's errors are not this one's. */
+    CHECK(strncmp(awrite_last_error(), name, strlen(name)) == 0);
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    static char names[2][16] = {"missing/1", "missing/2"};
+    pthread_t threads[2];
+    int i;
+
+    for (i = 0; i < 2; i++)
+        CHECK(pthread_create(&threads[i], NULL, count_often, names[i]) == 0);
+    for (i = 0; i < 2; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    CHECK(has_content("t", "100\n"));
+    CHECK(!exists("t.lock"));
+}
+
+static void test_fork(void)
+{
+    awrite_lock *lock, *linked, *second;
+    awrite_lock_options by_link = {.size = sizeof by_link, .method = AWRITE_METHOD_LINK};
+    awrite_file *file;
+    awrite_lease *lease;
+    awrite_lease_info info = {.size = sizeof info};
+    pid_t child;
+    int status, fd;
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "x", NULL));
+    fd = awrite_lock_fd(lock);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&linked, "w", &by_link));
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "y", NULL));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "parent", 6));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "z", "a", 60000, NULL));
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(lock));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(linked));
+        CHECK(awrite_lock_fd(lock) == -1);
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, "child", 5));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, NULL));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(lease));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(lease));
+        awrite_lock_free(lock);
+        awrite_lock_free(linked);
+        awrite_file_free(file);
+        awrite_lease_free(lease);
+        /* The child no longer has a share in the lock, should it outlive the parent. */
+        CHECK(fcntl(fd, F_GETFD) == -1);
+        /* What the child does for itself works, and excludes it from what the parent holds. */
+        EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "x", NULL));
+        EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "w", &by_link));
+        EXPECT(AWRITE_OK, awrite_write("of-child", "x", 1, NULL, NULL));
+        /* Not _exit(): valgrind would report what belonged to the parent's threads, which are not here to free it. */
+        execlp("true", "true", (char *)NULL);
+        _exit(1);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(exists("x.lock") && exists("y.lock") && exists("w.lock") && exists("of-child"));
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "x", NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "w", NULL));
+    EXPECT(AWRITE_OK, awrite_lease_read("z", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_LIVE);
+    EXPECT(AWRITE_OK, awrite_file_commit(file, NULL));
+    CHECK(has_content("y", "parent"));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    EXPECT(AWRITE_OK, awrite_lock_release(linked));
+    EXPECT(AWRITE_OK, awrite_lease_release(lease));
+    awrite_lock_free(lock);
+    awrite_lock_free(linked);
+    awrite_file_free(file);
+    awrite_lease_free(lease);
+    CHECK(!exists("x.lock") && !exists("y.lock") && !exists("w.lock") && !exists("z.lease"));
+}
+
+static int open_descriptors(void)
+{
+    int fd, count = 0;
+
+    for (fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+int main(void)
+{
+    int tries, before = open_descriptors();
+
+    test_status();
+    test_write();
+    test_write_wrong();
+    test_lock();
+    test_file();
+    test_full();
+    test_update();
+    test_lease();
+    test_housekeep();
+    test_threads();
+    test_fork();
+    /* The thread that kept a link lock fresh may still be about to end. */
+    for (tries = 0; open_descriptors() != before; tries++) {
+        CHECK(tries < 60000);
+        usleep(1000);
+    }
+    return 0;
+}

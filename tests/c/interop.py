@@ -1,0 +1,86 @@
+"""The library from another language, by its ABI alone: interop.py LIBRARY, in an empty directory."""
+
+import ctypes
+import os
+import sys
+
+awrite = ctypes.CDLL(sys.argv[1])
+awrite.awrite_last_error.restype = ctypes.c_char_p
+awrite.awrite_version.restype = ctypes.c_char_p
+awrite.awrite_lease_token.restype = ctypes.c_uint64
+awrite.awrite_lease_token.argtypes = [ctypes.c_void_p]
+for name in ["awrite_lock_release", "awrite_lock_free", "awrite_lease_free"]:
+    getattr(awrite, name).argtypes = [ctypes.c_void_p]
+
+
+class LockOptions(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("wait", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("timeout_ms", ctypes.c_uint64),
+        ("lock_file", ctypes.c_char_p),
+        ("lock_dir", ctypes.c_char_p),
+        ("lock_mode", ctypes.c_uint32),
+        ("method", ctypes.c_uint32),
+        ("stale_after_ms", ctypes.c_uint64),
+        ("owner", ctypes.c_char_p),
+        ("token", ctypes.c_uint64),
+    ]
+
+
+class Result(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("bytes", ctypes.c_uint64),
+        ("backup", ctypes.c_char_p),
+        ("changed", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+assert awrite.awrite_version().count(b".") == 2
+
+result = Result(size=ctypes.sizeof(Result))
+data = b"from\0Python"
+assert awrite.awrite_write(b"f", data, ctypes.c_size_t(len(data)), None, ctypes.byref(result)) == 0
+assert content("f") == data and result.bytes == len(data) and result.changed == 1
+assert awrite.awrite_write(b"missing/f", data, ctypes.c_size_t(1), None, None) == 1
+assert awrite.awrite_last_error() == b"missing/f: No such file or directory"
+assert awrite.awrite_write(None, data, ctypes.c_size_t(1), None, None) == 4
+
+lock, other = ctypes.c_void_p(), ctypes.c_void_p()
+assert awrite.awrite_lock_acquire(ctypes.byref(lock), b"f", None) == 0
+assert os.path.exists("f.lock")
+options = LockOptions(size=ctypes.sizeof(LockOptions), wait=1, timeout_ms=10)
+assert awrite.awrite_lock_acquire(ctypes.byref(other), b"f", ctypes.byref(options)) == 2
+assert not other.value
+assert awrite.awrite_lock_release(lock) == 0
+awrite.awrite_lock_free(lock)
+assert not os.path.exists("f.lock")
+
+UPDATE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def twice(io, context):
+    buffer, got = ctypes.create_string_buffer(64), ctypes.c_size_t()
+    assert awrite.awrite_update_read(ctypes.c_void_p(io), buffer, ctypes.c_size_t(64), ctypes.byref(got)) == 0
+    text = buffer.raw[: got.value] * 2
+    return awrite.awrite_update_write(ctypes.c_void_p(io), text, ctypes.c_size_t(len(text)))
+
+
+assert awrite.awrite_update(b"f", UPDATE(twice), None, None, None) == 0
+assert content("f") == data * 2
+assert awrite.awrite_update(b"f", UPDATE(lambda io, context: 1), None, None, None) == 5
+assert content("f") == data * 2
+
+lease = ctypes.c_void_p()
+assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.c_uint64(60000), None) == 0
+assert awrite.awrite_lease_token(lease) > 0 and os.path.exists("f.lease")
+awrite.awrite_lease_free(lease)
+assert not os.path.exists("f.lease")

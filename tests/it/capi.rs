@@ -1,0 +1,491 @@
+//! The C ABI: the libraries as they are installed, with programs in C that were compiled against the checked-in header.
+//! The libraries are built anew from the sources, into a directory of their own.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use crate::common::{AWRITE, TestDir, needs, wait_until};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
+/// What the static library needs besides.
+const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
+
+/// A tenth of the size.
+const LESS_DEBUG: (&str, &str) = ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+
+/// Where it is all built, apart from what is under test otherwise.
+fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi")
+}
+
+/// What a build with the feature `capi` gives.
+struct Built {
+    dir: PathBuf,
+    header: String,
+}
+
+impl Built {
+    /// Builds it, once for all tests.
+    fn get() -> &'static Built {
+        static BUILT: OnceLock<Built> = OnceLock::new();
+        BUILT.get_or_init(|| {
+            let output = Command::new(env!("CARGO"))
+                .current_dir(ROOT)
+                .args(["rustc", "--locked", "--quiet", "--lib", "--no-default-features", "--features", "capi"])
+                .args(["--crate-type", "cdylib,staticlib", "--message-format", "json-render-diagnostics"])
+                .arg("--target-dir")
+                .arg(target_dir())
+                // All as pkg/Makefile does, which then finds it built.
+                .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1"])
+                .env(LESS_DEBUG.0, LESS_DEBUG.1)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Built::read(&String::from_utf8(output.stdout).unwrap())
+        })
+    }
+
+    /// Finds the libraries and the header in what cargo says.
+    fn read(messages: &str) -> Built {
+        let messages: Vec<serde_json::Value> =
+            messages.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ours = |reason: &str| {
+            let of_this_crate = |id: &serde_json::Value| id.as_str().unwrap().contains(ROOT);
+            messages.iter().rfind(|m| m["reason"] == reason && of_this_crate(&m["package_id"])).unwrap()
+        };
+        let out = ours("build-script-executed")["out_dir"].as_str().unwrap();
+        let library = ours("compiler-artifact")["filenames"].as_array().unwrap().iter();
+        let library = library.map(|name| Path::new(name.as_str().unwrap())).find(|path| path.ends_with("libawrite.so"));
+        let dir = library.unwrap().parent().unwrap().to_owned();
+        // The name that programs look for.
+        let _ = std::os::unix::fs::symlink("libawrite.so", dir.join("libawrite.so.1"));
+        Built { dir, header: fs::read_to_string(Path::new(out).join("awrite.h")).unwrap() }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Static,
+    Shared,
+}
+
+/// Compiles a program as C11 into `dir`.
+#[track_caller]
+fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
+    let built = Built::get();
+    let program = dir.join(format!("{}-{link:?}", source.file_stem().unwrap().to_str().unwrap()));
+    let mut command = Command::new("cc");
+    command.args(["-std=c11", "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
+    command.arg("-o").arg(&program).arg(source);
+    match link {
+        Link::Static => command.arg(built.dir.join("libawrite.a")).args(SYSTEM),
+        Link::Shared => {
+            let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
+            rpath.push(&built.dir);
+            command.arg(rpath).arg("-L").arg(&built.dir).args(["-lawrite", "-lpthread"])
+        }
+    };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(ROOT).join("tests/c").join(name)
+}
+
+/// Compares what is recorded in the repository; `AWRITE_BLESS=1` records it anew.
+#[track_caller]
+fn assert_recorded(path: &str, now: &str) {
+    let path = Path::new(ROOT).join(path);
+    if env::var_os("AWRITE_BLESS").is_some_and(|v| v == "1") {
+        fs::write(&path, now).unwrap();
+    }
+    let recorded = fs::read_to_string(&path).unwrap_or_default();
+    let differs = recorded.lines().zip(now.lines()).find(|(recorded, now)| recorded != now);
+    assert!(recorded == now, "{} is not up to date (AWRITE_BLESS=1 rewrites it): {differs:?}", path.display());
+}
+
+#[test]
+fn the_header_is_what_the_build_makes() {
+    assert_recorded("include/awrite.h", &Built::get().header);
+}
+
+#[test]
+fn the_header_compiles_by_itself_in_every_dialect() {
+    let header = Path::new(ROOT).join("include/awrite.h");
+    let mut dialects = vec![("cc", "c", "-std=c99"), ("cc", "c", "-std=c11"), ("cc", "c", "-std=c17")];
+    if needs("c++") {
+        dialects.push(("c++", "c++", "-std=c++17"));
+    }
+    for (compiler, language, standard) in dialects {
+        let mut command = Command::new(compiler);
+        command.args(["-fsyntax-only", standard]).args(STRICT).args(["-x", language]).arg(&header);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{standard}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A change here is one that programs notice. Names may be added, and members at the end of a struct that begins with its
+/// size; anything else is another ABI, and another SONAME.
+#[test]
+fn the_abi_is_the_one_recorded() {
+    let dir = TestDir::new();
+    let header = fs::read_to_string(Path::new(ROOT).join("include/awrite.h")).unwrap();
+    let declared = Declared::read(&header);
+    let program = dir.file("layout.c", declared.layout_program());
+    let program = compile(&dir, &program, Link::Static, &[]);
+    let layout = dir.program(program, [""; 0]).run();
+    layout.ok();
+    if size_of::<usize>() == 8 {
+        assert_recorded("tests/c/abi.txt", &format!("{}{}", declared.functions.join("\n") + "\n", layout.stdout));
+    }
+    // A gap would be bytes that nobody has set, where a later version may look.
+    let mut expected = 0;
+    for line in layout.stdout.lines().filter(|line| line.contains('.')) {
+        let numbers: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert!(numbers[0] == 0 || numbers[0] == expected, "a gap before {line}");
+        expected = numbers[0] + numbers[1];
+    }
+}
+
+/// What a header declares.
+#[derive(Default)]
+struct Declared {
+    functions: Vec<String>,
+    constants: Vec<String>,
+    structs: Vec<(String, Vec<String>)>,
+}
+
+impl Declared {
+    /// It is one that cbindgen has written: no need to understand C.
+    fn read(header: &str) -> Declared {
+        let mut code = String::new();
+        let mut rest = header;
+        while let Some((before, comment)) = rest.split_once("/*") {
+            code.push_str(before);
+            rest = comment.split_once("*/").unwrap().1;
+        }
+        code.push_str(rest);
+
+        let mut declared = Declared::default();
+        let mut members = None;
+        for line in code.lines().map(str::trim) {
+            if let Some(constant) = line.strip_prefix("#define ") {
+                let name = constant.split(' ').next().unwrap();
+                if name != "AWRITE_H" && !name.starts_with("AWRITE_VERSION") {
+                    declared.constants.push(name.to_owned());
+                }
+            } else if line == "typedef struct {" {
+                members = Some(Vec::new());
+            } else if let Some(name) = line.strip_prefix("} ").and_then(|line| line.strip_suffix(';')) {
+                if let Some(members) = members.take() {
+                    declared.structs.push((name.to_owned(), members));
+                }
+            } else if let (Some(members), Some(member)) = (&mut members, line.strip_suffix(';')) {
+                let name = member.rsplit([' ', '*']).next().unwrap().split('[').next().unwrap();
+                members.push(name.to_owned());
+            } else if let Some((name, _)) = line.split_once(" = ") {
+                declared.constants.push(name.to_owned());
+            }
+        }
+        let text = code.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
+        for statement in text.split(';') {
+            let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+            if statement.contains("awrite_") && statement.ends_with(')') {
+                declared.functions.push(statement.trim_start_matches("extern \"C\" { ").to_owned());
+            }
+        }
+        declared
+    }
+
+    /// A program that says the value of each constant, and where each member is.
+    fn layout_program(&self) -> String {
+        let mut text = "#include <stdio.h>\n#include \"awrite.h\"\nint main(void)\n{\n".to_owned();
+        for name in &self.constants {
+            writeln!(text, "    printf(\"{name} %d\\n\", (int){name});").unwrap();
+        }
+        for (name, members) in &self.structs {
+            writeln!(text, "    printf(\"{name} size %zu\\n\", sizeof({name}));").unwrap();
+            for member in members {
+                writeln!(
+                    text,
+                    "    printf(\"{name}.{member} offset %zu size %zu\\n\", offsetof({name}, {member}), \
+                     sizeof((({name} *)0)->{member}));"
+                )
+                .unwrap();
+            }
+        }
+        text + "    return 0;\n}\n"
+    }
+}
+
+#[test]
+fn the_shared_library_exports_what_the_header_declares_and_nothing_else() {
+    if !needs("nm") || !needs("readelf") {
+        return;
+    }
+    let library = Built::get().dir.join("libawrite.so");
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).arg(&library).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let symbols = output("nm", &["-D", "--defined-only"]);
+    let mut exported: Vec<&str> = symbols.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    let header = fs::read_to_string(Path::new(ROOT).join("include/awrite.h")).unwrap();
+    let declared = Declared::read(&header);
+    let mut functions: Vec<&str> = declared
+        .functions
+        .iter()
+        .filter(|function| !function.starts_with("typedef"))
+        .map(|function| function.split('(').next().unwrap().rsplit([' ', '*']).next().unwrap())
+        .collect();
+    exported.sort_unstable();
+    functions.sort_unstable();
+    assert_eq!(exported, functions);
+    assert!(output("readelf", &["-d"]).contains("soname: [libawrite.so.1]"));
+}
+
+#[test]
+fn every_function_right_and_wrong() {
+    let programs = TestDir::new();
+    for link in [Link::Static, Link::Shared] {
+        let program = compile(&programs, &source("api.c"), link, &[]);
+        TestDir::new().program(program, [""; 0]).quiet_success();
+    }
+}
+
+#[test]
+fn no_leak_and_no_bad_access_under_valgrind() {
+    if !needs("valgrind") {
+        return;
+    }
+    let programs = TestDir::new();
+    let program = compile(&programs, &source("api.c"), Link::Static, &[]);
+    // "Possibly lost" are what std keeps for each thread.
+    let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
+    let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
+    TestDir::new().program("valgrind", args).quiet_success();
+}
+
+#[test]
+fn no_bad_access_with_sanitizers() {
+    let programs = TestDir::new();
+    // The library itself is not instrumented: what is seen is what C gives it, and the heap that both share.
+    let program = compile(&programs, &source("api.c"), Link::Static, &["-fsanitize=address,undefined"]);
+    TestDir::new().program(program, [""; 0]).quiet_success();
+}
+
+#[test]
+fn a_c_program_and_the_commands_exclude_each_other() {
+    let dir = TestDir::new();
+    let programs = TestDir::new();
+    let hold = compile(&programs, &source("hold.c"), Link::Shared, &[]);
+
+    let mut holder = dir.program(&hold, ["f"]).stdin_open().spawn();
+    holder.wait_for_stderr("held");
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_error(2, "Error: f: File locked by another process");
+    dir.awrite(["lock", "-n", "f", "--", "true"]).run().assert_code(2);
+    dir.program(&hold, ["f"]).run().assert_code(2);
+    // Who waits gets it when it is given back.
+    let mut waiter = dir.awrite(["f"]).stdin("waited").spawn();
+    waiter.wait_for_waiting();
+    holder.finish().ok();
+    waiter.finish().ok();
+    assert_eq!(dir.read("f"), "waited");
+
+    let mut command = dir.awrite(["lock", "f", "--", "sh", "-c", "echo held >&2; cat"]).stdin_open().spawn();
+    command.wait_for_stderr("held");
+    let refused = dir.program(&hold, ["f"]).run();
+    refused.assert_code(2);
+    assert!(refused.stderr.starts_with("f: File locked by another process"), "{refused:?}");
+    command.finish().ok();
+    dir.program(&hold, ["f"]).run().ok();
+    dir.assert_holds(&["f"]);
+}
+
+/// With the lock file kept, as programs that do not check its inode need it.
+#[test]
+fn a_c_program_and_plain_flock_exclude_each_other() {
+    if !needs("flock") {
+        return;
+    }
+    let dir = TestDir::new();
+    let programs = TestDir::new();
+    let program = compile(&programs, &source("hold.c"), Link::Shared, &[]);
+    let hold = || dir.program(&program, ["f"]).env("AWRITE_KEEP_LOCK", "1");
+
+    let mut holder = hold().stdin_open().spawn();
+    holder.wait_for_stderr("held");
+    dir.program("flock", ["-n", "f.lock", "true"]).run().assert_code(1);
+    holder.finish().ok();
+    dir.assert_holds(&["f.lock"]);
+    let mut other = dir.program("flock", ["f.lock", "sh", "-c", "echo held >&2; cat"]).stdin_open().spawn();
+    other.wait_for_stderr("held");
+    hold().run().assert_code(2);
+    other.finish().ok();
+    hold().run().ok();
+    dir.assert_holds(&["f.lock"]);
+}
+
+#[test]
+fn c_programs_and_commands_lose_no_update_of_each_other() {
+    const ROUNDS: usize = 20;
+    let dir = TestDir::new();
+    let programs = TestDir::new();
+    let hold = compile(&programs, &source("hold.c"), Link::Static, &[]);
+    let script = format!(
+        "i=0; while [ $i -lt {ROUNDS} ]; do i=$((i+1)); {AWRITE} n -- sh -c 'read n; echo $((n+1))' || exit; done"
+    );
+    let rounds = ROUNDS.to_string();
+    let mut running: Vec<_> =
+        (0..3).flat_map(|_| [dir.program(&hold, ["n", &rounds]).spawn(), dir.sh(&script).spawn()]).collect();
+    wait_until("all have counted", || running.iter_mut().all(|one| one.has_ended()));
+    for one in running {
+        one.finish().ok();
+    }
+    assert_eq!(dir.read("n"), format!("{}\n", 6 * ROUNDS));
+    dir.assert_holds(&["n"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// As installed
+
+/// What `make install` installs, below a directory.
+fn installed() -> Option<&'static Path> {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    if !needs("make") || !needs("pkg-config") {
+        return None;
+    }
+    Some(IMAGE.get_or_init(|| {
+        // Not one that a static would never remove.
+        let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
+        let _ = fs::remove_dir_all(&image);
+        let set = |name: &str, value: &Path| format!("{name}={}", value.display());
+        let output = Command::new("make")
+            .current_dir(Path::new(ROOT).join("pkg"))
+            .args(["-s", "install", "PREFIX=/usr", "PROFILE=dev"])
+            .args([set("DESTDIR", &image), set("TARGET_DIR", &target_dir())])
+            .arg(set("CARGO", Path::new(env!("CARGO"))))
+            .env(LESS_DEBUG.0, LESS_DEBUG.1)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        image
+    }))
+}
+
+#[test]
+fn make_installs_all_of_it() {
+    let Some(image) = installed() else { return };
+    for (path, mode) in [
+        ("bin/awrite", 0o755),
+        ("include/awrite.h", 0o644),
+        ("lib/libawrite.a", 0o644),
+        ("lib/libawrite.so.1.0.0", 0o755),
+        ("lib/pkgconfig/awrite.pc", 0o644),
+        ("share/man/man1/awrite-lock.1", 0o644),
+        ("share/bash-completion/completions/awrite", 0o644),
+    ] {
+        let meta = fs::metadata(image.join("usr").join(path)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, mode, "{path}");
+    }
+    for (link, to) in [
+        ("bin/awrite-lock", "awrite"),
+        ("bin/awrite-housekeep", "awrite"),
+        ("lib/libawrite.so", "libawrite.so.1"),
+        ("lib/libawrite.so.1", "libawrite.so.1.0.0"),
+    ] {
+        assert_eq!(fs::read_link(image.join("usr").join(link)).unwrap(), Path::new(to), "{link}");
+    }
+    let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
+    assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
+    if needs("nm") {
+        let library = image.join("usr/lib/libawrite.a");
+        let output = Command::new("nm").args(["-g", "--defined-only"]).arg(library).output().unwrap();
+        let globals = String::from_utf8(output.stdout).unwrap();
+        let ours = globals.lines().filter(|line| line.contains(" T awrite_")).count();
+        let all = globals.lines().filter(|line| line.contains(' ')).count();
+        assert!(ours > 30 && ours == all, "{globals}");
+    }
+}
+
+/// Compiles an example as its users would.
+#[track_caller]
+fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
+    let program = dir.join(format!("{name}-{link:?}"));
+    let flags = match link {
+        Link::Shared => "$(pkg-config --cflags --libs awrite)",
+        // Of both libraries, -lawrite would mean the shared one.
+        Link::Static => "$(pkg-config --static --cflags --libs awrite | sed 's/-lawrite/-l:libawrite.a/')",
+    };
+    let script = format!("cc -std=c11 {} \"$1\" {flags} -o \"$2\"", STRICT.join(" "));
+    let source = Path::new(ROOT).join("examples").join(format!("{name}.c"));
+    dir.program("sh", ["-c".as_ref(), script.as_ref(), "sh".as_ref(), source.as_os_str(), program.as_os_str()])
+        .env("PKG_CONFIG_SYSROOT_DIR", image)
+        .env("PKG_CONFIG_LIBDIR", image.join("usr/lib/pkgconfig"))
+        .quiet_success();
+    program
+}
+
+#[test]
+fn the_examples_in_c_do_what_they_say() {
+    let Some(image) = installed() else { return };
+    let programs = TestDir::new();
+    for link in [Link::Shared, Link::Static] {
+        let dir = TestDir::new();
+        let run = |name: &str, args: &[&str]| {
+            let program = example(image, &programs, name, link);
+            dir.program(program, args).env("LD_LIBRARY_PATH", image.join("usr/lib")).run()
+        };
+        let said = |name: &str, args: &[&str]| {
+            let done = run(name, args);
+            assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{name}");
+            done.stdout
+        };
+
+        assert_eq!(said("config", &["etc/app", "a=1"]), "etc/app: 3 bytes\n");
+        assert_eq!(said("config", &["etc/app", "a=1"]), "etc/app: unchanged\n");
+        assert_eq!(said("config", &["etc/app", "a=12"]), "etc/app: 4 bytes, before that: etc/app.backup\n");
+        assert_eq!(dir.read("etc/app.backup"), "a=1");
+
+        assert_eq!(said("counter", &["n", "5"]), "");
+        assert_eq!(said("counter", &["n", "-7"]), "");
+        assert_eq!(dir.read("n"), "-2\n");
+        dir.file("text", "text");
+        run("counter", &["text", "1"]).assert_code(5);
+        assert_eq!(dir.read("text"), "text");
+
+        dir.file("text.index", " and index");
+        assert_eq!(said("lock", &["text"]), "text and index");
+
+        dir.file("log", "one\ntwo\nthree\n");
+        let told = said("rotate", &["log", "11"]);
+        assert!(told.starts_with("log: 10 bytes, the whole is in log."), "{told}");
+        assert_eq!(dir.read("log"), "two\nthree\n");
+
+        assert_eq!(said("lease", &["work", "me"]), "work is leased by me\n");
+        assert_eq!(dir.read("work"), "step 1\nstep 2\nstep 3\n");
+
+        dir.file("etc/left.lock", "");
+        let told = said("housekeep", &["."]);
+        assert_eq!(told, "deleted ./etc/left.lock\n1 lock files, 0 temporary files, 0 backups\n");
+        run("housekeep", &["missing"]).assert_code(1);
+    }
+}
+
+/// Another language, by the ABI alone.
+#[test]
+fn python_can_use_it() {
+    if !needs("python3") {
+        return;
+    }
+    let library = Built::get().dir.join("libawrite.so");
+    let script = source("interop.py");
+    TestDir::new().program("python3", [script.as_os_str(), library.as_os_str()]).quiet_success();
+}
