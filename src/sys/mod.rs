@@ -1,6 +1,7 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
-//! All of the library's unsafe code is in here: in [`ofd`], [`alarm`], [`thread`] and [`Borrowed`].
+//! All of the library's unsafe code but that of the C interface is in here: in [`ofd`], [`alarm`], [`thread`] and
+//! [`Borrowed`].
 
 pub(crate) mod alarm;
 pub(crate) mod dir;
