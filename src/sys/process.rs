@@ -515,7 +515,9 @@ pub(crate) fn supervise_beside(
     };
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    let leads = rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid());
+    // Not rustix's getsid, whose result cannot be 0: as it is where the leader is outside of this PID namespace.
+    // SAFETY: getsid and getpid have no preconditions.
+    let leads = unsafe { libc::getsid(0) == libc::getpid() };
     LEADS_SESSION.store(leads, Ordering::SeqCst);
     let pid = i32::try_from(child.id()).unwrap_or(0);
     SUPERVISED.store(pid, Ordering::SeqCst);

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
-use crate::common::{Held, Run, Running, TestDir, lock_is_held, needs, somebody_waits_for, wait_until};
+use crate::common::{
+    Held, Run, Running, TestDir, lock_is_held, needs, needs_pid_namespaces, somebody_waits_for, wait_until,
+};
 
 /// `awrite-lock` with these arguments.
 fn lock(dir: &TestDir, args: &[&str]) -> Run {
@@ -389,6 +391,21 @@ assert os.WEXITSTATUS(status) == 129, status
 "#;
     dir.program("python3", ["-c", script]).quiet_success();
     dir.assert_holds(&["started"]);
+}
+
+/// As in a container that a process has entered from outside (docker exec): the leader of the session has no number
+/// here, and getsid(2) says 0.
+#[test]
+fn the_leader_of_the_session_may_be_outside_of_the_container() {
+    if !needs_pid_namespaces() {
+        return;
+    }
+    let dir = TestDir::new();
+    let script = "test \"$(cut -d' ' -f6 /proc/self/stat)\" = 0 && exec \"$BIN\" lock f -- echo done";
+    let done = dir.program("unshare", ["--pid", "--fork", "--mount-proc", "sh", "-c", script]).run();
+    done.assert_code(0);
+    assert_eq!(done.stdout, "done\n");
+    dir.assert_holds(&[]);
 }
 
 #[test]

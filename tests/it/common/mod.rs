@@ -80,6 +80,18 @@ pub(crate) fn needs_user_namespaces() -> bool {
             || skipped("user namespaces"))
 }
 
+/// Whether a PID namespace can be made here, with a /proc of its own.
+pub(crate) fn needs_pid_namespaces() -> bool {
+    needs_root()
+        && needs("unshare")
+        && (Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "true"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+            || skipped("PID namespaces"))
+}
+
 /// Whether file systems can be mounted here.
 pub(crate) fn needs_mount() -> bool {
     needs_root()
