@@ -174,8 +174,8 @@ unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<House
 /// context: handed to it.
 /// summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not be
-/// read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+/// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_housekeep(
     dir: *const c_char,

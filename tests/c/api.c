@@ -19,6 +19,7 @@ static void test_status(void)
     CHECK(strcmp(awrite_version(), AWRITE_VERSION) == 0);
     CHECK(awrite_version_number() == AWRITE_VERSION_NUMBER);
     CHECK(strcmp(awrite_last_error(), "") == 0);
+    CHECK(strcmp(awrite_last_hint(), "") == 0);
     CHECK(awrite_last_errno() == 0);
     for (status = 0; status < 8; status++)
         CHECK(strcmp(awrite_strerror(status), awrite_strerror(99)) != 0);
@@ -62,6 +63,74 @@ static void test_write(void)
     options.flags = AWRITE_MKDIR;
     EXPECT(AWRITE_OK, awrite_write("new/dir/f", "x", 1, &options, NULL));
     CHECK(has_content("new/dir/f", "x"));
+}
+
+static void test_modes(void)
+{
+    awrite_lock_options lock = {.size = sizeof lock, .lock_mode = AWRITE_MODE_NONE};
+    awrite_write_options options = {.size = sizeof options, .mode = AWRITE_MODE_NONE, .backup_mode = AWRITE_MODE_NONE};
+    awrite_lock *held;
+    struct stat status;
+
+    make_file("m", "old");
+    EXPECT(AWRITE_OK, awrite_write("m", "new", 3, &options, NULL));
+    CHECK(stat("m", &status) == 0 && (status.st_mode & 07777) == 0);
+    CHECK(stat("m.backup", &status) == 0 && (status.st_mode & 07777) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&held, "of-nobody", &lock));
+    CHECK(stat("of-nobody.lock", &status) == 0 && (status.st_mode & 07777) == 0);
+    awrite_lock_free(held);
+    /* The whole of a st_mode is not what is asked for. */
+    options.mode = S_IFREG | 0644;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("m", "x", 1, &options, NULL));
+    options.mode = AWRITE_MODE_NONE | 0644;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("m", "x", 1, &options, NULL));
+}
+
+static int accept_none(const char *new_file, const char *target, void *context)
+{
+    CHECK(strcmp(target, "checked") == 0);
+    CHECK(has_content(new_file, "new") && has_content(target, "old"));
+    return *(int *)context;
+}
+
+static int put_right(const char *new_file, const char *target, void *context)
+{
+    (void)target, (void)context;
+    make_file(new_file, "righted");
+    return 0;
+}
+
+static int replace_it(const char *new_file, const char *target, void *context)
+{
+    (void)target, (void)context;
+    CHECK(unlink(new_file) == 0);
+    make_file(new_file, "another file");
+    return 0;
+}
+
+static void test_check(void)
+{
+    int answer = 3;
+    awrite_write_options options = {.size = sizeof options, .check = accept_none, .check_context = &answer};
+    awrite_file *file;
+
+    make_file("checked", "old");
+    EXPECT(AWRITE_STOPPED, awrite_write("checked", "new", 3, &options, NULL));
+    CHECK(strcmp(awrite_last_error(), "checked: the callback returned 3") == 0);
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "checked", &options));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "new", 3));
+    EXPECT(AWRITE_STOPPED, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("checked", "old"));
+    answer = 0;
+    EXPECT(AWRITE_OK, awrite_write("checked", "new", 3, &options, NULL));
+    options.check = put_right;
+    EXPECT(AWRITE_OK, awrite_write("checked", "wrong", 5, &options, NULL));
+    CHECK(has_content("checked", "righted"));
+    options.check = replace_it;
+    EXPECT(AWRITE_STOPPED, awrite_write("checked", "x", 1, &options, NULL));
+    CHECK(awrite_last_hint()[0] != '\0');
+    CHECK(has_content("checked", "righted") && !exists("checked.lock"));
 }
 
 /* An options struct of a later version of the header. */
@@ -137,6 +206,8 @@ static void test_write_wrong(void)
     CHECK(strcmp(awrite_last_error(), "missing/f: No such file or directory") == 0);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("", "x", 1, NULL, NULL));
     EXPECT(AWRITE_ERROR, awrite_write("new", "x", 1, NULL, NULL));
+    CHECK(strcmp(awrite_last_error(), "new: Is a directory") == 0);
+    CHECK(strcmp(awrite_last_hint(), "name a file in it") == 0);
     EXPECT(AWRITE_ERROR, awrite_write("/dev/null", "x", 1, NULL, NULL));
     CHECK(exists("new/dir/f"));
 }
@@ -154,7 +225,13 @@ static void test_lock(void)
 
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
     CHECK(second == NULL);
-    CHECK(strncmp(awrite_last_error(), "l: File locked by another process", 33) == 0);
+    CHECK(strcmp(awrite_last_error(), "l: File locked by another process") == 0);
+    {
+        char holder[64];
+        snprintf(holder, sizeof holder, "held by PID %ld (", (long)getpid());
+        /* Not where /proc/locks cannot be read. */
+        CHECK(strncmp(awrite_last_hint(), holder, strlen(holder)) == 0 || awrite_last_hint()[0] == '\0');
+    }
     CHECK(awrite_last_errno() == 0);
     EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 20, NULL));
     options.wait = AWRITE_WAIT_NO;
@@ -212,7 +289,7 @@ static void test_file(void)
 {
     awrite_file *file;
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
     uint64_t bytes = 0;
     int ends[2];
 
@@ -324,7 +401,7 @@ static int fill_up(awrite_update_io *io, void *context)
 static void test_update(void)
 {
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
     long step = 2;
 
     EXPECT(AWRITE_OK, awrite_update("n", count, &step, NULL, NULL));
@@ -529,6 +606,67 @@ static void test_threads(void)
     CHECK(!exists("t.lock"));
 }
 
+struct heard {
+    int kinds[AWRITE_NOTICE_INFO + 1];
+    const char *target;
+    awrite_lock *held;
+};
+
+static void listen_to(const awrite_notice *notice, void *context)
+{
+    struct heard *heard = context;
+
+    CHECK(notice->size >= sizeof *notice && notice->text != NULL && notice->text[0] != '\0');
+    CHECK(strcmp(notice->path, heard->target) == 0);
+    if (notice->kind < sizeof heard->kinds / sizeof *heard->kinds)
+        heard->kinds[notice->kind]++;
+    /* What is waited for is given back when the waiting has begun, and not before. */
+    if (notice->kind == AWRITE_NOTICE_WAITING && heard->held != NULL) {
+        EXPECT(AWRITE_OK, awrite_lock_release(heard->held));
+        awrite_lock_free(heard->held);
+        heard->held = NULL;
+    }
+}
+
+static void test_notices(void)
+{
+    struct heard heard = {.target = "told"}, nobody = {.target = "nobody"};
+    awrite_lock_options lock = {.size = sizeof lock, .notice = listen_to, .notice_context = &heard};
+    awrite_write_options options = {.size = sizeof options, .lock = &lock};
+    awrite_lease *lease;
+    awrite_file *file;
+    awrite_lock *taken;
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&heard.held, "told", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&taken, "told", &lock));
+    CHECK(heard.kinds[AWRITE_NOTICE_WAITING] == 1 && heard.kinds[AWRITE_NOTICE_LOCKED] == 1);
+    lock.wait = AWRITE_WAIT_LIMITED;
+    lock.timeout_ms = 5;
+    EXPECT(AWRITE_LOCKED, awrite_lease_acquire(&lease, "told", "a", 1000, &lock));
+    CHECK(heard.kinds[AWRITE_NOTICE_WAITING] == 2 && heard.kinds[AWRITE_NOTICE_LOCKED] == 1);
+    awrite_lock_free(taken);
+
+    /* That of the lock's options hears of the whole write, unless the write's options name another. */
+    make_file("told", "");
+    CHECK(link("told", "linked") == 0);
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "told", &options));
+    EXPECT(AWRITE_OK, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 1);
+    CHECK(unlink("linked") == 0 && link("told", "linked") == 0);
+    lock.notice_context = &nobody;
+    options.notice = listen_to;
+    options.notice_context = &heard;
+    EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
+    CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 2);
+
+    /* A link lock cannot be kept in place, which is told when it is asked for. */
+    lock = (awrite_lock_options){.size = sizeof lock, .method = AWRITE_METHOD_LINK, .flags = AWRITE_LOCK_KEEP};
+    EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
+    CHECK(heard.kinds[AWRITE_NOTICE_WARNING] == 1);
+    CHECK(!exists("told.lock"));
+}
+
 static void test_fork(void)
 {
     awrite_lock *lock, *linked, *second;
@@ -602,6 +740,8 @@ int main(void)
 
     test_status();
     test_write();
+    test_modes();
+    test_check();
     test_write_wrong();
     test_lock();
     test_file();
@@ -610,6 +750,7 @@ int main(void)
     test_lease();
     test_housekeep();
     test_threads();
+    test_notices();
     test_fork();
     /* The thread that kept a link lock fresh may still be about to end. */
     for (tries = 0; open_descriptors() != before; tries++) {
