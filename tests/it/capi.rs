@@ -12,8 +12,6 @@ use crate::common::{AWRITE, TestDir, needs, wait_until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
-/// What the static library needs besides.
-const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
 
 /// A tenth of the size.
 const LESS_DEBUG: (&str, &str) = ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
@@ -23,10 +21,17 @@ fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi")
 }
 
+/// Where pkg/Makefile has it written to.
+fn native_libs_file() -> PathBuf {
+    target_dir().join("debug/native-static-libs")
+}
+
 /// What a build with the feature `capi` gives.
 struct Built {
     dir: PathBuf,
     header: String,
+    /// What the static library needs besides, in rustc's words.
+    native_libs: String,
 }
 
 impl Built {
@@ -41,7 +46,8 @@ impl Built {
                 .arg("--target-dir")
                 .arg(target_dir())
                 // All as pkg/Makefile does, which then finds it built.
-                .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1"])
+                .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1", "--print"])
+                .arg(format!("native-static-libs={}", native_libs_file().display()))
                 .env(LESS_DEBUG.0, LESS_DEBUG.1)
                 .output()
                 .unwrap();
@@ -64,7 +70,8 @@ impl Built {
         let dir = library.unwrap().parent().unwrap().to_owned();
         // The name that programs look for.
         let _ = std::os::unix::fs::symlink("libawrite.so", dir.join("libawrite.so.1"));
-        Built { dir, header: fs::read_to_string(Path::new(out).join("awrite.h")).unwrap() }
+        let header = fs::read_to_string(Path::new(out).join("awrite.h")).unwrap();
+        Built { dir, header, native_libs: fs::read_to_string(native_libs_file()).unwrap() }
     }
 }
 
@@ -83,7 +90,7 @@ fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     command.args(["-std=c11", "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
     command.arg("-o").arg(&program).arg(source);
     match link {
-        Link::Static => command.arg(built.dir.join("libawrite.a")).args(SYSTEM),
+        Link::Static => command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace()),
         Link::Shared => {
             let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
             rpath.push(&built.dir);
