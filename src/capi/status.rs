@@ -29,7 +29,8 @@ pub enum awrite_status {
     AWRITE_BAD_ARGUMENT = 4,
     /// The caller's own callback stopped it. A target is unchanged then.
     AWRITE_STOPPED = 5,
-    /// A bug in the library. What was begun was given up as if it had failed.
+    /// A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
+    /// unless it had just been replaced.
     AWRITE_INTERNAL = 6,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
     /// back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{AWRITE, TestDir, needs, wait_until};
+use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, wait_until};
+use crate::filesystems::Mount;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
@@ -286,6 +287,30 @@ fn no_bad_access_with_sanitizers() {
     // The library itself is not instrumented: what is seen is what C gives it, and the heap that both share.
     let program = compile(&programs, &source("api.c"), Link::Static, &["-fsanitize=address,undefined"]);
     TestDir::new().program(program, [""; 0]).quiet_success();
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let program = compile(&programs, &source("full.c"), Link::Shared, &[]);
+    let at = dir.dir("full");
+    let _mount = Mount::tmpfs("size=256k,nr_inodes=20", &at);
+    dir.program(program, [""; 0]).current_dir(&at).quiet_success();
+    assert_no_debris(&at, &["f"]);
+}
+
+#[test]
+fn a_panic_is_a_status_and_leaves_nothing_behind() {
+    let programs = TestDir::new();
+    for link in [Link::Static, Link::Shared] {
+        let program = compile(&programs, &source("panic.c"), link, &[]);
+        let done = TestDir::new().program(program, [""; 0]).env("RUST_BACKTRACE", "0").run();
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stderr.contains("panicked at"), "{done:?}");
+    }
 }
 
 #[test]
