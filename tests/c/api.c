@@ -133,18 +133,66 @@ static void test_check(void)
     CHECK(has_content("checked", "righted") && !exists("checked.lock"));
 }
 
-/* An options struct of a later version of the header. */
-struct later {
+/* Structs of a later version of the header. */
+struct later_write {
     awrite_write_options known;
     size_t more;
 };
+
+struct later_lock {
+    awrite_lock_options known;
+    size_t more[2];
+};
+
+struct later_housekeep {
+    awrite_housekeep_options known;
+    char more[8];
+};
+
+struct later_info {
+    awrite_lease_info known;
+    char more[8];
+};
+
+/* What this library does not know of must be zero where it is read, and is zero where it is written. */
+static void test_later_structs(void)
+{
+    struct later_lock lock = {.known = {.size = sizeof lock}, .more = {0, 1}};
+    struct later_housekeep housekeep = {.known = {.size = sizeof housekeep, .flags = AWRITE_CLEAN_LOCKS}, .more = "x"};
+    struct later_info info = {.known = {.size = sizeof info}, .more = "another"};
+    awrite_lock *held;
+    awrite_lease *lease;
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&held, "later", &lock.known));
+    CHECK(strcmp(awrite_last_error(),
+                 "awrite_lock_options asks for something that this version of libawrite does not know") == 0);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "later", "a", 1000, &lock.known));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("later", &lock.known, &info.known));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(".", &housekeep.known, NULL, NULL, NULL));
+    CHECK(!exists("later.lock") && !exists("later.lease"));
+    lock.more[1] = 0;
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&held, "later", &lock.known));
+    awrite_lock_free(held);
+    EXPECT(AWRITE_OK, awrite_lease_read("later", &lock.known, &info.known));
+    CHECK(info.known.size == sizeof info && info.more[0] == '\0' && info.more[6] == '\0');
+
+    /* Not set, cut short, or not where such a struct can be. */
+    lock.known.size = offsetof(awrite_lock_options, notice);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&held, "later", &lock.known));
+    housekeep.known.size = 0;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(".", &housekeep.known, NULL, NULL, NULL));
+    CHECK(strstr(awrite_last_error(), "sizeof(awrite_housekeep_options)") != NULL);
+    lock.known.size = sizeof lock.known;
+    EXPECT(AWRITE_BAD_ARGUMENT,
+           awrite_lock_try(&held, "later", (const awrite_lock_options *)(const void *)((const char *)&lock + 1)));
+}
 
 static void test_write_wrong(void)
 {
     awrite_write_options options = {.size = sizeof options};
     awrite_lock_options lock = {.size = sizeof lock};
     awrite_result result = {.size = sizeof result};
-    struct later later = {.known = {.size = sizeof later}};
+    struct later_write later = {.known = {.size = sizeof later}};
     struct {
         awrite_result known;
         char more[16];
@@ -210,6 +258,24 @@ static void test_write_wrong(void)
     CHECK(strcmp(awrite_last_hint(), "name a file in it") == 0);
     EXPECT(AWRITE_ERROR, awrite_write("/dev/null", "x", 1, NULL, NULL));
     CHECK(exists("new/dir/f"));
+    EXPECT(AWRITE_ERROR, awrite_write("g/f", "x", 1, NULL, NULL));
+    CHECK(awrite_last_errno() == ENOTDIR);
+    CHECK(symlink("loop", "loop") == 0);
+    EXPECT(AWRITE_ERROR, awrite_write("loop", "x", 1, NULL, NULL));
+    CHECK(awrite_last_errno() == ELOOP);
+    {
+        char name[300];
+        memset(name, 'n', sizeof name - 1);
+        name[sizeof name - 1] = '\0';
+        EXPECT(AWRITE_ERROR, awrite_write(name, "x", 1, NULL, NULL));
+        CHECK(awrite_last_errno() == ENAMETOOLONG);
+        EXPECT(AWRITE_ERROR, awrite_lock_try(&(awrite_lock *){NULL}, name, NULL));
+    }
+    /* What is no text is shown another way; the path that is meant is the one given. */
+    EXPECT(AWRITE_ERROR, awrite_write("missing\n\xff/f", "x", 1, NULL, NULL));
+    CHECK(strcmp(awrite_last_error(), "missing\\n\xef\xbf\xbd/f: No such file or directory") == 0);
+    EXPECT(AWRITE_OK, awrite_write("\xff\n", "x", 1, NULL, NULL));
+    CHECK(has_content("\xff\n", "x"));
 }
 
 static void test_lock(void)
@@ -234,6 +300,8 @@ static void test_lock(void)
     }
     CHECK(awrite_last_errno() == 0);
     EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 20, NULL));
+    CHECK(second == NULL && strcmp(awrite_last_error(), "l: Lock acquisition timeout after 20ms") == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 0, NULL));
     options.wait = AWRITE_WAIT_NO;
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "l", &options));
     EXPECT(AWRITE_LOCKED, awrite_lock_shared(&second, "l", &options));
@@ -272,8 +340,14 @@ static void test_lock(void)
     CHECK(!exists("l.lock"));
 
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(NULL, "l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(NULL, "l", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, NULL, NULL));
     CHECK(lock == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&lock, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(&lock, NULL, 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(&lock, NULL, NULL));
     options.flags = 16;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &options));
     EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "missing/l", NULL));
@@ -332,6 +406,7 @@ static void test_file(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(&file, NULL, NULL));
     CHECK(file == NULL);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(NULL, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write_from(NULL, 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(NULL, NULL));
     awrite_file_free(NULL);
     CHECK(!exists("s.lock"));
@@ -499,6 +574,12 @@ static void test_lease(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", UINT64_MAX, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, "p", NULL, 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(NULL, "p", "b", 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, NULL, "b", 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end("p", NULL, 0, NULL));
+    CHECK(awrite_lease_token(NULL) == 0 && awrite_lease_due(NULL) == 0);
+    EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "missing/p", "b", 1000, NULL));
+    CHECK(lease == NULL && awrite_last_errno() == ENOENT);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end(NULL, "b", 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(NULL));
@@ -578,6 +659,13 @@ static void test_housekeep(void)
     CHECK(awrite_last_errno() == ENOENT);
 }
 
+static void say_so(const awrite_notice *notice, void *context)
+{
+    char kind = (char)notice->kind;
+
+    CHECK(write(*(int *)context, &kind, 1) == 1);
+}
+
 static void *count_often(void *name)
 {
     long step = 1;
@@ -592,11 +680,38 @@ static void *count_often(void *name)
     return NULL;
 }
 
+/* Waits for a lock that another thread holds, and says so; the handle goes back to that thread. */
+static void *wait_for(void *told)
+{
+    awrite_lock_options options = {.size = sizeof options, .notice = say_so, .notice_context = told};
+    awrite_lock *lock;
+
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "between", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "between", &options));
+    return lock;
+}
+
 static void test_threads(void)
 {
     static char names[2][16] = {"missing/1", "missing/2"};
     pthread_t threads[2];
-    int i;
+    int i, told[2];
+    char kind;
+    void *passed;
+    awrite_lock *lock;
+
+    CHECK(pipe(told) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "between", NULL));
+    CHECK(pthread_create(&threads[0], NULL, wait_for, &told[1]) == 0);
+    CHECK(read(told[0], &kind, 1) == 1 && kind == AWRITE_NOTICE_WAITING);
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    CHECK(pthread_join(threads[0], &passed) == 0);
+    lock = passed;
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    CHECK(close(told[0]) == 0 && close(told[1]) == 0 && !exists("between.lock"));
 
     for (i = 0; i < 2; i++)
         CHECK(pthread_create(&threads[i], NULL, count_often, names[i]) == 0);
@@ -742,6 +857,7 @@ int main(void)
     test_write();
     test_modes();
     test_check();
+    test_later_structs();
     test_write_wrong();
     test_lock();
     test_file();
