@@ -339,6 +339,24 @@ static void test_lock(void)
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
+    /* One that another has broken. What was begun under it comes to nothing. */
+    {
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        awrite_file *file;
+
+        EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_lock_check(lock));
+        CHECK(strstr(awrite_last_error(), "Lock lost") != NULL && awrite_last_hint()[0] != '\0');
+        awrite_lock_free(lock);
+        EXPECT(AWRITE_OK, awrite_file_open(&file, "l", &write));
+        EXPECT(AWRITE_OK, awrite_file_write(file, "x", 1));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_file_commit(file, NULL));
+        awrite_file_free(file);
+        CHECK(!exists("l") && !exists("l.lock"));
+    }
+
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(NULL, "l", 1, NULL));
@@ -589,6 +607,19 @@ static void test_lease(void)
     info.size = 16;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, &info));
     awrite_lease_free(NULL);
+
+    /* Over, and taken by another: nothing can be done under it any more. */
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 1, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&other, "p", "b", 60000, NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
+    as_a.token = awrite_lease_token(lease);
+    EXPECT(AWRITE_LOCKED, awrite_write("p", "late", 4, &write, NULL));
+    CHECK(has_content("p", "x"));
+    EXPECT(AWRITE_OK, awrite_lease_release(lease));
+    awrite_lease_free(lease);
+    CHECK(exists("p.lease"));
+    awrite_lease_free(other);
+    CHECK(!exists("p.lease"));
 
     make_file("p.lease", "{");
     EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
