@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -813,6 +814,48 @@ static void test_notices(void)
     CHECK(!exists("told.lock"));
 }
 
+static volatile sig_atomic_t interruptions;
+
+static void interrupted(int number)
+{
+    (void)number;
+    interruptions++;
+}
+
+/* Signals that come all the time, and interrupt what they can. */
+static void test_signals(void)
+{
+    struct sigaction action = {.sa_handler = interrupted};
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    static char block[1 << 20];
+    awrite_result result = {.size = sizeof result};
+    awrite_lock *lock, *second;
+    long step = 1;
+    int before, i;
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "signalled", NULL));
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    before = interruptions;
+    while (interruptions < before + 10)
+        EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "signalled", 20, NULL));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    before = interruptions;
+    for (i = 1; interruptions < before + 10; i++) {
+        EXPECT(AWRITE_OK, awrite_update("signalled", count, &step, NULL, NULL));
+        EXPECT(AWRITE_OK, awrite_write("large", block, sizeof block, NULL, &result));
+        CHECK(result.bytes == sizeof block);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    {
+        char text[16];
+        snprintf(text, sizeof text, "%d\n", i - 1);
+        CHECK(has_content("signalled", text));
+    }
+    CHECK(!exists("signalled.lock"));
+}
+
 static void test_fork(void)
 {
     awrite_lock *lock, *linked, *second;
@@ -898,6 +941,7 @@ int main(void)
     test_housekeep();
     test_threads();
     test_notices();
+    test_signals();
     test_fork();
     /* The thread that kept a link lock fresh may still be about to end. */
     for (tries = 0; open_descriptors() != before; tries++) {
