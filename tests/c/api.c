@@ -322,6 +322,13 @@ static void test_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_shared(&second, "l", &options));
     awrite_lock_free(second);
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    {
+        /* To write is to hold it alone, whatever the options say. */
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        options.flags = AWRITE_LOCK_SHARED;
+        EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
+        CHECK(!exists("l"));
+    }
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
