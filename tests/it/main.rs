@@ -16,6 +16,7 @@ mod lease_applet;
 mod link;
 mod lock;
 mod lock_applet;
+mod manual;
 mod messages;
 mod nesting;
 mod options;
