@@ -8,6 +8,8 @@ mod capi;
 mod command;
 mod commit;
 mod common;
+mod comparison;
+mod documents;
 mod filesystems;
 mod flock;
 mod housekeep;
