@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::TestDir;
+use crate::common::{TestDir, needs};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -292,4 +292,100 @@ fn the_page_for_c_has_the_constants_and_members_of_the_header() {
     let named = words_of("Va ");
     let missing: BTreeSet<&str> = members.filter(|member| *member != "reserved" && !named.contains(*member)).collect();
     assert!(missing.is_empty(), "members: {missing:?}");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Examples
+
+/// What a line of a page says once it is printed.
+fn printed(line: &str) -> String {
+    let plain = line.replace("\\(aq", "'").replace("\\(dq", "\"").replace("\\&", "").replace("\\-", "-");
+    plain.replace("\\e", "\\")
+}
+
+/// The commands in the EXAMPLES of a page: those of a line of their own, and those of a display as one script.
+fn examples(name: &str) -> Vec<String> {
+    let page = page(name);
+    let section = page.split(".Sh EXAMPLES\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+    let (mut found, mut display) = (Vec::new(), None::<String>);
+    for line in section.lines() {
+        match &mut display {
+            Some(_) if line == ".Ed" => found.extend(display.take()),
+            Some(script) => {
+                script.push_str(&printed(line));
+                script.push('\n');
+            }
+            None if line.starts_with(".Bd ") => display = Some(String::new()),
+            None => found.extend(line.strip_prefix(".Dl ").map(printed)),
+        }
+    }
+    found
+}
+
+/// Each example in the pages of the commands succeeds where there is what it speaks of.
+#[test]
+fn examples_in_the_pages_work() {
+    if !["jq", "sqlite3", "flock", "make"].into_iter().all(needs) {
+        return;
+    }
+    for (name, number) in [("awrite.1", 9), ("awrite-lock.1", 6), ("awrite-housekeep.1", 3)] {
+        let dir = TestDir::new();
+        let bin = dir.dir("bin");
+        dir.sh("\"$BIN\" --install bin; mkdir conf srv; printf '#!/bin/sh\\n' >job; chmod +x job
+            printf 'deploy:\\n' >Makefile; echo 'create table t (n);' >change.sql; echo 1 >srv/a; : >srv/a.backup")
+            .quiet_success();
+        let examples = examples(name);
+        assert!(examples.len() >= number, "{name}: {examples:#?}");
+        for example in examples {
+            // What is for cron is run as cron does, in a directory of ours; nothing is deleted elsewhere.
+            let command = example.trim_start_matches("17 4 * * * ").replace("/srv", "srv").replace("/run/", "./");
+            let command = command.replace("\n...\n", "\n:\n");
+            let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+            let done = dir.program("sh", ["-eu", "-c", &command]).env("PATH", path).run();
+            assert_eq!(done.code, Some(0), "{name}: {command}\n{done:?}");
+        }
+    }
+}
+
+#[test]
+fn the_example_in_c_compiles() {
+    let dir = TestDir::new();
+    let [source] = examples("awrite.3").try_into().unwrap();
+    dir.file("example.c", source);
+    let include = Path::new(ROOT).join("include");
+    let words = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-I"];
+    let words = words.into_iter().chain([include.to_str().unwrap(), "example.c"]);
+    dir.program("cc", words).quiet_success();
+}
+
+/// The fields of each event, as the sources have them in a table, stand with it in the page.
+#[test]
+fn pages_have_the_fields_of_events() {
+    let mut checked = 0;
+    for (source, name) in [
+        ("src/applets/report.rs", "awrite.1"),
+        ("src/applets/report/lease.rs", "awrite-lock.1"),
+        ("src/applets/report/housekeep.rs", "awrite-housekeep.1"),
+    ] {
+        let page = page(name);
+        let page = page.split(".Sh DIAGNOSTICS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+        let text = fs::read_to_string(Path::new(ROOT).join(source)).unwrap();
+        for row in text.lines().filter_map(|line| line.strip_prefix("//! | `")) {
+            let (events, rest) = row.split_once(" |").unwrap();
+            let fields = rest.trim_end_matches('|').rsplit(" | ").next().unwrap();
+            for event in events.split('`').filter(|event| !event.trim_matches([',', ' ']).is_empty()) {
+                let tag = page
+                    .split(".It Cm ")
+                    .find(|tag| tag.lines().next().unwrap().split(" , ").any(|word| word == event));
+                let Some(tag) = tag else { continue };
+                let words: BTreeSet<&str> = tag.split([' ', '\n']).collect();
+                for field in fields.split('`').skip(1).step_by(2) {
+                    checked += 1;
+                    let one = words.contains(field);
+                    assert!(one, "{name}: {event}: {field}");
+                }
+            }
+        }
+    }
+    assert!(checked > 30, "{checked}");
 }
