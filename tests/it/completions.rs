@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::common::{TestDir, needs};
 
-/// What is typed, and what is offered: exactly these, or, with `…` among them, these and others.
-const CASES: [(&[&str], &[&str]); 15] = [
+/// What is typed, and what is offered.
+const CASES: [(&[&str], &[&str]); 19] = [
     (&["awrite", "--lo"], &["--lock-dir", "--lock-file", "--lock-method", "--lock-mode", "--lock-on-commit"]),
     (&["awrite", "--token"], &["--token"]),
     (&["awrite", "--sync", ""], &["data", "full", "none"]),
@@ -22,6 +22,10 @@ const CASES: [(&[&str], &[&str]); 15] = [
     (&["awrite", "--lock-dir", "d"], &["dir-one"]),
     (&["awrite-housekeep", "d"], &["dir-one"]),
     (&["awrite", "file-one", "--", "test-comm"], &["test-command"]),
+    (&["awrite", "lock", "fi"], &["file-one", "file-two"]),
+    (&["awrite", "housekeep", "-r", "d"], &["dir-one"]),
+    (&["awrite", "lock", "-n", "file-one", "--", "test-comm"], &["test-command"]),
+    (&["awrite-lock", "-E", "5", "file-two", "--", "test-comm"], &["test-command"]),
 ];
 
 /// A directory in which the cases are played.
@@ -76,6 +80,21 @@ fn bash_offers_what_fits() {
     // Bash makes three words of this.
     compare("bash", &["--sync=d"], &bash(&["awrite", "--sync", "=", "d"]), &["data"]);
     compare("bash", &["--sync="], &bash(&["awrite", "--sync", "="]), &["data", "full", "none"]);
+}
+
+/// With the bash-completion package, as most have it, COMMAND is completed by its own rules.
+#[test]
+fn bash_completes_the_command_by_its_own_rules() {
+    const PACKAGE: &str = "/usr/share/bash-completion/bash_completion";
+    if !needs("bash") || !Path::new(PACKAGE).exists() {
+        return;
+    }
+    let dir = place();
+    let script = r#"source "$1"; source "$2"; COMP_WORDS=(awrite lock file-one -- sort --rev) COMP_CWORD=5
+        COMP_LINE=${COMP_WORDS[*]} COMP_POINT=${#COMP_LINE}; _awrite_any awrite --rev sort; printf '%s\n' "${COMPREPLY[@]}""#;
+    let done = dir.program("bash", ["--norc", "-c", script, "-", PACKAGE, &file("awrite.bash")]).run();
+    // compopt(1) says on standard error that this is no terminal's line.
+    compare("bash", &["sort", "--rev"], &done.stdout, &["--reverse"]);
 }
 
 #[test]
