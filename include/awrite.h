@@ -43,12 +43,12 @@
  * runs with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does
  * not know are refused, unless they are zero.
  *
- * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. The reason is
- * to be had from awrite_last_error(), awrite_last_hint() and awrite_last_errno() on the same thread. What is not an
- * error but should be known (it waits; the file system cannot sync a directory) is told to a callback: see Notices. A
- * wrong argument is an error and no crash, as far as it can be told from a right one: NULL, a size that cannot be, an
- * unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a
- * panic does not leave it (but Rust writes about it to standard error).
+ * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
+ * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
+ * system error it was. What is no error but should be known (a wait; a file system that cannot sync a directory) is
+ * told to a callback: see Notices. A wrong argument is an error and no crash, as far as it can be told from a right
+ * one: NULL, a size that cannot be, an unknown flag, a handle that is used up or belongs to the parent process. A bug
+ * in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust writes about it to standard error).
  *
  * Paths.  Bytes that end in a zero; relative ones start from the current directory.
  *
@@ -98,8 +98,8 @@ typedef enum {
     /** It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged. */
     AWRITE_ERROR = 1,
     /**
-     * The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another
-     * owner, or the lease named is not the caller's (any more). The target is unchanged.
+     * The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
+     * lease, or the lease named is not the caller's (any more). The target is unchanged.
      */
     AWRITE_LOCKED = 2,
     /**
@@ -241,7 +241,7 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
  */
 #define AWRITE_WAIT_NO 2
 
-/** awrite_lock_options.flags: share the lock with other shared holders. Means nothing to those who replace a target. */
+/** awrite_lock_options.flags: share the lock with other shared holders. A write ignores it. */
 #define AWRITE_LOCK_SHARED 1
 
 /**
@@ -329,8 +329,8 @@ typedef struct {
  * target: the file, which need not exist; its directory must.
  * options: NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it was not to be had in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock file
- * could not be made or opened. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+ * file could not be made or opened. Thread-safe.
  */
 awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const char *target,
@@ -563,7 +563,7 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * target: the file, which need not exist.
  * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
  * options: NULL for the defaults.
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
  * AWRITE_NOT_DURABLE. Thread-safe.
@@ -581,7 +581,7 @@ awrite_status awrite_write(const char *target,
  * change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
  * context: handed to it.
  * options: NULL for the defaults.
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
  * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
@@ -642,7 +642,7 @@ awrite_status awrite_file_write(awrite_file *file,
  * where both are files and the file system can.
  *
  * fd: an open descriptor, which stays the caller's.
- * bytes: is set to how many bytes that were; NULL if nobody wants to know. Left alone on failure.
+ * bytes: is set to how many bytes that were; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
  * the same handle from one thread at a time.
@@ -655,7 +655,7 @@ awrite_status awrite_file_write_from(awrite_file *file,
  * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
  * but AWRITE_BAD_ARGUMENT, and still to be freed.
  *
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
  * had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
@@ -766,9 +766,9 @@ awrite_status awrite_lease_resume(awrite_lease **lease,
 /**
  * Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
- * after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same
- * handle from one thread at a time.
+ * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
+ * time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
+ * the same handle from one thread at a time.
  */
 awrite_status awrite_lease_refresh(awrite_lease *lease);
 
@@ -833,7 +833,7 @@ awrite_status awrite_lease_read(const char *target,
  * target, owner, options: as in awrite_lease_acquire().
  * token: its token; 0: whichever lease the owner has.
  *
- * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
  * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_lease_end(const char *target,
@@ -973,7 +973,7 @@ typedef struct {
  * options: what to delete; not NULL.
  * report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
  * context: handed to it.
- * summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+ * summary: where to tell what was done, also if it was stopped or something failed; or NULL.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
  * be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.

@@ -172,7 +172,7 @@ unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<House
 /// options: what to delete; not NULL.
 /// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
 /// context: handed to it.
-/// summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+/// summary: where to tell what was done, also if it was stopped or something failed; or NULL.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
 /// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.

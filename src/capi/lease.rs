@@ -78,9 +78,9 @@ pub unsafe extern "C" fn awrite_lease_resume(
 
 /// Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
-/// after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same
-/// handle from one thread at a time.
+/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
+/// time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
+/// the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -262,7 +262,7 @@ fn c_array<const N: usize>(text: &str) -> [c_char; N] {
 /// target, owner, options: as in awrite_lease_acquire().
 /// token: its token; 0: whichever lease the owner has.
 ///
-/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
 /// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_end(

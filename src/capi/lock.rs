@@ -31,7 +31,7 @@ pub const AWRITE_WAIT_LIMITED: u32 = 1;
 /// the lock does not make it fail.)
 pub const AWRITE_WAIT_NO: u32 = 2;
 
-/// awrite_lock_options.flags: share the lock with other shared holders. Means nothing to those who replace a target.
+/// awrite_lock_options.flags: share the lock with other shared holders. A write ignores it.
 pub const AWRITE_LOCK_SHARED: u32 = 1;
 /// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
 /// check its inode, such as flock(1). Every program that locks the same target must then do so.
@@ -208,8 +208,8 @@ unsafe fn acquire(
 /// target: the file, which need not exist; its directory must.
 /// options: NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it was not to be had in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock file
-/// could not be made or opened. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+/// file could not be made or opened. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_acquire(
     lock: *mut *mut awrite_lock,

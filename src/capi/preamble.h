@@ -43,12 +43,12 @@
  * runs with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does
  * not know are refused, unless they are zero.
  *
- * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. The reason is
- * to be had from awrite_last_error(), awrite_last_hint() and awrite_last_errno() on the same thread. What is not an
- * error but should be known (it waits; the file system cannot sync a directory) is told to a callback: see Notices. A
- * wrong argument is an error and no crash, as far as it can be told from a right one: NULL, a size that cannot be, an
- * unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a
- * panic does not leave it (but Rust writes about it to standard error).
+ * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
+ * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
+ * system error it was. What is no error but should be known (a wait; a file system that cannot sync a directory) is
+ * told to a callback: see Notices. A wrong argument is an error and no crash, as far as it can be told from a right
+ * one: NULL, a size that cannot be, an unknown flag, a handle that is used up or belongs to the parent process. A bug
+ * in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust writes about it to standard error).
  *
  * Paths.  Bytes that end in a zero; relative ones start from the current directory.
  *

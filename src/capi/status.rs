@@ -18,8 +18,8 @@ pub enum awrite_status {
     AWRITE_OK = 0,
     /// It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged.
     AWRITE_ERROR = 1,
-    /// The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another
-    /// owner, or the lease named is not the caller's (any more). The target is unchanged.
+    /// The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
+    /// lease, or the lease named is not the caller's (any more). The target is unchanged.
     AWRITE_LOCKED = 2,
     /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
     #[allow(dead_code)]

@@ -239,7 +239,7 @@ unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
 /// target: the file, which need not exist.
 /// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. Thread-safe.
@@ -293,7 +293,7 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 /// change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
 /// context: handed to it.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
@@ -426,7 +426,7 @@ pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const 
 /// where both are files and the file system can.
 ///
 /// fd: an open descriptor, which stays the caller's.
-/// bytes: is set to how many bytes that were; NULL if nobody wants to know. Left alone on failure.
+/// bytes: is set to how many bytes that were; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
@@ -446,7 +446,7 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
 /// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
 /// but AWRITE_BAD_ARGUMENT, and still to be freed.
 ///
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
 /// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
