@@ -262,6 +262,19 @@ fn what_is_not_run_says_so() {
     }
 }
 
+/// What has a mark for it, CI does run. (It is not in the package.)
+#[test]
+fn what_ci_runs_it_does_run() {
+    let Ok(run) = fs::read_to_string(Path::new(ROOT).join(".ci/run")) else { return };
+    for document in guides().into_iter().chain(["README.md".to_owned()]) {
+        let text = read(&document);
+        for name in text.lines().filter_map(|line| line.strip_prefix("<!-- ci: ")?.strip_suffix(" -->")) {
+            assert_eq!(document, "README.md", "{name}");
+            assert!(run.contains(&format!("readme_block {name} ")), "{name}");
+        }
+    }
+}
+
 /// A link to a file of the repository leads somewhere, and one to a heading to that.
 #[test]
 fn links_lead_somewhere() {
