@@ -56,14 +56,17 @@
  * and at its functions is about calls with the same handle. Structs are plain data: the library keeps none of them, and
  * puts nothing into one but during the call that it is given to.
  *
- * Fork.  A handle belongs to the process that made it. In a forked child every function refuses it with
- * AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock, lease and write
- * alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the parent die, a lock
- * lasts until then. Handles of its own a child may make, unless it was forked while another thread was in here.
+ * Fork.  A handle belongs to the process that made it. In a forked child every function that does something with it
+ * refuses it with AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock,
+ * lease and write alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the
+ * parent die, a lock lasts until then. Handles of its own a child may make, unless it was forked while another thread
+ * was in here.
  *
- * Signals.  The library handles none, and changes nothing that belongs to the whole process. A write beyond the limit
- * on file sizes raises SIGXFSZ, unless that is ignored. A program that is killed leaves the target whole and the lock
- * free, and at the most a lock file and a temporary file for awrite_housekeep().
+ * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
+ * be called from a signal handler. A signal that the program handles does not end a wait or a write: for a wait that is
+ * to end, give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless that is ignored. A program
+ * that is killed leaves the target whole and the lock free, and at the most a lock file and a temporary file for
+ * awrite_housekeep().
  *
  * Link with: pkg-config --cflags --libs awrite
  */

@@ -135,7 +135,7 @@ pub type awrite_housekeep_fn =
 /// # Safety
 ///
 /// As [`options`], and its string is one.
-unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
+pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;

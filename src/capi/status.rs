@@ -87,8 +87,10 @@ fn fail_by_panic(payload: Box<dyn Any + Send>) -> awrite_status {
         (None, None) => "a panic".to_owned(),
     };
     remember(format!("internal error: {text}"), None, 0);
-    // Dropping it could panic again, outside of the guard.
-    std::mem::forget(payload);
+    // Dropping it could panic in its turn, outside of the guard; what that leaves is not dropped.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
     AWRITE_INTERNAL
 }
 

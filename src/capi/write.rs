@@ -157,7 +157,7 @@ impl Out<awrite_result> {
 /// # Safety
 ///
 /// As [`options`], and what it points to is what it says.
-unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
+pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;

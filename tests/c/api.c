@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -321,6 +322,13 @@ static void test_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_shared(&second, "l", &options));
     awrite_lock_free(second);
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    {
+        /* To write is to hold it alone, whatever the options say. */
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        options.flags = AWRITE_LOCK_SHARED;
+        EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
+        CHECK(!exists("l"));
+    }
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
@@ -338,6 +346,24 @@ static void test_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
+
+    /* One that another has broken. What was begun under it comes to nothing. */
+    {
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        awrite_file *file;
+
+        EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_lock_check(lock));
+        CHECK(strstr(awrite_last_error(), "Lock lost") != NULL && awrite_last_hint()[0] != '\0');
+        awrite_lock_free(lock);
+        EXPECT(AWRITE_OK, awrite_file_open(&file, "l", &write));
+        EXPECT(AWRITE_OK, awrite_file_write(file, "x", 1));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_file_commit(file, NULL));
+        awrite_file_free(file);
+        CHECK(!exists("l") && !exists("l.lock"));
+    }
 
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(NULL, "l", NULL));
@@ -590,6 +616,19 @@ static void test_lease(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, &info));
     awrite_lease_free(NULL);
 
+    /* Over, and taken by another: nothing can be done under it any more. */
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 1, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&other, "p", "b", 60000, NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
+    as_a.token = awrite_lease_token(lease);
+    EXPECT(AWRITE_LOCKED, awrite_write("p", "late", 4, &write, NULL));
+    CHECK(has_content("p", "x"));
+    EXPECT(AWRITE_OK, awrite_lease_release(lease));
+    awrite_lease_free(lease);
+    CHECK(exists("p.lease"));
+    awrite_lease_free(other);
+    CHECK(!exists("p.lease"));
+
     make_file("p.lease", "{");
     EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
     info.size = sizeof info;
@@ -782,6 +821,48 @@ static void test_notices(void)
     CHECK(!exists("told.lock"));
 }
 
+static volatile sig_atomic_t interruptions;
+
+static void interrupted(int number)
+{
+    (void)number;
+    interruptions++;
+}
+
+/* Signals that come all the time, and interrupt what they can. */
+static void test_signals(void)
+{
+    struct sigaction action = {.sa_handler = interrupted};
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    static char block[1 << 20];
+    awrite_result result = {.size = sizeof result};
+    awrite_lock *lock, *second;
+    long step = 1;
+    int before, i;
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "signalled", NULL));
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    before = interruptions;
+    while (interruptions < before + 10)
+        EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "signalled", 20, NULL));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    before = interruptions;
+    for (i = 1; interruptions < before + 10; i++) {
+        EXPECT(AWRITE_OK, awrite_update("signalled", count, &step, NULL, NULL));
+        EXPECT(AWRITE_OK, awrite_write("large", block, sizeof block, NULL, &result));
+        CHECK(result.bytes == sizeof block);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    {
+        char text[16];
+        snprintf(text, sizeof text, "%d\n", i - 1);
+        CHECK(has_content("signalled", text));
+    }
+    CHECK(!exists("signalled.lock"));
+}
+
 static void test_fork(void)
 {
     awrite_lock *lock, *linked, *second;
@@ -867,6 +948,7 @@ int main(void)
     test_housekeep();
     test_threads();
     test_notices();
+    test_signals();
     test_fork();
     /* The thread that kept a link lock fresh may still be about to end. */
     for (tries = 0; open_descriptors() != before; tries++) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, wait_until};
+use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, needs_strace, wait_until};
 use crate::filesystems::Mount;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -281,11 +281,15 @@ fn no_leak_and_no_bad_access_under_valgrind() {
         return;
     }
     let programs = TestDir::new();
-    let program = compile(&programs, &source("api.c"), Link::Static, &[]);
-    // "Possibly lost" are what std keeps for each thread.
-    let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
-    let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
-    TestDir::new().program("valgrind", args).quiet_success();
+    for name in ["api.c", "panic.c"] {
+        let program = compile(&programs, &source(name), Link::Static, &[]);
+        // "Possibly lost" are what std keeps for each thread.
+        let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
+        let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
+        let done = TestDir::new().program("valgrind", args).env("RUST_BACKTRACE", "0").run();
+        done.ok();
+        assert!(name == "panic.c" || done.stderr.is_empty(), "{done:?}");
+    }
 }
 
 #[test]
@@ -307,6 +311,35 @@ fn a_full_disk_is_an_error_and_changes_nothing() {
     let _mount = Mount::tmpfs("size=256k,nr_inodes=20", &at);
     dir.program(program, [""; 0]).current_dir(&at).quiet_success();
     assert_no_debris(&at, &["f"]);
+}
+
+/// A directory that cannot be synced is another matter than a file system that has no such thing.
+#[test]
+fn what_may_not_be_durable_is_told() {
+    if !needs_strace() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let hold = compile(&programs, &source("hold.c"), Link::Shared, &[]);
+    let count_with = |fault: &str| {
+        let inject = format!("inject=fsync:{fault}");
+        let strace = ["-o", "/dev/null", "-e", "trace=fsync", "-e", &inject, hold.to_str().unwrap(), "n", "1"];
+        dir.program("strace", strace).run()
+    };
+    // The first one is the file's.
+    let done = count_with("error=EIO:when=2");
+    done.assert_code(7);
+    assert_eq!(done.stderr, "n: replaced, but not known to be durable: Input/output error\n");
+    assert_eq!(dir.read("n"), "1\n");
+
+    let done = count_with("error=EINVAL:when=2");
+    assert!(done.ok().stderr.starts_with("n: this file system cannot sync a directory"), "{done:?}");
+    assert_eq!(dir.read("n"), "2\n");
+
+    let done = count_with("error=EIO:when=1");
+    done.assert_code(1);
+    assert_eq!(dir.read("n"), "2\n");
+    dir.assert_holds(&["n"]);
 }
 
 #[test]
@@ -451,6 +484,7 @@ fn make_installs_all_of_it() {
     }
     let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
     assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
+    assert!(pc.starts_with("prefix=/usr\nincludedir=${prefix}/include\nlibdir=${prefix}/lib\n"), "{pc}");
     let private = format!("Libs.private: {}", Built::get().native_libs.trim());
     assert!(private.contains("-lc") && pc.lines().any(|line| line == private), "{pc}");
     if needs("nm") {
