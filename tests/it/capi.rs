@@ -485,6 +485,8 @@ fn make_installs_all_of_it() {
         ("lib/libawrite.so.1.0.0", 0o755),
         ("lib/pkgconfig/awrite.pc", 0o644),
         ("share/man/man1/awrite-lock.1", 0o644),
+        ("share/man/man3/awrite.3", 0o644),
+        ("share/man/man7/awrite.7", 0o644),
         ("share/bash-completion/completions/awrite", 0o644),
     ] {
         let meta = fs::metadata(image.join("usr").join(path)).unwrap();
