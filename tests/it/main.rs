@@ -8,6 +8,7 @@ mod capi;
 mod command;
 mod commit;
 mod common;
+mod exclusion;
 mod filesystems;
 mod flock;
 mod housekeep;
