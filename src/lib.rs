@@ -30,6 +30,9 @@ mod commit;
 mod copy;
 mod duration;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod housekeep;
 mod lease;
 mod lock;

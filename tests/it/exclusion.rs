@@ -416,8 +416,8 @@ fn never_two_at_once() {
     scene.dir.assert_holds(&["f"]);
 }
 
-/// In the crowd somebody waits nearly always, and so the lock file stays. Here it comes and goes with each holder, under
-/// those who have it open and do not say that they wait for it.
+/// In the crowd somebody waits nearly always, and so the lock file stays. Here it comes and goes with each holder,
+/// under those who have it open and do not say that they wait for it.
 #[test]
 fn never_two_at_once_where_hardly_anybody_waits() {
     let scene = Scene::new("f", wanted());
