@@ -1,6 +1,6 @@
 //! What does not vary with the machine: instructions, system calls, sizes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -13,8 +13,6 @@ use crate::writes;
 pub(crate) fn of_one_run(place: &Place, programs: &Programs) {
     let (valgrind, strace) = (find("valgrind"), find("strace"));
     println!("\n{:<34} {:>13} {:>13}", "one run", "instructions", "system calls");
-    let input = place.dir.join("input");
-    fs::write(&input, [b'x'; 1024]).unwrap();
     let target = place.dir.join("f");
     fs::write(&target, "old").unwrap();
 
@@ -31,7 +29,7 @@ pub(crate) fn of_one_run(place: &Place, programs: &Programs) {
                 .args(options)
                 .args(words())
                 .current_dir(&place.dir)
-                .stdin(File::open(&input).unwrap())
+                .stdin(crate::writes::kibibyte())
                 .stdout(Stdio::null())
                 .output()
                 .unwrap();

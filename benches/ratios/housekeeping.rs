@@ -1,7 +1,7 @@
 //! Clearing away, beside `find -delete`, which asks nothing.
 
 use std::fs::{self, File};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Amount;
 use crate::measure::{Contender, Report, Times};
@@ -12,9 +12,11 @@ pub(crate) fn beside_find(place: &Place, programs: &Programs, amount: &Amount, r
     let awrite = programs.awrite();
     let locks = ["--clean-locks", "--older-than", "0"];
     let backups = ["--clean-backups", "--keep-newest", "0"];
-    for (what, suffix, options, count, seconds) in
-        [("locks", ".lock", locks, amount.locks, 1.0), ("backups", ".backup", backups, amount.backups, 5.0)]
-    {
+    for (what, suffix, options, count, seconds) in [
+        ("locks", ".lock", locks, amount.locks, 1.0),
+        ("backups", ".backup", backups, amount.backups, 5.0),
+        ("dated backups", ".20260102-030405.backup", backups, amount.backups, 5.0),
+    ] {
         let [operation, option, value] = options;
         let pattern = format!("*{suffix}");
         let contenders = [
@@ -27,6 +29,8 @@ pub(crate) fn beside_find(place: &Place, programs: &Programs, amount: &Amount, r
             for number in 0..count {
                 File::create(dir.join(format!("file-{number}{suffix}"))).unwrap();
             }
+            // Backups and locks that somebody may be making at this moment are come back to a little later.
+            std::thread::sleep(Duration::from_millis(200));
             let started = Instant::now();
             contender.run_in(&dir);
             let took = started.elapsed();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::time::Instant;
 
@@ -33,9 +34,17 @@ fn awrites(programs: &Programs, options: &[&str]) -> Vec<Contender> {
     all.into_iter().filter_map(contender).collect()
 }
 
+const KIBIBYTE: [u8; 1024] = [b'x'; 1024];
+
+/// A pipe with that in it, which ends there: all of it fits, so it is complete before anybody reads it.
+pub(crate) fn kibibyte() -> OwnedFd {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    File::from(write).write_all(&KIBIBYTE).unwrap();
+    read
+}
+
 /// 1 KiB, durable and not.
 pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
-    let content = [b'x'; 1024];
     let target = place.dir.join("small");
     for (level, floor_words) in [("full", &[][..]), ("none", &["-n"])] {
         let mut contenders = Vec::new();
@@ -47,16 +56,14 @@ pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report:
         contenders.extend(awrites(programs, &["--sync", level]));
         contenders.extend(programs.sponge.as_ref().map(|sponge| Contender::new(SPONGE, &[sponge])));
         let times = Times::of(amount.small_rounds, &contenders, |_, contender| {
-            // The whole input fits the pipe, so it is there, and ended, before the contender starts.
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-            File::from(write).write_all(&content).unwrap();
+            let input = kibibyte();
             let started = Instant::now();
-            let status = contender.start(&target, read).wait().unwrap();
+            let status = contender.start(&target, input).wait().unwrap();
             let took = started.elapsed();
             assert!(status.success(), "{} failed", contender.name);
             took
         });
-        assert_eq!(fs::read(&target).unwrap(), content);
+        assert_eq!(fs::read(&target).unwrap(), KIBIBYTE);
         fs::remove_file(&target).unwrap();
         times.print(place, &format!("1 KiB, --sync {level}"), &[]);
 
@@ -78,7 +85,7 @@ pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report:
 }
 
 /// Feeds `child` this many bytes; gives the most memory that it has had by then, in KiB, and its end.
-fn feed(mut child: Child, pipe: std::os::fd::OwnedFd, mut left: u64) -> u64 {
+fn feed(mut child: Child, pipe: OwnedFd, mut left: u64) -> u64 {
     let block = vec![b'x'; 128 << 10];
     let mut producer = File::from(pipe);
     while left > 0 {
