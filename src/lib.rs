@@ -35,6 +35,7 @@ mod error;
 pub mod fuzzing;
 mod housekeep;
 mod lease;
+mod local_time;
 mod lock;
 mod metadata;
 mod notice;

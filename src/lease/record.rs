@@ -101,7 +101,7 @@ impl Record {
 
     /// When that is, for a message: `10:15:00`, with the date where it is another day's.
     pub(crate) fn until(&self, clock: &dyn Clock) -> String {
-        let zone = jiff::tz::TimeZone::system();
+        let zone = crate::local_time::zone();
         let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
