@@ -14,10 +14,10 @@ fi
 # Processes add to a few files, instead of each having its own; those of another user too.
 export LLVM_PROFILE_FILE_NAME='awrite-%8m.profraw'
 target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/llvm-cov-target
+cargo llvm-cov clean --workspace
 mkdir -p "$target"
 [ "$(id -u)" != 0 ] || setfacl -m o::rwx -d -m u::rwx,g::rwx,o::rwx "$target"
 
-cargo llvm-cov clean --workspace
 # Whether they pass is for `cargo test` to say: an instrumented program has more files open and is slower.
 cargo llvm-cov --locked --no-report --ignore-run-fail --lib --bins --test it -- \
     --skip it_works_in_an_empty_root --skip it_works_with_an_empty_environment
