@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use crate::cleanup::{self, Thing, Ticket};
 use crate::commit::retry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::local_time;
 use crate::lock::Place;
 use crate::metadata::{self, Wanted};
 use crate::options::{BackupOptions, Durability, Ownership};
@@ -238,7 +239,7 @@ pub(crate) struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
-        let stamp = options.timestamp.then(|| stamp(&jiff::Zoned::now()));
+        let stamp = options.timestamp.then(|| stamp(&jiff::Timestamp::now().to_zoned(local_time::zone())));
         Names { base, suffix: &options.suffix, stamp }
     }
 

@@ -62,9 +62,44 @@ pub fn shown_duration(d: Duration) -> String {
     format!("{secs}.{}s", fraction.trim_end_matches('0'))
 }
 
+/// What holds for any text.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_text(text: &str) {
+    let Some(duration) = parse_duration(text) else { return };
+    let shown = shown_duration(duration);
+    assert_eq!(parse_duration(&shown), Some(duration), "{text:?} is shown as {shown:?}");
+    assert_eq!(parse_duration(&format!("0{text}")), Some(duration), "{text:?}");
+    // Nothing but "not at all" is nothing.
+    assert_eq!(duration.is_zero(), !text.bytes().any(|b| (b'1'..=b'9').contains(&b)), "{text:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn texts(text in "(0{0,2}|[0-9]{1,25})(\\.0{0,15}[0-9]{0,5})?(|ms|s|m|h|d)|\\PC*") {
+            any_text(&text);
+        }
+
+        #[test]
+        fn every_duration_is_shown_so_that_it_can_be_read(secs: u64, nanos in 0..1_000_000_000_u32) {
+            let duration = Duration::new(secs, nanos);
+            prop_assert_eq!(parse_duration(&shown_duration(duration)), Some(duration));
+        }
+
+        /// Against the arithmetic of a schoolbook.
+        #[test]
+        fn they_are_what_they_say(whole: u32, fraction in "[0-9]{0,6}", unit in 0..6_usize) {
+            let name = ["ms", "", "s", "m", "h", "d"][unit];
+            let nanos = [1, 1_000, 1_000, 60_000, 3_600_000, 86_400_000_u128][unit] * 1_000_000;
+            let part = fraction.parse::<u128>().unwrap_or(0) * nanos / 10_u128.pow(fraction.len() as u32);
+            let duration = parse_duration(&format!("{whole}.{fraction}{name}")).unwrap();
+            prop_assert_eq!(duration.as_nanos(), u128::from(whole) * nanos + part);
+        }
+    }
 
     #[test]
     fn they_are_said_as_they_were_given() {

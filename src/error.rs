@@ -237,9 +237,29 @@ pub fn shown(path: &Path) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
+/// What holds for any path.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_path(path: &Path) {
+    let text = shown(path);
+    assert!(!text.contains(char::is_control), "{text:?}");
+    if let Some(whole) = path.to_str().filter(|whole| !whole.contains(char::is_control)) {
+        assert_eq!(text, whole);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn paths(bytes: Vec<u8>, text: String) {
+            use std::os::unix::ffi::OsStrExt;
+            any_path(std::ffi::OsStr::from_bytes(&bytes).as_ref());
+            any_path(text.as_ref());
+        }
+    }
 
     #[test]
     fn prints_path_and_reason_without_the_number() {

@@ -30,8 +30,12 @@ mod commit;
 mod copy;
 mod duration;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod housekeep;
 mod lease;
+mod local_time;
 mod lock;
 mod metadata;
 mod notice;

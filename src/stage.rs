@@ -228,9 +228,28 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
         && name[at + TEMP_INFIX.len()..].iter().all(u8::is_ascii_alphanumeric)
 }
 
+/// What holds for any name of a target.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_name(name: &OsStr) {
+    for limit in [255, 143] {
+        let mut temp = temp_prefix(name, limit);
+        temp.push("aB3xyZ");
+        assert!(temp.len() <= limit, "{temp:?}");
+        assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn names_of_targets(name in prop::collection::vec(any::<u8>(), 0..300)) {
+            any_name(OsStr::from_bytes(&name));
+        }
+    }
 
     #[test]
     fn names_fit_and_are_recognised() {

@@ -377,6 +377,7 @@ pub(crate) fn check_table(manual: &Manual) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[derive(Default, Debug, PartialEq)]
     struct Settings {
@@ -429,6 +430,74 @@ mod tests {
         },
         flags: FLAGS,
     };
+
+    /// An option in one of the ways to write it.
+    fn spelled(manual: &Manual, index: usize, value: &str, way: usize) -> Vec<OsString> {
+        let spec = manual.specs[index];
+        let name = spec.long[way % spec.long.len()];
+        // The shortest beginning that is no other's.
+        let is_own = |length: &usize| manual.find_long(&name[..*length]).is_ok_and(|found| found == index);
+        let short = (1..=name.len()).find(is_own).unwrap();
+        let words = match (spec.value, spec.short.first(), way % 5) {
+            (None, Some(letter), 0 | 1) => vec![format!("-{letter}")],
+            (None, _, 2) => vec![format!("--{}", &name[..short])],
+            (None, ..) => vec![format!("--{name}")],
+            (Some(_), Some(letter), 0) => vec![format!("-{letter}"), value.to_owned()],
+            // An equals sign is taken for the one that may stand there.
+            (Some(_), Some(letter), 1) => vec![format!("-{letter}={value}")],
+            (Some(_), _, 2) => vec![format!("--{}={value}", &name[..short])],
+            (Some(_), _, 3) => vec![format!("--{name}"), value.to_owned()],
+            (Some(_), ..) => vec![format!("--{name}={value}")],
+        };
+        words.into_iter().map(OsString::from).collect()
+    }
+
+    proptest! {
+        /// Whatever is meant can be written, in every way, and means that.
+        #[test]
+        fn what_is_written_is_what_is_read(
+            applet in 0..3_usize,
+            options in prop::collection::vec((any::<prop::sample::Index>(), "[^\0]{0,6}", any::<usize>()), 0..6),
+            operand in "-{0,2}[^\0]{1,6}",
+            place: prop::sample::Index,
+            command in prop::collection::vec("[^\0]{0,6}", 0..4),
+        ) {
+            use super::super::{housekeep, lock, write};
+            let manual = [write::GRAMMAR.manual(), lock::GRAMMAR.manual(), housekeep::GRAMMAR.manual()];
+            let manual = &manual[applet];
+            let mut meant = Vec::new();
+            let mut words = Vec::new();
+            for (option, value, way) in &options {
+                let index = option.index(manual.specs.len());
+                let value = if manual.specs[index].value.is_some() { value.as_str() } else { "" };
+                meant.push((index, OsString::from(value)));
+                words.push(spelled(manual, index, value, *way));
+            }
+            if operand.starts_with('-') && operand != "-" {
+                words.push(vec!["--".into(), operand.clone().into()]);
+            } else {
+                words.insert(place.index(words.len() + 1), vec![operand.clone().into()]);
+            }
+            let command: Vec<OsString> = command.into_iter().map(OsString::from).collect();
+            let command = Some(command).filter(|command| manual.page.takes_command && !command.is_empty());
+            if let Some(command) = &command {
+                words.push(vec!["--".into()]);
+                words.push(command.clone());
+            }
+            let mut read = Vec::new();
+            let parsed = manual.parse(words.concat(), &mut |index, value| {
+                read.push((index, value));
+                Ok(())
+            });
+            prop_assert_eq!(parsed.unwrap(), Parsed { operand: Some(operand.into()), command });
+            prop_assert_eq!(read, meant);
+        }
+
+        #[test]
+        fn all_words(words in prop::collection::vec("-{0,2}[a-z]{0,4}=?.{0,3}|-{0,2}\\PC{0,5}", 0..6)) {
+            super::super::any_words(&words.into_iter().map(OsString::from).collect::<Vec<_>>());
+        }
+    }
 
     /// Options seen, operand, COMMAND.
     type Words = (Vec<String>, Option<String>, Option<Vec<String>>);

@@ -27,6 +27,8 @@ use awrite::{Error, ErrorKind, LockOptions, Observer, Wait, lock_descriptor, unl
 
 use super::{lock, report};
 use crate::process::{self, Given, Inherited};
+#[cfg(any(test, fuzzing))]
+pub(super) use options::any_words;
 use options::{End, Lock, Outcome, Settings, number, options, usage};
 
 // sysexits.h
@@ -63,15 +65,7 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
         report::raw(&format!("{name}: not enough arguments\n"));
         return Err(End::Option(String::new()));
     }
-    let mut settings = Settings {
-        lock: Lock::Exclusive,
-        no_wait: false,
-        timeout: None,
-        conflict_status: 1,
-        close: false,
-        no_fork: false,
-        verbose: false,
-    };
+    let mut settings = Settings::default();
     let mut args = args.into_iter();
     let first = options(name, &mut args, &mut settings)?;
     if settings.no_fork && settings.close {

@@ -111,6 +111,27 @@ fn link_names() -> Vec<&'static str> {
     names
 }
 
+/// What holds for any command line of any applet.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_words(words: &[OsString]) {
+    fn ask<S: Default>(grammar: &'static flags::Grammar<S>, words: &[OsString]) {
+        match grammar.parse(words.to_vec(), &mut S::default()) {
+            Ok(parsed) => {
+                assert!(parsed.operand.is_none_or(|operand| !operand.is_empty()));
+                let command = parsed.command.unwrap_or_default();
+                assert!(words.ends_with(&command), "COMMAND is what stands at the end");
+            }
+            Err(flags::Stop::Usage(reason)) => assert!(!reason.contains(char::is_control), "{reason:?}"),
+            Err(_) => {}
+        }
+    }
+    ask(&write::GRAMMAR, words);
+    ask(&lock::GRAMMAR, words);
+    ask(&housekeep::GRAMMAR, words);
+    flock::any_words(words);
+    words.iter().for_each(|word| values::any_value(word));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,9 +62,43 @@ pub(crate) fn quoted(text: &OsStr) -> String {
     format!("'{}'", awrite::shown(text.as_ref()))
 }
 
+/// What holds for any value.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_value(text: &OsStr) {
+    let bytes = text.as_encoded_bytes();
+    let octal = |value: u32, b: &u8| match b {
+        b'0'..=b'7' => Some(value * 8 + u32::from(b - b'0')).filter(|value| *value <= 0o7777),
+        _ => None,
+    };
+    let mode = bytes.iter().try_fold(0, octal).filter(|_| !bytes.is_empty());
+    assert_eq!(parse_mode(text).ok(), mode, "{text:?}");
+    if let Ok(duration) = parse_duration(text) {
+        assert!(duration <= LONGEST && awrite::parse_duration(&text.to_string_lossy()) == Some(duration));
+    }
+    let digits = bytes.iter().all(u8::is_ascii_digit);
+    assert!(parse_token(text).is_err() || digits, "{text:?}");
+    // Each says why not, in words that may be printed.
+    let reasons = [parse_mode(text).err(), parse_duration(text).err(), parse_token(text).err()];
+    let reasons = reasons.into_iter().chain([parse_suffix(text.to_owned()).err(), parse_owner(text.to_owned()).err()]);
+    for reason in reasons.flatten() {
+        assert!(!reason.contains(char::is_control), "{reason:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn values(text: String, mode in "[0-9]{1,7}", bytes: Vec<u8>) {
+            use std::os::unix::ffi::OsStrExt;
+            any_value(OsStr::new(&text));
+            any_value(OsStr::new(&mode));
+            any_value(OsStr::from_bytes(&bytes));
+        }
+    }
 
     fn duration(text: &str) -> Option<Duration> {
         parse_duration(OsStr::new(text)).ok()

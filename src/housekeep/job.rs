@@ -17,6 +17,7 @@ use super::remove::{self, Look, Outcome};
 use super::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover};
 use crate::backup::Names;
 use crate::error::Error;
+use crate::local_time;
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// Bytes of names that are read at a time.
@@ -248,7 +249,7 @@ impl<'a> Job<'a> {
     }
 
     fn zone(&mut self) -> &TimeZone {
-        self.zone.get_or_insert_with(TimeZone::system)
+        self.zone.get_or_insert_with(local_time::zone)
     }
 
     /// The time in a backup's name is local time.

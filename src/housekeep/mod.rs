@@ -27,6 +27,8 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Dir;
 use job::Job;
+#[cfg(fuzzing)]
+pub(crate) use names::any_name;
 
 /// What housekeeping is to do. Start from `HousekeepOptions::default()`, which does nothing, and set what is wanted.
 #[derive(Clone, Debug)]

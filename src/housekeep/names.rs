@@ -126,9 +126,71 @@ impl Shape {
     }
 }
 
+/// What holds for any name.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_name(name: &OsStr) {
+    let options = HousekeepOptions { locks: true, backups: true, temps: true, ..HousekeepOptions::default() };
+    let name = name.as_bytes();
+    if let Some(Meaning::Backup(length)) = meaning(name, &options) {
+        let (base, suffix) = name.split_at(usize::from(length));
+        assert!(!base.is_empty() && suffix == options.backup_suffix.as_bytes());
+    }
+    if let Some((length, Stamp { time: t, number })) = split_stamp(name) {
+        // Only what a writer would make, which is one text for each time.
+        let (date, time) = (t.date(), t.time());
+        let mut again = name[..length].to_vec();
+        let days = format!(".{:04}{:02}{:02}", date.year(), date.month(), date.day());
+        let seconds = format!("-{:02}{:02}{:02}", time.hour(), time.minute(), time.second());
+        again.extend_from_slice((days + &seconds).as_bytes());
+        if number > 0 {
+            again.extend_from_slice(format!("-{number}").as_bytes());
+        }
+        assert_eq!(again, name);
+        assert_eq!(root(name), root(&name[..length]));
+    }
+    assert!(name.starts_with(root(name)) && root(root(name)) == root(name));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::Names;
+    use proptest::prelude::*;
+
+    /// What looks like a dated name, and often is one.
+    const LIKELY: &str = concat!(
+        r"[^/]{0,3}(\.[0-2][0-9]{3}(0[1-9]|1[0-3])[0-3][1-9]-[01][0-9][0-5][0-9][0-6][0-9]",
+        r"(-0?[0-9]{1,5})?){1,3}(\.backup)?"
+    );
+
+    proptest! {
+        #[test]
+        fn names(bytes: Vec<u8>, likely in LIKELY) {
+            any_name(OsStr::from_bytes(&bytes));
+            any_name(OsStr::new(&likely));
+        }
+
+        /// Whatever a writer calls a backup, housekeeping knows it, with its time and the file that it is of.
+        #[test]
+        fn what_writers_call_them(
+            base in "[^/\0]{1,20}",
+            suffix in "(\\.backup|~|\\.orig|-old)",
+            seconds in 0..253_402_300_799_i64,
+            number in 0..200_u32,
+        ) {
+            let time = jiff::Timestamp::from_second(seconds).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
+            let mut taken = 0;
+            let name = Names::of_time(OsStr::new(&base), OsStr::new(&suffix), &time).first_free(|_| {
+                taken += 1;
+                if taken > number { Ok(()) } else { Err(std::io::ErrorKind::AlreadyExists.into()) }
+            }).unwrap();
+            let options = HousekeepOptions { backup_suffix: suffix.into(), ..all() };
+            let Some(Meaning::Backup(length)) = meaning(name.as_bytes(), &options) else { panic!("{name:?}") };
+            let (dot, stamp) = split_stamp(&name.as_bytes()[..usize::from(length)]).unwrap();
+            prop_assert_eq!(&name.as_bytes()[..dot], base.as_bytes());
+            prop_assert_eq!((stamp.time, stamp.number), (time.datetime(), number));
+        }
+    }
 
     fn all() -> HousekeepOptions {
         HousekeepOptions { locks: true, backups: true, temps: true, ..HousekeepOptions::default() }

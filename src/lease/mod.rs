@@ -43,6 +43,8 @@ use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
 pub use record::MAX_TTL;
+#[cfg(fuzzing)]
+pub(crate) use record::any_record;
 use record::{Record, check_owner};
 
 /// How long dropping a lease tries to get the lock it needs.

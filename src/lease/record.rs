@@ -101,7 +101,7 @@ impl Record {
 
     /// When that is, for a message: `10:15:00`, with the date where it is another day's.
     pub(crate) fn until(&self, clock: &dyn Clock) -> String {
-        let zone = jiff::tz::TimeZone::system();
+        let zone = crate::local_time::zone();
         let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
@@ -253,10 +253,59 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Usage, reason))
 }
 
+/// What holds for any content of a file.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_record(bytes: &[u8]) {
+    match Record::parse(bytes) {
+        Ok(record) => {
+            // A time that was read can be written.
+            let text = record.to_json().unwrap_or_default();
+            assert_eq!(Record::parse(text.as_bytes()), Ok(record.clone()), "{text}");
+            assert!(record.token > 0 && record.ttl_ms > 0 && check_owner(&record.owner).is_ok());
+            let _ = (record.left(&super::clock::Machine), record.until(&super::clock::Machine));
+        }
+        // It goes into a message.
+        Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::clock::fake::Fake;
     use super::*;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn contents(bytes: Vec<u8>, cut: prop::sample::Index, with: u8) {
+            any_record(&bytes);
+            let mut damaged = record().to_json().unwrap().into_bytes();
+            let place = cut.index(damaged.len());
+            damaged[place] = with;
+            any_record(&damaged);
+        }
+
+        #[test]
+        fn every_record_is_read_as_written(
+            owner in "\\PC{1,60}",
+            token in 1..=u64::MAX,
+            times in prop::array::uniform3(-62_135_596_800_000..253_402_300_799_000_i64),
+            ttl_ms in 1..=315_576_000_000_u64,
+            host: String,
+            pid: u32,
+            boot in of((any::<String>(), any::<u64>())),
+            released: bool,
+        ) {
+            let [locked_at, refreshed_at, expires_at] = times;
+            let boot_end = boot.map(|(id, ms)| Boot { id, ms });
+            let record =
+                Record { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, released };
+            let text = record.to_json().unwrap();
+            any_record(text.as_bytes());
+            prop_assert_eq!(Record::parse(text.as_bytes()), Ok(record));
+        }
+    }
 
     const TTL: Duration = Duration::from_secs(60);
 

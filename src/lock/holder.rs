@@ -114,9 +114,44 @@ pub(crate) fn harmless(text: &str) -> String {
     if line.chars().count() > 80 { line.chars().take(77).collect::<String>() + "..." } else { line }
 }
 
+/// What holds for any line.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_line(line: &str) {
+    if let Some(Line { pid, major, minor, ino }) = parse(line) {
+        let known = format!("1: FLOCK  ADVISORY  WRITE {pid} {major:02x}:{minor:02x}:{ino} 0 EOF");
+        assert_eq!(parse(&known), parse(line), "{line:?}");
+    }
+}
+
+/// What holds for any words of another's.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_words(text: &str) {
+    let shown = harmless(text);
+    assert!(shown.chars().count() <= 80 && !shown.contains(char::is_control), "{shown:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lines_and_words(text: String, likely in "1: (-> )?FLOCK  ADVISORY  WRITE [-0-9]{1,11} [0-9a-f:]{0,30} 0 EOF") {
+            any_line(&text);
+            any_line(&likely);
+            any_words(&text);
+        }
+
+        /// As the kernel writes them (fs/locks.c, lock_get_status).
+        #[test]
+        fn the_kernel_s_lines(pid in 1..=i32::MAX as u32, major in 0..4096_u32, minor in 0..0x10_0000_u32, ino: u64) {
+            let line = format!("12: FLOCK  ADVISORY  READ  {pid} {major:02x}:{minor:02x}:{ino} 0 EOF");
+            prop_assert_eq!(parse(&line), Some(Line { pid, major, minor, ino }));
+            prop_assert_eq!(parse(&line.replacen(": ", ": -> ", 1)), None);
+            prop_assert_eq!(parse(&line.replace("FLOCK ", "POSIX ")), None);
+        }
+    }
 
     #[test]
     fn reads_the_kernel_s_lines() {

@@ -384,9 +384,58 @@ pub(crate) fn release(file: impl AsFd) -> io::Result<()> {
     ofd::unlock(file, 0..END)
 }
 
+/// What holds for any value of the variable.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_entries(value: &OsStr) {
+    let held = entries(Some(value));
+    let again = value_of(&held);
+    assert_eq!(entries(again.as_deref()), held, "{value:?}");
+    for entry in held {
+        // What descriptors and record locks can be.
+        assert!(entry.fd >= 0 && entry.pid > 0 && entry.depth + 2 < MARKERS && marker(entry.pid).end <= END + 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Numbers about 0 and about a limit.
+    fn near(limit: u32) -> impl Strategy<Value = u32> {
+        prop_oneof![0..3_u32, limit - 3..limit + 3]
+    }
+
+    proptest! {
+        #[test]
+        fn any_environment(
+            text: String,
+            fd in -2..5_i64,
+            mode in "[xswy]?",
+            depth in near(MARKERS),
+            pid in near(END - MARKERS),
+        ) {
+            any_entries(OsStr::new(&text));
+            let likely = format!("{fd}:1:2:{mode}:{depth}:{pid}");
+            any_entries(OsStr::new(&likely));
+            any_entries(OsStr::new(&format!("{text},{likely},,3:{likely}")));
+        }
+
+        #[test]
+        fn every_entry_arrives(
+            fd in 0..RawFd::MAX,
+            dev: u64,
+            ino: u64,
+            mode in 0..3_usize,
+            depth in 0..MARKERS - 2,
+            pid in 1..=END - MARKERS,
+        ) {
+            let mode = [Mode::Exclusive, Mode::Shared, Mode::Replacing][mode];
+            let entry = Entry { fd, id: FileId { dev, ino }, mode, depth, pid };
+            let value = value_of(&[entry.clone(), entry.clone()]);
+            prop_assert_eq!(entries(value.as_deref()), [entry.clone(), entry]);
+        }
+    }
 
     #[test]
     fn entries_survive_the_environment() {

@@ -42,6 +42,9 @@ use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 pub use descriptor::{lock_descriptor, unlock_descriptor};
+#[cfg(fuzzing)]
+pub(crate) use {holder::any_line, holder::any_words, inherited::any_entries, place::any_name, record::any_record};
+
 pub(crate) use flock::{LockFile, default_mode, open_to_others};
 pub(crate) use heartbeat::LinkLock;
 pub use holder::Holder;

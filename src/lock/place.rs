@@ -184,9 +184,41 @@ pub(crate) fn not_ours(path: &Path) -> Error {
         .with_hint(format!("look at {}; remove it or choose another: --lock-file", shown(path)))
 }
 
+/// What holds for any name of a target.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_name(name: &OsStr) {
+    for suffix in [SUFFIX, LEASE_SUFFIX] {
+        let side = side_name(name, suffix);
+        assert!(side.len() <= NAME_MAX && side.as_bytes().ends_with(suffix.as_bytes()), "{side:?}");
+        // No name is taken for another's; where it has been cut it is taken for nobody's.
+        let back = without(&side, suffix);
+        assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
+        assert!(back.is_some() || side.len() == NAME_MAX, "{name:?} is not known again");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn names_of_targets(
+            name in prop::collection::vec(any::<u8>(), 0..300),
+            hash in "[a-z]{0,3}-[0-9a-f]{15,17}",
+            more: u8,
+        ) {
+            any_name(OsStr::from_bytes(&name));
+            any_name(OsStr::new(&hash));
+            let mut other = name.clone();
+            other.push(more);
+            let lock = |name: &[u8]| lock_name(OsStr::from_bytes(name));
+            prop_assert_ne!(lock(&name), lock(&other));
+            *other.last_mut().unwrap() = more ^ 1;
+            prop_assert_ne!(lock(&other), lock(&[&name[..], &[more]].concat()));
+        }
+    }
 
     #[test]
     fn names_fit_and_differ() {

@@ -182,9 +182,48 @@ pub(super) fn fresh_nonce() -> String {
     format!("{:016x}", hasher.finish())
 }
 
+/// What holds for any content of a file.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_record(bytes: &[u8]) {
+    let Ok(record) = Record::parse(bytes) else { return };
+    assert_eq!(Record::parse(record.to_json().as_bytes()), Ok(record.clone()));
+    assert!(record.pid > 0 && is_nonce(record.nonce.as_bytes()) && !record.heartbeat().is_zero());
+    // What is reckoned with it must not overflow.
+    assert!(record.stale_after() > record.heartbeat());
+    let name = super::link::mark_name(std::ffi::OsStr::new("f.lock"), &record.nonce);
+    assert!(super::is_mark_name(&name), "{name:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn contents(bytes: Vec<u8>, cut: prop::sample::Index, with: u8) {
+            any_record(&bytes);
+            let mut damaged = mine().1.to_json().into_bytes();
+            let place = cut.index(damaged.len());
+            damaged[place] = with;
+            any_record(&damaged);
+        }
+
+        #[test]
+        fn every_record_is_read_as_written(
+            host: String, boot_id: Option<String>, pid_namespace: Option<u64>, pid in 1..=i32::MAX as u32,
+            start_time in of(any::<u64>()), nonce in "[0-9a-f]{16}", heartbeat_ms in 1..=SLOWEST_MS,
+        ) {
+            let record = Record { host, boot_id, pid_namespace, pid, start_time, nonce, heartbeat_ms };
+            let text = record.to_json();
+            any_record(text.as_bytes());
+            prop_assert_eq!(Record::parse(text.as_bytes()), Ok(record));
+            for end in 0..text.len() - 1 {
+                prop_assert_eq!(Record::parse(&text.as_bytes()[..end]), Err(Unreadable::Foreign));
+            }
+        }
+    }
 
     fn mine() -> (Here, Record) {
         let here = Here::now();

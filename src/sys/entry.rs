@@ -17,8 +17,8 @@ use awrite::{Error, ErrorKind};
 use crate::applets;
 
 /// Called by the C runtime.
-#[cfg_attr(not(test), unsafe(no_mangle))]
-#[cfg_attr(test, allow(dead_code))]
+#[cfg_attr(not(any(test, fuzzing)), unsafe(no_mangle))]
+#[cfg_attr(any(test, fuzzing), allow(dead_code))]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     open_missing_descriptors();
     // SAFETY: the C runtime calls `main` with `argc` strings in `argv`, which live as long as the process.

@@ -87,9 +87,39 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// What holds for any text.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn any_stat(text: &str) {
+    let Some(stat) = parse_stat(text) else { return };
+    // Whatever the name is: it is behind the last parenthesis that the fields begin.
+    let renamed = format!("1 (:-) {text}");
+    assert!(parse_stat(&renamed).is_some_and(|other| other.start_time == stat.start_time), "{text:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lines_of_the_kernel(
+            text: String,
+            name in "[^\0]{0,15}",
+            state in "[A-Z]",
+            parent: u32,
+            threads: u64,
+            start: u64,
+        ) {
+            any_stat(&text);
+            let between = "3 4 5 6 7 8 9 10 11 12 13 14 15 16 17";
+            let line = format!("7 ({name}) {state} {parent} {between} {threads} 0 {start} 1 2\n");
+            any_stat(&line);
+            let stat = parse_stat(&line).unwrap();
+            let state = state.chars().next().unwrap();
+            prop_assert_eq!((stat.state, stat.parent, stat.threads, stat.start_time), (state, parent, threads, start));
+        }
+    }
 
     #[test]
     fn a_process_is_told_by_number_and_start() {

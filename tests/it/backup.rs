@@ -195,12 +195,19 @@ fn a_timestamped_backup_bears_the_local_time() {
 /// Six of them do not fit into six different seconds: some have to be numbered.
 #[test]
 fn backups_of_one_second_are_numbered() {
+    // As links, and, with a mode of their own, as copies.
+    are_numbered(&["--backup-timestamp", "f"]);
+    are_numbered(&["--backup-timestamp", "--backup-mode", "600", "f"]);
+}
+
+#[track_caller]
+fn are_numbered(args: &[&str]) {
     let dir = TestDir::new();
     dir.file("f", "0");
     let count = 24;
     let mut numbered = 0;
     for number in 1..=count {
-        dir.awrite(["--backup-timestamp", "f"]).stdin(number.to_string()).quiet_success();
+        dir.awrite(args).stdin(number.to_string()).quiet_success();
     }
     let mut contents = Vec::new();
     for name in dir.names() {

@@ -77,14 +77,14 @@ impl Built {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Link {
+pub(crate) enum Link {
     Static,
     Shared,
 }
 
 /// Compiles a program as C11 into `dir`.
 #[track_caller]
-fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
+pub(crate) fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     let built = Built::get();
     let program = dir.join(format!("{}-{link:?}", source.file_stem().unwrap().to_str().unwrap()));
     let mut command = Command::new("cc");
@@ -103,7 +103,7 @@ fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     program
 }
 
-fn source(name: &str) -> PathBuf {
+pub(crate) fn source(name: &str) -> PathBuf {
     Path::new(ROOT).join("tests/c").join(name)
 }
 

@@ -102,6 +102,28 @@ fn the_lock_says_who_holds_it_and_goes_with_the_holder() {
 }
 
 #[test]
+fn its_status_can_be_asked() {
+    let dir = TestDir::new();
+    let status = || link(&dir, ["lock", "--status", "f"]).run();
+    let pid = |record: &Value| format!("PID {}", record["pid"]);
+
+    let holder = holder(&dir, "60");
+    let held = record(&dir.join("f.lock")).unwrap();
+    let said = status();
+    assert!(said.code == Some(2) && said.stdout.contains(&pid(&held)), "{said:?}");
+    assert_eq!(record(&dir.join("f.lock")), Some(held), "to look changes nothing");
+    holder.finish();
+    assert_eq!(status().code, Some(0));
+    // A dead holder holds nothing.
+    leave_lock_of_the_dead(&dir);
+    assert_eq!(status().code, Some(0));
+    // By flock.
+    fs::remove_file(dir.join("f.lock")).unwrap();
+    let _held = Held::new(&dir.join("f.lock"));
+    assert_eq!(status().code, Some(2));
+}
+
+#[test]
 fn every_ending_gives_it_back() {
     let dir = TestDir::new();
     dir.file("f", "old");

@@ -11,6 +11,7 @@ mod common;
 mod comparison;
 mod completions;
 mod documents;
+mod exclusion;
 mod filesystems;
 mod flock;
 mod housekeep;

@@ -25,6 +25,20 @@ pub(super) struct Settings {
     pub(super) verbose: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            lock: Lock::Exclusive,
+            no_wait: false,
+            timeout: None,
+            conflict_status: 1,
+            close: false,
+            no_fork: false,
+            verbose: false,
+        }
+    }
+}
+
 /// Why there is nothing more to do.
 pub(super) enum End {
     /// What is asked for on standard output, and success.
@@ -229,6 +243,16 @@ Options:
 This is awrite, called as {name}.
 "
     )
+}
+
+/// What holds for any command line.
+#[cfg(any(test, fuzzing))]
+pub(in crate::applets) fn any_words(words: &[OsString]) {
+    let mut args = words.iter().cloned();
+    if let Ok(Some(operand)) = options("flock", &mut args, &mut Settings::default()) {
+        let behind: Vec<OsString> = std::iter::once(operand).chain(args).collect();
+        assert!(words.ends_with(&behind), "{words:?}");
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+//! Clearing away, beside `find -delete`, which asks nothing.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use crate::Amount;
+use crate::measure::{Contender, Report, Times};
+use crate::places::Place;
+use crate::programs::Programs;
+
+pub(crate) fn beside_find(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
+    let awrite = programs.awrite();
+    let locks = ["--clean-locks", "--older-than", "0"];
+    let backups = ["--clean-backups", "--keep-newest", "0"];
+    for (what, suffix, options, count, seconds) in [
+        ("locks", ".lock", locks, amount.locks, 1.0),
+        ("backups", ".backup", backups, amount.backups, 5.0),
+        ("dated backups", ".20260102-030405.backup", backups, amount.backups, 5.0),
+    ] {
+        let [operation, option, value] = options;
+        let pattern = format!("*{suffix}");
+        let contenders = [
+            Contender::new("find -delete", &[&"find", &".", &"-name", &pattern, &"-delete"]),
+            Contender::new("awrite-housekeep", &[&awrite, &"housekeep", &"-q", &operation, &option, &value]),
+        ];
+        let dir = place.dir.join("housekeep");
+        let times = Times::of(amount.large_rounds.min(3), &contenders, |_, contender| {
+            fs::create_dir(&dir).unwrap();
+            for number in 0..count {
+                File::create(dir.join(format!("file-{number}{suffix}"))).unwrap();
+            }
+            // Backups and locks that somebody may be making at this moment are come back to a little later.
+            std::thread::sleep(Duration::from_millis(200));
+            let started = Instant::now();
+            contender.run_in(&dir);
+            let took = started.elapsed();
+            // Fails if anything is left.
+            fs::remove_dir(&dir).unwrap();
+            took
+        });
+        let (work, on) = (format!("housekeeping, {count} {what}"), place.name);
+        times.print(place, &work, &[]);
+        let took = times.median("awrite-housekeep").map(|took| took.as_secs_f64());
+        report.goal(format!("{work}, {on}: time"), took, seconds, "s");
+        let ratio = times.ratio("awrite-housekeep", "find -delete");
+        report.goal(format!("{work}, {on}: beside `find -delete`"), ratio, 2.0, "x");
+    }
+}

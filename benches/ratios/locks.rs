@@ -1,0 +1,147 @@
+//! Taking turns.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use awrite::{FileLock, LockOptions, Notice, Observer, Wait};
+
+use crate::Amount;
+use crate::measure::{Contender, Report, Times, median_time};
+use crate::places::Place;
+use crate::programs::Programs;
+
+/// What the lock costs a program that writes anyway.
+pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
+    let (target, options) = (place.dir.join("f"), LockOptions::default());
+    let one = |_| {
+        let started = Instant::now();
+        FileLock::acquire(&target, &options).unwrap().release().unwrap();
+        started.elapsed()
+    };
+    let took = median_time(&(0..amount.small_rounds * 10).map(one).collect::<Vec<_>>());
+    report.goal(format!("uncontended lock and release, {}", place.name), Some(micros(took)), 50.0, "µs");
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// A command that does nothing, with the lock held.
+pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
+    let mut contenders = vec![
+        Contender::new("true alone", &[&"/bin/true"]),
+        Contender::new("awrite-lock", &[&programs.awrite(), &"lock", &"f", &"--", &"/bin/true"]),
+    ];
+    contenders.extend(programs.flock.as_ref().map(|flock| Contender::new("flock", &[flock, &"f.lck", &"/bin/true"])));
+    let times = Times::of(amount.small_rounds, &contenders, |_, contender| {
+        let started = Instant::now();
+        contender.run_in(&place.dir);
+        started.elapsed()
+    });
+    let _ = fs::remove_file(place.dir.join("f.lck"));
+    times.print(place, "lock, true, unlock", &[]);
+    report.goal(
+        "lock and release around `true`: static, beside flock(1)",
+        times.ratio("awrite-lock", "flock"),
+        0.5,
+        "x",
+    );
+}
+
+/// From a release to the moment when one that waits with a time-out has it.
+pub(crate) fn hand_over(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
+    let target = place.dir.join("f");
+    let options = LockOptions::default();
+    let rounds = amount.small_rounds / 3;
+    // Not always the same while after the waiter has begun.
+    let a_while = |round: usize| std::thread::sleep(Duration::from_micros(1000 + round as u64 * 777 % 8000));
+
+    let command = |round| {
+        let lock = FileLock::acquire(&target, &options).unwrap();
+        let mut child = Command::new(programs.awrite())
+            .args(["--json", "--allow-empty", "--timeout", "60"])
+            .arg(&target)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut wait_for = |event: &str| while !lines.next().unwrap().unwrap().contains(event) {};
+        wait_for("\"waiting\"");
+        a_while(round);
+        let started = Instant::now();
+        lock.release().unwrap();
+        wait_for("\"lock_acquired\"");
+        let took = started.elapsed();
+        while lines.next().is_some() {}
+        assert!(child.wait().unwrap().success());
+        took
+    };
+    let took = median_time(&(0..rounds).map(command).collect::<Vec<_>>());
+    let _ = fs::remove_file(&target);
+    report.goal("hand-over to a waiting `awrite --timeout`", Some(micros(took) / 1000.0), 0.2, "ms");
+
+    let library = |round| {
+        let lock = FileLock::acquire(&target, &options).unwrap();
+        let (waits, waiting) = mpsc::channel();
+        let observer = Observer::new(move |notice: &Notice<'_>| {
+            if matches!(notice, Notice::Waiting { .. }) {
+                let _ = waits.send(());
+            }
+        });
+        let (mut timed, target) = (options.clone(), target.clone());
+        timed.wait = Wait::For(Duration::from_secs(60));
+        let waiter = std::thread::spawn(move || {
+            let lock = FileLock::acquire_with(&target, &timed, &observer).unwrap();
+            let had = Instant::now();
+            lock.release().unwrap();
+            had
+        });
+        waiting.recv().unwrap();
+        a_while(round);
+        let started = Instant::now();
+        lock.release().unwrap();
+        waiter.join().unwrap().duration_since(started)
+    };
+    let took = median_time(&(0..rounds).map(library).collect::<Vec<_>>());
+    report.goal("hand-over to a thread that waits with a time-out (library)", Some(micros(took) / 1000.0), 5.0, "ms");
+}
+
+/// Many writers, each of which counts one up again and again.
+pub(crate) fn counter(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
+    let dir = &place.dir.join("counter");
+    let awrite = programs.awrite().display();
+    let update = format!("{awrite} -q --sync none n -- sh -c 'read n; echo $((n+1))'");
+    let locked = "flock n.lock sh -c 'read n <n; echo $((n+1)) >n.new; mv n.new n'";
+    let repeated =
+        |update: &str| format!("i=0; while [ $i -lt {} ]; do i=$((i+1)); {update} || exit 1; done", amount.updates);
+    let mut contenders = vec![Contender::new("awrite", &[&"sh", &"-c", &repeated(&update)])];
+    if programs.flock.is_some() {
+        contenders.push(Contender::new("flock loop", &[&"sh", &"-c", &repeated(locked)]));
+    }
+    let times = Times::of(amount.large_rounds.min(3), &contenders, |index, contender| {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("n"), "0\n").unwrap();
+        let started = Instant::now();
+        let start = |_| contender.command().current_dir(dir).stdin(Stdio::null()).spawn().unwrap();
+        for mut writer in (0..amount.writers).map(start).collect::<Vec<_>>() {
+            assert!(writer.wait().unwrap().success());
+        }
+        let took = started.elapsed();
+        assert_eq!(fs::read_to_string(dir.join("n")).unwrap(), format!("{}\n", amount.writers * amount.updates));
+        assert!(index > 0 || names(dir) == 1, "something is left");
+        fs::remove_dir_all(dir).unwrap();
+        took
+    });
+    let work = format!("{} writers x {} updates", amount.writers, amount.updates);
+    times.print(place, &work, &[]);
+    report.goal(format!("{work}: static, beside a flock(1) loop"), times.ratio("awrite", "flock loop"), 0.6, "x");
+}
+
+fn names(dir: &Path) -> usize {
+    fs::read_dir(dir).unwrap().count()
+}

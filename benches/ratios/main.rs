@@ -1,0 +1,108 @@
+//! What awrite costs, as ratios beside its peers: `cargo bench --bench ratios`.
+//!
+//! Every round runs each contender once, one after the other, in an order that turns from round to round, and a ratio
+//! is the median of the rounds' own ratios. Absolute times say little: they are the machine's. At the end stands a table
+//! of what is to be reached, and whether it is. Instructions and system calls are counted, and do not vary.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `AWRITE_BENCH_QUICK` | set: few rounds of little, to see that it works; the figures then mean little |
+//! | `AWRITE_BENCH_STATIC` | a static awrite to measure; otherwise one is built |
+//! | `AWRITE_BENCH_MUSL` | one that is linked with musl; otherwise that row is left out |
+//!
+//! What is not installed is left out, and said so: a C compiler with a static libc (the floor: ../floor.c), `sponge`,
+//! `flock`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs; else it uses tmpfs and the
+//! target directory's.
+
+// A bench is a program for the terminal.
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod counts;
+mod files;
+mod housekeeping;
+mod locks;
+mod measure;
+mod places;
+mod programs;
+mod writes;
+
+use std::path::Path;
+
+use measure::Report;
+use places::Place;
+use programs::Programs;
+
+/// How much of everything.
+struct Amount {
+    /// Rounds of the work that takes a millisecond.
+    small_rounds: usize,
+    /// Rounds of that which takes a second.
+    large_rounds: usize,
+    /// Bytes streamed.
+    stream: u64,
+    /// Bytes in the large file of what should not depend on the size.
+    large: u64,
+    locks: usize,
+    backups: usize,
+    writers: usize,
+    updates: usize,
+}
+
+const FULL: Amount = Amount {
+    small_rounds: 300,
+    large_rounds: 5,
+    stream: 2 << 30,
+    large: 1 << 30,
+    locks: 10_000,
+    backups: 100_000,
+    writers: 100,
+    updates: 20,
+};
+
+const QUICK: Amount = Amount {
+    small_rounds: 20,
+    large_rounds: 2,
+    stream: 64 << 20,
+    large: 64 << 20,
+    locks: 1000,
+    backups: 2000,
+    writers: 20,
+    updates: 5,
+};
+
+fn main() {
+    // `cargo test --benches` runs this without `--bench`: nothing to test here.
+    if !std::env::args().any(|a| a == "--bench") {
+        return;
+    }
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let amount = if std::env::var_os("AWRITE_BENCH_QUICK").is_some() { &QUICK } else { &FULL };
+    let programs = Programs::find(work);
+    let report = &mut Report::default();
+
+    let tmpfs = Path::new("/dev/shm").is_dir().then(|| Place::scratch("tmpfs", Path::new("/dev/shm")));
+    let disk =
+        Place::made("ext4", &["mkfs.ext4", "-q", "-N", "250000"], work).unwrap_or_else(|| Place::scratch("here", work));
+    let xfs = Place::made("xfs", &["mkfs.xfs", "-q"], work);
+    let places: Vec<&Place> = tmpfs.iter().chain([&disk]).collect();
+
+    measure::print_head();
+    for place in &places {
+        writes::small(place, &programs, amount, report);
+    }
+    writes::stream(places[0], &programs, amount, report);
+    writes::simple_memory(places[0], &programs, amount, report);
+    files::large_and_small(xfs.as_ref().unwrap_or(&disk), &programs, amount, report);
+    for place in &places {
+        locks::library(place, amount, report);
+    }
+    locks::around_true(places[0], &programs, amount, report);
+    locks::hand_over(places[0], &programs, amount, report);
+    locks::counter(places[0], &programs, amount, report);
+    for place in &places {
+        housekeeping::beside_find(place, &programs, amount, report);
+    }
+    counts::of_one_run(places[0], &programs);
+    counts::sizes(&programs, report);
+    report.print();
+}

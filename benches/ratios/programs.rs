@@ -1,0 +1,72 @@
+//! What is measured.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(crate) struct Programs {
+    pub(crate) dynamic: PathBuf,
+    pub(crate) static_glibc: Option<PathBuf>,
+    pub(crate) static_musl: Option<PathBuf>,
+    pub(crate) floor: Option<PathBuf>,
+    pub(crate) sponge: Option<PathBuf>,
+    pub(crate) flock: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(crate) fn find(work: &Path) -> Programs {
+        let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Programs {
+            dynamic: env!("CARGO_BIN_EXE_awrite").into(),
+            static_glibc: given("AWRITE_BENCH_STATIC").or_else(|| build_static(work)),
+            static_musl: given("AWRITE_BENCH_MUSL"),
+            floor: build_floor(work),
+            sponge: find("sponge"),
+            flock: find("flock"),
+        }
+    }
+
+    /// The one whose figures count.
+    pub(crate) fn awrite(&self) -> &Path {
+        self.static_glibc.as_ref().unwrap_or(&self.dynamic)
+    }
+}
+
+/// A program of the search path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        println!("{name} is not installed: left out");
+    }
+    found
+}
+
+fn build_floor(work: &Path) -> Option<PathBuf> {
+    let output = work.join("floor");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/floor.c");
+    let done = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&output).arg(source).status();
+    if done.is_ok_and(|status| status.success()) {
+        return Some(output);
+    }
+    println!("no C compiler with a static libc: the floor is left out");
+    None
+}
+
+fn build_static(work: &Path) -> Option<PathBuf> {
+    let rustc = Command::new("rustc").arg("-vV").output().ok()?;
+    let text = String::from_utf8(rustc.stdout).ok()?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "))?;
+    let target_dir = work.join("static");
+    // `--target` keeps the flag from build scripts and proc macros, which cannot be static.
+    let done = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--release", "--bin", "awrite", "--target", host, "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        .status();
+    if done.is_ok_and(|status| status.success()) {
+        return Some(target_dir.join(host).join("release/awrite"));
+    }
+    println!("no static build: left out");
+    None
+}
