@@ -43,7 +43,7 @@ use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
 pub use record::MAX_TTL;
-use record::{Record, check_owner};
+use record::{Record, Until, check_owner};
 
 /// How long dropping a lease tries to get the lock it needs.
 const DROP_WAIT: Duration = Duration::from_secs(1);
@@ -143,7 +143,7 @@ enum Purpose<'a> {
 /// A lease that keeps a visitor out.
 pub(crate) struct Leased {
     owner: String,
-    until: String,
+    until: Until,
     /// How long at most.
     pub(crate) left: Duration,
 }
@@ -437,7 +437,7 @@ pub struct LeaseInfo {
     pub pid: u32,
     /// How long it had still to go when this was read; `None`: it had expired, or was given back.
     pub left: Option<Duration>,
-    until: String,
+    until: Until,
 }
 
 impl LeaseInfo {
