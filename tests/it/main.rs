@@ -22,4 +22,5 @@ mod options;
 mod protocol;
 mod signals;
 mod stream;
+mod sweep;
 mod write;
