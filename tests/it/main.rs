@@ -19,6 +19,7 @@ mod lock_applet;
 mod messages;
 mod nesting;
 mod options;
+mod power;
 mod protocol;
 mod signals;
 mod stream;
