@@ -45,7 +45,7 @@ use clock::{Clock, Machine};
 pub use record::MAX_TTL;
 #[cfg(fuzzing)]
 pub(crate) use record::any_record;
-use record::{Record, check_owner};
+use record::{Record, Until, check_owner};
 
 /// How long dropping a lease tries to get the lock it needs.
 const DROP_WAIT: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ enum Purpose<'a> {
 /// A lease that keeps a visitor out.
 pub(crate) struct Leased {
     owner: String,
-    until: String,
+    until: Until,
     /// How long at most.
     pub(crate) left: Duration,
 }
@@ -439,7 +439,7 @@ pub struct LeaseInfo {
     pub pid: u32,
     /// How long it had still to go when this was read; `None`: it had expired, or was given back.
     pub left: Option<Duration>,
-    until: String,
+    until: Until,
 }
 
 impl LeaseInfo {

@@ -10,6 +10,7 @@
 //! was given back and is only kept for its token. A record that says anything else is not ours to interpret, let alone
 //! to replace: what we do not know could be what keeps us out.
 
+use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
@@ -47,6 +48,27 @@ pub(crate) struct Record {
     /// The same end as `expires_at`, on the boot clock.
     pub(crate) boot_end: Option<Boot>,
     pub(crate) released: bool,
+}
+
+/// The end of a lease as messages say it: `10:15:00`, with the date where it is another day's, in local time. To find
+/// out which that is takes dozens of system calls, so not before it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Until {
+    now: i64,
+    end: i64,
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let zone = crate::local_time::zone();
+        let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
+        let Some(end) = local(self.end) else { return f.write_str("the end of time") };
+        if local(self.now).is_none_or(|now| now.date() != end.date()) {
+            write!(f, "{} ", end.date())?;
+        }
+        // Not by strftime, which would be 28 KB of the program.
+        write!(f, "{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second())
+    }
 }
 
 impl Record {
@@ -99,20 +121,11 @@ impl Record {
         (left > 0).then(|| Duration::from_millis(left))
     }
 
-    /// When that is, for a message: `10:15:00`, with the date where it is another day's.
-    pub(crate) fn until(&self, clock: &dyn Clock) -> String {
-        let zone = crate::local_time::zone();
-        let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
+    /// When that is, for a message.
+    pub(crate) fn until(&self, clock: &dyn Clock) -> Until {
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
-        let end = now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
-        let Some(end) = local(end) else { return "the end of time".to_owned() };
-        // Not by strftime, which would be 28 KB of the program.
-        let time = format!("{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second());
-        match local(now) {
-            Some(now) if now.date() == end.date() => time,
-            _ => format!("{} {time}", end.date()),
-        }
+        Until { now, end: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
     }
 
     /// The text of the file. `None`: the clock stands outside the years that can be written down.

@@ -20,7 +20,9 @@ use super::inherited::{self, HandOver, Mode};
 use super::link::{is_contention, look, mark_name};
 use super::place::Place;
 use super::record::Record;
-use crate::error::Result;
+use super::waiting::GLANCES;
+use crate::commit::retry;
+use crate::error::{ErrorKind, Result};
 use crate::sys::dir::touch;
 use crate::sys::host::boot_clock;
 use crate::sys::{self, Dir, FileId, FileStatus};
@@ -188,19 +190,25 @@ impl LinkLock {
         pulse.touch();
         let mark = mark_name(&self.name, &self.record.nonce);
         // Links what is the lock now: if that is ours, it stays so for as long as the mark is ours.
-        let linked = self.dir.link(&self.name, &self.dir, &mark);
+        let linked = retry(|| self.dir.link(&self.name, &self.dir, &mark));
         let marked = self.owns(&mark);
         // No room for another name, say. Fresh as it is, nobody breaks it before the next step.
         let refused = linked.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(is_contention));
-        let remove = marked || refused && self.owns(&self.name);
         pulse.touch();
         // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
         pulse.file = None;
         // Stalled for so long that others may have taken over the mark, we leave all as it is: stale.
         let in_time = !self.record.is_late(pulse.last);
-        let outcome = if remove && in_time { self.dir.unlink(&self.name) } else { Ok(()) };
         // On another's lock, the mark for our nonce, which is gone, means nothing to anyone.
-        if if marked { in_time } else { linked.is_ok() } {
+        let unmark = match marked {
+            Ok(true) => in_time,
+            Ok(false) => linked.is_ok(),
+            Err(_) => linked.is_ok() && in_time,
+        };
+        let ours = if matches!(marked, Ok(false)) && refused { self.owns(&self.name) } else { marked };
+        let outcome = ours.and_then(|ours| if ours && in_time { self.dir.unlink(&self.name) } else { Ok(()) });
+        if unmark {
+            // What stays is garbage that the next breaker or a housekeeper recognises.
             let _ = self.dir.unlink(&mark);
         }
         match outcome {
@@ -211,8 +219,28 @@ impl LinkLock {
 
     /// Whether our record stands at `name`. By number and nonce: the number alone may be given to another file once the
     /// server has dropped ours.
-    fn owns(&self, name: &OsStr) -> bool {
-        matches!(self.dir.status(name), Ok(Some(status)) if status.id == self.id)
-            && look(&self.dir, name).is_ok_and(|seen| seen.has_nonce(&self.record.nonce))
+    fn owns(&self, name: &OsStr) -> io::Result<bool> {
+        insist(|| {
+            if self.dir.status(name)?.is_none_or(|status| status.id != self.id) {
+                return Ok(false);
+            }
+            match look(&self.dir, name) {
+                Ok(seen) => Ok(seen.has_nonce(&self.record.nonce)),
+                Err(e) if e.kind() == ErrorKind::NotAFile => Ok(false),
+                Err(e) => Err(io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO))),
+            }
+        })
+    }
+}
+
+/// Asks again a few times where the answer is an error: a lock that is left because nobody can tell whose it is keeps
+/// other hosts waiting for the stale time.
+pub(super) fn insist<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1..GLANCES;
+    loop {
+        match ask() {
+            Err(_) if tries.next().is_some() => {}
+            answer => return answer,
+        }
     }
 }

@@ -37,7 +37,7 @@ use rustix::fs::OFlags;
 
 use super::baton;
 use super::flock::{default_mode, open_to_others};
-use super::heartbeat::LinkLock;
+use super::heartbeat::{LinkLock, insist};
 use super::inherited::Mode;
 use super::place::{Place, not_ours, side_name};
 use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
@@ -228,7 +228,7 @@ impl<'a> Unique<'a> {
     /// What came of a step that should have made `name` ours. An answer may be about a repetition of what had been
     /// done.
     fn settle(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
-        let there = self.dir().status(name).map_err(|e| self.fail(e));
+        let there = insist(|| self.dir().status(name)).map_err(|e| self.fail(e));
         if matches!(&there, Ok(Some(status)) if status.id == self.id) {
             return Ok(true);
         }

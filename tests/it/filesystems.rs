@@ -16,7 +16,7 @@ use crate::common::{
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    fn new(args: &[&str], at: &Path) -> Option<Mount> {
+    pub(crate) fn new(args: &[&str], at: &Path) -> Option<Mount> {
         let output = Command::new("mount").args(args).arg(at).output().unwrap();
         if !output.status.success() {
             eprintln!("mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -35,18 +35,7 @@ impl Mount {
 
     /// A new file system in an image file, of `mebibytes` at most.
     fn image(dir: &TestDir, kind: &str, mebibytes: u64) -> Option<(Mount, PathBuf)> {
-        let image = dir.join(format!("{kind}.img"));
-        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        let quiet: &[&str] = if kind == "ext4" { &["-q", "-F"] } else { &["-q"] };
-        let path = std::env::var("PATH").unwrap_or_default();
-        let made = Command::new(format!("mkfs.{kind}"))
-            .args(quiet)
-            .arg(&image)
-            .env("PATH", format!("{path}:/sbin:/usr/sbin"))
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(made.success(), "mkfs.{kind}");
+        let image = make_image(dir, kind, mebibytes);
         let at = dir.dir(kind);
         let mount = Mount::new(&["-t", kind, "-o", "loop", image.to_str().unwrap()], &at)?;
         Some((mount, at))
@@ -63,6 +52,23 @@ impl Drop for Mount {
         // Lazily: a failed test may leave something open in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// An image file of `mebibytes` with a new file system in it.
+pub(crate) fn make_image(dir: &TestDir, kind: &str, mebibytes: u64) -> PathBuf {
+    let image = dir.join(format!("{kind}.img"));
+    File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+    let quiet: &[&str] = if kind == "ext4" { &["-q", "-F"] } else { &["-q"] };
+    let path = std::env::var("PATH").unwrap_or_default();
+    let made = Command::new(format!("mkfs.{kind}"))
+        .args(quiet)
+        .arg(&image)
+        .env("PATH", format!("{path}:/sbin:/usr/sbin"))
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success(), "mkfs.{kind}");
+    image
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

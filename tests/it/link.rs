@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Held, Run, Running, TestDir, needs, needs_strace, wait_until};
+use crate::common::{Held, Run, Running, TestDir, needs, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
@@ -693,90 +693,4 @@ fn housekeeping_beside_writers_costs_no_update() {
     }
     dir.awrite(["housekeep", "--clean-locks", "--clean-temps"]).run().ok();
     dir.assert_holds(&["f"]);
-}
-
-#[test]
-fn killed_at_any_step() {
-    if !needs_strace() {
-        return;
-    }
-    for stale in [false, true] {
-        for call in ["openat", "fdatasync", "linkat", "renameat", "unlinkat", "utimensat", "fsync"] {
-            let mut killed = 0;
-            for number in 1.. {
-                let dir = TestDir::new();
-                dir.file("f", "old");
-                if stale {
-                    leave_lock_of_the_dead(&dir);
-                }
-                let inject = format!("inject={call}:signal=KILL:when={number}");
-                let trace = format!("trace={call}");
-                let args = ["-o", "/dev/null", "-e", &trace, "-e", &inject, env!("CARGO_BIN_EXE_awrite"), "-q", "f"];
-                let done = dir.program("strace", args).env("AWRITE_LOCK_METHOD", "link").stdin("new").run();
-                let content = dir.read("f");
-                assert!(content == "old" || content == "new", "{inject}: {content:?}");
-                link(&dir, ["-q", "-t", "20", "f"]).stdin("next").run().ok();
-                assert_eq!(dir.read("f"), "next", "{inject}");
-                // At most one temporary file of the killed one: a stage, or a lock that was not one yet, or a mark that
-                // has lost its meaning.
-                let mut names = dir.names();
-                names.remove("f".as_ref() as &std::ffi::OsStr);
-                let known = |name: &std::ffi::OsString| {
-                    let name = name.to_string_lossy();
-                    name.starts_with(".f.lock.awrite-")
-                        || name.starts_with(".f.awrite-")
-                        || name.starts_with("f.lock.break-")
-                };
-                assert!(names.len() <= 1 && names.iter().all(known), "{inject}: {names:?}");
-                if done.code == Some(0) {
-                    break;
-                }
-                killed += 1;
-            }
-            assert!(killed > 0 || call == "renameat" || call == "utimensat", "{call} is never called");
-        }
-    }
-}
-
-#[test]
-fn failing_calls_lose_nothing() {
-    if !needs_strace() {
-        return;
-    }
-    for stale in [false, true] {
-        for (call, error) in [
-            ("linkat", "EEXIST"),
-            ("linkat", "ESTALE"),
-            ("linkat", "EIO"),
-            ("linkat", "ENOSPC"),
-            ("unlinkat", "EIO"),
-            ("utimensat", "EIO"),
-            ("fdatasync", "ENOSPC"),
-            ("renameat", "EIO"),
-        ] {
-            for number in 1.. {
-                let dir = TestDir::new();
-                dir.file("f", "old");
-                if stale {
-                    leave_lock_of_the_dead(&dir);
-                }
-                let inject = format!("inject={call}:error={error}:when={number}");
-                let args = ["-o", "log", "-e", &format!("trace={call}"), "-e", &inject, env!("CARGO_BIN_EXE_awrite")];
-                let args = args.into_iter().chain(["-q", "-t", "20", "f"]);
-                let done = dir.program("strace", args).env("AWRITE_LOCK_METHOD", "link").stdin("new").run();
-                let injected = dir.read("log").contains("(INJECTED)");
-                match done.code {
-                    Some(0) => assert_eq!(dir.read("f"), "new", "{inject} {done:#?}"),
-                    Some(1) => assert_eq!(dir.read("f"), "old", "{inject} {done:#?}"),
-                    _ => panic!("{inject} {done:#?}"),
-                }
-                link(&dir, ["-q", "-t", "20", "f"]).stdin("next").run().ok();
-                assert_eq!(dir.read("f"), "next", "{inject}");
-                assert!(!dir.names().contains("f.lock".as_ref() as &std::ffi::OsStr), "{inject}");
-                if !injected {
-                    break;
-                }
-            }
-        }
-    }
 }

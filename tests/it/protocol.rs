@@ -1,39 +1,120 @@
 //! Killed before any system call, or with any one of them failing: the file is the old one or the new one, the next
 //! writer gets the lock at once, and nothing is left but what was promised. strace does the killing and the failing.
+//!
+//! `AWRITE_TEST_LONG=1` makes every call fail with every error that it can have, instead of with EIO and one other.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fs;
-use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use crate::common::{AWRITE, Done, TestDir, needs_strace, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
 
-/// A way of writing, which the sweeps go through call by call.
+use crate::common::{Done, Held, Run, Snapshot, TestDir, names_in, needs_strace, wait_until};
+use crate::sweep::{Met, Point, Program, long};
+
+/// A way of using the program, which the sweeps go through call by call.
+#[derive(Clone, Copy)]
 struct Way {
+    kind: Kind,
+    /// OTHER stands for a directory on another file system.
     args: &'static [&'static str],
     input: &'static str,
     /// What the file holds before; `None`: there is none.
     old: Option<&'static str>,
     new: &'static str,
-    /// The nameless temporary file is refused, so that it needs a name from the start.
+    /// What is there before, besides.
+    before: Before,
+    /// The nameless temporary file cannot be given a name, so that one with a name is needed from the start.
     named: bool,
+    /// It locks by link(2).
+    link: bool,
+    has_command: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Hold,
+    Acquire,
+    Refresh,
+    Release,
+    Housekeep,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Backup,
+    Lease,
+    /// The lock of a process that was killed.
+    DeadLock,
+    /// One of everything for a housekeeper.
+    Litter,
 }
 
 const OLD: &str = "old content\n";
 const NEW: &str = "the new content\n";
 
-const PLAIN: Way = Way { args: &["f"], input: NEW, old: Some(OLD), new: NEW, named: false };
+const PLAIN: Way = Way {
+    kind: Kind::Write,
+    args: &["f"],
+    input: NEW,
+    old: Some(OLD),
+    new: NEW,
+    before: Before::Nothing,
+    named: false,
+    link: false,
+    has_command: false,
+};
 const CREATE: Way = Way { old: None, ..PLAIN };
 const STREAM: Way = Way { args: &["--stream", "f"], ..PLAIN };
 const NAMED: Way = Way { named: true, ..PLAIN };
+const NAMED_CREATE: Way = Way { old: None, ..NAMED };
 const BACKUP: Way = Way { args: &["--backup", "f"], ..PLAIN };
+const NEXT_BACKUP: Way = Way { before: Before::Backup, ..BACKUP };
 const COPIED_BACKUP: Way = Way { args: &["--backup-mode=600", "f"], ..PLAIN };
+const FAR_BACKUP: Way = Way { args: &["--backup-dir=OTHER", "f"], ..PLAIN };
+const DATED_BACKUP: Way = Way { args: &["--backup-timestamp", "f"], ..PLAIN };
 const APPEND: Way = Way { args: &["--append", "f"], new: "old content\nthe new content\n", ..PLAIN };
 const LATE: Way = Way { args: &["--lock-on-commit", "f"], ..PLAIN };
-const COMMAND: Way = Way { args: &["f", "--", "echo", "the new content"], ..PLAIN };
-const VALIDATED: Way = Way { args: &["--validate", "exit 0", "f"], ..PLAIN };
+const COMMAND: Way = Way { args: &["f", "--", "/bin/echo", "the new content"], has_command: true, ..PLAIN };
+const VALIDATED: Way = Way { args: &["--validate", "exit 0", "f"], has_command: true, ..PLAIN };
 const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
+const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
+const UNCHANGED: Way = Way { old: Some(NEW), ..CHANGED };
+const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
+/// Where it cannot be seen whether the holder is dead, it counts as alive, for a minute.
+const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
+const HOLD: Way = Way {
+    kind: Kind::Hold,
+    args: &["lock", "f", "--", "/bin/sh", "-c", "test -e f.lock"],
+    new: OLD,
+    has_command: true,
+    ..PLAIN
+};
+const HOLD_SHARED: Way = Way { args: &["lock", "-s", "f", "--", "/bin/sh", "-c", "test -e f.lock"], ..HOLD };
+const HOLD_LINK: Way =
+    Way { args: &["lock", "--lock-method=link", "f", "--", "/bin/sh", "-c", "test -e f.lock"], link: true, ..HOLD };
+const ACQUIRE: Way =
+    Way { kind: Kind::Acquire, args: &["lock", "--acquire", "--owner=A", "--ttl=1h", "f"], new: OLD, ..PLAIN };
+const REFRESH: Way = Way {
+    kind: Kind::Refresh,
+    args: &["lock", "--refresh", "--owner=A", "--ttl=2h", "f"],
+    before: Before::Lease,
+    ..ACQUIRE
+};
+const RELEASE: Way =
+    Way { kind: Kind::Release, args: &["lock", "--release", "--owner=A", "f"], before: Before::Lease, ..ACQUIRE };
+const LEASED: Way = Way { args: &["--owner=A", "f"], before: Before::Lease, ..PLAIN };
+const HOUSEKEEP: Way =
+    Way { kind: Kind::Housekeep, args: &["housekeep", "--all"], new: OLD, before: Before::Litter, ..PLAIN };
 
-/// Memory, threads, children and the loader: nothing there touches the file.
+/// Memory, threads, children, signals and the loader: nothing there touches a file.
 const OF_NO_INTEREST: &[&str] = &[
     "access",
     "arch_prctl",
@@ -49,18 +130,24 @@ const OF_NO_INTEREST: &[&str] = &[
     "getgid",
     "getpid",
     "getrandom",
+    "getsid",
     "gettid",
     "getuid",
+    "kill",
     "madvise",
     "mmap",
     "mprotect",
     "mremap",
     "munmap",
+    "pidfd_open",
     "poll",
     "pread64",
     "prlimit64",
+    "prctl",
     "recvfrom",
+    "restart_syscall",
     "rseq",
+    "rt_sigpending",
     "rt_sigprocmask",
     "rt_sigaction",
     "rt_sigreturn",
@@ -71,229 +158,482 @@ const OF_NO_INTEREST: &[&str] = &[
     "sigaltstack",
     "socketpair",
     "tgkill",
+    "uname",
     "vfork",
     "wait4",
     "waitid",
 ];
 
+/// What a call that does something with a file can fail with; EIO is always the first.
+fn errors_of(call: &str) -> &'static [&'static str] {
+    match call {
+        "open" | "openat" => &["EIO", "EACCES", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EOPNOTSUPP"],
+        "write" | "copy_file_range" | "pwrite64" | "fallocate" | "ftruncate" => &["EIO", "ENOSPC", "EDQUOT", "EINTR"],
+        "read" => &["EIO", "EINTR"],
+        "flock" => &["EIO", "EINTR", "ENOLCK"],
+        "linkat" => &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EPERM", "ENOENT", "EINTR"],
+        "rename" | "renameat" | "renameat2" => &["EIO", "ENOSPC", "EACCES", "EDQUOT", "EINTR"],
+        "unlink" | "unlinkat" => &["EIO", "EACCES", "EINTR", "EPERM"],
+        "fsync" | "fdatasync" => &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EINVAL"],
+        "fchmod" | "fchown" | "fsetxattr" | "utimensat" => &["EIO", "EPERM", "ENOSPC", "EDQUOT", "EACCES", "EINTR"],
+        "fcntl" | "ioctl" => &["EIO", "EINVAL", "EINTR"],
+        "faccessat2" | "statx" => &["EIO", "ENOSYS", "EACCES", "EINTR"],
+        _ => &["EIO", "EACCES", "EINTR"],
+    }
+}
+
+/// Errors that a call on a network or FUSE file system may have for no reason but that a signal came.
+fn is_transient(call: &str, error: &str) -> bool {
+    error == "EINTR" && ["read", "write", "flock", "fsync", "fdatasync", "renameat"].contains(&call)
+}
+
+/// What stays whatever a housekeeper does.
+const KEPT: [&str; 6] = ["Cargo.lock", "b.backup", "f", "h.lock", "in", "z.lease"];
+
 struct Sweep<'a> {
-    dir: TestDir,
     way: &'a Way,
-    /// What makes the nameless file fail, if that is wanted.
-    always: Option<String>,
-    /// Each system call that matters, with the numbers that it has between the start of the program proper (the loader's
-    /// come before) and its end.
-    calls: BTreeMap<String, RangeInclusive<usize>>,
+    program: Program<'a>,
+    /// On another file system, where there is one.
+    other: TestDir,
+    points: BTreeSet<Point>,
+    /// The mode that the file has after an undisturbed run.
+    new_mode: u32,
+    /// The record of a live lease of A, of an expired one, and of a lock by link(2) whose holder was killed.
+    lease: Vec<u8>,
+    expired: Vec<u8>,
+    dead: Vec<u8>,
+    /// Directories for housekeepers, which must not look as if somebody had just been at work there.
+    pool: RefCell<Vec<TestDir>>,
+    /// How often a housekeeper may still be asked to clean up: where a temporary file is left it waits for a second.
+    housekeepers: Cell<usize>,
+}
+
+/// What a failed run must leave alone.
+struct State {
+    file: Option<Snapshot>,
+    lease: Option<Vec<u8>>,
 }
 
 impl Sweep<'_> {
-    /// One run without a fault, to see which calls there are.
     fn new(way: &Way) -> Sweep<'_> {
-        let mut sweep = Sweep { dir: TestDir::new(), way, always: None, calls: BTreeMap::new() };
-        sweep.reset();
-        let (done, trace) = sweep.run(&[]);
-        done.ok();
-        sweep.assert_new();
-        if way.named {
-            // Only the thread that does the work opens files, so its calls can be counted.
-            let opened = trace.lines().filter(|line| line.contains("openat("));
-            let number = opened.into_iter().position(|line| line.contains("O_TMPFILE"));
-            let Some(number) = number else { return sweep };
-            sweep.always = Some(format!("inject=openat:error=EOPNOTSUPP:when={}", number + 1));
-        }
-        // The first one, which is not a thread's or a child's.
-        let process = trace.split_whitespace().next().unwrap();
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut first: Option<BTreeMap<&str, usize>> = None;
-        for line in trace.lines() {
-            let Some((pid, call)) = line.split_once(' ') else { continue };
-            // The first thing that it does is to ignore SIGPIPE.
-            if call.trim_start().starts_with("rt_sigaction(SIGPIPE") && first.is_none() {
-                first = Some(seen.clone());
-            }
-            if let (true, Some((name, _))) = (pid == process, call.trim_start().split_once('(')) {
-                *seen.entry(name).or_default() += 1;
-            }
-        }
-        let first = first.unwrap_or_default();
-        let of_interest = |name: &str| {
-            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            is_name && !OF_NO_INTEREST.contains(&name) && !(way.named && name == "openat")
+        let shm = Path::new("/dev/shm");
+        let other = if shm.is_dir() { TestDir::made_in(shm) } else { TestDir::new() };
+        let args = way.args.iter().map(|arg| arg.replace("OTHER", other.path().to_str().unwrap())).collect();
+        let always = way.named.then_some("inject=linkat:error=EPERM");
+        let program = Program { args, input: way.input, always, has_command: way.has_command };
+        let mut sweep = Sweep {
+            way,
+            program,
+            other,
+            points: BTreeSet::new(),
+            new_mode: 0,
+            lease: Vec::new(),
+            expired: Vec::new(),
+            dead: Vec::new(),
+            pool: RefCell::default(),
+            housekeepers: Cell::new(if long() { usize::MAX } else { 2 }),
         };
-        for (name, count) in seen.into_iter().filter(|(name, _)| of_interest(name)) {
-            let before = first.get(name).copied().unwrap_or(0);
-            if count > before {
-                // With a fault there may be more of them.
-                sweep.calls.insert(name.to_owned(), before + 1..=count + 3);
-            }
-        }
-        assert!(sweep.calls.len() > 8, "{:?}", sweep.calls);
+        sweep.record_leases();
+        sweep.record_dead_lock();
+        let dir = sweep.fixture();
+        let (done, points) = sweep.program.points(&dir);
+        done.ok();
+        sweep.assert_content(&dir, Some(way.new), "nothing");
+        sweep.new_mode = dir.mode("f");
+        sweep.points = points;
+        assert!(sweep.points.len() > 30, "{:?}", sweep.points);
         sweep
     }
 
-    fn reset(&self) {
-        for name in self.dir.names() {
-            fs::remove_file(self.dir.join(name)).unwrap();
+    fn record_leases(&mut self) {
+        let dir = TestDir::new();
+        for (ttl, record) in [("1h", &mut self.lease), ("1ms", &mut self.expired)] {
+            dir.awrite(["lock", "--acquire", "--owner=A", "--ttl", ttl, "f"]).run().ok();
+            *record = fs::read(dir.join("f.lease")).unwrap();
+            fs::remove_file(dir.join("f.lease")).unwrap();
         }
+    }
+
+    fn record_dead_lock(&mut self) {
+        let dir = TestDir::new();
+        let holder = dir.awrite(["--lock-method=link", "f"]).stdin_open().spawn();
+        let lock = dir.join("f.lock");
+        wait_until("the lock is held", || fs::read(&lock).is_ok_and(|record| record.ends_with(b"}\n")));
+        holder.signal(Signal::KILL);
+        holder.finish();
+        self.dead = fs::read(lock).unwrap();
+    }
+
+    /// A directory for one run.
+    fn fixture(&self) -> TestDir {
+        if self.way.before != Before::Litter {
+            return self.fresh_fixture();
+        }
+        let mut pool = self.pool.borrow_mut();
+        if pool.is_empty() {
+            pool.extend((0..200).map(|_| self.fresh_fixture()));
+            let made = SystemTime::now();
+            wait_until("what was made looks left", || {
+                made.elapsed().is_ok_and(|age| age > Duration::from_millis(1100))
+            });
+        }
+        pool.pop().unwrap()
+    }
+
+    fn fresh_fixture(&self) -> TestDir {
+        let dir = TestDir::new();
         if let Some(old) = self.way.old {
-            self.dir.file_with_mode("f", old, 0o640);
+            dir.file_with_mode("f", old, 0o640);
         }
-        self.dir.file("in", self.way.input);
+        dir.file("in", self.way.input);
+        for name in names_in(self.other.path()) {
+            fs::remove_file(self.other.join(name)).unwrap();
+        }
+        match self.way.before {
+            Before::Nothing => {}
+            Before::Backup => drop(dir.file("f.backup", "older\n")),
+            Before::Lease => drop(dir.file_with_mode("f.lease", &self.lease, 0o600)),
+            Before::DeadLock => drop(dir.file_with_mode("f.lock", &self.dead, 0o600)),
+            Before::Litter => {
+                for name in ["o.lock", "h.lock"] {
+                    dir.file(name, "");
+                }
+                dir.file("l.lock", &self.dead);
+                dir.file("y.lease", &self.expired);
+                dir.file("z.lease", &self.lease);
+                dir.file(".t.awrite-abcdef", "half");
+                dir.file("Cargo.lock", "[[package]]\n");
+                for (name, days) in [("b.backup", 1), ("b.20200102-030405.backup", 2), ("b.20200101-000000.backup", 3)]
+                {
+                    let then = SystemTime::now() - days * Duration::from_secs(86400);
+                    let file = dir.file(name, "kept\n");
+                    fs::File::options().write(true).open(file).unwrap().set_modified(then).unwrap();
+                }
+            }
+        }
+        dir
     }
 
-    fn run(&self, injections: &[&str]) -> (Done, String) {
-        let mut args = vec!["-f", "-o", "trace"];
-        if injections.iter().any(|injection| injection.starts_with("trace=")) {
-            // Only those calls stop the process then: far quicker.
-            args.push("--seccomp-bpf");
-        }
-        for injection in self.always.as_deref().iter().chain(injections) {
-            args.extend(["-e", injection]);
-        }
-        args.push(AWRITE);
-        args.extend(self.way.args);
-        let mut running = self.dir.program("strace", args).stdin(self.way.input).spawn();
-        wait_until(&format!("{:?} with {injections:?} has ended", self.way.args), || running.has_ended());
-        let done = running.finish();
-        let trace = fs::read_to_string(self.dir.join("trace")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
-        fs::remove_file(self.dir.join("trace")).unwrap();
-        (done, trace)
+    fn state(&self, dir: &TestDir) -> State {
+        let file = dir.join("f").exists().then(|| dir.snapshot("f"));
+        State { file, lease: fs::read(dir.join("f.lease")).ok() }
     }
 
-    fn content(&self) -> Option<String> {
-        self.dir.join("f").exists().then(|| self.dir.read("f"))
+    fn content(dir: &TestDir) -> Option<String> {
+        dir.join("f").exists().then(|| dir.read("f"))
     }
 
     #[track_caller]
-    fn assert_new(&self) {
-        assert_eq!(self.content().as_deref(), Some(self.way.new));
+    fn assert_content(&self, dir: &TestDir, expected: Option<&str>, what: &str) {
+        assert_eq!(Self::content(dir).as_deref(), expected, "after {what}");
     }
 
     /// What is there besides the files that belong there.
-    fn debris(&self) -> Vec<String> {
-        let names = self.dir.names().into_iter().map(|name| name.into_string().unwrap());
-        names.filter(|name| !["f", "in", "f.backup"].contains(&name.as_str())).collect()
+    fn debris(&self, dir: &TestDir) -> Vec<String> {
+        let names = |dir: &TestDir| dir.names().into_iter().map(|name| name.into_string().unwrap());
+        let belongs = |name: &String| {
+            ["f", "in", "f.lease"].contains(&name.as_str()) || (name.starts_with("f.") && name.ends_with(".backup"))
+        };
+        names(dir).chain(names(&self.other)).filter(|name| !belongs(name)).collect()
     }
 
-    /// The lock is free, a lock file that was left is taken over, and then it is gone.
+    /// Every backup is the whole old content, or an earlier one.
     #[track_caller]
-    fn assert_next_writer_succeeds(&self, what: &str) {
-        let done = self.dir.awrite(["--no-wait", "--quiet", "f"]).stdin("next").run();
-        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "after {what}");
-        assert_eq!(self.dir.read("f"), "next", "after {what}");
-        assert!(!self.dir.join("f.lock").exists(), "after {what}");
+    fn assert_backups_are_whole(&self, dir: &TestDir, what: &str) {
+        let mut seen = 0;
+        for dir in [dir, &self.other] {
+            for name in dir.names().iter().filter(|name| name.as_encoded_bytes().ends_with(b".backup")) {
+                let backup = dir.read(name);
+                let earlier = self.way.before == Before::Backup && backup == "older\n";
+                assert!(earlier || Some(backup.as_str()) == self.way.old, "{what}: {name:?}: {backup:?}");
+                seen += 1;
+            }
+        }
+        let asked = self.way.args.iter().any(|arg| arg.starts_with("--backup"));
+        // It is there before the target is replaced.
+        if asked && Self::content(dir).as_deref() == Some(self.way.new) {
+            assert_eq!(seen, 1, "{what}");
+        }
+        assert!(self.way.before != Before::Backup || seen == 1, "{what}");
+    }
+
+    /// The record, whole, of A's lease.
+    #[track_caller]
+    fn lease(&self, dir: &TestDir, what: &str) -> Option<Value> {
+        let bytes = fs::read(dir.join("f.lease")).ok()?;
+        let record: Value = serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{what}: {e}: {bytes:?}"));
+        assert_eq!(record["owner"], "A", "{what}: {record}");
+        (record["released"] != true).then_some(record)
     }
 
     #[track_caller]
-    fn assert_backup_is_whole(&self, what: &str) {
-        if let Ok(backup) = fs::read_to_string(self.dir.join("f.backup")) {
-            assert_eq!(Some(backup.as_str()), self.way.old, "after {what}");
+    fn assert_lease(&self, dir: &TestDir, done: Option<&Done>, before: &State, what: &str) {
+        let record = self.lease(dir, what);
+        let token = |record: &Value| record["token"].as_u64().unwrap();
+        let unchanged = || fs::read(dir.join("f.lease")).ok() == before.lease;
+        let was: Option<Value> = before.lease.as_deref().map(|bytes| serde_json::from_slice(bytes).unwrap());
+        let succeeded = done.is_some_and(|done| done.code == Some(0));
+        match self.way.kind {
+            Kind::Acquire if succeeded => {
+                let printed = done.unwrap().stdout.trim().parse().unwrap();
+                assert_eq!(record.as_ref().map(token), Some(printed), "{what}");
+            }
+            Kind::Refresh => {
+                let (record, was) = (record.as_ref().unwrap_or_else(|| panic!("{what}: gone")), was.unwrap());
+                assert_eq!(token(record), token(&was), "{what}");
+                let extended = record["expires_at"].as_str() > was["expires_at"].as_str();
+                assert!(extended || !succeeded, "{what}: {record}");
+                assert!(extended || unchanged(), "{what}: {record}");
+            }
+            Kind::Release if succeeded => assert_eq!(record, None, "{what}"),
+            Kind::Release => assert!(record.is_none() || unchanged(), "{what}"),
+            Kind::Acquire => {}
+            _ => assert!(unchanged(), "{what}: {record:?}"),
+        }
+        // A failure that was told has changed nothing; a killed one may have come to it.
+        if done.is_some_and(|done| done.code != Some(0)) {
+            assert!(unchanged(), "{what}: {record:?}");
         }
     }
+
+    fn next(&self, dir: &TestDir, args: &[&str], direct: bool) -> Run {
+        let method = if self.way.link { "link" } else { "flock" };
+        // Nobody is there any more but a COMMAND that was not followed and may need a moment to end.
+        let wait = if direct { "--timeout=20" } else { "--no-wait" };
+        dir.awrite([wait, "--lock-method", method, "--quiet"].iter().chain(args))
+    }
+
+    /// The lock is free, a lock file that was left is taken over, and then it is gone; so is a lease that was left, or it
+    /// is its owner's. What is still there after that a housekeeper takes away.
+    #[track_caller]
+    fn assert_next_succeeds(&self, dir: &TestDir, direct: bool, what: &str) {
+        if dir.join("f.lease").exists() {
+            let wait = if direct { "--timeout=20" } else { "--no-wait" };
+            for step in [&["--acquire", "--ttl=1h"][..], &["--release"]] {
+                let done = dir.awrite(["lock", "--owner=A", wait, "f"].iter().chain(step)).run();
+                assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{step:?} after {what}");
+            }
+        }
+        let done = self.next(dir, &["f"], direct).stdin("next").run();
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "after {what}");
+        assert_eq!(dir.read("f"), "next", "after {what}");
+        assert!(!dir.join("f.lock").exists(), "after {what}");
+        if self.housekeepers.get() > 0 && !self.debris(dir).is_empty() {
+            self.housekeepers.set(self.housekeepers.get() - 1);
+            for place in [dir, &self.other] {
+                place.awrite(["housekeep", "--clean-locks", "--clean-temps"]).run().ok();
+            }
+            assert_eq!(self.debris(dir), [""; 0], "{what}");
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // Killed
 
     fn kill_everywhere(&self) {
-        for (call, numbers) in &self.calls {
-            for number in numbers.clone() {
-                self.reset();
-                let what = format!("SIGKILL at {call} number {number} of {:?}", self.way.args);
-                let (done, trace) =
-                    self.run(&[&format!("trace={call},openat"), &format!("inject={call}:signal=KILL:when={number}")]);
-                if !trace.contains("+++ killed by SIGKILL +++") {
-                    done.ok();
-                    break;
+        let killed = self.each(&self.points.iter().collect::<Vec<_>>(), |point| {
+            let dir = self.fixture();
+            let held = (self.way.kind == Kind::Housekeep).then(|| Held::new(&dir.join("h.lock")));
+            let before = self.state(&dir);
+            let what = format!("SIGKILL at {} number {} of {:?}", point.call, point.number, self.program.args);
+            let (done, met) = self.program.kill_at(&dir, point);
+            match met {
+                Met::Nobody => drop(done.ok()),
+                Met::Us | Met::Command if self.way.kind == Kind::Housekeep => {
+                    self.assert_housekeeping(&dir, None, &what);
                 }
-                let content = self.content();
-                if done.code == Some(0) {
-                    assert_eq!(content.as_deref(), Some(self.way.new), "{what}");
-                } else {
-                    let whole = content.as_deref() == self.way.old || content.as_deref() == Some(self.way.new);
-                    assert!(whole, "{what}: {content:?}");
+                Met::Us | Met::Command => {
+                    self.assert_killed(&dir, &done, &before, &what);
+                    self.assert_next_succeeds(&dir, !point.follow, &what);
                 }
-                self.assert_backup_is_whole(&what);
-                let mut temporary = 0;
-                for name in self.debris() {
-                    let length = fs::metadata(self.dir.join(&name)).unwrap().len();
-                    if name == "f.lock" {
-                        assert_eq!(length, 0, "{what}");
-                    } else {
-                        assert!(name.starts_with(".f."), "{what}: {name}");
-                        assert_eq!(self.dir.mode(&name) & !0o644, 0, "{what}: {name}");
-                        temporary += 1;
-                    }
-                }
-                assert!(temporary <= 1, "{what}: {:?}", self.debris());
-                self.assert_next_writer_succeeds(&what);
+            }
+            drop(held);
+            met == Met::Us
+        });
+        assert!(killed > 30, "only {killed} times");
+    }
+
+    /// Goes through all `points`, whatever is found wrong at some. How often `strike` said that it did strike.
+    fn each(&self, points: &[&Point], strike: impl Fn(&Point) -> bool) -> usize {
+        let strike = |point: &&Point| catch_unwind(AssertUnwindSafe(|| strike(point)));
+        let outcomes: Vec<_> = points.iter().map(strike).collect();
+        let violations = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        assert_eq!(violations, 0, "violations, of {} system calls; see above", points.len());
+        outcomes.into_iter().flatten().filter(|&struck| struck).count()
+    }
+
+    #[track_caller]
+    fn assert_killed(&self, dir: &TestDir, done: &Done, before: &State, what: &str) {
+        let way = self.way;
+        let content = Self::content(dir);
+        if done.code == Some(0) {
+            assert_eq!(content.as_deref(), Some(way.new), "{what}");
+        } else if way.kind == Kind::Write {
+            assert!(content.as_deref() == way.old || content.as_deref() == Some(way.new), "{what}: {content:?}");
+        } else {
+            assert_eq!(self.state(dir).file, before.file, "{what}");
+        }
+        if content.is_some() {
+            let mode = if content.as_deref() == Some(way.new) { self.new_mode } else { 0o640 };
+            assert_eq!(dir.mode("f"), mode, "{what}");
+        }
+        self.assert_lease(dir, None, before, what);
+        self.assert_backups_are_whole(dir, what);
+        let mut temporary = 0;
+        for name in self.debris(dir) {
+            let path = if dir.join(&name).exists() { dir.join(&name) } else { self.other.join(&name) };
+            let meta = fs::metadata(path).unwrap();
+            if name == "f.lock" {
+                assert!(way.link || meta.len() == 0, "{what}");
+            } else {
+                let of_link = way.link && (name.starts_with("f.lock.break-") || name.starts_with(".f.lock.awrite-"));
+                let of_write = name.starts_with(".f.awrite-") || name.starts_with(".f.lease.awrite-");
+                assert!(of_link || of_write, "{what}: {name}");
+                assert_eq!(meta.permissions().mode() & 0o7777 & !0o644, 0, "{what}: {name}");
+                temporary += usize::from(!of_link);
             }
         }
+        assert!(temporary <= 1, "{what}: {:?}", self.debris(dir));
     }
+
+    // -----------------------------------------------------------------------------------------------------------------
+    // Failing
 
     fn fail_everywhere(&self) {
-        let way = self.way;
         // A close that strace lets fail has not closed, unlike a real one: a pipe would never end.
-        for (call, numbers) in self.calls.iter().filter(|(call, _)| *call != "close") {
-            for error in errors_of(call) {
-                for number in numbers.clone() {
-                    self.reset();
-                    let before = self.way.old.map(|_| self.dir.snapshot("f"));
-                    let what = format!("{error} from {call} number {number} of {:?}", self.way.args);
-                    let (done, trace) = self
-                        .run(&[&format!("trace={call},openat"), &format!("inject={call}:error={error}:when={number}")]);
-                    let ours = |line: &&str| line.contains("(INJECTED)") && !(way.named && line.contains("EOPNOTSUPP"));
-                    if !trace.lines().any(|line| ours(&line)) {
-                        done.ok();
-                        break;
-                    }
-                    assert_eq!(done.signal, None, "{what}: {done:?}");
-                    for bad in ["panicked", "internal error"] {
-                        assert!(!done.stderr.contains(bad), "{what}: {done:?}");
-                    }
-                    let not_durable = done.stderr.contains("replaced, but not known to be durable");
-                    if done.code == Some(0) {
-                        assert_eq!(self.content().as_deref(), Some(self.way.new), "{what}: {done:?}");
-                    } else if not_durable {
-                        assert_eq!(done.code, Some(1), "{what}");
-                        assert_eq!(self.content().as_deref(), Some(self.way.new), "{what}: {done:?}");
-                    } else {
-                        let after = self.dir.join("f").exists().then(|| self.dir.snapshot("f"));
-                        // A backup that has been linked shows in the number of links only.
-                        if self.dir.join("f.backup").exists() {
-                            assert_eq!(self.content().as_deref(), self.way.old, "{what}: {done:?}");
-                        } else {
-                            assert_eq!(after, before, "{what}: {done:?}");
-                        }
-                        // 127 is the loader's: it never came to us.
-                        assert!(matches!(done.code, Some(1 | 2 | 127)), "{what}: {done:?}");
-                        assert!(!done.stderr.is_empty(), "{what}: it failed without a word");
-                    }
-                    self.assert_backup_is_whole(&what);
-                    // What cannot be removed stays, of course, and if it is the lock file it is said.
-                    let mut debris = self.debris();
-                    if done.stderr.contains("Warning: f.lock: cannot remove the lock file: ") {
-                        // Also when it cannot be seen any more whose it is.
-                        assert!(["flock", "statx", "unlinkat"].contains(&call.as_str()), "{what}: {done:?}");
-                        debris.retain(|name| name != "f.lock");
-                    }
-                    if call != "unlinkat" {
-                        assert_eq!(debris, [""; 0], "{what}: {done:?}");
-                    }
-                    self.assert_next_writer_succeeds(&what);
-                }
-            }
+        let is_file_call = |call: &str| call != "close" && !OF_NO_INTEREST.contains(&call);
+        let points = self.points.iter().filter(|point| is_file_call(&point.call));
+        // Where that call always fails already, it is of no interest.
+        let points: Vec<_> = points.filter(|point| !(self.way.named && point.call == "linkat")).collect();
+        let failed = self.each(&points, |point| {
+            let errors = errors_of(&point.call);
+            // EIO, and in turn one of the others.
+            let second = errors[1 + point.number % (errors.len() - 1)];
+            let chosen = errors.iter().filter(|&&error| long() || error == "EIO" || error == second);
+            // To a link lock ENOENT says that it is lost.
+            let mut chosen = chosen.filter(|&&error| !(self.way.link && point.call == "linkat" && error == "ENOENT"));
+            chosen.all(|error| self.fail_at(point, error))
+        });
+        assert!(failed > 20, "only {failed} times");
+    }
+
+    /// False: there is no such call.
+    fn fail_at(&self, point: &Point, error: &str) -> bool {
+        let dir = self.fixture();
+        let held = (self.way.kind == Kind::Housekeep).then(|| Held::new(&dir.join("h.lock")));
+        let before = self.state(&dir);
+        let call = point.call.as_str();
+        let what = format!("{error} from {call} number {} of {:?}", point.number, self.program.args);
+        let (done, met) = self.program.fail_at(&dir, point, error);
+        if met == Met::Nobody {
+            done.ok();
+            return false;
+        }
+        assert_eq!(done.signal, None, "{what}: {done:?}");
+        for bad in ["panicked", "internal error", "os error"] {
+            assert!(!done.stderr.contains(bad), "{what}: {done:?}");
+        }
+        if is_transient(call, error) && met == Met::Us {
+            assert_eq!(done.code, Some(0), "{what}: {done:?}");
+        }
+        if done.code != Some(0) && met == Met::Us {
+            self.assert_said(&done, &what);
+        }
+        if self.way.kind == Kind::Housekeep {
+            self.assert_housekeeping(&dir, Some(&done), &what);
+        } else {
+            self.assert_failed(&dir, &done, call, &before, &what);
+            self.assert_next_succeeds(&dir, !point.follow, &what);
+        }
+        drop(held);
+        true
+    }
+
+    /// There is an error, and it says on which path.
+    #[track_caller]
+    fn assert_said(&self, done: &Done, what: &str) {
+        // The loader's: it never came to us.
+        if done.code == Some(127) && done.stderr.contains("error while loading shared libraries") {
+            return;
+        }
+        assert!(matches!(done.code, Some(1 | 2 | 126 | 127)), "{what}: {done:?}");
+        let says_path = |line: &str| {
+            let Some((path, reason)) = line.strip_prefix("Error: ").and_then(|rest| rest.split_once(": ")) else {
+                return false;
+            };
+            (path.starts_with("standard ") || !path.contains(' ')) && !reason.is_empty()
+        };
+        assert!(done.stderr.lines().any(says_path), "{what}: it says nothing of a path: {done:?}");
+    }
+
+    /// What may not have changed: all but the number of links, in which a backup shows.
+    fn assert_untouched(&self, dir: &TestDir, before: &State, what: &str) {
+        let mut after = self.state(dir).file;
+        if let (Some(after), Some(before)) = (&mut after, &before.file) {
+            let backups = dir.names().iter().filter(|name| name.as_encoded_bytes().ends_with(b".backup")).count();
+            assert!(after.links == before.links || (backups == 1 && after.links == 2), "{what}: {after:?}");
+            after.links = before.links;
+        }
+        assert_eq!(after, before.file, "{what}");
+    }
+
+    #[track_caller]
+    fn assert_failed(&self, dir: &TestDir, done: &Done, call: &str, before: &State, what: &str) {
+        let way = self.way;
+        let not_durable = done.stderr.contains("replaced, but not known to be durable");
+        if done.code == Some(0) || not_durable {
+            self.assert_content(dir, Some(way.new), &format!("{what}: {done:?}"));
+            assert_eq!(dir.mode("f"), self.new_mode, "{what}: {done:?}");
+        }
+        assert!(!not_durable || done.code == Some(1), "{what}");
+        let is_write = way.kind == Kind::Write && way.old != Some(way.new);
+        if (done.code != Some(0) && !not_durable) || !is_write {
+            self.assert_untouched(dir, before, &format!("{what}: {done:?}"));
+        }
+        self.assert_lease(dir, Some(done), before, &format!("{what}: {done:?}"));
+        self.assert_backups_are_whole(dir, what);
+        let mut debris = self.debris(dir);
+        // That of a dead process, which there was before.
+        if fs::read(dir.join("f.lock")).is_ok_and(|record| record == self.dead) {
+            debris.retain(|name| name != "f.lock");
+        }
+        // What cannot be removed stays, of course, and if it is the lock file it is said.
+        if done.stderr.contains("Warning: f.lock: cannot remove the lock file: ") {
+            debris.retain(|name| name != "f.lock");
+        }
+        if way.link && call == "utimensat" {
+            // Without a sign of life a mark may be another's by now.
+            debris.retain(|name| !name.starts_with("f.lock.break-"));
+        }
+        if call != "unlinkat" {
+            assert_eq!(debris, [""; 0], "{what}: {done:?}");
         }
     }
-}
 
-fn errors_of(call: &str) -> &'static [&'static str] {
-    match call {
-        "openat" => &["EACCES", "ENOSPC", "EMFILE", "EOPNOTSUPP"],
-        "write" | "copy_file_range" | "pwrite64" => &["ENOSPC", "EIO", "EINTR"],
-        "read" | "flock" => &["EIO", "EINTR"],
-        "linkat" => &["ENOSPC", "EIO", "EPERM", "ENOENT"],
-        "rename" | "renameat" | "renameat2" => &["EIO", "ENOSPC", "EACCES"],
-        "fsync" | "fdatasync" => &["EIO", "ENOSPC", "EINVAL"],
-        "fcntl" | "ioctl" => &["EIO", "EINVAL"],
-        "faccessat2" | "statx" => &["EIO", "ENOSYS"],
-        _ => &["EIO", "EPERM"],
+    // -----------------------------------------------------------------------------------------------------------------
+    // Housekeeping
+
+    /// Nothing is gone that must stay, and if it was not done, doing it again does it.
+    #[track_caller]
+    fn assert_housekeeping(&self, dir: &TestDir, done: Option<&Done>, what: &str) {
+        let left = || -> Vec<String> { dir.names().into_iter().map(|name| name.into_string().unwrap()).collect() };
+        for name in KEPT {
+            assert!(dir.join(name).exists(), "{what}: {name} is gone; {done:?}");
+        }
+        assert_eq!((dir.read("f").as_str(), dir.read("b.backup").as_str()), (OLD, "kept\n"), "{what}");
+        if let Some(done) = done.filter(|done| done.code == Some(0)) {
+            let gone = |name: &String| done.stdout.lines().any(|line| line.strip_prefix("./") == Some(name));
+            for name in left().iter().filter(|name| !KEPT.contains(&name.as_str())) {
+                // What cannot be seen to be dead is left alone; marks are nobody's business any more.
+                let spared = name == "l.lock" && !gone(name);
+                assert!(
+                    spared || name.contains("l.lock.break-") || name.contains("l.lock.awrite-"),
+                    "{what}: {name}: {done:?}"
+                );
+            }
+        }
+        dir.awrite(["housekeep", "--all"]).run().ok();
+        assert_eq!(left(), KEPT, "{what}, and again");
     }
 }
 
@@ -309,89 +649,48 @@ fn fail(way: &Way) {
     }
 }
 
-#[test]
-fn killed_while_replacing() {
-    kill(&PLAIN);
+macro_rules! sweeps {
+    ($($name:ident: $way:expr;)*) => {
+        mod killed {
+            use super::*;
+            $(#[test] fn $name() { kill(&$way); })*
+        }
+
+        mod failing {
+            use super::*;
+            $(#[test] fn $name() { fail(&$way); })*
+        }
+    };
 }
 
-#[test]
-fn killed_while_creating() {
-    kill(&CREATE);
-}
-
-#[test]
-fn killed_while_streaming() {
-    kill(&STREAM);
-}
-
-#[test]
-fn killed_with_a_named_temporary_file() {
-    kill(&NAMED);
-}
-
-#[test]
-fn killed_with_a_backup() {
-    kill(&BACKUP);
-}
-
-#[test]
-fn killed_with_a_copied_backup() {
-    kill(&COPIED_BACKUP);
-}
-
-#[test]
-fn killed_with_a_late_lock() {
-    kill(&LATE);
-}
-
-#[test]
-fn killed_with_a_command() {
-    kill(&COMMAND);
-}
-
-#[test]
-fn failing_calls_while_replacing() {
-    fail(&PLAIN);
-}
-
-#[test]
-fn failing_calls_while_creating() {
-    fail(&CREATE);
-}
-
-#[test]
-fn failing_calls_with_a_named_temporary_file() {
-    fail(&NAMED);
-}
-
-#[test]
-fn failing_calls_with_a_backup() {
-    fail(&BACKUP);
-}
-
-#[test]
-fn failing_calls_with_a_copied_backup() {
-    fail(&COPIED_BACKUP);
-}
-
-#[test]
-fn failing_calls_while_appending() {
-    fail(&APPEND);
-}
-
-#[test]
-fn failing_calls_with_input_from_a_file() {
-    fail(&FROM_FILE);
-}
-
-#[test]
-fn failing_calls_with_a_command() {
-    fail(&COMMAND);
-}
-
-#[test]
-fn failing_calls_with_validation() {
-    fail(&VALIDATED);
+sweeps! {
+    replacing: PLAIN;
+    creating: CREATE;
+    streaming: STREAM;
+    with_a_named_temporary_file: NAMED;
+    creating_with_a_named_temporary_file: NAMED_CREATE;
+    with_a_backup: BACKUP;
+    with_the_next_backup: NEXT_BACKUP;
+    with_a_copied_backup: COPIED_BACKUP;
+    with_a_backup_on_another_file_system: FAR_BACKUP;
+    with_a_dated_backup: DATED_BACKUP;
+    appending: APPEND;
+    with_a_late_lock: LATE;
+    with_a_command: COMMAND;
+    with_validation: VALIDATED;
+    with_input_from_a_file: FROM_FILE;
+    if_changed: CHANGED;
+    if_unchanged: UNCHANGED;
+    with_a_link_lock: LINK;
+    breaking_a_link_lock: LINK_BREAK;
+    holding: HOLD;
+    holding_shared: HOLD_SHARED;
+    holding_a_link_lock: HOLD_LINK;
+    acquiring_a_lease: ACQUIRE;
+    refreshing_a_lease: REFRESH;
+    releasing_a_lease: RELEASE;
+    under_a_lease: LEASED;
+    housekeeping: HOUSEKEEP;
 }
 
 /// The commit itself: what is said when only the last sync fails, and when the file system has none.
@@ -401,28 +700,25 @@ fn a_directory_that_cannot_be_synced() {
         return;
     }
     let sweep = Sweep::new(&PLAIN);
-    sweep.reset();
+    let run = |injection: &str| {
+        let dir = sweep.fixture();
+        let done = sweep.program.run_with(&dir, injection);
+        assert_eq!(sweep.debris(&dir), [""; 0]);
+        (done, Sweep::content(&dir).unwrap())
+    };
     // The first sync is the file's.
-    let (done, _) = sweep.run(&["inject=fsync:error=EIO:when=2"]);
-    assert_eq!(done.code, Some(1));
+    let (done, content) = run("inject=fsync:error=EIO:when=2");
+    assert_eq!((done.code, content.as_str()), (Some(1), NEW));
     let expected = "Error: f: replaced, but not known to be durable: Input/output error";
     assert!(done.stderr.lines().any(|line| line == expected), "{done:?}");
-    sweep.assert_new();
-    assert_eq!(sweep.debris(), [""; 0]);
-
     for error in ["EINVAL", "EOPNOTSUPP"] {
-        sweep.reset();
-        let (done, _) = sweep.run(&[&format!("inject=fsync:error={error}:when=2")]);
-        assert_eq!(done.code, Some(0), "{done:?}");
+        let (done, content) = run(&format!("inject=fsync:error={error}:when=2"));
+        assert_eq!((done.code, content.as_str()), (Some(0), NEW), "{done:?}");
         assert!(done.stderr.starts_with("Warning: f: "), "{done:?}");
-        sweep.assert_new();
     }
-    sweep.reset();
-    let (done, _) = sweep.run(&["inject=fsync:error=EIO:when=1"]);
-    assert_eq!(done.code, Some(1));
-    assert_eq!(sweep.content().as_deref(), Some(OLD));
+    let (done, content) = run("inject=fsync:error=EIO:when=1");
+    assert_eq!((done.code, content.as_str()), (Some(1), OLD));
     assert!(done.stderr.starts_with("Error: f: "), "{done:?}");
-    assert_eq!(sweep.debris(), [""; 0]);
 }
 
 /// File systems and kernels that lack something are no reason to fail.
@@ -448,15 +744,15 @@ fn missing_abilities_are_worked_around() {
             "inject=renameat2:error=ENOSYS",
             "inject=fcntl:error=EINVAL:when=8+",
         ] {
-            sweep.reset();
-            let (done, _) = sweep.run(&[injection]);
+            let dir = sweep.fixture();
+            let done = sweep.program.run_with(&dir, injection);
             if injection.contains("fcntl") && done.code != Some(0) {
                 // Closed standard descriptors are looked for with it, too.
                 continue;
             }
             assert_eq!(done.code, Some(0), "{injection}: {done:?}");
-            sweep.assert_new();
-            assert_eq!(sweep.debris(), [""; 0], "{injection}");
+            sweep.assert_content(&dir, Some(way.new), injection);
+            assert_eq!(sweep.debris(&dir), [""; 0], "{injection}");
         }
     }
 }

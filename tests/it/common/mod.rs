@@ -269,7 +269,7 @@ pub(crate) struct Snapshot {
     pub(crate) inode: u64,
     mode: u32,
     owner: (u32, u32),
-    links: u64,
+    pub(crate) links: u64,
     modified: (i64, i64),
 }
 

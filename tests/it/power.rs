@@ -1,0 +1,209 @@
+//! Power cuts: what awrite said it had done is there after a file system was shut down hard right then, as its own test
+//! suites do it. Cheap, and only for file systems that can be told to; `tests/power` replays the writes of a virtual
+//! machine's disk for the others, and at every single write.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use crate::common::{AWRITE, Done, TestDir, needs, needs_mount, needs_strace, wait_until};
+use crate::filesystems::{Mount, make_image};
+
+/// What becomes of what is in the journal but not yet on the disk. The first shows a missing sync of the file, which has
+/// a name then and no content; the second one of the directory.
+#[derive(Clone, Copy, Debug)]
+enum Journal {
+    Written = 1,
+    Lost = 2,
+}
+
+/// A write that is acknowledged, and what must be there afterwards.
+struct Write {
+    args: &'static [&'static str],
+    after: &'static [(&'static str, Content)],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    Old,
+    New,
+    OldOrNew,
+    OldAndNew,
+    /// Of a lease whose token was printed.
+    Record,
+}
+
+const REPLACE: Write = Write { args: &["f"], after: &[("f", Content::New)] };
+const CREATE: Write = Write { args: &["n"], after: &[("n", Content::New)] };
+
+const WRITES: &[Write] = &[
+    REPLACE,
+    CREATE,
+    Write { args: &["--stream", "f"], ..REPLACE },
+    Write { args: &["--lock-on-commit", "f"], ..REPLACE },
+    Write { args: &["--lock-method=link", "f"], ..REPLACE },
+    Write { args: &["-i", "in", "f"], ..REPLACE },
+    Write { args: &["-i", "in", "f", "--", "cat"], ..REPLACE },
+    Write { args: &["--validate", "sync", "f"], ..REPLACE },
+    Write { args: &["--if-changed", "f"], ..REPLACE },
+    Write { args: &["--append", "f"], after: &[("f", Content::OldAndNew)] },
+    Write { args: &["--backup", "f"], after: &[("f", Content::New), ("f.backup", Content::Old)] },
+    Write { args: &["--backup-mode=600", "f"], after: &[("f", Content::New), ("f.backup", Content::Old)] },
+    Write { args: &["--backup-dir=d", "f"], after: &[("f", Content::New), ("d/f.backup", Content::Old)] },
+    Write { args: &["--mkdir", "a/b/n"], after: &[("a/b/n", Content::New)] },
+    Write {
+        args: &["lock", "--acquire", "--owner=A", "--ttl=1h", "f"],
+        after: &[("f", Content::Old), ("f.lease", Content::Record)],
+    },
+];
+
+/// More than one block, so that a part would show.
+fn content(word: &str) -> String {
+    format!("{word}\n").repeat(10_000)
+}
+
+struct Disk {
+    dir: TestDir,
+    kind: &'static str,
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Disk {
+    fn new(kind: &'static str) -> Disk {
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() { TestDir::made_in(shm) } else { TestDir::new() };
+        let image = make_image(&dir, kind, if kind == "xfs" { 320 } else { 64 });
+        let at = dir.dir("at");
+        Disk { dir, kind, image, at }
+    }
+
+    fn mount(&self) -> Mount {
+        // ext4 guesses where programs have forgotten to sync: not here.
+        let options = if self.kind == "ext4" { "loop,noauto_da_alloc" } else { "loop" };
+        Mount::new(&["-t", self.kind, "-o", options, self.image.to_str().unwrap()], &self.at).unwrap()
+    }
+
+    /// Runs awrite, below strace with `injection`, pulls the plug, and says what is not as it must be.
+    fn cut(&self, write: &Write, journal: Journal, injection: Option<&str>) -> Vec<String> {
+        let mount = self.mount();
+        let dir = self.at.join("w");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(dir.join("d")).unwrap();
+        fs::write(dir.join("f"), content("old")).unwrap();
+        fs::write(dir.join("in"), content("new")).unwrap();
+        rustix::fs::syncfs(File::open(&dir).unwrap()).unwrap();
+        let run = match injection {
+            None => self.dir.awrite(write.args),
+            Some(injection) => {
+                let strace = ["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", injection, AWRITE];
+                self.dir.program("strace", strace.iter().chain(write.args))
+            }
+        };
+        let done = run.current_dir(&dir).stdin(content("new")).run();
+        done.ok();
+        shut_down(&self.at, journal);
+        self.unmount(mount);
+        let mount = self.mount();
+        let wrong = |(name, content): &(&str, Content)| is_wrong(&dir.join(name), *content, &done);
+        let wrong = write.after.iter().filter_map(wrong).collect();
+        self.unmount(mount);
+        wrong
+    }
+
+    /// For good: a process that has just been given a mount namespace of its own may still have it mounted there, and
+    /// mounting the image would be to see that mount again, shut down as it is.
+    fn unmount(&self, mount: Mount) {
+        drop(mount);
+        let image = self.image.to_str().unwrap();
+        let is_used = |device: fs::DirEntry| {
+            fs::read_to_string(device.path().join("loop/backing_file")).is_ok_and(|file| file.trim_end() == image)
+        };
+        wait_until("the disk has been let go", || !fs::read_dir("/sys/block").unwrap().flatten().any(is_used));
+    }
+}
+
+fn is_wrong(path: &Path, expected: Content, done: &Done) -> Option<String> {
+    let found = match fs::read_to_string(path) {
+        Ok(found) => found,
+        Err(e) => return Some(format!("{}: {e}", path.display())),
+    };
+    let right = match expected {
+        Content::Old => found == content("old"),
+        Content::New => found == content("new"),
+        Content::OldOrNew => found == content("old") || found == content("new"),
+        Content::OldAndNew => found == content("old") + &content("new"),
+        Content::Record => serde_json::from_str::<serde_json::Value>(&found)
+            .is_ok_and(|record| record["token"].as_u64() == done.stdout.trim().parse().ok()),
+    };
+    let start: String = found.chars().take(20).collect();
+    (!right).then(|| format!("{}: {} bytes, {start:?}, not {expected:?}", path.display(), found.len()))
+}
+
+#[allow(unsafe_code)]
+fn shut_down(at: &Path, journal: Journal) {
+    /// `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN`.
+    const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
+    let (dir, flags) = (File::open(at).unwrap(), journal as u32);
+    // SAFETY: the call reads one u32, which outlives it.
+    let outcome = unsafe { libc::ioctl(dir.as_raw_fd(), SHUTDOWN, &raw const flags) };
+    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn everything_survives(kind: &'static str) {
+    if !needs_mount() || !needs(&format!("mkfs.{kind}")) {
+        return;
+    }
+    let disk = Disk::new(kind);
+    for journal in [Journal::Written, Journal::Lost] {
+        for write in WRITES {
+            assert_eq!(disk.cut(write, journal, None), [""; 0], "{:?}, journal {journal:?}", write.args);
+        }
+    }
+}
+
+/// That the test would see it: with one of the two syncs left out, the same does not survive.
+fn without_sync_it_does_not(kind: &'static str) {
+    if !needs_mount() || !needs_strace() || !needs(&format!("mkfs.{kind}")) {
+        return;
+    }
+    let disk = Disk::new(kind);
+    for (write, when, journal) in [
+        (&REPLACE, 1, Journal::Written),
+        (&CREATE, 1, Journal::Written),
+        (&REPLACE, 2, Journal::Lost),
+        (&CREATE, 2, Journal::Lost),
+    ] {
+        let injection = format!("inject=fsync:retval=0:when={when}");
+        let wrong = disk.cut(write, journal, Some(&injection));
+        assert_eq!(wrong.len(), 1, "{:?} survives without sync number {when}, journal {journal:?}", write.args);
+    }
+    // strace alone changes nothing.
+    assert_eq!(disk.cut(&REPLACE, Journal::Lost, Some("inject=fsync:retval=0:when=3")), [""; 0]);
+}
+
+/// `--sync data`: the old content may come back, a part of the new one may not.
+fn synced_data_is_never_partial(kind: &'static str) {
+    if !needs_mount() || !needs(&format!("mkfs.{kind}")) {
+        return;
+    }
+    let disk = Disk::new(kind);
+    let write = Write { args: &["--sync=data", "f"], ..REPLACE };
+    assert_eq!(disk.cut(&write, Journal::Written, None), [""; 0]);
+    let write = Write { after: &[("f", Content::OldOrNew)], ..write };
+    assert_eq!(disk.cut(&write, Journal::Lost, None), [""; 0]);
+}
+
+macro_rules! on_each {
+    ($($kind:ident)*) => {
+        $(mod $kind {
+            #[test] fn everything_survives() { super::everything_survives(stringify!($kind)); }
+            #[test] fn without_sync_it_does_not() { super::without_sync_it_does_not(stringify!($kind)); }
+            #[test] fn synced_data_is_never_partial() { super::synced_data_is_never_partial(stringify!($kind)); }
+        })*
+    };
+}
+
+on_each! { ext4 xfs }

@@ -1,0 +1,169 @@
+//! Goes through the system calls of a run one by one: strace, which made a list of them first, kills the process at one
+//! of them, or lets that one fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use crate::common::{AWRITE, Done, TestDir, wait_until};
+
+/// Whether the long form of a test is wanted.
+pub(crate) fn long() -> bool {
+    std::env::var_os("AWRITE_TEST_LONG").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// One run of the program.
+pub(crate) struct Program<'a> {
+    pub(crate) args: Vec<String>,
+    pub(crate) input: &'a str,
+    /// What is injected into every run besides.
+    pub(crate) always: Option<&'static str>,
+    /// It starts a program that is not ours: COMMAND, or a shell.
+    pub(crate) has_command: bool,
+}
+
+/// A system call to strike at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Point {
+    pub(crate) call: String,
+    pub(crate) number: usize,
+    /// Strikes in every task that comes to it; otherwise in the first thread of the process only.
+    pub(crate) follow: bool,
+}
+
+/// Whom a strike met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    Nobody,
+    /// This program, any of its threads, or a child that has not become another program yet.
+    Us,
+    /// COMMAND alone.
+    Command,
+}
+
+impl Program<'_> {
+    fn strace(&self, dir: &TestDir, follow: bool, options: &[&str]) -> (Done, String) {
+        let mut args = vec!["-o", "trace"];
+        if follow {
+            args.push("-f");
+            // Only the calls traced stop the process then: far quicker. But a signal that is to come then never does.
+            let has = |what: &str| options.iter().any(|option| option.contains(what));
+            if has("trace=") && !has("signal=") {
+                args.push("--seccomp-bpf");
+            }
+        }
+        for option in self.always.iter().chain(options) {
+            args.extend(["-e", option]);
+        }
+        args.push(AWRITE);
+        args.extend(self.args.iter().map(String::as_str));
+        let mut running = dir.program("strace", args).stdin(self.input).spawn();
+        wait_until(&format!("{:?} with {options:?} has ended", self.args), || running.has_ended());
+        let done = running.finish();
+        let trace = fs::read_to_string(dir.join("trace")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+        fs::remove_file(dir.join("trace")).unwrap();
+        (done, trace)
+    }
+
+    /// A run in which nothing happens: what came of it, and every call that can be struck at. The loader's, which come
+    /// before the program proper, are among them in the long form only.
+    pub(crate) fn points(&self, dir: &TestDir) -> (Done, BTreeSet<Point>) {
+        let (done, trace) = self.strace(dir, true, &[]);
+        let (main, others) = calls(&trace, !long());
+        let mut points = BTreeSet::new();
+        for (follow, calls) in [(!self.has_command, main), (true, others)] {
+            for (call, (before, count)) in calls {
+                // Where others run beside it, there may be one more.
+                points.extend((before + 1..=count + 1).map(|number| Point { call: call.clone(), number, follow }));
+            }
+        }
+        (done, points)
+    }
+
+    /// A run with strace's `option`.
+    pub(crate) fn run_with(&self, dir: &TestDir, option: &str) -> Done {
+        self.strace(dir, true, &[option]).0
+    }
+
+    fn strike(&self, dir: &TestDir, point: &Point, what: &str) -> (Done, String) {
+        let Point { call, number, .. } = point;
+        // Where a child became another program is what tells it from ours.
+        let traced = format!("trace={call},linkat{}", if point.follow { ",execve" } else { "" });
+        self.strace(dir, point.follow, &[&traced, &format!("inject={call}:{what}:when={number}")])
+    }
+
+    /// The run is killed right before the call.
+    pub(crate) fn kill_at(&self, dir: &TestDir, point: &Point) -> (Done, Met) {
+        let (done, trace) = self.strike(dir, point, "signal=KILL");
+        let met = match done.signal {
+            Some(9) => Met::Us,
+            _ if trace.contains("+++ killed by SIGKILL +++") => Met::Command,
+            _ => Met::Nobody,
+        };
+        (done, met)
+    }
+
+    /// The call fails with `error`.
+    pub(crate) fn fail_at(&self, dir: &TestDir, point: &Point, error: &str) -> (Done, Met) {
+        let (done, trace) = self.strike(dir, point, &format!("error={error}"));
+        let mut strangers = BTreeSet::new();
+        let mut met = Met::Nobody;
+        let first = trace.split_whitespace().next().unwrap_or_default();
+        for (number, line) in trace.lines().enumerate() {
+            let task = line.split_whitespace().next().unwrap_or_default();
+            if point.follow && number > 0 && becomes_another(line) {
+                strangers.insert(task);
+            }
+            if line.contains("(INJECTED)") && line.contains(point.call.as_str()) {
+                let ours = !point.follow || task == first || !strangers.contains(task);
+                met = if ours || met == Met::Us { Met::Us } else { Met::Command };
+            }
+        }
+        (done, met)
+    }
+}
+
+/// A child that becomes another program, as far as this line says.
+fn becomes_another(line: &str) -> bool {
+    line.contains("execve(") && !line.contains(" = -1 ")
+}
+
+/// How often each call comes: in the first thread, with how many of them are the loader's, and at most in any other
+/// thread or in a child before it becomes another program.
+type Calls = BTreeMap<String, (usize, usize)>;
+
+fn calls(trace: &str, without_loader: bool) -> (Calls, Calls) {
+    let mut tasks: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    let mut loader: Option<BTreeMap<&str, usize>> = None;
+    let mut strangers = BTreeSet::new();
+    let main = trace.split_whitespace().next().unwrap();
+    for (number, line) in trace.lines().enumerate() {
+        let Some((task, call)) = line.split_once(' ') else { continue };
+        let Some((name, _)) = call.trim_start().split_once('(') else { continue };
+        // Not a signal, an end, or the second half of a call.
+        if strangers.contains(task) || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            continue;
+        }
+        // The first thing that the program does is to ignore SIGPIPE.
+        if without_loader && loader.is_none() && call.trim_start().starts_with("rt_sigaction(SIGPIPE") {
+            loader = tasks.get(main).cloned();
+        }
+        *tasks.entry(task).or_default().entry(name).or_default() += 1;
+        if number > 0 && becomes_another(line) {
+            strangers.insert(task);
+        }
+    }
+    let loader = loader.unwrap_or_default();
+    let (mut own, mut others) = (Calls::new(), Calls::new());
+    for (task, seen) in &tasks {
+        for (&name, &count) in seen {
+            let before = loader.get(name).copied().unwrap_or(0);
+            if *task == main && count > before {
+                own.insert(name.to_owned(), (before, count));
+            } else if *task != main {
+                let most = others.entry(name.to_owned()).or_insert((0, count));
+                most.1 = most.1.max(count);
+            }
+        }
+    }
+    (own, others)
+}
