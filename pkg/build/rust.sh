@@ -13,8 +13,9 @@ debian_rust() {
         rm -rf "$root" && mkdir -p "$root/debs"
         local std=libstd-rust-web-$1 llvm
         llvm=$(apt-cache show "$std=$full" | grep -o 'libllvm[0-9]*' | head -n 1)
-        (cd "$root/debs" && apt-get download -qq "rustc-web=$full" "libstd-rust-web-dev=$full" "$std=$full" \
-            "rust-web-src=$full" "$llvm")
+        # As root: the user that apt would become cannot write here.
+        (cd "$root/debs" && apt-get download -qq -o APT::Sandbox::User=root "rustc-web=$full" "$std=$full" \
+            "libstd-rust-web-dev=$full" "rust-web-src=$full" "$llvm")
         local deb
         for deb in "$root"/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
         rm -r "$root/debs"
