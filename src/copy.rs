@@ -5,19 +5,20 @@
 //! also why `std::io::copy` is not used: it splices by itself.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
-use crate::sys::{self, FileKind, FileStatus};
+use crate::sys::{FileKind, FileStatus};
 
 /// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
 const BUFFER: usize = 128 * 1024;
 /// A pipe is widened to this once the producer has filled it: fewer switches between the two processes.
 const PIPE: usize = 1024 * 1024;
 /// How much is copied by one `copy_file_range`: seconds at most, so that progress can be shown.
+#[cfg(target_os = "linux")]
 const STRETCH: usize = 64 * 1024 * 1024;
 
 /// Which side of a copy failed.
@@ -86,13 +87,15 @@ pub(crate) fn copy(
 /// Shares the whole of `source` with the empty file `to` (ioctl_ficlone(2)). False: not possible, nothing changed.
 #[cfg(target_os = "linux")]
 fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
+    use std::io::SeekFrom;
+
     let at_start = rustix::fs::seek(&source, rustix::fs::SeekFrom::Current(0)) == Ok(0);
     if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
         return false;
     }
     match rustix::fs::ioctl_ficlone(to, &source).map_err(io::Error::from) {
         Ok(()) => {}
-        Err(e) if sys::unsupported(&e) || e.raw_os_error() == Some(libc::EXDEV) => return false,
+        Err(e) if crate::sys::unsupported(&e) || e.raw_os_error() == Some(libc::EXDEV) => return false,
         Err(_) => {
             // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so
             // will the writing that follows, and that is reported.
@@ -183,6 +186,8 @@ fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::SeekFrom;
+
     use super::*;
 
     fn file_with(content: &[u8]) -> File {

@@ -10,12 +10,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::buffer::spare_capacity;
-use rustix::fs::{Gid, Uid, XattrFlags, fchown};
+use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 
 use crate::options::Ownership;
-use crate::sys::FileStatus;
+use crate::sys::{FileStatus, xattr};
 use crate::target::Original;
 
 /// Set-user-id and set-group-id.
@@ -127,20 +126,20 @@ fn same_owner(file: &File, old: &FileStatus) -> io::Result<bool> {
 /// Takes away the ACL that a directory's default ACL has given the new file: the original had none, and under its mode
 /// the entries would come into force.
 fn drop_inherited_acl(file: &File) -> io::Result<()> {
-    match rustix::fs::fremovexattr(file, ACL) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
+    match xattr::remove(file, ACL) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
 /// The access control list of an open file; `None` where it has none, or none that can be read.
 pub(crate) fn acl_of(file: &File) -> Option<Vec<u8>> {
-    grow(|buffer| rustix::fs::fgetxattr(file, ACL, spare_capacity(buffer))).ok()
+    xattr::get(file, ACL).ok()
 }
 
 /// The same of a file by its path.
 pub(crate) fn acl_at(path: &Path) -> Option<Vec<u8>> {
-    grow(|buffer| rustix::fs::lgetxattr(path, ACL, spare_capacity(buffer))).ok()
+    xattr::get_at(path, ACL).ok()
 }
 
 /// The permission bits of the owning group itself. In the mode of a file with such a list the mask stands in their
@@ -153,29 +152,16 @@ fn owning_group(acl: &[u8]) -> u32 {
 }
 
 fn copy_attribute(from: &File, to: &File, name: &CStr) -> io::Result<()> {
-    let value = grow(|buffer| rustix::fs::fgetxattr(from, name, spare_capacity(buffer)))?;
-    Ok(rustix::fs::fsetxattr(to, name, &value, XattrFlags::empty())?)
+    Ok(xattr::set(to, name, &xattr::get(from, name)?)?)
 }
 
 /// The names of `file`'s attributes; none where the file system has none.
 fn list(file: &File) -> io::Result<Vec<CString>> {
-    match grow(|buffer| rustix::fs::flistxattr(file, spare_capacity(buffer))) {
+    match xattr::list(file) {
         Ok(names) => {
             Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
         }
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
         Err(e) => Err(e.into()),
-    }
-}
-
-/// Calls with a larger buffer until it suffices: the attribute may grow between asking its size and reading it.
-fn grow(mut call: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
-    let mut size = 256;
-    loop {
-        let mut buffer = Vec::with_capacity(size);
-        match call(&mut buffer) {
-            Err(Errno::RANGE) if size < (1 << 24) => size *= 4,
-            outcome => return outcome.map(|_| buffer),
-        }
     }
 }

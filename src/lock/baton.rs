@@ -12,7 +12,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,10 @@ pub(super) struct Baton(File);
 impl Baton {
     #[cfg(target_os = "linux")]
     pub(super) fn new(nonce: &str) -> io::Result<Baton> {
+        use std::io::Write;
+
         use rustix::fs::{MemfdFlags, memfd_create};
+
         let mut file = File::from(memfd_create("awrite-baton", MemfdFlags::CLOEXEC)?);
         file.write_all(nonce.as_bytes())?;
         sys::try_flock(&file, false)?;

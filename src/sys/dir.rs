@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 /// What identifies an inode while somebody has it open.
@@ -172,6 +172,7 @@ pub(crate) struct Dir {
     path: PathBuf,
     id: FileId,
     /// Opened with O_PATH, because it may be searched and written but not read: it cannot be synced itself.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     path_only: bool,
 }
 
@@ -203,7 +204,7 @@ impl Dir {
     /// Opens the directory `name` in it to read what is in that, never through a symbolic link.
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?;
+        let fd = self.open_at(name, flags, Mode::empty())?;
         let id = FileStatus::of(&fd)?.id;
         Ok(Dir { fd, path: self.path.join(name), id, path_only: false })
     }
@@ -289,7 +290,7 @@ impl Dir {
     /// Opens `name`; a symbolic link is refused (ELOOP), and the descriptor is not inherited.
     pub(crate) fn open_file(&self, name: &OsStr, flags: OFlags, mode: u32) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, bits(mode)))?.into())
+        Ok(self.open_at(name, flags, bits(mode))?.into())
     }
 
     /// Opens an existing file to read, following a symbolic link where `follow` says so. Never waits for a FIFO.
@@ -298,7 +299,15 @@ impl Dir {
         if !follow {
             flags |= OFlags::NOFOLLOW;
         }
-        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?.into())
+        Ok(self.open_at(name, flags, Mode::empty())?.into())
+    }
+
+    fn open_at(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        match retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode)) {
+            // What FreeBSD says of a symbolic link under O_NOFOLLOW (open(2) there). No other system's open says it.
+            Err(Errno::MLINK) => Err(Errno::LOOP.into()),
+            opened => Ok(opened?),
+        }
     }
 
     /// A file without a name (`O_TMPFILE`).
@@ -331,7 +340,7 @@ impl Dir {
     /// Rename that refuses to replace. EINVAL where the file system cannot (FUSE, NFS).
     #[cfg(target_os = "linux")]
     pub(crate) fn rename_new(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
-        Ok(rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, RenameFlags::NOREPLACE)?)
+        Ok(rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, rustix::fs::RenameFlags::NOREPLACE)?)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -369,6 +378,11 @@ impl Dir {
         if self.path_only {
             // fsync refuses O_PATH descriptors; syncfs writes the whole file system, the directory included.
             return Ok(rustix::fs::syncfs(self.open_unnamed(0o600)?)?);
+        }
+        // There, fsync leaves it in the drive's cache (fsync(2)). Not every file system has the other call.
+        #[cfg(target_vendor = "apple")]
+        if rustix::fs::fcntl_fullfsync(&self.fd).is_ok() {
+            return Ok(());
         }
         Ok(rustix::fs::fsync(&self.fd)?)
     }

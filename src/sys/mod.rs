@@ -8,6 +8,7 @@ pub(crate) mod dir;
 pub(crate) mod host;
 pub(crate) mod ofd;
 pub(crate) mod thread;
+pub(crate) mod xattr;
 
 use std::io;
 use std::os::fd::AsFd;

@@ -560,6 +560,7 @@ struct End {
 
 /// The longest single wait for it. The clock of such a wait stands still while the machine sleeps; whoever goes by
 /// another one must be able to notice.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// The same where there is nothing to wait on (pidfd_open(2): Linux 5.3), and it can only be looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

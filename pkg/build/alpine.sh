@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Carries out pkg/alpine/APKBUILD without abuild: the functions in a POSIX shell (busybox, Alpine's), and what package()
+# then leaves. With the C library of this machine; for Alpine's there is `tarball.sh musl`.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+need busybox busybox-static
+
+grep -q "^pkgver=$version\$" pkg/alpine/APKBUILD || die "pkg/alpine/APKBUILD is not of version $version"
+copy_source "$scratch/src"
+cargo_builds_here
+# amove moves files from $pkgdir to the subpackage's directory.
+# shellcheck disable=SC2016
+(cd "$scratch/src" && busybox sh -eu -c '
+    pkgdir=$1/pkg/awrite
+    . ./pkg/alpine/APKBUILD
+    default_prepare() { :; }
+    amove() { mkdir -p "$subpkgdir/usr/lib" && (cd "$pkgdir" && mv $* "$subpkgdir/usr/lib"); }
+    for step in prepare build package; do
+        "$step"
+    done
+    for subpackage in $subpackages; do echo "subpackage $subpackage"; done
+    subpkgdir=$1/pkg/libawrite
+    libs
+' sh "$scratch") >"$scratch/log" 2>&1 || { tail -n 60 "$scratch/log"; exit 1; }
+grep ^subpackage "$scratch/log"
+(cd "$scratch/pkg" && find . -type f -o -type l | sort)
+bash pkg/build/smoke.sh "$scratch/pkg/awrite/usr/bin"
+[ -e "$scratch/pkg/libawrite/usr/lib/libawrite.so.1" ]

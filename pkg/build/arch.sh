@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Builds pkg/arch/PKGBUILD by makepkg, in target/dist, then installs it with pacman in a directory of its own (as root),
+# tries it and removes it. Debian: makepkg, pacman-package-manager, libarchive-tools, zstd, fakeroot.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+need makepkg makepkg
+need pacman pacman-package-manager
+need bsdtar libarchive-tools
+need fakeroot fakeroot
+need zstd zstd
+
+grep -q "^pkgver=$version\$" pkg/arch/PKGBUILD || die "pkg/arch/PKGBUILD is not of version $version"
+mkdir "$scratch/arch"
+cp pkg/arch/PKGBUILD "$scratch/arch"
+copy_source "$scratch/awrite-$version"
+tar -C "$scratch" -czf "$scratch/arch/awrite-$version.tar.gz" "awrite-$version"
+
+cargo_builds_here
+# makepkg does not run as root: here it sees another number.
+other=()
+[ "$(id -u)" != 0 ] || other=(unshare --user --map-user=1000 --map-group=1000)
+# Debian's pacman cannot tell what is installed. What the tests would say has been said by now.
+(cd "$scratch/arch" && PKGEXT=.pkg.tar.zst "${other[@]}" makepkg --nodeps --nocheck >"$scratch/log" 2>&1) ||
+    { tail -n 60 "$scratch/log"; exit 1; }
+mv "$scratch"/arch/*.pkg.tar.zst "$dist"
+package=$dist/awrite-$version-1-$(uname -m).pkg.tar.zst
+ls -l "$package"
+
+root=$scratch/root
+mkdir -p "$root/var/lib/pacman"
+pacman=(pacman --root "$root" --dbpath "$root/var/lib/pacman" --noconfirm)
+"${pacman[@]}" -U --noprogressbar -dd "$package" >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+"${pacman[@]}" -Ql awrite
+"${pacman[@]}" -Qkk awrite
+bash pkg/build/smoke.sh "$root/usr/bin"
+"${pacman[@]}" -R --noprogressbar -dd awrite >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+find "$root" -name '*awrite*' -not -path "$root/var/*" | tee "$scratch/stayed"
+[ ! -s "$scratch/stayed" ] || die "something has stayed"
+say "installed, tried, removed without a trace"

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Type-checks the commands, the library and the C interface for systems on which they cannot be run here; a warning is
+# an error. Needs apt, for a Rust that has its own sources (rust.sh), and no linker.
+#
+# `check.sh msrv` instead builds with the oldest Rust that Cargo.toml promises, and runs the tests within the sources.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=pkg/build/rust.sh
+. pkg/build/rust.sh
+
+if [ "${1:-}" = msrv ]; then
+    debian_rust "$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"
+    CARGO_TARGET_DIR=$target_dir/msrv cargo test --locked --bin awrite --lib
+    exit
+fi
+
+debian_rust_with_sources
+for target in aarch64-apple-darwin x86_64-unknown-freebsd i686-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
+    for what in '--bin awrite --lib' '--lib --features capi'; do
+        say "$target: $what"
+        # shellcheck disable=SC2086
+        CARGO_TARGET_DIR=$target_dir/check cargo check --locked --quiet -Z build-std -Z warnings \
+            --config 'build.warnings="deny"' --target "$target" $what
+    done
+done

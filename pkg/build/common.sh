@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# What the scripts beside this one share. They run anywhere in the source tree; what they make is in $dist.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# shellcheck disable=SC2034  # used by the scripts that read this file
+{
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    dist=$target_dir/dist
+}
+mkdir -p "$dist"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+say() {
+    printf -- '-- %s\n' "$*"
+}
+
+die() {
+    printf 'Error: %s\n' "$*" >&2
+    exit 1
+}
+
+# need COMMAND PACKAGE: where it comes from on Debian.
+need() {
+    command -v "$1" >/dev/null || die "$1 is missing (Debian: apt-get install $2)"
+}
+
+# The files of this tree as they are now, in DIR: what is tracked, and what is new and not ignored.
+copy_source() {
+    mkdir -p "$1"
+    git ls-files -co --exclude-standard -z | tar -c --null --ignore-failed-read -T - | tar -x -C "$1"
+}
+
+# Makes the `cargo` of a package's build, in a copy of this tree, build in this one, where most has been built before.
+cargo_builds_here() {
+    mkdir -p "$scratch/bin"
+    printf '#!/bin/sh\ncd "%s/pkg" && exec "%s" "$@"\n' "$PWD" "$(command -v cargo)" >"$scratch/bin/cargo"
+    chmod +x "$scratch/bin/cargo"
+    export PATH=$scratch/bin:$PATH CARGO_TARGET_DIR=$target_dir
+}

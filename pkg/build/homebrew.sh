@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Has Ruby read pkg/homebrew/awrite.rb, and looks that the files it names are there. Homebrew itself needs a Mac, or an
+# installation that only its own servers have.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+need ruby ruby
+
+ruby -wc pkg/homebrew/awrite.rb
+grep -q "/awrite-$version\.tar\.gz" pkg/homebrew/awrite.rb || die "pkg/homebrew/awrite.rb is not of version $version"
+# A formula is a Ruby class: with what it calls made up, its install step runs, and says what it would do.
+ruby - pkg/homebrew/awrite.rb <<'EOF'
+class Place
+  def initialize(name) = @name = name
+  def install(*what)
+    what.flatten.flat_map { |w| w.is_a?(Hash) ? w.keys : [w] }.each { |w| File.exist?(w) or abort "#{w} is not there" }
+    puts "#{@name}: #{what.flatten.join(" ")}"
+  end
+  def install_symlink(links) = puts("#{@name}: #{links}")
+end
+class Formula
+  %i[desc homepage url sha256 license depends_on test].each { |word| define_singleton_method(word) { |*_, &_| } }
+  %i[bin man1 man7 bash_completion zsh_completion fish_completion].each { |p| define_method(p) { Place.new(p) } }
+  def std_cargo_args = %w[--locked --root=PREFIX --path=.]
+  def system(*command) = puts(command.join(" "))
+end
+load ARGV[0]
+Awrite.new.install
+EOF

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds the packages for Fedora and its kin: awrite, libawrite, libawrite-devel; in target/dist. Needs rpmbuild.
+#
+# `rpm.sh try` then installs them into a directory of their own (as root), tries them and removes them.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+need rpmbuild rpm
+
+grep -q "^Version: *$version\$" pkg/rpm/awrite.spec || die "pkg/rpm/awrite.spec is not of version $version"
+top=$scratch/top
+mkdir -p "$top/SOURCES"
+copy_source "$scratch/awrite-$version"
+tar -C "$scratch" -czf "$top/SOURCES/awrite-$version.tar.gz" "awrite-$version"
+
+cargo_builds_here
+# Without looking for the build dependencies: cargo may be rustup's, and Debian's rpm knows of no package at all.
+rpmbuild -bb --nodeps --define "_topdir $top" pkg/rpm/awrite.spec >"$scratch/log" 2>&1 ||
+    { tail -n 60 "$scratch/log"; exit 1; }
+find "$top/RPMS" -name '*.rpm' -exec mv -t "$dist" {} +
+rpms=("$dist"/awrite-"$version"-1*.rpm "$dist"/libawrite-"$version"-1*.rpm "$dist"/libawrite-devel-"$version"-1*.rpm)
+ls -l "${rpms[@]}"
+[ "${1:-}" = try ] || exit 0
+
+for package in "${rpms[@]}"; do
+    say "$(basename "$package")"
+    rpm -qlp "$package"
+    rpm -qp --requires "$package" | grep -v '^rpmlib' | sed 's/^/    needs /'
+done
+root=$scratch/root
+mkdir "$root"
+rpm --root "$root" --initdb
+# What they need is the distribution's, which is not in there.
+rpm --root "$root" --nodeps --noscripts -i "${rpms[@]}"
+bash pkg/build/smoke.sh "$root/usr/bin"
+[ "$(readlink "$root/usr/bin/awrite-lock")" = awrite ]
+cmp "$root/usr/share/man/man1/awrite.1" pkg/man/awrite.1
+rpm --root "$root" -V --nodeps awrite libawrite libawrite-devel
+rpm --root "$root" --nodeps --noscripts -e awrite libawrite libawrite-devel
+find "$root" -name '*awrite*' | tee "$scratch/stayed"
+[ ! -s "$scratch/stayed" ] || die "something has stayed"
+say "installed, tried, removed without a trace"

@@ -1,0 +1,54 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Rust for what the installed toolchain cannot build, from Debian's own packages (12 and later), unpacked beside it:
+# another version, or the standard library's sources, from which it is built for any target. With rustup both are a
+# command: `rustup toolchain install 1.85`, `rustup target add x86_64-unknown-linux-musl`.
+
+# debian_rust VERSION: unpacks rustc VERSION.* if that has not been done, and sets RUSTC to it.
+debian_rust() {
+    local root=$target_dir/debian-rust-$1 full
+    full=$(apt-cache madison rustc-web | awk -v v="$1." 'index($3, v) == 1 { print $3; exit }')
+    [ -n "$full" ] || die "Debian has no rustc-web $1 (anymore, or yet): try 'apt-get update'"
+    if [ ! -e "$root/rustc" ]; then
+        say "unpacking rustc $full"
+        rm -rf "$root" && mkdir -p "$root/debs"
+        local std=libstd-rust-web-$1 llvm
+        llvm=$(apt-cache show "$std=$full" | grep -o 'libllvm[0-9]*' | head -n 1)
+        # As root: the user that apt would become cannot write here.
+        (cd "$root/debs" && apt-get download -qq -o APT::Sandbox::User=root "rustc-web=$full" "$std=$full" \
+            "libstd-rust-web-dev=$full" "rust-web-src=$full" "$llvm")
+        local deb
+        for deb in "$root"/debs/*.deb; do dpkg-deb -x "$deb" "$root"; done
+        rm -r "$root/debs"
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$root/usr/lib/$(uname -m)-linux-gnu" \
+            "$root/usr/bin/rustc" >"$root/rustc"
+        chmod +x "$root/rustc"
+    fi
+    export RUSTC=$root/rustc
+    "$RUSTC" --version
+}
+
+# The newest, and cargo told to build the standard library too, for --target. These flags are unstable: hence
+# RUSTC_BOOTSTRAP, of which stable code notices nothing.
+debian_rust_with_sources() {
+    local newest
+    newest=$(apt-cache madison rustc-web | awk '{ split($3, v, "."); print v[1] "." v[2] }' | sort -V | tail -n 1)
+    debian_rust "$newest"
+    export RUSTC_BOOTSTRAP=1
+}
+
+# musl-gcc is glibc's gcc with other paths, so what unwinds the stack after a panic must come from gcc's library, and
+# that one calls a function of newer glibcs, which may answer that it does not know. As `unwind` and as `gcc_s`, which
+# are what the standard library asks for in a static and in a dynamic build. Alpine's own gcc needs none of this.
+musl_unwinder() {
+    unwinder=$target_dir/musl-unwinder
+    rm -rf "$unwinder" && mkdir -p "$unwinder"
+    echo 'int _dl_find_object(void *pc, void *result) { (void)pc; (void)result; return -1; }' |
+        musl-gcc -O2 -fPIC -c -x c -o "$unwinder/find.o" -
+    cp "$(gcc -print-file-name=libgcc_eh.a)" "$unwinder/libunwind.a"
+    ar r "$unwinder/libunwind.a" "$unwinder/find.o"
+    cp "$unwinder/libunwind.a" "$unwinder/libgcc_s.a"
+    local triple
+    triple=$(uname -m | tr '[:lower:]' '[:upper:]')_UNKNOWN_LINUX_MUSL
+    export "CARGO_TARGET_${triple}_LINKER=musl-gcc"
+    musl_flags="-C link-self-contained=no -L $unwinder"
+}

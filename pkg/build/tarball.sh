@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# tarball.sh glibc|musl|aarch64: a tarball in target/dist with the commands as one static binary, the manual pages and
+# completions; unpack it with `tar -C /usr/local --strip-components=1 -xzf`. Then tries what is in it.
+#
+#   glibc    of this machine's architecture, with the installed toolchain
+#   musl     the same for Alpine, with libawrite. Needs musl-gcc, and apt for a Rust that has its own sources (rust.sh)
+#   aarch64  64-bit ARM, glibc. Needs gcc-aarch64-linux-gnu, apt as above; qemu-user-static to try it
+#
+# With a target added by rustup, the last two need no more than `make -C pkg install-commands TARGET=...` and RUSTFLAGS.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=pkg/build/rust.sh
+. pkg/build/rust.sh
+
+machine=$(uname -m)
+# Without what lists the calls that led to a panic, which nobody gets to see, and with the smaller of two ways to do
+# some things: a sixth of the binary.
+own_std='--locked -Z build-std=std,panic_unwind -Z build-std-features=panic-unwind,optimize_for_size'
+cargo_flags=--locked
+rustflags=
+runner=()
+case ${1:-} in
+    glibc) triple=$machine-unknown-linux-gnu ;;
+    musl)
+        triple=$machine-unknown-linux-musl
+        need musl-gcc musl-tools
+        debian_rust_with_sources
+        musl_unwinder
+        cargo_flags=$own_std
+        rustflags=$musl_flags
+        ;;
+    aarch64)
+        triple=aarch64-unknown-linux-gnu
+        need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+        need qemu-aarch64-static qemu-user-static
+        debian_rust_with_sources
+        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+        cargo_flags=$own_std
+        runner=(qemu-aarch64-static)
+        ;;
+    *) die "which tarball? glibc, musl or aarch64" ;;
+esac
+# Of its own, since the flags are others than in the tree's other builds.
+export CARGO_TARGET_DIR=$target_dir/static
+
+install_by_make() {
+    make -s -C pkg TARGET="$triple" CARGO_FLAGS="$cargo_flags" PREFIX=/usr/local DESTDIR="$scratch/image" "$@"
+}
+# Not position-independent: relocating itself is a tenth of the time of a small write.
+RUSTFLAGS="$rustflags -C target-feature=+crt-static -C relocation-model=static" \
+    install_by_make install-commands install-data
+# The shared library is linked to musl itself, and to no other.
+if [ "${1:-}" = musl ]; then
+    RUSTFLAGS="$rustflags -C target-feature=-crt-static" install_by_make install-library
+fi
+
+name=awrite-$version-$triple
+mv "$scratch/image/usr/local" "$scratch/$name"
+mkdir -p "$scratch/$name/share/doc/awrite"
+cp README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$scratch/$name/share/doc/awrite"
+# The same bytes from the same files, whoever packs them and when.
+tar -C "$scratch" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" -c "$name" |
+    gzip -9n >"$dist/$name.tar.gz"
+
+mkdir "$scratch/local"
+tar -C "$scratch/local" --strip-components=1 -xzf "$dist/$name.tar.gz"
+bin=$scratch/local/bin
+! readelf -l "$bin/awrite" | grep -q INTERP || die "not static"
+stat -c '%s bytes: awrite' "$bin/awrite"
+bash pkg/build/smoke.sh "$bin" "${runner[@]}"
+if [ "${1:-}" = musl ]; then
+    lib=$scratch/local/lib
+    stat -c '%s bytes: %n' "$lib"/libawrite.a "$lib"/libawrite.so.*.*
+    readelf -d "$lib/libawrite.so" | grep -e NEEDED -e SONAME
+    musl-gcc -static -o "$scratch/static" -I "$scratch/local/include" examples/counter.c "$lib/libawrite.a" \
+        -L "$unwinder" -lunwind
+    musl-gcc -o "$scratch/dynamic" -I "$scratch/local/include" examples/counter.c -L "$lib" -lawrite
+    "$scratch/static" "$scratch/count" 1
+    LD_LIBRARY_PATH=$lib "$scratch/dynamic" "$scratch/count" 1
+    [ "$(cat "$scratch/count")" = 2 ]
+    say "libawrite counts to two, static and dynamic"
+fi
+ls -l "$dist/$name.tar.gz"

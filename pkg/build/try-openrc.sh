@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Tries pkg/openrc for real, with Debian's openrc unpacked over a copy-on-write view of this system, in a chroot (root;
+# Linux). `awrite-housekeep` is to be on PATH.
+# shellcheck source=pkg/build/common.sh
+. "$(dirname "$0")/common.sh"
+housekeep=$(command -v awrite-housekeep) || die "awrite-housekeep is not on PATH"
+if [ "${1:-}" != inside ]; then
+    # In a mount namespace of its own, which takes the mounts away when it ends.
+    PATH=$PATH exec unshare --mount bash "$0" inside
+fi
+
+mount -t tmpfs tmpfs "$scratch"
+trap 'umount -R "$scratch"; rm -rf "$scratch"' EXIT
+root=$scratch/root
+mkdir "$root" "$scratch/upper" "$scratch/work" "$scratch/debs"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$root"
+(cd "$scratch/debs" && apt-get download -qq -o APT::Sandbox::User=root openrc libeinfo1 librc1)
+for deb in "$scratch"/debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$root"; done
+cp "$housekeep" "$root/usr/bin/awrite-housekeep"
+install -D -m 755 pkg/openrc/awrite-housekeep.initd "$root/etc/init.d/awrite-housekeep"
+install -D -m 644 pkg/openrc/awrite-housekeep.confd "$root/etc/conf.d/awrite-housekeep"
+mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/run"
+# As openrc leaves it when it has booted.
+for state in exclusive failed hotplugged inactive scheduled started starting stopping wasinactive; do
+    mkdir -p "$root/run/openrc/$state"
+done
+touch "$root/run/openrc/softlevel"
+mkdir "$root/run/test"
+# Debian's asks for it.
+touch "$root/etc/insserv.conf"
+touch -d '8 days ago' "$root/run/test/old.lock"
+touch "$root/run/test/new.lock"
+service() { chroot "$root" /sbin/openrc-run /etc/init.d/awrite-housekeep --nocolor --nodeps "$@"; }
+
+say "with no directory named it does nothing"
+service start
+[ -e "$root/run/test/old.lock" ]
+service zap
+say "with one, it clears what is old there"
+echo 'directories=/run/test' >>"$root/etc/conf.d/awrite-housekeep"
+service start
+[ ! -e "$root/run/test/old.lock" ] && [ -e "$root/run/test/new.lock" ]
+service status
+service zap
+say "one that is not there is an error"
+echo 'directories=/nowhere' >>"$root/etc/conf.d/awrite-housekeep"
+! service start || die "it said that all was well"

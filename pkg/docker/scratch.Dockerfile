@@ -1,0 +1,15 @@
+# The commands and nothing else, in two megabytes:
+#
+#     docker build -f pkg/docker/scratch.Dockerfile -t awrite .
+#     echo hello | docker run --rm -i -v "$PWD:/data" awrite /data/greeting
+#
+# Not built by Docker, which could not be had: pkg/build/images.sh carries out its steps without.
+
+FROM rust:alpine AS build
+RUN apk add --no-cache make musl-dev
+COPY . /src
+RUN make -C /src/pkg install-commands PREFIX=/usr DESTDIR=/image
+
+FROM scratch
+COPY --from=build /image/ /
+ENTRYPOINT ["/usr/bin/awrite"]
