@@ -572,7 +572,8 @@ fn a_long_write_below_outlasts_the_lease() {
     lock(&dir, &["--acquire", "-n", "--owner", "B", "--ttl", "1h", "f"]).run().assert_code(2);
     dir.file("written", "");
     wait_until("it is refreshed", || is_leased(&dir));
-    assert_eq!(dir.read("f"), "new\n");
+    // Refreshed right before the commit.
+    wait_until("it is written", || fs::read(dir.join("f")).is_ok_and(|content| content == b"new\n"));
     dir.file("go", "");
     assert_eq!(running.finish().ok().stderr, "");
     dir.assert_holds(&["f", "go", "writing", "written"]);
