@@ -191,7 +191,7 @@ pub unsafe extern "C" fn awrite_housekeep(
         let mut failed = None;
         let done = housekeep(dir, &options, |event| {
             if let HousekeepEvent::Failed(e) = event {
-                failed.get_or_insert_with(|| (e.path().unwrap_or(dir).to_owned(), e.reason(), e.errno()));
+                failed.get_or_insert_with(|| copy_of(e, dir));
             }
             match report {
                 // SAFETY: the caller's function, called as the header says.
@@ -203,12 +203,18 @@ pub unsafe extern "C" fn awrite_housekeep(
         if done.stopped {
             return Err(Error::new(ErrorKind::Refused, "stopped by the callback").on(dir));
         }
-        match failed {
-            None => Ok(()),
-            Some((path, reason, None)) => Err(Error::new(ErrorKind::Io, reason).on(path)),
-            Some((path, reason, Some(errno))) => Err(Error::from_raw(ErrorKind::Io, errno).because(reason).on(path)),
-        }
+        failed.map_or(Ok(()), Err)
     })
+}
+
+/// An error that the observer was only lent.
+fn copy_of(error: &Error, dir: &Path) -> Error {
+    let copy = match error.errno() {
+        None => Error::new(ErrorKind::Io, error.reason()),
+        Some(errno) => Error::from_raw(ErrorKind::Io, errno).because(error.reason()),
+    };
+    let copy = copy.on(error.path().unwrap_or(dir));
+    error.hint().into_iter().fold(copy, Error::with_hint)
 }
 
 /// # Safety

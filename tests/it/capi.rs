@@ -343,6 +343,25 @@ fn what_may_not_be_durable_is_told() {
 }
 
 #[test]
+fn what_housekeeping_cannot_delete_is_an_error_at_the_end() {
+    if !needs_strace() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let program = compile(&programs, &Path::new(ROOT).join("examples/housekeep.c"), Link::Shared, &[]);
+    dir.file("a.lock", "");
+    dir.file("b.lock", "");
+    let strace = ["-o", "/dev/null", "-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EIO:when=1"];
+    let done = dir.program("strace", strace.into_iter().chain([program.to_str().unwrap(), "."])).run();
+    done.assert_code(1);
+    let left = dir.names().into_iter().next().unwrap().into_string().unwrap();
+    dir.assert_holds(&[&left]);
+    // Told when it happens, and again by awrite_last_error().
+    let line = format!("housekeep: ./{left}: Input/output error\n");
+    assert_eq!(done.stderr, line.repeat(2));
+}
+
+#[test]
 fn a_panic_is_a_status_and_leaves_nothing_behind() {
     let programs = TestDir::new();
     for link in [Link::Static, Link::Shared] {
