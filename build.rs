@@ -17,7 +17,7 @@ mod capi {
     use std::{env, fs};
 
     /// The modules that export something, in the order of the header: each uses what the ones before it declare.
-    const SECTIONS: [&str; 5] = ["status", "lock", "write", "lease", "housekeep"];
+    const SECTIONS: [&str; 6] = ["status", "notice", "lock", "write", "lease", "housekeep"];
 
     const END: &str = "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* AWRITE_H */\n";
 
@@ -58,19 +58,23 @@ mod capi {
         text + " */\n\n"
     }
 
-    /// Puts comments of one line on one line.
+    /// Puts comments of one line on one line, where they fit.
     fn shorten(declarations: &str) -> String {
         let mut text = String::new();
         let mut lines = declarations.lines().peekable();
         while let Some(line) = lines.next() {
             let mut ahead = lines.clone();
-            if let ("/**", Some(said), Some("*/")) = (line.trim(), ahead.next(), ahead.next().map(str::trim)) {
-                text.push_str(&format!("{line} {} */\n", said.trim().trim_start_matches("* ")));
+            let short = match (line.trim(), ahead.next(), ahead.next().map(str::trim)) {
+                ("/**", Some(said), Some("*/")) => format!("{line} {} */", said.trim().trim_start_matches("* ")),
+                _ => String::new(),
+            };
+            if (1..=120).contains(&short.len()) {
+                text.push_str(&short);
                 lines = ahead;
             } else {
                 text.push_str(line);
-                text.push('\n');
             }
+            text.push('\n');
         }
         text
     }

@@ -8,9 +8,17 @@
 
 #include <awrite.h>
 
+/* What is not an error, but should be known. The library itself prints nothing. */
+static void tell(const awrite_notice *notice, void *context)
+{
+    (void)context;
+    if (notice->kind == AWRITE_NOTICE_WARNING || notice->kind == AWRITE_NOTICE_WAITING)
+        fprintf(stderr, "config: %s: %s\n", notice->path, notice->text);
+}
+
 int main(int argc, char **argv)
 {
-    awrite_write_options options = {.size = sizeof options};
+    awrite_write_options options = {.size = sizeof options, .notice = tell};
     awrite_result result = {.size = sizeof result};
     awrite_status status;
 
@@ -22,6 +30,8 @@ int main(int argc, char **argv)
     status = awrite_write(argv[1], argv[2], strlen(argv[2]), &options, &result);
     if (status != AWRITE_OK) {
         fprintf(stderr, "config: %s\n", awrite_last_error());
+        if (awrite_last_hint()[0] != '\0')
+            fprintf(stderr, "Hint: %s\n", awrite_last_hint());
         return (int)status;
     }
     if (!result.changed)

@@ -6,11 +6,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 report() {
-    status=0
-    awrite --no-wait --if-changed --mkdir "$dir/reports/root.txt" -- "$@" || status=$?
-    case $status in
+    code=0
+    awrite --no-wait --if-changed --mkdir "$dir/reports/root.txt" -- "$@" || code=$?
+    case $code in
         2) echo 'the previous run is still busy' ;; # the lock is held: not an error for a cron job
-        *) return "$status" ;;
+        *) return "$code" ;;
     esac
 }
 
@@ -25,7 +25,7 @@ if report ls /does-not-exist; then exit 1; fi
 # A run that is still busy: it reads a pipe that nobody has written to yet.
 mkfifo "$dir/slow"
 report cat "$dir/slow" &
-until [ -e "$dir/reports/root.txt.lock" ]; do
+while awrite-lock --status "$dir/reports/root.txt" >/dev/null; do
     kill -0 $! # a run that has ended would leave us here for ever
     sleep 0.01
 done

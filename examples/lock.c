@@ -36,7 +36,8 @@ int main(int argc, char **argv)
     }
     status = awrite_lock_timed(&lock, argv[1], 5000, &options);
     if (status == AWRITE_LOCKED) {
-        fprintf(stderr, "lock: somebody else has it: %s\n", awrite_last_error());
+        /* The hint says who has it, where that could be found. */
+        fprintf(stderr, "lock: %s\n%s\n", awrite_last_error(), awrite_last_hint());
         return (int)status;
     }
     if (status != AWRITE_OK) {

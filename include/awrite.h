@@ -1,13 +1,17 @@
 /*
  * awrite.h: replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
  *
- * The library behind the commands awrite, awrite-lock and awrite-housekeep. C programs take the same locks and leases as
- * they do, and make the same writes.
+ * The library behind the commands awrite, awrite-lock and awrite-housekeep. C programs take the same locks and leases
+ * as they do, and make the same writes.
  *
  * One call replaces a file; whatever happens, it has the old content or the new:
  *
  *     if (awrite_write("config.json", text, strlen(text), NULL, NULL) != AWRITE_OK)
- *         fprintf(stderr, "%s\n", awrite_last_error());
+ *         fprintf(stderr, "%s\n", awrite_last_error());        // config.json: No space left on device
+ *
+ * Another changes a file by its own content, under its lock, so that no other update is lost: awrite_update(). The lock
+ * alone is awrite_lock_acquire(), a lease that outlives this process awrite_lease_acquire(), and awrite_housekeep()
+ * clears away what crashes left.
  *
  * What has several steps has a handle:
  *
@@ -25,35 +29,44 @@
  *            |             `------------ give up -------------^
  *            `-- failed: the handle is NULL, and to free it is fine
  *
- * Handles.  Who gets one frees it, once, with the _free function of its kind, in whatever state it is. To free NULL does
- * nothing. A commit, a release, a keep uses the handle up, and all that is left to do is to free it. Freeing one that is
- * not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
+ * Handles.  Who gets one frees it, once, with the _free function of its kind, in whatever state it is. To free NULL
+ * does nothing. A commit, a release, a keep uses the handle up, and all that is left to do is to free it. Freeing one
+ * that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
  *
- * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default. Set
- * the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
- * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header runs
- * with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does not know
- * are refused, unless they are zero.
+ * Ownership.  What a call is given stays the caller's, and is only read during the call; what a callback's context
+ * points to must stay for as long as the handle does. Strings that a call returns belong to the library or to the
+ * handle, as is said there; nothing that the library returns is for free().
  *
- * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. The reason is
- * to be had from awrite_last_error() and awrite_last_errno() on the same thread. A wrong argument is an error and no
- * crash, as far as it can be told from a right one: NULL, a size that cannot be, an unknown flag, a handle that is used
- * up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust
- * writes about it to standard error).
+ * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default.
+ * Set the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
+ * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header
+ * runs with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does
+ * not know are refused, unless they are zero.
  *
- * Paths  are bytes that end in a zero, relative ones to the current directory.
+ * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
+ * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
+ * system error it was. What is no error but should be known (a wait; a file system that cannot sync a directory) is
+ * told to a callback: see Notices. A wrong argument is an error and no crash, as far as it can be told from a right
+ * one: NULL, a size that cannot be, an unknown flag, a handle that is used up or belongs to the parent process. A bug
+ * in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust writes about it to standard error).
  *
- * Threads.  All functions may be called by several threads at once; what is said of the thread-safety of a handle's type
- * is about calls with the same handle.
+ * Paths.  Bytes that end in a zero; relative ones start from the current directory.
  *
- * Fork.  A handle belongs to the process that made it. In a forked child every function refuses it with
- * AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock, lease and write
- * alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the parent die, a lock
- * lasts until then. Handles of its own a child may make, unless it was forked while another thread was in here.
+ * Threads.  All functions may be called by several threads at once. What is said of thread-safety at a handle's type
+ * and at its functions is about calls with the same handle. Structs are plain data: the library keeps none of them, and
+ * puts nothing into one but during the call that it is given to.
  *
- * Signals.  The library handles none, and changes nothing that belongs to the whole process. A write beyond the limit on
- * file sizes raises SIGXFSZ, unless that is ignored. A program that is killed leaves the target whole and the lock free,
- * and at the most a lock file and a temporary file for awrite_housekeep().
+ * Fork.  A handle belongs to the process that made it. In a forked child every function that does something with it
+ * refuses it with AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock,
+ * lease and write alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the
+ * parent die, a lock lasts until then. Handles of its own a child may make, unless it was forked while another thread
+ * was in here.
+ *
+ * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
+ * be called from a signal handler. A signal that the program handles does not end a wait or a write: for a wait that is
+ * to end, give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless that is ignored. A program
+ * that is killed leaves the target whole and the lock free, and at the most a lock file and a temporary file for
+ * awrite_housekeep().
  *
  * Link with: pkg-config --cflags --libs awrite
  */
@@ -78,7 +91,7 @@ extern "C" {
 /* === Status and errors =============================================================================================
  *
  * Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
- * awrite_last_error() and awrite_last_errno(), on the thread that made the call.
+ * awrite_last_error(), awrite_last_hint() and awrite_last_errno(), on the thread that made the call.
  */
 
 /** What a call has come to. 0 to 3 are the exit codes of the commands too. */
@@ -88,20 +101,25 @@ typedef enum {
     /** It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged. */
     AWRITE_ERROR = 1,
     /**
-     * The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another owner,
-     * or the lease named is not the caller's (any more). The target is unchanged.
+     * The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
+     * lease, or the lease named is not the caller's (any more). The target is unchanged.
      */
     AWRITE_LOCKED = 2,
-    /** A signal stopped it. The commands exit with this number; the library handles no signals and does not return it. */
+    /**
+     * A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
+     */
     AWRITE_INTERRUPTED = 3,
     /**
-     * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options that
-     * contradict each other, a handle of the parent process. Nothing was done.
+     * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
+     * that contradict each other, a handle of the parent process. Nothing was done.
      */
     AWRITE_BAD_ARGUMENT = 4,
     /** The caller's own callback stopped it. A target is unchanged then. */
     AWRITE_STOPPED = 5,
-    /** A bug in the library. What was begun was given up as if it had failed. */
+    /**
+     * A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
+     * unless it had just been replaced.
+     */
     AWRITE_INTERNAL = 6,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
@@ -111,16 +129,18 @@ typedef enum {
 } awrite_status;
 
 /**
- * Says what a status means: a short phrase in English. Never NULL; to be left alone, not freed.
+ * Says what a status means: a short phrase in English.
  *
- * Any number may be given, also one of a later version. Thread-safe.
+ * status: any number, also one of a later version.
+ *
+ * Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
  */
 const char *awrite_strerror(int status);
 
 /**
- * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON", and who
- * holds the lock where that could be found. One line, without a newline at its end. Paths are bytes, so it need not be
- * UTF-8. A call that succeeds leaves it as it was.
+ * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line,
+ * in UTF-8, without a newline at its end: what of a path is not UTF-8, or would not be printed, is shown another way.
+ * A call that succeeds leaves it as it was.
  *
  * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
  * first one. Never NULL. Thread-safe: each thread has its own.
@@ -128,27 +148,88 @@ const char *awrite_strerror(int status);
 const char *awrite_last_error(void);
 
 /**
+ * What can be done about awrite_last_error(), or who holds the lock ("held by PID 4711 (python3 deploy.py)"): one
+ * line, without a newline at its end, that the commands print as "Hint: ...". An option it names (--force) is theirs;
+ * the flag or member here has nearly the same name.
+ *
+ * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
+ * is no hint. Never NULL. Thread-safe: each thread has its own.
+ */
+const char *awrite_last_hint(void);
+
+/**
  * The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
  *
- * Thread-safe: each thread has its own.
+ * Returns the number, until the next call on this thread that fails. Thread-safe: each thread has its own.
  */
 int awrite_last_errno(void);
 
 /**
- * The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header. Belongs to the
- * library. Thread-safe.
+ * The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header.
+ *
+ * Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
  */
 const char *awrite_version(void);
 
-/** The same as a number, to be compared with AWRITE_VERSION_NUMBER: 1002003 for 1.2.3. Thread-safe. */
+/**
+ * The same as a number, to be compared with AWRITE_VERSION_NUMBER.
+ *
+ * Returns 1002003 for 1.2.3. Thread-safe.
+ */
 uint32_t awrite_version_number(void);
+
+/* === Notices =======================================================================================================
+ *
+ * What a person should know while a call goes on that does not fail: that it waits, or that the file system keeps less
+ * than was asked for. The commands print it. The library prints nothing: it is told to the function that the options
+ * name in their member notice, and to nobody where that is NULL.
+ */
+
+/**
+ * awrite_notice.kind: nothing has failed, but something is less than it should be: the file system cannot sync a
+ * directory, a lock file could not be removed, a file is being overwritten in place.
+ */
+#define AWRITE_NOTICE_WARNING 1
+
+/** awrite_notice.kind: another holds the lock or a lease, and this call waits for it. Once a call. */
+#define AWRITE_NOTICE_WAITING 2
+
+/** awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING. */
+#define AWRITE_NOTICE_LOCKED 3
+
+/** awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept. */
+#define AWRITE_NOTICE_INFO 4
+
+/**
+ * Something that the library tells while it works. Made by the library, with all that its strings: it is only there
+ * during the callback.
+ */
+typedef struct {
+    /** How much of this the library knows. */
+    size_t size;
+    /** AWRITE_NOTICE_*. More may be added: pass over what you do not know. */
+    uint32_t kind;
+    /** 0. */
+    uint32_t reserved;
+    /** What it is about: the target as it was given, the lock file, the backup. Never NULL. */
+    const char *path;
+    /** What it is: a phrase in English without a final stop. Never NULL. */
+    const char *text;
+} awrite_notice;
+
+/**
+ * Is told what happens, on the thread that makes the call, while the call goes on: be quick, and do not lock or write
+ * the same target in it. It must return: no longjmp, no C++ exception.
+ */
+typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 
 /* === Locks =========================================================================================================
  *
- * The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a command.
- * Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like two
- * processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
- * whose lock this program holds, they wait for it for ever.
+ * The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a
+ * command. Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like
+ * two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
+ * whose lock this program holds, they wait for it for ever, and so does a command awrite that it runs. Below an
+ * awrite-lock TARGET -- COMMAND they all go on under its lock.
  */
 
 /** awrite_lock_options.wait: wait until the lock is free. */
@@ -158,17 +239,17 @@ uint32_t awrite_version_number(void);
 #define AWRITE_WAIT_LIMITED 1
 
 /**
- * awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at the
- * lock does not make it fail.)
+ * awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at
+ * the lock does not make it fail.)
  */
 #define AWRITE_WAIT_NO 2
 
-/** awrite_lock_options.flags: share the lock with other shared holders. Means nothing to those who replace a target. */
+/** awrite_lock_options.flags: share the lock with other shared holders. A write ignores it. */
 #define AWRITE_LOCK_SHARED 1
 
 /**
- * awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not check
- * its inode, such as flock(1). Every program that locks the same target must then do so.
+ * awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
+ * check its inode, such as flock(1). Every program that locks the same target must then do so.
  */
 #define AWRITE_LOCK_KEEP 2
 
@@ -180,6 +261,9 @@ uint32_t awrite_version_number(void);
  * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
  */
 #define AWRITE_LOCK_ENVIRONMENT 8
+
+/** lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there. */
+#define AWRITE_MODE_NONE 65536
 
 /** awrite_lock_options.method: flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS). */
 #define AWRITE_METHOD_AUTO 0
@@ -197,13 +281,13 @@ uint32_t awrite_version_number(void);
  * A lock that is held.
  *
  * Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
- * be called by several threads at once, the others by one at a time.
+ * be called by several threads at once; awrite_lock_release() and awrite_lock_free() only while nobody else uses it.
  */
 typedef struct awrite_lock awrite_lock;
 
 /**
  * How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
- * AWRITE_LOCK_KEEP. Strings are only read during the call.
+ * AWRITE_LOCK_KEEP. It and its strings are only read during the call.
  */
 typedef struct {
     /** sizeof(awrite_lock_options). */
@@ -228,12 +312,17 @@ typedef struct {
     /** For a link lock: after how long without a sign of life from this process others break it. 0: a minute. */
     uint64_t stale_after_ms;
     /**
-     * Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write looks
-     * again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the lock.
+     * Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
+     * looks again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the
+     * lock.
      */
     const char *owner;
     /** With owner: the token of that lease. 0: whichever lease the owner has. */
     uint64_t token;
+    /** Is told what happens, in this call and in later ones with the handle that it gives. NULL: nobody is. */
+    awrite_notice_fn notice;
+    /** Handed to notice. What it points to must stay until the handle is freed. */
+    void *notice_context;
 } awrite_lock_options;
 
 /**
@@ -243,40 +332,61 @@ typedef struct {
  * target: the file, which need not exist; its directory must.
  * options: NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it was not to be had in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock file
- * could not be made or opened. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+ * file could not be made or opened. Thread-safe.
  */
 awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const char *target,
                                   const awrite_lock_options *options);
 
-/** The same, without waiting, whatever the options say of that. AWRITE_LOCKED: another has it. */
+/**
+ * The same, without waiting, whatever the options say of that.
+ *
+ * lock, target, options: as in awrite_lock_acquire().
+ *
+ * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that another has it. Thread-safe.
+ */
 awrite_status awrite_lock_try(awrite_lock **lock, const char *target, const awrite_lock_options *options);
 
 /**
- * The same, waiting for timeout_ms milliseconds at the most, whatever the options say of that. AWRITE_LOCKED: the time
- * has passed.
+ * The same, waiting for a limited time, whatever the options say of that.
+ *
+ * lock, target, options: as in awrite_lock_acquire().
+ * timeout_ms: for how long at the most, in milliseconds; 0: without waiting.
+ *
+ * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
  */
 awrite_status awrite_lock_timed(awrite_lock **lock,
                                 const char *target,
                                 uint64_t timeout_ms,
                                 const awrite_lock_options *options);
 
-/** The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options. */
+/**
+ * The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
+ *
+ * lock, target, options: as in awrite_lock_acquire().
+ *
+ * Returns as awrite_lock_acquire(). Thread-safe.
+ */
 awrite_status awrite_lock_shared(awrite_lock **lock,
                                  const char *target,
                                  const awrite_lock_options *options);
 
 /**
- * The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do not
- * lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+ * The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do
+ * not lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
  *
  * Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
- * parent process's (awrite_last_error() says so then).
+ * parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
  */
 int awrite_lock_fd(const awrite_lock *lock);
 
-/** The path of the lock file. Belongs to the handle; also after the release. NULL if the handle is. */
+/**
+ * The path of the lock file.
+ *
+ * Returns a string that belongs to the handle and stays until that is freed, also after the release; NULL if the
+ * handle is NULL. Thread-safe, with the same handle too.
+ */
 const char *awrite_lock_path(const awrite_lock *lock);
 
 /**
@@ -284,6 +394,7 @@ const char *awrite_lock_path(const awrite_lock *lock);
  * or cut off from the file server for too long.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
+ * Thread-safe, with the same handle too.
  */
 awrite_status awrite_lock_check(const awrite_lock *lock);
 
@@ -291,28 +402,30 @@ awrite_status awrite_lock_check(const awrite_lock *lock);
  * Gives the lock back. The handle is still to be freed.
  *
  * Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
- * AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's.
+ * AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's. No other call with the same
+ * handle at the same time.
  */
 awrite_status awrite_lock_release(awrite_lock *lock);
 
 /**
  * Frees a handle, giving the lock back if it is still held; NULL is fine. In a forked child it frees the copy, and the
- * parent's lock stays.
+ * parent's lock stays. No other call with the same handle at the same time, or later.
  */
 void awrite_lock_free(awrite_lock *lock);
 
 /* === Writing =======================================================================================================
  *
- * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a callback
- * makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is the
- * complete old or the complete new content, for readers and after a crash.
+ * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
+ * callback makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is
+ * the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
+ * unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
  */
 
 /**
  * awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
  * nobody. Not with awrite_update(), which would lose updates.
  */
-#define AWRITE_LOCK_ON_COMMIT 1
+#define AWRITE_LATE_LOCK 1
 
 /** awrite_write_options.flags: the new content begins with the current content. */
 #define AWRITE_APPEND 2
@@ -341,7 +454,9 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: create missing parent directories. */
 #define AWRITE_MKDIR 256
 
-/** awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too. */
+/**
+ * awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too.
+ */
 #define AWRITE_BACKUP 512
 
 /** awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
@@ -367,9 +482,9 @@ void awrite_lock_free(awrite_lock *lock);
 
 /**
  * A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
- * AWRITE_LOCK_ON_COMMIT puts that off); awrite_file_commit() makes what was written its content.
+ * AWRITE_LATE_LOCK puts that off); awrite_file_commit() makes what was written its content.
  *
- * Thread-safety: may be passed from thread to thread, and used by one at a time.
+ * Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
  */
 typedef struct awrite_file awrite_file;
 
@@ -379,13 +494,24 @@ typedef struct awrite_file awrite_file;
  */
 typedef struct awrite_update_io awrite_update_io;
 
-/** How a target is replaced. Strings, and the lock options, are only read during the call. */
+/**
+ * The last word before a target is replaced, with its lock held: called on the thread that makes the call with the
+ * path of the new file, complete, and with the target as it was given. The new file may be read and changed, but not
+ * replaced or removed. Returns 0 to go on; anything else leaves the target as it was. It must return: no longjmp, no
+ * C++ exception.
+ */
+typedef int (*awrite_check_fn)(const char *new_file, const char *target, void *context);
+
+/**
+ * How a target is replaced. It, its strings and the lock options are only read during the call; what the contexts
+ * point to must stay, with awrite_file_open() until the handle is freed.
+ */
 typedef struct {
     /** sizeof(awrite_write_options). */
     size_t size;
     /** How its lock is taken. NULL: the defaults. */
     const awrite_lock_options *lock;
-    /** As awrite_write_options.flags are described above, or-ed. */
+    /** What is described above as awrite_write_options.flags, or-ed. */
     uint32_t flags;
     /** AWRITE_SYNC_*. */
     uint32_t sync;
@@ -401,6 +527,14 @@ typedef struct {
     uint32_t backup_mode;
     /** 0. */
     uint32_t reserved;
+    /** Asked before the target is replaced, when the new file is complete. NULL: nobody is. */
+    awrite_check_fn check;
+    /** Handed to check. */
+    void *check_context;
+    /** Is told what happens. NULL: who is named by lock, if anybody. */
+    awrite_notice_fn notice;
+    /** Handed to notice. */
+    void *notice_context;
 } awrite_write_options;
 
 /** What a write has done. */
@@ -421,8 +555,8 @@ typedef struct {
 } awrite_result;
 
 /**
- * Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was. It
- * must return: no longjmp, no C++ exception.
+ * Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was.
+ * It must return: no longjmp, no C++ exception.
  */
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
@@ -432,9 +566,10 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * target: the file, which need not exist.
  * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
  * options: NULL for the defaults.
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+ * AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_write(const char *target,
                            const void *data,
@@ -449,9 +584,9 @@ awrite_status awrite_write(const char *target,
  * change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
  * context: handed to it.
  * options: NULL for the defaults.
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+ * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
  * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
  * Thread-safe.
  */
@@ -464,19 +599,21 @@ awrite_status awrite_update(const char *target,
 /**
  * In a callback of awrite_update(): reads the next part of the current content.
  *
- * buffer, capacity: where to.
+ * io: what the callback was called with.
+ * buffer, capacity: where to; the buffer stays the caller's.
  * got: is set to how many bytes that were; 0 at the end, or on failure.
  *
- * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+ * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
  */
 awrite_status awrite_update_read(awrite_update_io *io, void *buffer, size_t capacity, size_t *got);
 
 /**
  * In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
  *
+ * io: what the callback was called with.
  * data, size: the block; data may be NULL if size is 0.
  *
- * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+ * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
  */
 awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t size);
 
@@ -496,7 +633,8 @@ awrite_status awrite_file_open(awrite_file **file, const char *target, const awr
  *
  * data, size: the block; data may be NULL if size is 0.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * the same handle from one thread at a time.
  */
 awrite_status awrite_file_write(awrite_file *file,
                                 const void *data,
@@ -507,29 +645,32 @@ awrite_status awrite_file_write(awrite_file *file,
  * where both are files and the file system can.
  *
  * fd: an open descriptor, which stays the caller's.
- * bytes: is set to how many bytes that were; NULL if nobody wants to know.
+ * bytes: is set to how many bytes that were; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * the same handle from one thread at a time.
  */
 awrite_status awrite_file_write_from(awrite_file *file,
                                      int fd,
                                      uint64_t *bytes);
 
 /**
- * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
- * AWRITE_BAD_ARGUMENT, and still to be freed.
+ * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
+ * but AWRITE_BAD_ARGUMENT, and still to be freed.
  *
- * result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+ * result: where to tell what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LOCK_ON_COMMIT was not to be
- * had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE.
+ * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
+ * had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
+ * same handle from one thread at a time.
  */
 awrite_status awrite_file_commit(awrite_file *file,
                                  awrite_result *result);
 
 /**
- * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was, and
- * the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on.
+ * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
+ * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
+ * with the same handle at the same time, or later.
  */
 void awrite_file_free(awrite_file *file);
 
@@ -552,13 +693,13 @@ void awrite_file_free(awrite_file *file);
 /**
  * A lease of a target.
  *
- * Thread-safety: may be passed from thread to thread, and used by one at a time.
+ * Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
  */
 typedef struct awrite_lease awrite_lease;
 
 /**
- * The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in milliseconds
- * since 1970, by the wall clock of the host that wrote the record.
+ * The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in
+ * milliseconds since 1970, by the wall clock of the host that wrote the record.
  */
 typedef struct {
     /** sizeof(awrite_lease_info), to be set by the caller. */
@@ -599,8 +740,8 @@ typedef struct {
  * ttl_ms: for how long, in milliseconds; at most ten years.
  * options: NULL for the defaults; owner and token in there mean nothing here.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also
- * if the record of a lease is there but cannot be understood. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
+ * also if the record of a lease is there but cannot be understood. Thread-safe.
  */
 awrite_status awrite_lease_acquire(awrite_lease **lease,
                                    const char *target,
@@ -628,8 +769,9 @@ awrite_status awrite_lease_resume(awrite_lease **lease,
 /**
  * Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
- * after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
+ * time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
+ * the same handle from one thread at a time.
  */
 awrite_status awrite_lease_refresh(awrite_lease *lease);
 
@@ -637,7 +779,8 @@ awrite_status awrite_lease_refresh(awrite_lease *lease);
  * The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
  * is done under the lease, a holder that is too late can be told from its successor.
  *
- * Returns the token; 0 if the handle is NULL, used up, or the parent process's.
+ * Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
+ * at a time.
  */
 uint64_t awrite_lease_token(const awrite_lease *lease);
 
@@ -645,7 +788,8 @@ uint64_t awrite_lease_token(const awrite_lease *lease);
  * How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
  * After a sleep ask again: the machine may have been suspended.
  *
- * Returns 0 also if the handle is NULL, used up, or the parent process's.
+ * Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
+ * time.
  */
 uint64_t awrite_lease_due(const awrite_lease *lease);
 
@@ -653,20 +797,22 @@ uint64_t awrite_lease_due(const awrite_lease *lease);
  * Gives a lease back. The handle is still to be freed.
  *
  * Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
- * (the lease then ends by itself); AWRITE_BAD_ARGUMENT.
+ * (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_release(awrite_lease *lease);
 
 /**
- * Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be freed.
+ * Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be
+ * freed.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT.
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_keep(awrite_lease *lease);
 
 /**
  * Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
- * second for the target's lock. In a forked child it frees the copy, and the parent's lease stays.
+ * second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
+ * the same handle at the same time, or later.
  */
 void awrite_lease_free(awrite_lease *lease);
 
@@ -690,7 +836,7 @@ awrite_status awrite_lease_read(const char *target,
  * target, owner, options: as in awrite_lease_acquire().
  * token: its token; 0: whichever lease the owner has.
  *
- * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
  * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_lease_end(const char *target,
@@ -830,10 +976,10 @@ typedef struct {
  * options: what to delete; not NULL.
  * report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
  * context: handed to it.
- * summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+ * summary: where to tell what was done, also if it was stopped or something failed; or NULL.
  *
- * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not be
- * read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+ * be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
  */
 awrite_status awrite_housekeep(const char *dir,
                                const awrite_housekeep_options *options,

@@ -45,7 +45,7 @@ pub enum LockMethod {
 pub struct LockOptions {
     /// How long to wait.
     pub wait: Wait,
-    /// Share the lock with other shared holders, instead of holding it alone.
+    /// Share the lock with other shared holders, instead of holding it alone. A write ignores this.
     pub shared: bool,
     /// Use this lock file instead of `TARGET.lock`.
     pub file: Option<PathBuf>,

@@ -24,7 +24,7 @@ use crate::lease::{self, Visitor};
 use crate::lock::{FileLock, HandOver, Place, Purpose, Spot, lock_target};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Durability, WriteOptions};
+use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::stage::{Birth, Stage};
 use crate::sys::Dir;
 use crate::target::{Original, Resolve, Target};
@@ -484,8 +484,9 @@ impl Write for AtomicFile {
 fn lock(path: &Path, how: Resolve, options: &WriteOptions) -> Result<(Target, Spot, FileLock)> {
     let visitor = Visitor::of(&options.lock);
     let check = |target: &Target, place: &Place| check(target, place, options);
-    let (target, place, lock) =
-        lock_target(path, how, &options.lock, &visitor, &options.observer, Purpose::Replace, check)?;
+    // Two who shared it would overwrite each other.
+    let alone = LockOptions { shared: false, ..options.lock.clone() };
+    let (target, place, lock) = lock_target(path, how, &alone, &visitor, &options.observer, Purpose::Replace, check)?;
     Ok((target, place.lease, lock))
 }
 

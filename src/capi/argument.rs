@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::lock::AWRITE_MODE_NONE;
 use crate::error::{Error, ErrorKind, Result};
 
 /// No struct of this library will ever be larger. What claims to be was not initialised.
@@ -125,7 +126,33 @@ pub(super) fn mode(mode: u32, name: &str) -> Result<Option<u32>> {
     match mode {
         0 => Ok(None),
         1..=0o7777 => Ok(Some(mode)),
+        AWRITE_MODE_NONE => Ok(Some(0)),
         _ => Err(bad(format!("{name} has more than permission bits"))),
+    }
+}
+
+/// A function of the caller's, and what it is called with, to be kept in options.
+#[derive(Clone, Copy)]
+pub(super) struct Callback<F> {
+    function: F,
+    context: *mut c_void,
+}
+
+// SAFETY: no thread of the library calls one. It is called within the calls that the caller makes, on the caller's
+// threads, and the header says of each handle which of these may be made at once.
+unsafe impl<F> Send for Callback<F> {}
+// SAFETY: the same.
+unsafe impl<F> Sync for Callback<F> {}
+
+impl<F: Copy> Callback<F> {
+    /// `None`: the caller has given none.
+    pub(super) fn new(function: Option<F>, context: *mut c_void) -> Option<Callback<F>> {
+        function.map(|function| Callback { function, context })
+    }
+
+    // Not as two members, of which a closure would capture each by itself, and so not this, which may be sent.
+    pub(super) fn parts(&self) -> (F, *mut c_void) {
+        (self.function, self.context)
     }
 }
 
@@ -137,8 +164,8 @@ pub(super) fn mode(mode: u32, name: &str) -> Result<Option<u32>> {
 pub(super) unsafe trait Growing: Copy {
     /// For messages.
     const NAME: &'static str;
-    /// Its size in the first version of the library that had it: no caller has a shorter one. Once it has grown, that is
-    /// `offset_of!` the first new member.
+    /// Its size in the first version of the library that had it: no caller has a shorter one. Once it has grown, that
+    /// is `offset_of!` the first new member.
     const FIRST: usize;
 
     /// One with every member zero, its size too.

@@ -135,7 +135,7 @@ pub type awrite_housekeep_fn =
 /// # Safety
 ///
 /// As [`options`], and its string is one.
-unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
+pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;
@@ -172,10 +172,10 @@ unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<House
 /// options: what to delete; not NULL.
 /// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
 /// context: handed to it.
-/// summary: where to tell what was done, also if it was stopped or something failed; NULL if nobody wants to know.
+/// summary: where to tell what was done, also if it was stopped or something failed; or NULL.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not be
-/// read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+/// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_housekeep(
     dir: *const c_char,

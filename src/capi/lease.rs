@@ -8,14 +8,13 @@ use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Growing, Handle, Out, bad, free, give, handle, handle_mut};
-use super::lock::{awrite_lock_options, claim, lock_options};
+use super::lock::{awrite_lock_options, claim, lock_observer, lock_options};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
-use crate::notice::Observer;
 
 /// A lease of a target.
 ///
-/// Thread-safety: may be passed from thread to thread, and used by one at a time.
+/// Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
 pub struct awrite_lease(Handle<Lease>);
 
 /// Takes a lease of a target, for some time from now. Where the owner has it already this is a refresh, and the token
@@ -27,8 +26,8 @@ pub struct awrite_lease(Handle<Lease>);
 /// ttl_ms: for how long, in milliseconds; at most ten years.
 /// options: NULL for the defaults; owner and token in there mean nothing here.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also
-/// if the record of a lease is there but cannot be understood. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
+/// also if the record of a lease is there but cannot be understood. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_acquire(
     lease: *mut *mut awrite_lease,
@@ -41,8 +40,9 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     guard(|| unsafe {
         give(lease, || {
             let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
-            let options = lock_options(options)?;
-            Ok(awrite_lease(Handle::new(Lease::acquire(target, owner, Duration::from_millis(ttl_ms), &options)?)))
+            let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
+            let lease = Lease::acquire_with(target, owner, Duration::from_millis(ttl_ms), &options, &observer)?;
+            Ok(awrite_lease(Handle::new(lease)))
         })
     })
 }
@@ -68,8 +68,9 @@ pub unsafe extern "C" fn awrite_lease_resume(
     guard(|| unsafe {
         give(lease, || {
             let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
+            let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
             let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
-            let lease = Lease::resume(target, &claim, ttl, &lock_options(options)?, &Observer::default())?;
+            let lease = Lease::resume(target, &claim, ttl, &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
     })
@@ -77,8 +78,9 @@ pub unsafe extern "C" fn awrite_lease_resume(
 
 /// Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock was not to be had in time,
-/// after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
+/// time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
+/// the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -88,7 +90,8 @@ pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrit
 /// The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
 /// is done under the lease, a holder that is too late can be told from its successor.
 ///
-/// Returns the token; 0 if the handle is NULL, used up, or the parent process's.
+/// Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
+/// at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
     // SAFETY: what the header asks of the caller.
@@ -98,7 +101,8 @@ pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
 /// How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
 /// After a sleep ask again: the machine may have been suspended.
 ///
-/// Returns 0 also if the handle is NULL, used up, or the parent process's.
+/// Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
+/// time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
     // SAFETY: what the header asks of the caller.
@@ -108,16 +112,17 @@ pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
 /// Gives a lease back. The handle is still to be freed.
 ///
 /// Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
-/// (the lease then ends by itself); AWRITE_BAD_ARGUMENT.
+/// (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe { handle_mut(lease)?.0.take()?.release() })
 }
 
-/// Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be freed.
+/// Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be
+/// freed.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT.
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -128,7 +133,8 @@ pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_s
 }
 
 /// Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
-/// second for the target's lock. In a forked child it frees the copy, and the parent's lease stays.
+/// second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
+/// the same handle at the same time, or later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
     // SAFETY: what the header asks of the caller.
@@ -145,8 +151,8 @@ pub const AWRITE_LEASE_LIVE: u32 = 1;
 /// awrite_lease_info.state: the time of the lease has passed, and nobody has taken it since.
 pub const AWRITE_LEASE_EXPIRED: u32 = 2;
 
-/// The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in milliseconds
-/// since 1970, by the wall clock of the host that wrote the record.
+/// The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in
+/// milliseconds since 1970, by the wall clock of the host that wrote the record.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_lease_info {
@@ -256,7 +262,7 @@ fn c_array<const N: usize>(text: &str) -> [c_char; N] {
 /// target, owner, options: as in awrite_lease_acquire().
 /// token: its token; 0: whichever lease the owner has.
 ///
-/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock was not to be had in time;
+/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
 /// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_end(
@@ -268,6 +274,7 @@ pub unsafe extern "C" fn awrite_lease_end(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-        Lease::end(target, &claim, &lock_options(options)?, &Observer::default()).map(drop)
+        let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
+        Lease::end(target, &claim, &options, &observer).map(drop)
     })
 }

@@ -1,11 +1,12 @@
 //! Locks
 //!
-//! The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a command.
-//! Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like two
-//! processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
-//! whose lock this program holds, they wait for it for ever.
+//! The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a
+//! command. Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like
+//! two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
+//! whose lock this program holds, they wait for it for ever, and so does a command awrite that it runs. Below an
+//! awrite-lock TARGET -- COMMAND they all go on under its lock.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -14,30 +15,35 @@ use std::time::Duration;
 use super::argument::{
     self, Growing, Handle, bad, flags, free, give, handle, handle_mut, mode, optional_path, options,
 };
+use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_string, guard, guard_or};
 use crate::error::Result;
 use crate::lease::Claim;
 use crate::lock::FileLock;
+use crate::notice::Observer;
 use crate::options::{LockMethod, LockOptions, Wait};
 
 /// awrite_lock_options.wait: wait until the lock is free.
 pub const AWRITE_WAIT_FOREVER: u32 = 0;
 /// awrite_lock_options.wait: wait for timeout_ms at the most.
 pub const AWRITE_WAIT_LIMITED: u32 = 1;
-/// awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at the
-/// lock does not make it fail.)
+/// awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at
+/// the lock does not make it fail.)
 pub const AWRITE_WAIT_NO: u32 = 2;
 
-/// awrite_lock_options.flags: share the lock with other shared holders. Means nothing to those who replace a target.
+/// awrite_lock_options.flags: share the lock with other shared holders. A write ignores it.
 pub const AWRITE_LOCK_SHARED: u32 = 1;
-/// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not check
-/// its inode, such as flock(1). Every program that locks the same target must then do so.
+/// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
+/// check its inode, such as flock(1). Every program that locks the same target must then do so.
 pub const AWRITE_LOCK_KEEP: u32 = 2;
 /// awrite_lock_options.flags: if the target is a symbolic link, mean the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
 /// awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
 /// AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
 pub const AWRITE_LOCK_ENVIRONMENT: u32 = 8;
+
+/// lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there.
+pub const AWRITE_MODE_NONE: u32 = 65536;
 
 /// awrite_lock_options.method: flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS).
 pub const AWRITE_METHOD_AUTO: u32 = 0;
@@ -48,7 +54,7 @@ pub const AWRITE_METHOD_FLOCK: u32 = 1;
 pub const AWRITE_METHOD_LINK: u32 = 2;
 
 /// How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
-/// AWRITE_LOCK_KEEP. Strings are only read during the call.
+/// AWRITE_LOCK_KEEP. It and its strings are only read during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_lock_options {
@@ -71,11 +77,16 @@ pub struct awrite_lock_options {
     pub method: u32,
     /// For a link lock: after how long without a sign of life from this process others break it. 0: a minute.
     pub stale_after_ms: u64,
-    /// Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write looks
-    /// again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the lock.
+    /// Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
+    /// looks again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the
+    /// lock.
     pub owner: *const c_char,
     /// With owner: the token of that lease. 0: whichever lease the owner has.
     pub token: u64,
+    /// Is told what happens, in this call and in later ones with the handle that it gives. NULL: nobody is.
+    pub notice: awrite_notice_fn,
+    /// Handed to notice. What it points to must stay until the handle is freed.
+    pub notice_context: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
@@ -146,10 +157,23 @@ pub(super) unsafe fn claim(owner: *const c_char, token: u64) -> Result<Claim> {
     Ok(if token == 0 { claim } else { claim.with_token(token) })
 }
 
+/// Who is told, by these options: `None` where they name nobody.
+///
+/// # Safety
+///
+/// As [`lock_options`], and what their `notice` may be called with stays as long as the observer or a copy of it.
+pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Option<Observer>> {
+    // SAFETY: the same promise.
+    unsafe {
+        let given = options(at)?;
+        Ok(notice::observer(given.notice, given.notice_context))
+    }
+}
+
 /// A lock that is held.
 ///
 /// Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
-/// be called by several threads at once, the others by one at a time.
+/// be called by several threads at once; awrite_lock_release() and awrite_lock_free() only while nobody else uses it.
 pub struct awrite_lock {
     held: Handle<FileLock>,
     path: CString,
@@ -168,9 +192,10 @@ unsafe fn acquire(
     guard(|| unsafe {
         give(lock, || {
             let target = argument::path(target, "target")?;
+            let observer = lock_observer(options)?.unwrap_or_default();
             let mut options = lock_options(options)?;
             change(&mut options);
-            let held = FileLock::acquire(target, &options)?;
+            let held = FileLock::acquire_with(target, &options, &observer)?;
             let path = c_string(held.path().as_os_str().as_bytes());
             Ok(awrite_lock { held: Handle::new(held), path })
         })
@@ -183,8 +208,8 @@ unsafe fn acquire(
 /// target: the file, which need not exist; its directory must.
 /// options: NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it was not to be had in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock file
-/// could not be made or opened. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+/// file could not be made or opened. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_acquire(
     lock: *mut *mut awrite_lock,
@@ -195,7 +220,11 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     unsafe { acquire(lock, target, options, |_| {}) }
 }
 
-/// The same, without waiting, whatever the options say of that. AWRITE_LOCKED: another has it.
+/// The same, without waiting, whatever the options say of that.
+///
+/// lock, target, options: as in awrite_lock_acquire().
+///
+/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that another has it. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_try(
     lock: *mut *mut awrite_lock,
@@ -206,8 +235,12 @@ pub unsafe extern "C" fn awrite_lock_try(
     unsafe { acquire(lock, target, options, |options| options.wait = Wait::No) }
 }
 
-/// The same, waiting for timeout_ms milliseconds at the most, whatever the options say of that. AWRITE_LOCKED: the time
-/// has passed.
+/// The same, waiting for a limited time, whatever the options say of that.
+///
+/// lock, target, options: as in awrite_lock_acquire().
+/// timeout_ms: for how long at the most, in milliseconds; 0: without waiting.
+///
+/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_timed(
     lock: *mut *mut awrite_lock,
@@ -220,6 +253,10 @@ pub unsafe extern "C" fn awrite_lock_timed(
 }
 
 /// The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
+///
+/// lock, target, options: as in awrite_lock_acquire().
+///
+/// Returns as awrite_lock_acquire(). Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_shared(
     lock: *mut *mut awrite_lock,
@@ -230,18 +267,21 @@ pub unsafe extern "C" fn awrite_lock_shared(
     unsafe { acquire(lock, target, options, |options| options.shared = true) }
 }
 
-/// The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do not
-/// lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+/// The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do
+/// not lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
 ///
 /// Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
-/// parent process's (awrite_last_error() says so then).
+/// parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
     // SAFETY: what the header asks of the caller.
     guard_or(-1, || unsafe { Ok(handle(lock)?.held.get()?.descriptor().map_or(-1, |fd| fd.as_raw_fd())) })
 }
 
-/// The path of the lock file. Belongs to the handle; also after the release. NULL if the handle is.
+/// The path of the lock file.
+///
+/// Returns a string that belongs to the handle and stays until that is freed, also after the release; NULL if the
+/// handle is NULL. Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_char {
     // SAFETY: what the header asks of the caller.
@@ -252,6 +292,7 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
 /// or cut off from the file server for too long.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
+/// Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -261,7 +302,8 @@ pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_s
 /// Gives the lock back. The handle is still to be freed.
 ///
 /// Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
-/// AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's.
+/// AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's. No other call with the same
+/// handle at the same time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -269,7 +311,7 @@ pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_s
 }
 
 /// Frees a handle, giving the lock back if it is still held; NULL is fine. In a forked child it frees the copy, and the
-/// parent's lock stays.
+/// parent's lock stays. No other call with the same handle at the same time, or later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_free(lock: *mut awrite_lock) {
     // SAFETY: what the header asks of the caller.

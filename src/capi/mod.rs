@@ -6,8 +6,8 @@
 //!   an export ──status::guard──> argument::* checks and converts ──> crate API ──> status, last error
 //! ```
 //!
-//! Nothing is exported but through [`status::guard`] and its relative, so no panic crosses. Nothing is touched before all
-//! arguments have been checked, so a bad one has changed nothing.
+//! Nothing is exported but through [`status::guard`] and its relative, so no panic crosses. Nothing is touched before
+//! all arguments have been checked, so a bad one has changed nothing.
 
 // The one place besides sys that may: pointers come in. Names are C's; and cbindgen only sees what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]
@@ -16,6 +16,7 @@ mod argument;
 mod housekeep;
 mod lease;
 mod lock;
+mod notice;
 mod status;
 mod write;
 

@@ -1,7 +1,7 @@
 //! Status and errors
 //!
 //! Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
-//! awrite_last_error() and awrite_last_errno(), on the thread that made the call.
+//! awrite_last_error(), awrite_last_hint() and awrite_last_errno(), on the thread that made the call.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,18 +18,19 @@ pub enum awrite_status {
     AWRITE_OK = 0,
     /// It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged.
     AWRITE_ERROR = 1,
-    /// The lock was not to be had, or was lost: held by another and no more waiting was wanted, leased by another owner,
-    /// or the lease named is not the caller's (any more). The target is unchanged.
+    /// The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
+    /// lease, or the lease named is not the caller's (any more). The target is unchanged.
     AWRITE_LOCKED = 2,
     /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
     #[allow(dead_code)]
     AWRITE_INTERRUPTED = 3,
-    /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options that
-    /// contradict each other, a handle of the parent process. Nothing was done.
+    /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
+    /// that contradict each other, a handle of the parent process. Nothing was done.
     AWRITE_BAD_ARGUMENT = 4,
     /// The caller's own callback stopped it. A target is unchanged then.
     AWRITE_STOPPED = 5,
-    /// A bug in the library. What was begun was given up as if it had failed.
+    /// A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
+    /// unless it had just been replaced.
     AWRITE_INTERNAL = 6,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
     /// back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
@@ -43,6 +44,7 @@ use awrite_status::{
 #[derive(Default)]
 struct Last {
     text: CString,
+    hint: CString,
     errno: c_int,
 }
 
@@ -57,8 +59,8 @@ pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
 
-fn remember(text: String, errno: c_int) {
-    let last = Last { text: c_string(text), errno };
+fn remember(text: String, hint: Option<String>, errno: c_int) {
+    let last = Last { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
     // A thread that is ending may have none any more; nobody will ask then.
     let _ = LAST.try_with(|cell| cell.replace(last));
 }
@@ -74,11 +76,7 @@ fn status_of(kind: ErrorKind) -> awrite_status {
 }
 
 fn fail(error: &Error) -> awrite_status {
-    let mut text = error.to_string();
-    if let Some(holder) = error.holder() {
-        text.push_str(&format!(" (held by {holder})"));
-    }
-    remember(text, error.errno().unwrap_or(0));
+    remember(error.to_string(), error.hint(), error.errno().unwrap_or(0));
     status_of(error.kind())
 }
 
@@ -88,9 +86,11 @@ fn fail_by_panic(payload: Box<dyn Any + Send>) -> awrite_status {
         (None, Some(text)) => text.clone(),
         (None, None) => "a panic".to_owned(),
     };
-    remember(format!("internal error: {text}"), 0);
-    // Dropping it could panic again, outside of the guard.
-    std::mem::forget(payload);
+    remember(format!("internal error: {text}"), None, 0);
+    // Dropping it could panic in its turn, outside of the guard; what that leaves is not dropped.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
     AWRITE_INTERNAL
 }
 
@@ -115,9 +115,11 @@ pub(super) fn guard_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     value
 }
 
-/// Says what a status means: a short phrase in English. Never NULL; to be left alone, not freed.
+/// Says what a status means: a short phrase in English.
 ///
-/// Any number may be given, also one of a later version. Thread-safe.
+/// status: any number, also one of a later version.
+///
+/// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
     let text: &CStr = match status {
@@ -134,9 +136,9 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
     text.as_ptr()
 }
 
-/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON", and who
-/// holds the lock where that could be found. One line, without a newline at its end. Paths are bytes, so it need not be
-/// UTF-8. A call that succeeds leaves it as it was.
+/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line,
+/// in UTF-8, without a newline at its end: what of a path is not UTF-8, or would not be printed, is shown another way.
+/// A call that succeeds leaves it as it was.
 ///
 /// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
 /// first one. Never NULL. Thread-safe: each thread has its own.
@@ -146,16 +148,28 @@ pub extern "C" fn awrite_last_error() -> *const c_char {
     LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.text.as_ptr())).unwrap_or(c"".as_ptr())
 }
 
+/// What can be done about awrite_last_error(), or who holds the lock ("held by PID 4711 (python3 deploy.py)"): one
+/// line, without a newline at its end, that the commands print as "Hint: ...". An option it names (--force) is theirs;
+/// the flag or member here has nearly the same name.
+///
+/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
+/// is no hint. Never NULL. Thread-safe: each thread has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_last_hint() -> *const c_char {
+    LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.hint.as_ptr())).unwrap_or(c"".as_ptr())
+}
+
 /// The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
 ///
-/// Thread-safe: each thread has its own.
+/// Returns the number, until the next call on this thread that fails. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_errno() -> c_int {
     LAST.try_with(|cell| cell.try_borrow().map_or(0, |last| last.errno)).unwrap_or(0)
 }
 
-/// The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header. Belongs to the
-/// library. Thread-safe.
+/// The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header.
+///
+/// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_version() -> *const c_char {
     const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -165,7 +179,9 @@ pub extern "C" fn awrite_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The same as a number, to be compared with AWRITE_VERSION_NUMBER: 1002003 for 1.2.3. Thread-safe.
+/// The same as a number, to be compared with AWRITE_VERSION_NUMBER.
+///
+/// Returns 1002003 for 1.2.3. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_version_number() -> u32 {
     const NUMBER: u32 = {

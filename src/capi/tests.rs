@@ -1,9 +1,17 @@
 use std::ffi::{CStr, c_void};
+use std::fmt::Debug;
+use std::time::Duration;
 
 use super::argument::{Growing, options};
-use super::lock::awrite_lock_options;
+use super::housekeep::{self as h, awrite_housekeep_options, housekeep_options};
+use super::lock::{self as l, awrite_lock_options, lock_options};
 use super::status::awrite_status::{AWRITE_INTERNAL, AWRITE_OK};
 use super::status::{awrite_last_errno, awrite_last_error, guard, guard_or};
+use super::write::{self as w, awrite_write_options, write_options};
+use crate::error::Result;
+use crate::housekeep::HousekeepOptions;
+use crate::lease::Claim;
+use crate::options::{BackupOptions, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 
 fn last_error() -> String {
     // SAFETY: never NULL, and no other call on this thread comes between.
@@ -51,4 +59,118 @@ fn a_later_callers_options_count_if_they_are_default() {
         let reason = read(&later).err().unwrap().to_string();
         assert!(reason.contains("must be sizeof(awrite_lock_options)"), "{reason}");
     }
+}
+
+/// What an option of C sets in the options of Rust.
+type Sets<C, R> = (fn(&mut C), fn(&mut R));
+
+/// Each of `cases` does what it says and nothing else.
+#[track_caller]
+fn assert_each<C: Growing, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
+    let given = |change: fn(&mut C)| {
+        let mut given = C::zero();
+        change(&mut given);
+        // SAFETY: every such struct begins with its size.
+        unsafe { std::ptr::from_mut(&mut given).cast::<usize>().write(size_of::<C>()) };
+        format!("{:?}", read(&raw const given).unwrap())
+    };
+    assert_eq!(given(|_| {}), format!("{:?}", R::default()), "nothing is set");
+    for (number, &(ask, set)) in cases.iter().enumerate() {
+        let mut expected = R::default();
+        set(&mut expected);
+        let (got, expected) = (given(ask), format!("{expected:?}"));
+        assert_eq!(got, expected, "case {number}");
+        assert_ne!(got, format!("{:?}", R::default()), "case {number}");
+    }
+}
+
+#[test]
+fn each_option_of_a_lock_is_the_one_it_is_called() {
+    assert_each::<awrite_lock_options, LockOptions>(
+        // SAFETY: a struct of our own.
+        |at| unsafe { lock_options(at) },
+        &[
+            (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
+            (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep = true),
+            (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.no_follow = true),
+            (|c| c.wait = l::AWRITE_WAIT_NO, |r| r.wait = Wait::No),
+            (
+                |c| (c.wait, c.timeout_ms) = (l::AWRITE_WAIT_LIMITED, 1500),
+                |r| r.wait = Wait::For(Duration::from_millis(1500)),
+            ),
+            (|c| c.method = l::AWRITE_METHOD_FLOCK, |r| r.method = LockMethod::Flock),
+            (|c| c.method = l::AWRITE_METHOD_LINK, |r| r.method = LockMethod::Link),
+            (|c| c.lock_mode = 0o640, |r| r.mode = Some(0o640)),
+            (|c| c.lock_mode = l::AWRITE_MODE_NONE, |r| r.mode = Some(0)),
+            (|c| c.lock_file = c"a".as_ptr(), |r| r.file = Some("a".into())),
+            (|c| c.lock_dir = c"b".as_ptr(), |r| r.dir = Some("b".into())),
+            (|c| c.stale_after_ms = 7, |r| r.stale_after = Some(Duration::from_millis(7))),
+            (|c| c.owner = c"o".as_ptr(), |r| r.claim = Some(Claim::new("o").unwrap())),
+            (|c| (c.owner, c.token) = (c"o".as_ptr(), 9), |r| r.claim = Some(Claim::new("o").unwrap().with_token(9))),
+        ],
+    );
+}
+
+#[test]
+fn each_option_of_a_write_is_the_one_it_is_called() {
+    assert_each::<awrite_write_options, WriteOptions>(
+        // SAFETY: a struct of our own.
+        |at| unsafe { write_options(at) },
+        &[
+            (|c| c.flags = w::AWRITE_LATE_LOCK, |r| r.lock_on_commit = true),
+            (|c| c.flags = w::AWRITE_APPEND, |r| r.append = true),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.no_preserve_mode = true),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.no_preserve_xattrs = true),
+            (|c| c.flags = w::AWRITE_FORCE, |r| r.force = true),
+            (|c| c.flags = w::AWRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
+            (|c| c.flags = w::AWRITE_IF_CHANGED, |r| r.if_changed = true),
+            (|c| c.flags = w::AWRITE_IN_PLACE, |r| r.in_place = true),
+            (|c| c.flags = w::AWRITE_MKDIR, |r| r.mkdir = true),
+            (|c| c.flags = w::AWRITE_BACKUP, |r| r.backup = Some(BackupOptions::default())),
+            (
+                |c| c.flags = w::AWRITE_BACKUP_TIMESTAMP,
+                |r| r.backup = Some(BackupOptions { timestamp: true, ..BackupOptions::default() }),
+            ),
+            (
+                |c| c.backup_suffix = c".old".as_ptr(),
+                |r| r.backup = Some(BackupOptions { suffix: ".old".into(), ..BackupOptions::default() }),
+            ),
+            (
+                |c| c.backup_dir = c"d".as_ptr(),
+                |r| r.backup = Some(BackupOptions { dir: Some("d".into()), ..BackupOptions::default() }),
+            ),
+            (
+                |c| c.backup_mode = 0o400,
+                |r| r.backup = Some(BackupOptions { mode: Some(0o400), ..BackupOptions::default() }),
+            ),
+            (|c| c.mode = 0o4755, |r| r.mode = Some(0o4755)),
+            (|c| c.mode = l::AWRITE_MODE_NONE, |r| r.mode = Some(0)),
+            (|c| c.sync = w::AWRITE_SYNC_DATA, |r| r.durability = Durability::Data),
+            (|c| c.sync = w::AWRITE_SYNC_NONE, |r| r.durability = Durability::None),
+            (|c| c.ownership = w::AWRITE_OWNER_KEEP, |r| r.ownership = Ownership::Keep),
+            (|c| c.ownership = w::AWRITE_OWNER_TRY, |r| r.ownership = Ownership::TryKeep),
+        ],
+    );
+}
+
+#[test]
+fn each_option_of_housekeeping_is_the_one_it_is_called() {
+    assert_each::<awrite_housekeep_options, HousekeepOptions>(
+        // SAFETY: a struct of our own.
+        |at| unsafe { housekeep_options(at) },
+        &[
+            (|c| c.flags = h::AWRITE_CLEAN_LOCKS, |r| r.locks = true),
+            (|c| c.flags = h::AWRITE_CLEAN_BACKUPS, |r| r.backups = true),
+            (|c| c.flags = h::AWRITE_CLEAN_TEMPS, |r| r.temps = true),
+            (|c| c.flags = h::AWRITE_CLEAN_RECURSIVE, |r| r.recursive = true),
+            (|c| c.flags = h::AWRITE_CLEAN_ONE_FILE_SYSTEM, |r| r.one_file_system = true),
+            (|c| c.flags = h::AWRITE_CLEAN_DRY_RUN, |r| r.dry_run = true),
+            (|c| c.flags = h::AWRITE_CLEAN_KEEP_NONE, |r| r.keep_newest = Some(0)),
+            (|c| c.keep_newest = 3, |r| r.keep_newest = Some(3)),
+            (|c| c.locks_older_than_s = 5, |r| r.locks_older_than = Duration::from_secs(5)),
+            (|c| c.temps_older_than_s = 6, |r| r.temps_older_than = Duration::from_secs(6)),
+            (|c| c.backups_older_than_s = 7, |r| r.backups_older_than = Some(Duration::from_secs(7))),
+            (|c| c.backup_suffix = c".old".as_ptr(), |r| r.backup_suffix = ".old".into()),
+        ],
+    );
 }

@@ -1,8 +1,9 @@
 //! Writing
 //!
-//! A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a callback
-//! makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is the
-//! complete old or the complete new content, for readers and after a crash.
+//! A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
+//! callback makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is
+//! the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
+//! unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -11,18 +12,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, mode, optional_path,
-    options,
+    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, mode,
+    optional_path, options,
 };
-use super::lock::{awrite_lock_options, lock_options};
+use super::lock::{awrite_lock_options, lock_observer, lock_options};
+use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_string, guard, guard_or};
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::{BackupOptions, Durability, Ownership, WriteOptions};
+use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed, update};
 
 /// awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
 /// nobody. Not with awrite_update(), which would lose updates.
-pub const AWRITE_LOCK_ON_COMMIT: u32 = 1;
+pub const AWRITE_LATE_LOCK: u32 = 1;
 /// awrite_write_options.flags: the new content begins with the current content.
 pub const AWRITE_APPEND: u32 = 2;
 /// awrite_write_options.flags: give the new file 0666 less umask, whatever the original had.
@@ -59,7 +61,15 @@ pub const AWRITE_OWNER_KEEP: u32 = 1;
 /// awrite_write_options.ownership: they are kept if this user may do so.
 pub const AWRITE_OWNER_TRY: u32 = 2;
 
-/// How a target is replaced. Strings, and the lock options, are only read during the call.
+/// The last word before a target is replaced, with its lock held: called on the thread that makes the call with the
+/// path of the new file, complete, and with the target as it was given. The new file may be read and changed, but not
+/// replaced or removed. Returns 0 to go on; anything else leaves the target as it was. It must return: no longjmp, no
+/// C++ exception.
+pub type awrite_check_fn =
+    Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
+
+/// How a target is replaced. It, its strings and the lock options are only read during the call; what the contexts
+/// point to must stay, with awrite_file_open() until the handle is freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_write_options {
@@ -67,7 +77,7 @@ pub struct awrite_write_options {
     pub size: usize,
     /// How its lock is taken. NULL: the defaults.
     pub lock: *const awrite_lock_options,
-    /// As awrite_write_options.flags are described above, or-ed.
+    /// What is described above as awrite_write_options.flags, or-ed.
     pub flags: u32,
     /// AWRITE_SYNC_*.
     pub sync: u32,
@@ -83,6 +93,14 @@ pub struct awrite_write_options {
     pub backup_mode: u32,
     /// 0.
     pub reserved: u32,
+    /// Asked before the target is replaced, when the new file is complete. NULL: nobody is.
+    pub check: awrite_check_fn,
+    /// Handed to check.
+    pub check_context: *mut c_void,
+    /// Is told what happens. NULL: who is named by lock, if anybody.
+    pub notice: awrite_notice_fn,
+    /// Handed to notice.
+    pub notice_context: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
@@ -139,7 +157,7 @@ impl Out<awrite_result> {
 /// # Safety
 ///
 /// As [`options`], and what it points to is what it says.
-unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
+pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;
@@ -148,10 +166,16 @@ unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions>
         return Err(bad("awrite_write_options.reserved is not 0"));
     }
     let has = |flag| given.flags & flag != 0;
-    // SAFETY: options, strings or NULL, as the caller promises.
-    let (lock, suffix, dir) = unsafe {
-        let suffix = optional_path(given.backup_suffix, "backup_suffix")?;
-        (lock_options(given.lock)?, suffix, optional_path(given.backup_dir, "backup_dir")?)
+    // SAFETY: options, strings, functions or NULL, as the caller promises.
+    let (lock, suffix, dir, check, observer) = unsafe {
+        let observer = notice::observer(given.notice, given.notice_context);
+        (
+            lock_options(given.lock)?,
+            optional_path(given.backup_suffix, "backup_suffix")?,
+            optional_path(given.backup_dir, "backup_dir")?,
+            check(given.check, given.check_context),
+            observer.map_or_else(|| lock_observer(given.lock), |observer| Ok(Some(observer)))?,
+        )
     };
     let (mode, backup_mode) = (mode(given.mode, "mode")?, mode(given.backup_mode, "backup_mode")?);
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
@@ -166,7 +190,7 @@ unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions>
     });
     Ok(WriteOptions {
         lock,
-        lock_on_commit: has(AWRITE_LOCK_ON_COMMIT),
+        lock_on_commit: has(AWRITE_LATE_LOCK),
         append: has(AWRITE_APPEND),
         mode,
         no_preserve_mode: has(AWRITE_NO_PRESERVE_MODE),
@@ -189,8 +213,25 @@ unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions>
         },
         mkdir: has(AWRITE_MKDIR),
         backup,
-        ..WriteOptions::default()
+        check,
+        observer: observer.unwrap_or_default(),
     })
+}
+
+/// # Safety
+///
+/// `ask` is NULL or may be called with two paths and `context`, as long as the check or a copy of it lives.
+unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
+    let callback = Callback::new(ask, context)?;
+    Some(Check::new(move |new, target| {
+        let paths = [new, target].map(|path| c_string(path.as_os_str().as_bytes()));
+        let (ask, context) = callback.parts();
+        // SAFETY: what the caller promises; the strings live until it returns.
+        match unsafe { ask(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
+            0 => Ok(()),
+            answer => Err(Error::new(ErrorKind::Refused, format!("the callback returned {answer}")).on(target)),
+        }
+    }))
 }
 
 /// Replaces a target by a block of memory.
@@ -198,9 +239,10 @@ unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions>
 /// target: the file, which need not exist.
 /// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+/// AWRITE_NOT_DURABLE. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_write(
     target: *const c_char,
@@ -241,8 +283,8 @@ impl awrite_update_io<'_> {
     }
 }
 
-/// Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was. It
-/// must return: no longjmp, no C++ exception.
+/// Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was.
+/// It must return: no longjmp, no C++ exception.
 pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
@@ -251,9 +293,9 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 /// change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
 /// context: handed to it.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+/// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
 /// Thread-safe.
 #[unsafe(no_mangle)]
@@ -292,10 +334,11 @@ pub unsafe extern "C" fn awrite_update(
 
 /// In a callback of awrite_update(): reads the next part of the current content.
 ///
-/// buffer, capacity: where to.
+/// io: what the callback was called with.
+/// buffer, capacity: where to; the buffer stays the caller's.
 /// got: is set to how many bytes that were; 0 at the end, or on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_read(
     io: *mut awrite_update_io<'_>,
@@ -321,9 +364,10 @@ pub unsafe extern "C" fn awrite_update_read(
 
 /// In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
 ///
+/// io: what the callback was called with.
 /// data, size: the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT.
+/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_write(
     io: *mut awrite_update_io<'_>,
@@ -339,9 +383,9 @@ pub unsafe extern "C" fn awrite_update_write(
 }
 
 /// A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
-/// AWRITE_LOCK_ON_COMMIT puts that off); awrite_file_commit() makes what was written its content.
+/// AWRITE_LATE_LOCK puts that off); awrite_file_commit() makes what was written its content.
 ///
-/// Thread-safety: may be passed from thread to thread, and used by one at a time.
+/// Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
 pub struct awrite_file(Handle<AtomicFile>);
 
 /// Begins to replace a target.
@@ -370,7 +414,8 @@ pub unsafe extern "C" fn awrite_file_open(
 ///
 /// data, size: the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+/// the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const c_void, size: usize) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -381,9 +426,10 @@ pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const 
 /// where both are files and the file system can.
 ///
 /// fd: an open descriptor, which stays the caller's.
-/// bytes: is set to how many bytes that were; NULL if nobody wants to know.
+/// bytes: is set to how many bytes that were; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails.
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+/// the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_int, bytes: *mut u64) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -397,13 +443,14 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
     })
 }
 
-/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it but
-/// AWRITE_BAD_ARGUMENT, and still to be freed.
+/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
+/// but AWRITE_BAD_ARGUMENT, and still to be freed.
 ///
-/// result: where to tell what was done; NULL if nobody wants to know. Left alone on failure.
+/// result: where to tell what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LOCK_ON_COMMIT was not to be
-/// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_NOT_DURABLE.
+/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
+/// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
+/// same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -414,8 +461,9 @@ pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut
     })
 }
 
-/// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was, and
-/// the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on.
+/// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
+/// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
+/// with the same handle at the same time, or later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
     // SAFETY: what the header asks of the caller.

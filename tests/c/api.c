@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -19,6 +20,7 @@ static void test_status(void)
     CHECK(strcmp(awrite_version(), AWRITE_VERSION) == 0);
     CHECK(awrite_version_number() == AWRITE_VERSION_NUMBER);
     CHECK(strcmp(awrite_last_error(), "") == 0);
+    CHECK(strcmp(awrite_last_hint(), "") == 0);
     CHECK(awrite_last_errno() == 0);
     for (status = 0; status < 8; status++)
         CHECK(strcmp(awrite_strerror(status), awrite_strerror(99)) != 0);
@@ -64,18 +66,134 @@ static void test_write(void)
     CHECK(has_content("new/dir/f", "x"));
 }
 
-/* An options struct of a later version of the header. */
-struct later {
+static void test_modes(void)
+{
+    awrite_lock_options lock = {.size = sizeof lock, .lock_mode = AWRITE_MODE_NONE};
+    awrite_write_options options = {.size = sizeof options, .mode = AWRITE_MODE_NONE, .backup_mode = AWRITE_MODE_NONE};
+    awrite_lock *held;
+    struct stat status;
+
+    make_file("m", "old");
+    EXPECT(AWRITE_OK, awrite_write("m", "new", 3, &options, NULL));
+    CHECK(stat("m", &status) == 0 && (status.st_mode & 07777) == 0);
+    CHECK(stat("m.backup", &status) == 0 && (status.st_mode & 07777) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&held, "of-nobody", &lock));
+    CHECK(stat("of-nobody.lock", &status) == 0 && (status.st_mode & 07777) == 0);
+    awrite_lock_free(held);
+    /* The whole of a st_mode is not what is asked for. */
+    options.mode = S_IFREG | 0644;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("m", "x", 1, &options, NULL));
+    options.mode = AWRITE_MODE_NONE | 0644;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("m", "x", 1, &options, NULL));
+}
+
+static int accept_none(const char *new_file, const char *target, void *context)
+{
+    CHECK(strcmp(target, "checked") == 0);
+    CHECK(has_content(new_file, "new") && has_content(target, "old"));
+    return *(int *)context;
+}
+
+static int put_right(const char *new_file, const char *target, void *context)
+{
+    (void)target, (void)context;
+    make_file(new_file, "righted");
+    return 0;
+}
+
+static int replace_it(const char *new_file, const char *target, void *context)
+{
+    (void)target, (void)context;
+    CHECK(unlink(new_file) == 0);
+    make_file(new_file, "another file");
+    return 0;
+}
+
+static void test_check(void)
+{
+    int answer = 3;
+    awrite_write_options options = {.size = sizeof options, .check = accept_none, .check_context = &answer};
+    awrite_file *file;
+
+    make_file("checked", "old");
+    EXPECT(AWRITE_STOPPED, awrite_write("checked", "new", 3, &options, NULL));
+    CHECK(strcmp(awrite_last_error(), "checked: the callback returned 3") == 0);
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "checked", &options));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "new", 3));
+    EXPECT(AWRITE_STOPPED, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("checked", "old"));
+    answer = 0;
+    EXPECT(AWRITE_OK, awrite_write("checked", "new", 3, &options, NULL));
+    options.check = put_right;
+    EXPECT(AWRITE_OK, awrite_write("checked", "wrong", 5, &options, NULL));
+    CHECK(has_content("checked", "righted"));
+    options.check = replace_it;
+    EXPECT(AWRITE_STOPPED, awrite_write("checked", "x", 1, &options, NULL));
+    CHECK(awrite_last_hint()[0] != '\0');
+    CHECK(has_content("checked", "righted") && !exists("checked.lock"));
+}
+
+/* Structs of a later version of the header. */
+struct later_write {
     awrite_write_options known;
     size_t more;
 };
+
+struct later_lock {
+    awrite_lock_options known;
+    size_t more[2];
+};
+
+struct later_housekeep {
+    awrite_housekeep_options known;
+    char more[8];
+};
+
+struct later_info {
+    awrite_lease_info known;
+    char more[8];
+};
+
+/* What this library does not know of must be zero where it is read, and is zero where it is written. */
+static void test_later_structs(void)
+{
+    struct later_lock lock = {.known = {.size = sizeof lock}, .more = {0, 1}};
+    struct later_housekeep housekeep = {.known = {.size = sizeof housekeep, .flags = AWRITE_CLEAN_LOCKS}, .more = "x"};
+    struct later_info info = {.known = {.size = sizeof info}, .more = "another"};
+    awrite_lock *held;
+    awrite_lease *lease;
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&held, "later", &lock.known));
+    CHECK(strcmp(awrite_last_error(),
+                 "awrite_lock_options asks for something that this version of libawrite does not know") == 0);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "later", "a", 1000, &lock.known));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("later", &lock.known, &info.known));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(".", &housekeep.known, NULL, NULL, NULL));
+    CHECK(!exists("later.lock") && !exists("later.lease"));
+    lock.more[1] = 0;
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&held, "later", &lock.known));
+    awrite_lock_free(held);
+    EXPECT(AWRITE_OK, awrite_lease_read("later", &lock.known, &info.known));
+    CHECK(info.known.size == sizeof info && info.more[0] == '\0' && info.more[6] == '\0');
+
+    /* Not set, cut short, or not where such a struct can be. */
+    lock.known.size = offsetof(awrite_lock_options, notice);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&held, "later", &lock.known));
+    housekeep.known.size = 0;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(".", &housekeep.known, NULL, NULL, NULL));
+    CHECK(strstr(awrite_last_error(), "sizeof(awrite_housekeep_options)") != NULL);
+    lock.known.size = sizeof lock.known;
+    EXPECT(AWRITE_BAD_ARGUMENT,
+           awrite_lock_try(&held, "later", (const awrite_lock_options *)(const void *)((const char *)&lock + 1)));
+}
 
 static void test_write_wrong(void)
 {
     awrite_write_options options = {.size = sizeof options};
     awrite_lock_options lock = {.size = sizeof lock};
     awrite_result result = {.size = sizeof result};
-    struct later later = {.known = {.size = sizeof later}};
+    struct later_write later = {.known = {.size = sizeof later}};
     struct {
         awrite_result known;
         char more[16];
@@ -137,8 +255,28 @@ static void test_write_wrong(void)
     CHECK(strcmp(awrite_last_error(), "missing/f: No such file or directory") == 0);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("", "x", 1, NULL, NULL));
     EXPECT(AWRITE_ERROR, awrite_write("new", "x", 1, NULL, NULL));
+    CHECK(strcmp(awrite_last_error(), "new: Is a directory") == 0);
+    CHECK(strcmp(awrite_last_hint(), "name a file in it") == 0);
     EXPECT(AWRITE_ERROR, awrite_write("/dev/null", "x", 1, NULL, NULL));
     CHECK(exists("new/dir/f"));
+    EXPECT(AWRITE_ERROR, awrite_write("g/f", "x", 1, NULL, NULL));
+    CHECK(awrite_last_errno() == ENOTDIR);
+    CHECK(symlink("loop", "loop") == 0);
+    EXPECT(AWRITE_ERROR, awrite_write("loop", "x", 1, NULL, NULL));
+    CHECK(awrite_last_errno() == ELOOP);
+    {
+        char name[300];
+        memset(name, 'n', sizeof name - 1);
+        name[sizeof name - 1] = '\0';
+        EXPECT(AWRITE_ERROR, awrite_write(name, "x", 1, NULL, NULL));
+        CHECK(awrite_last_errno() == ENAMETOOLONG);
+        EXPECT(AWRITE_ERROR, awrite_lock_try(&(awrite_lock *){NULL}, name, NULL));
+    }
+    /* What is no text is shown another way; the path that is meant is the one given. */
+    EXPECT(AWRITE_ERROR, awrite_write("missing\n\xff/f", "x", 1, NULL, NULL));
+    CHECK(strcmp(awrite_last_error(), "missing\\n\xef\xbf\xbd/f: No such file or directory") == 0);
+    EXPECT(AWRITE_OK, awrite_write("\xff\n", "x", 1, NULL, NULL));
+    CHECK(has_content("\xff\n", "x"));
 }
 
 static void test_lock(void)
@@ -154,9 +292,17 @@ static void test_lock(void)
 
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
     CHECK(second == NULL);
-    CHECK(strncmp(awrite_last_error(), "l: File locked by another process", 33) == 0);
+    CHECK(strcmp(awrite_last_error(), "l: File locked by another process") == 0);
+    {
+        char holder[64];
+        snprintf(holder, sizeof holder, "held by PID %ld (", (long)getpid());
+        /* Not where /proc/locks cannot be read. */
+        CHECK(strncmp(awrite_last_hint(), holder, strlen(holder)) == 0 || awrite_last_hint()[0] == '\0');
+    }
     CHECK(awrite_last_errno() == 0);
     EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 20, NULL));
+    CHECK(second == NULL && strcmp(awrite_last_error(), "l: Lock acquisition timeout after 20ms") == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 0, NULL));
     options.wait = AWRITE_WAIT_NO;
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "l", &options));
     EXPECT(AWRITE_LOCKED, awrite_lock_shared(&second, "l", &options));
@@ -176,6 +322,13 @@ static void test_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_shared(&second, "l", &options));
     awrite_lock_free(second);
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    {
+        /* To write is to hold it alone, whatever the options say. */
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        options.flags = AWRITE_LOCK_SHARED;
+        EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
+        CHECK(!exists("l"));
+    }
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
@@ -194,9 +347,33 @@ static void test_lock(void)
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
+    /* One that another has broken. What was begun under it comes to nothing. */
+    {
+        awrite_write_options write = {.size = sizeof write, .lock = &options};
+        awrite_file *file;
+
+        EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_lock_check(lock));
+        CHECK(strstr(awrite_last_error(), "Lock lost") != NULL && awrite_last_hint()[0] != '\0');
+        awrite_lock_free(lock);
+        EXPECT(AWRITE_OK, awrite_file_open(&file, "l", &write));
+        EXPECT(AWRITE_OK, awrite_file_write(file, "x", 1));
+        CHECK(unlink("l.lock") == 0);
+        EXPECT(AWRITE_LOCKED, awrite_file_commit(file, NULL));
+        awrite_file_free(file);
+        CHECK(!exists("l") && !exists("l.lock"));
+    }
+
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(NULL, "l", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(NULL, "l", 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, NULL, NULL));
     CHECK(lock == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&lock, NULL, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(&lock, NULL, 1, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(&lock, NULL, NULL));
     options.flags = 16;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &options));
     EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "missing/l", NULL));
@@ -212,7 +389,7 @@ static void test_file(void)
 {
     awrite_file *file;
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
     uint64_t bytes = 0;
     int ends[2];
 
@@ -255,6 +432,7 @@ static void test_file(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(&file, NULL, NULL));
     CHECK(file == NULL);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(NULL, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write_from(NULL, 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(NULL, NULL));
     awrite_file_free(NULL);
     CHECK(!exists("s.lock"));
@@ -324,7 +502,7 @@ static int fill_up(awrite_update_io *io, void *context)
 static void test_update(void)
 {
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ON_COMMIT};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
     long step = 2;
 
     EXPECT(AWRITE_OK, awrite_update("n", count, &step, NULL, NULL));
@@ -422,6 +600,12 @@ static void test_lease(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "p", "b", UINT64_MAX, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, "p", NULL, 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(NULL, "p", "b", 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, NULL, "b", 0, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end("p", NULL, 0, NULL));
+    CHECK(awrite_lease_token(NULL) == 0 && awrite_lease_due(NULL) == 0);
+    EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "missing/p", "b", 1000, NULL));
+    CHECK(lease == NULL && awrite_last_errno() == ENOENT);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end(NULL, "b", 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(NULL));
@@ -431,6 +615,19 @@ static void test_lease(void)
     info.size = 16;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, &info));
     awrite_lease_free(NULL);
+
+    /* Over, and taken by another: nothing can be done under it any more. */
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 1, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&other, "p", "b", 60000, NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
+    as_a.token = awrite_lease_token(lease);
+    EXPECT(AWRITE_LOCKED, awrite_write("p", "late", 4, &write, NULL));
+    CHECK(has_content("p", "x"));
+    EXPECT(AWRITE_OK, awrite_lease_release(lease));
+    awrite_lease_free(lease);
+    CHECK(exists("p.lease"));
+    awrite_lease_free(other);
+    CHECK(!exists("p.lease"));
 
     make_file("p.lease", "{");
     EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
@@ -501,6 +698,13 @@ static void test_housekeep(void)
     CHECK(awrite_last_errno() == ENOENT);
 }
 
+static void say_so(const awrite_notice *notice, void *context)
+{
+    char kind = (char)notice->kind;
+
+    CHECK(write(*(int *)context, &kind, 1) == 1);
+}
+
 static void *count_often(void *name)
 {
     long step = 1;
@@ -515,11 +719,38 @@ static void *count_often(void *name)
     return NULL;
 }
 
+/* Waits for a lock that another thread holds, and says so; the handle goes back to that thread. */
+static void *wait_for(void *told)
+{
+    awrite_lock_options options = {.size = sizeof options, .notice = say_so, .notice_context = told};
+    awrite_lock *lock;
+
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "between", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "between", &options));
+    return lock;
+}
+
 static void test_threads(void)
 {
     static char names[2][16] = {"missing/1", "missing/2"};
     pthread_t threads[2];
-    int i;
+    int i, told[2];
+    char kind;
+    void *passed;
+    awrite_lock *lock;
+
+    CHECK(pipe(told) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "between", NULL));
+    CHECK(pthread_create(&threads[0], NULL, wait_for, &told[1]) == 0);
+    CHECK(read(told[0], &kind, 1) == 1 && kind == AWRITE_NOTICE_WAITING);
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    CHECK(pthread_join(threads[0], &passed) == 0);
+    lock = passed;
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    CHECK(close(told[0]) == 0 && close(told[1]) == 0 && !exists("between.lock"));
 
     for (i = 0; i < 2; i++)
         CHECK(pthread_create(&threads[i], NULL, count_often, names[i]) == 0);
@@ -527,6 +758,109 @@ static void test_threads(void)
         CHECK(pthread_join(threads[i], NULL) == 0);
     CHECK(has_content("t", "100\n"));
     CHECK(!exists("t.lock"));
+}
+
+struct heard {
+    int kinds[AWRITE_NOTICE_INFO + 1];
+    const char *target;
+    awrite_lock *held;
+};
+
+static void listen_to(const awrite_notice *notice, void *context)
+{
+    struct heard *heard = context;
+
+    CHECK(notice->size >= sizeof *notice && notice->text != NULL && notice->text[0] != '\0');
+    CHECK(strcmp(notice->path, heard->target) == 0);
+    if (notice->kind < sizeof heard->kinds / sizeof *heard->kinds)
+        heard->kinds[notice->kind]++;
+    /* What is waited for is given back when the waiting has begun, and not before. */
+    if (notice->kind == AWRITE_NOTICE_WAITING && heard->held != NULL) {
+        EXPECT(AWRITE_OK, awrite_lock_release(heard->held));
+        awrite_lock_free(heard->held);
+        heard->held = NULL;
+    }
+}
+
+static void test_notices(void)
+{
+    struct heard heard = {.target = "told"}, nobody = {.target = "nobody"};
+    awrite_lock_options lock = {.size = sizeof lock, .notice = listen_to, .notice_context = &heard};
+    awrite_write_options options = {.size = sizeof options, .lock = &lock};
+    awrite_lease *lease;
+    awrite_file *file;
+    awrite_lock *taken;
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&heard.held, "told", NULL));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&taken, "told", &lock));
+    CHECK(heard.kinds[AWRITE_NOTICE_WAITING] == 1 && heard.kinds[AWRITE_NOTICE_LOCKED] == 1);
+    lock.wait = AWRITE_WAIT_LIMITED;
+    lock.timeout_ms = 5;
+    EXPECT(AWRITE_LOCKED, awrite_lease_acquire(&lease, "told", "a", 1000, &lock));
+    CHECK(heard.kinds[AWRITE_NOTICE_WAITING] == 2 && heard.kinds[AWRITE_NOTICE_LOCKED] == 1);
+    awrite_lock_free(taken);
+
+    /* That of the lock's options hears of the whole write, unless the write's options name another. */
+    make_file("told", "");
+    CHECK(link("told", "linked") == 0);
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "told", &options));
+    EXPECT(AWRITE_OK, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 1);
+    CHECK(unlink("linked") == 0 && link("told", "linked") == 0);
+    lock.notice_context = &nobody;
+    options.notice = listen_to;
+    options.notice_context = &heard;
+    EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
+    CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 2);
+
+    /* A link lock cannot be kept in place, which is told when it is asked for. */
+    lock = (awrite_lock_options){.size = sizeof lock, .method = AWRITE_METHOD_LINK, .flags = AWRITE_LOCK_KEEP};
+    EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
+    CHECK(heard.kinds[AWRITE_NOTICE_WARNING] == 1);
+    CHECK(!exists("told.lock"));
+}
+
+static volatile sig_atomic_t interruptions;
+
+static void interrupted(int number)
+{
+    (void)number;
+    interruptions++;
+}
+
+/* Signals that come all the time, and interrupt what they can. */
+static void test_signals(void)
+{
+    struct sigaction action = {.sa_handler = interrupted};
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    static char block[1 << 20];
+    awrite_result result = {.size = sizeof result};
+    awrite_lock *lock, *second;
+    long step = 1;
+    int before, i;
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "signalled", NULL));
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    before = interruptions;
+    while (interruptions < before + 10)
+        EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "signalled", 20, NULL));
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    awrite_lock_free(lock);
+    before = interruptions;
+    for (i = 1; interruptions < before + 10; i++) {
+        EXPECT(AWRITE_OK, awrite_update("signalled", count, &step, NULL, NULL));
+        EXPECT(AWRITE_OK, awrite_write("large", block, sizeof block, NULL, &result));
+        CHECK(result.bytes == sizeof block);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    {
+        char text[16];
+        snprintf(text, sizeof text, "%d\n", i - 1);
+        CHECK(has_content("signalled", text));
+    }
+    CHECK(!exists("signalled.lock"));
 }
 
 static void test_fork(void)
@@ -602,6 +936,9 @@ int main(void)
 
     test_status();
     test_write();
+    test_modes();
+    test_check();
+    test_later_structs();
     test_write_wrong();
     test_lock();
     test_file();
@@ -610,6 +947,8 @@ int main(void)
     test_lease();
     test_housekeep();
     test_threads();
+    test_notices();
+    test_signals();
     test_fork();
     /* The thread that kept a link lock fresh may still be about to end. */
     for (tries = 0; open_descriptors() != before; tries++) {

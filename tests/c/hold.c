@@ -1,6 +1,6 @@
 /* hold TARGET: takes the lock without waiting, says "held", and gives it back when its input ends.
  * hold TARGET COUNT: adds 1 to the number in TARGET, COUNT times.
- * Ends with the status. */
+ * Ends with the status. Warnings go to stderr. */
 
 #include "check.h"
 
@@ -16,8 +16,16 @@ static int add_one(awrite_update_io *io, void *context)
     return awrite_update_write(io, text, strlen(text)) != AWRITE_OK;
 }
 
+static void tell(const awrite_notice *notice, void *context)
+{
+    (void)context;
+    if (notice->kind == AWRITE_NOTICE_WARNING)
+        fprintf(stderr, "%s: %s\n", notice->path, notice->text);
+}
+
 int main(int argc, char **argv)
 {
+    awrite_write_options write_options = {.size = sizeof write_options, .notice = tell};
     awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT};
     awrite_lock *lock = NULL;
     awrite_status status = AWRITE_OK;
@@ -26,7 +34,7 @@ int main(int argc, char **argv)
     if (argc > 2) {
         long left = strtol(argv[2], NULL, 10);
         while (left-- > 0 && status == AWRITE_OK)
-            status = awrite_update(argv[1], add_one, NULL, NULL, NULL);
+            status = awrite_update(argv[1], add_one, NULL, &write_options, NULL);
     } else {
         status = awrite_lock_try(&lock, argv[1], &options);
         if (status == AWRITE_OK) {

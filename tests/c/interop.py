@@ -6,11 +6,25 @@ import sys
 
 awrite = ctypes.CDLL(sys.argv[1])
 awrite.awrite_last_error.restype = ctypes.c_char_p
+awrite.awrite_last_hint.restype = ctypes.c_char_p
 awrite.awrite_version.restype = ctypes.c_char_p
 awrite.awrite_lease_token.restype = ctypes.c_uint64
 awrite.awrite_lease_token.argtypes = [ctypes.c_void_p]
 for name in ["awrite_lock_release", "awrite_lock_free", "awrite_lease_free"]:
     getattr(awrite, name).argtypes = [ctypes.c_void_p]
+
+
+class Notice(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("kind", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("path", ctypes.c_char_p),
+        ("text", ctypes.c_char_p),
+    ]
+
+
+NOTICE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Notice), ctypes.c_void_p)
 
 
 class LockOptions(ctypes.Structure):
@@ -26,6 +40,8 @@ class LockOptions(ctypes.Structure):
         ("stale_after_ms", ctypes.c_uint64),
         ("owner", ctypes.c_char_p),
         ("token", ctypes.c_uint64),
+        ("notice", NOTICE),
+        ("notice_context", ctypes.c_void_p),
     ]
 
 
@@ -57,9 +73,12 @@ assert awrite.awrite_write(None, data, ctypes.c_size_t(1), None, None) == 4
 lock, other = ctypes.c_void_p(), ctypes.c_void_p()
 assert awrite.awrite_lock_acquire(ctypes.byref(lock), b"f", None) == 0
 assert os.path.exists("f.lock")
-options = LockOptions(size=ctypes.sizeof(LockOptions), wait=1, timeout_ms=10)
+told = []
+tell = NOTICE(lambda notice, context: told.append((notice[0].kind, notice[0].path)))
+options = LockOptions(size=ctypes.sizeof(LockOptions), wait=1, timeout_ms=10, notice=tell)
 assert awrite.awrite_lock_acquire(ctypes.byref(other), b"f", ctypes.byref(options)) == 2
-assert not other.value
+assert not other.value and told == [(2, b"f")]
+assert awrite.awrite_last_hint().startswith(b"held by PID %d" % os.getpid())
 assert awrite.awrite_lock_release(lock) == 0
 awrite.awrite_lock_free(lock)
 assert not os.path.exists("f.lock")

@@ -8,12 +8,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{AWRITE, TestDir, needs, wait_until};
+use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, needs_strace, wait_until};
+use crate::filesystems::Mount;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
-/// What the static library needs besides.
-const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
 
 /// A tenth of the size.
 const LESS_DEBUG: (&str, &str) = ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
@@ -23,10 +22,17 @@ fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi")
 }
 
+/// Where pkg/Makefile has it written to.
+fn native_libs_file() -> PathBuf {
+    target_dir().join("debug/native-static-libs")
+}
+
 /// What a build with the feature `capi` gives.
 struct Built {
     dir: PathBuf,
     header: String,
+    /// What the static library needs besides, in rustc's words.
+    native_libs: String,
 }
 
 impl Built {
@@ -41,7 +47,8 @@ impl Built {
                 .arg("--target-dir")
                 .arg(target_dir())
                 // All as pkg/Makefile does, which then finds it built.
-                .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1"])
+                .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1", "--print"])
+                .arg(format!("native-static-libs={}", native_libs_file().display()))
                 .env(LESS_DEBUG.0, LESS_DEBUG.1)
                 .output()
                 .unwrap();
@@ -64,7 +71,8 @@ impl Built {
         let dir = library.unwrap().parent().unwrap().to_owned();
         // The name that programs look for.
         let _ = std::os::unix::fs::symlink("libawrite.so", dir.join("libawrite.so.1"));
-        Built { dir, header: fs::read_to_string(Path::new(out).join("awrite.h")).unwrap() }
+        let header = fs::read_to_string(Path::new(out).join("awrite.h")).unwrap();
+        Built { dir, header, native_libs: fs::read_to_string(native_libs_file()).unwrap() }
     }
 }
 
@@ -83,7 +91,7 @@ fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     command.args(["-std=c11", "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
     command.arg("-o").arg(&program).arg(source);
     match link {
-        Link::Static => command.arg(built.dir.join("libawrite.a")).args(SYSTEM),
+        Link::Static => command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace()),
         Link::Shared => {
             let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
             rpath.push(&built.dir);
@@ -132,7 +140,7 @@ fn the_header_compiles_by_itself_in_every_dialect() {
 }
 
 /// A change here is one that programs notice. Names may be added, and members at the end of a struct that begins with its
-/// size; anything else is another ABI, and another SONAME.
+/// size; anything else is another ABI, and another SONAME. Sizes and offsets are recorded as they are on 64-bit systems.
 #[test]
 fn the_abi_is_the_one_recorded() {
     let dir = TestDir::new();
@@ -142,9 +150,16 @@ fn the_abi_is_the_one_recorded() {
     let program = compile(&dir, &program, Link::Static, &[]);
     let layout = dir.program(program, [""; 0]).run();
     layout.ok();
-    if size_of::<usize>() == 8 {
-        assert_recorded("tests/c/abi.txt", &format!("{}{}", declared.functions.join("\n") + "\n", layout.stdout));
+    let title = "# The C ABI: functions, constants, and the layout of structs on 64-bit systems.";
+    let now = format!("{title}\n{}\n{}", declared.functions.join("\n"), layout.stdout);
+    if cfg!(not(target_pointer_width = "64")) {
+        let names = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.contains(" size ")).map(str::to_owned).collect()
+        };
+        let recorded = fs::read_to_string(Path::new(ROOT).join("tests/c/abi.txt")).unwrap();
+        return assert_eq!(names(&recorded), names(&now));
     }
+    assert_recorded("tests/c/abi.txt", &now);
     // A gap would be bytes that nobody has set, where a later version may look.
     let mut expected = 0;
     for line in layout.stdout.lines().filter(|line| line.contains('.')) {
@@ -266,11 +281,15 @@ fn no_leak_and_no_bad_access_under_valgrind() {
         return;
     }
     let programs = TestDir::new();
-    let program = compile(&programs, &source("api.c"), Link::Static, &[]);
-    // "Possibly lost" are what std keeps for each thread.
-    let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
-    let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
-    TestDir::new().program("valgrind", args).quiet_success();
+    for name in ["api.c", "panic.c"] {
+        let program = compile(&programs, &source(name), Link::Static, &[]);
+        // "Possibly lost" are what std keeps for each thread.
+        let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
+        let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
+        let done = TestDir::new().program("valgrind", args).env("RUST_BACKTRACE", "0").run();
+        done.ok();
+        assert!(name == "panic.c" || done.stderr.is_empty(), "{done:?}");
+    }
 }
 
 #[test]
@@ -279,6 +298,59 @@ fn no_bad_access_with_sanitizers() {
     // The library itself is not instrumented: what is seen is what C gives it, and the heap that both share.
     let program = compile(&programs, &source("api.c"), Link::Static, &["-fsanitize=address,undefined"]);
     TestDir::new().program(program, [""; 0]).quiet_success();
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_changes_nothing() {
+    if !needs_mount() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let program = compile(&programs, &source("full.c"), Link::Shared, &[]);
+    let at = dir.dir("full");
+    let _mount = Mount::tmpfs("size=256k,nr_inodes=20", &at);
+    dir.program(program, [""; 0]).current_dir(&at).quiet_success();
+    assert_no_debris(&at, &["f"]);
+}
+
+/// A directory that cannot be synced is another matter than a file system that has no such thing.
+#[test]
+fn what_may_not_be_durable_is_told() {
+    if !needs_strace() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let hold = compile(&programs, &source("hold.c"), Link::Shared, &[]);
+    let count_with = |fault: &str| {
+        let inject = format!("inject=fsync:{fault}");
+        let strace = ["-o", "/dev/null", "-e", "trace=fsync", "-e", &inject, hold.to_str().unwrap(), "n", "1"];
+        dir.program("strace", strace).run()
+    };
+    // The first one is the file's.
+    let done = count_with("error=EIO:when=2");
+    done.assert_code(7);
+    assert_eq!(done.stderr, "n: replaced, but not known to be durable: Input/output error\n");
+    assert_eq!(dir.read("n"), "1\n");
+
+    let done = count_with("error=EINVAL:when=2");
+    assert!(done.ok().stderr.starts_with("n: this file system cannot sync a directory"), "{done:?}");
+    assert_eq!(dir.read("n"), "2\n");
+
+    let done = count_with("error=EIO:when=1");
+    done.assert_code(1);
+    assert_eq!(dir.read("n"), "2\n");
+    dir.assert_holds(&["n"]);
+}
+
+#[test]
+fn a_panic_is_a_status_and_leaves_nothing_behind() {
+    let programs = TestDir::new();
+    for link in [Link::Static, Link::Shared] {
+        let program = compile(&programs, &source("panic.c"), link, &[]);
+        let done = TestDir::new().program(program, [""; 0]).env("RUST_BACKTRACE", "0").run();
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stderr.contains("panicked at"), "{done:?}");
+    }
 }
 
 #[test]
@@ -366,18 +438,22 @@ fn installed() -> Option<&'static Path> {
         // Not one that a static would never remove.
         let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
         let _ = fs::remove_dir_all(&image);
-        let set = |name: &str, value: &Path| format!("{name}={}", value.display());
-        let output = Command::new("make")
-            .current_dir(Path::new(ROOT).join("pkg"))
-            .args(["-s", "install", "PREFIX=/usr", "PROFILE=dev"])
-            .args([set("DESTDIR", &image), set("TARGET_DIR", &target_dir())])
-            .arg(set("CARGO", Path::new(env!("CARGO"))))
-            .env(LESS_DEBUG.0, LESS_DEBUG.1)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        make_install(&image, Path::new(env!("CARGO")));
         image
     }))
+}
+
+#[track_caller]
+fn make_install(image: &Path, cargo: &Path) {
+    let set = |name: &str, value: &Path| format!("{name}={}", value.display());
+    let output = Command::new("make")
+        .current_dir(Path::new(ROOT).join("pkg"))
+        .args(["-s", "install", "PREFIX=/usr", "PROFILE=dev"])
+        .args([set("DESTDIR", image), set("TARGET_DIR", &target_dir()), set("CARGO", cargo)])
+        .env(LESS_DEBUG.0, LESS_DEBUG.1)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -390,12 +466,15 @@ fn make_installs_all_of_it() {
         ("lib/libawrite.so.1.0.0", 0o755),
         ("lib/pkgconfig/awrite.pc", 0o644),
         ("share/man/man1/awrite-lock.1", 0o644),
+        ("share/man/man3/awrite.3", 0o644),
+        ("share/man/man7/awrite.7", 0o644),
         ("share/bash-completion/completions/awrite", 0o644),
     ] {
         let meta = fs::metadata(image.join("usr").join(path)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, mode, "{path}");
     }
     for (link, to) in [
+        ("bin/atomic-write", "awrite"),
         ("bin/awrite-lock", "awrite"),
         ("bin/awrite-housekeep", "awrite"),
         ("lib/libawrite.so", "libawrite.so.1"),
@@ -405,6 +484,9 @@ fn make_installs_all_of_it() {
     }
     let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
     assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
+    assert!(pc.starts_with("prefix=/usr\nincludedir=${prefix}/include\nlibdir=${prefix}/lib\n"), "{pc}");
+    let private = format!("Libs.private: {}", Built::get().native_libs.trim());
+    assert!(private.contains("-lc") && pc.lines().any(|line| line == private), "{pc}");
     if needs("nm") {
         let library = image.join("usr/lib/libawrite.a");
         let output = Command::new("nm").args(["-g", "--defined-only"]).arg(library).output().unwrap();
@@ -412,6 +494,18 @@ fn make_installs_all_of_it() {
         let ours = globals.lines().filter(|line| line.contains(" T awrite_")).count();
         let all = globals.lines().filter(|line| line.contains(' ')).count();
         assert!(ours > 30 && ours == all, "{globals}");
+    }
+}
+
+/// As with `make && sudo make install`, where root has no cargo.
+#[test]
+fn what_was_built_before_is_installed_without_cargo() {
+    let Some(image) = installed() else { return };
+    let again = TestDir::new();
+    make_install(again.path(), Path::new("no-such-cargo"));
+    for path in ["bin/awrite", "include/awrite.h", "lib/libawrite.so.1.0.0", "lib/pkgconfig/awrite.pc"] {
+        let path = Path::new("usr").join(path);
+        assert!(fs::read(again.join(&path)).unwrap() == fs::read(image.join(&path)).unwrap(), "{}", path.display());
     }
 }
 

@@ -535,6 +535,21 @@ fn lock_on_commit_appends_to_what_it_finds_under_the_lock() {
     dir.assert_holds(&["f"]);
 }
 
+#[test]
+fn a_write_never_shares_the_lock() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    let mut options = awrite::WriteOptions::default();
+    (options.lock.shared, options.lock.wait) = (true, awrite::Wait::No);
+    let reader = awrite::FileLock::acquire(&path, &options.lock).unwrap();
+    let refused = awrite::write(&path, "new".as_bytes(), &options);
+    assert_eq!(refused.unwrap_err().kind(), awrite::ErrorKind::LockBusy);
+    reader.release().unwrap();
+    awrite::write(&path, "new".as_bytes(), &options).unwrap();
+    assert_eq!(dir.read("f"), "new");
+    dir.assert_holds(&["f"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Holders that die, files that are exchanged, many at once
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::{AWRITE, TestDir, assert_no_debris, copy_program, needs};
+use crate::common::{AWRITE, TestDir, assert_no_debris, copy_program};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Refused
@@ -289,23 +289,6 @@ fn completions_are_valid_scripts() {
             dir.program(shell, ["-n", shell]).quiet_success();
         }
     }
-}
-
-#[test]
-fn bash_completes_options() {
-    if !needs("bash") {
-        return;
-    }
-    let dir = TestDir::new();
-    dir.file("comp", dir.awrite(["--completions", "bash"]).run().stdout);
-    let script = "source ./comp
-        spec=$(complete -p awrite) || exit 1
-        function=${spec#*-F }; function=${function%% *}
-        COMP_WORDS=(awrite --backup-t) COMP_CWORD=1 COMP_LINE='awrite --backup-t' COMP_POINT=17
-        \"$function\" awrite --backup-t awrite
-        printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let done = dir.program("bash", ["--norc", "-c", script]).run();
-    assert_eq!(done.ok().stdout.trim(), "--backup-timestamp", "{done:?}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -370,6 +370,11 @@ impl Run {
         self
     }
 
+    pub(crate) fn arg(mut self, word: &str) -> Run {
+        self.command.arg(word);
+        self
+    }
+
     pub(crate) fn arg0(mut self, name: &str) -> Run {
         self.command.arg0(name);
         self

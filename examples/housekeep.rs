@@ -1,0 +1,41 @@
+//! Clear away what crashed programs and time have left below a directory: `cargo run --example housekeep -- [DIRECTORY]`.
+
+// The crate's own sources may not print; a program may.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use awrite::{HousekeepEvent, HousekeepOptions, housekeep};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from).join("awrite-example-dir");
+    fs::create_dir_all(&dir)?;
+    // The lock file of a process that was killed; a backup of each of two days; a lock file that is another program's.
+    fs::write(dir.join("config.lock"), "")?;
+    fs::write(dir.join("config.20260101-000000.backup"), "one")?;
+    fs::write(dir.join("config.20260102-000000.backup"), "two")?;
+    fs::write(dir.join("Cargo.lock"), "version = 4\n")?;
+
+    let mut options = HousekeepOptions::default();
+    options.locks = true;
+    options.temps = true;
+    options.backups = true;
+    options.keep_newest = Some(1);
+    options.recursive = true;
+    let summary = housekeep(&dir, &options, |event| {
+        match event {
+            HousekeepEvent::Deleted { path, .. } => println!("deleted {}", path.display()),
+            HousekeepEvent::Failed(error) => eprintln!("{error}"),
+            _ => {}
+        }
+        // Break would stop it.
+        ControlFlow::Continue(())
+    })?;
+
+    assert_eq!((summary.locks, summary.backups, summary.failures), (1, 1, 0));
+    assert!(dir.join("Cargo.lock").exists() && dir.join("config.20260102-000000.backup").exists());
+    fs::remove_dir_all(dir)?;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Keep everybody else from a file across some steps of work: `cargo run --example lease -- [DIRECTORY]`.
+
+// The crate's own sources may not print; a program may.
+#![allow(clippy::print_stderr)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use awrite::{Claim, ErrorKind, Lease, LockOptions, Notice, Observer, Wait, WriteOptions};
+
+/// A step: writes as the holder of the lease. If that has ended meanwhile, and is another's, this fails.
+fn step(path: &Path, claim: Claim, text: &str) -> awrite::Result<()> {
+    let mut options = WriteOptions::default();
+    options.append = true;
+    options.lock.claim = Some(claim);
+    awrite::write(path, text.as_bytes(), &options)?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = dir.join("awrite-example-leased");
+
+    let mut options = LockOptions::default();
+    options.wait = Wait::For(Duration::from_secs(5));
+    // The library prints nothing; whoever wants to know is told.
+    let observer = Observer::new(|notice| match notice {
+        Notice::Waiting { target, .. } => eprintln!("waiting for {}", target.display()),
+        Notice::Warning { path, text } => eprintln!("{}: {text}", path.display()),
+        _ => {}
+    });
+
+    let mut lease = Lease::acquire_with(&path, "example", Duration::from_secs(60), &options, &observer)?;
+    for number in 1..=3 {
+        step(&path, lease.claim(), &format!("step {number}\n"))?;
+        // Nothing refreshes it by itself.
+        if lease.due().is_zero() {
+            lease.refresh()?;
+        }
+    }
+
+    // Whoever has no lease is kept out.
+    let mut no_wait = WriteOptions::default();
+    no_wait.lock.wait = Wait::No;
+    let refused = awrite::write(&path, "without a lease".as_bytes(), &no_wait);
+    assert!(refused.is_err_and(|error| error.kind() == ErrorKind::Leased));
+
+    // Kept, it stands when this process has ended; another goes on with it by its owner and its token.
+    let token = lease.keep();
+    let claim = Claim::new("example")?.with_token(token);
+    let lease = Lease::resume(&path, &claim, None, &options, &observer)?;
+    lease.release()?;
+    assert!(Lease::status(&path, &options)?.is_free());
+    assert_eq!(std::fs::read_to_string(&path)?, "step 1\nstep 2\nstep 3\n");
+
+    std::fs::remove_file(path)?;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Replace a file by what a command prints, however much that is, in constant memory:
+//! `cargo run --example stream -- [DIRECTORY]`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use awrite::{AtomicFile, Committed, WriteOptions};
+
+/// Only a command that succeeds replaces the file.
+fn replace_by_output(path: &Path, command: &mut Command) -> Result<Committed, Box<dyn std::error::Error>> {
+    let mut options = WriteOptions::default();
+    // A slow command then blocks nobody: the lock is taken once all is there.
+    options.lock_on_commit = true;
+    let mut file = AtomicFile::open(path, &options)?;
+    writeln!(file, "# made by a program")?;
+
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().ok_or("no pipe")?;
+    file.fill_from(&output, Path::new("the command's output"))?;
+    let status = child.wait()?;
+    if !status.success() {
+        // Dropped without a commit: nothing has happened to the file.
+        return Err(format!("the command failed: {status}").into());
+    }
+    Ok(file.commit()?)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = dir.join("awrite-example-stream");
+
+    let committed = replace_by_output(&path, Command::new("seq").arg("1000000"))?;
+    assert_eq!(std::fs::metadata(&path)?.len(), committed.bytes);
+
+    let failed = replace_by_output(&path, Command::new("sh").args(["-c", "echo half of it; exit 4"]));
+    assert!(failed.is_err());
+    assert_eq!(std::fs::metadata(&path)?.len(), committed.bytes);
+
+    std::fs::remove_file(path)?;
+    Ok(())
+}

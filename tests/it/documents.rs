@@ -1,0 +1,391 @@
+//! The documents: what they show is what happens.
+//!
+//! In README.md and pkg/doc/*.md a block ```` ```console ```` is a session: `$ command`, continued by `> `, and then all
+//! that it prints, standard output and error, where `…` stands for anything and a line `…` for any lines. A command that
+//! fails says `Error:`, or `$ echo $?` comes next. A block ```` ```sh ```` is a script that succeeds, ```` ```fish ```` the
+//! same for fish. All blocks below one second-level heading share a directory, which is fresh, and one shell; what they
+//! need besides stands in lines `<!-- setup: COMMAND -->`. What cannot be run here says so for all to see: its first line
+//! is `# Not run here: REASON`. What the programs' own configuration would look like (crontab, ini, yaml, dockerfile) is
+//! never run, and says so too.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use crate::common::{TestDir, needs, needs_strace};
+use crate::manual::sources;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const TROUBLES: &str = "pkg/doc/troubleshooting.md";
+const NOT_RUN: &str = "# Not run here: ";
+/// Before what the script prints of a command's end.
+const END: &str = "\u{1e}";
+/// Programs of others that a block may use. Without them it is skipped.
+const OTHERS: [&str; 10] =
+    ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace"];
+
+#[derive(Clone, Debug)]
+struct Block {
+    language: String,
+    lines: Vec<String>,
+    /// Of its first line.
+    number: usize,
+    /// `.ci/run` runs it, by this mark in front of it.
+    ci: bool,
+}
+
+impl Block {
+    fn is_not_run(&self) -> bool {
+        self.ci || self.lines.first().is_some_and(|line| line.starts_with(NOT_RUN))
+    }
+}
+
+/// What stands below one second-level heading.
+#[derive(Debug)]
+struct Section {
+    heading: String,
+    /// Blocks, and commands of setup lines as blocks in the language "setup".
+    blocks: Vec<Block>,
+}
+
+fn sections(text: &str) -> Vec<Section> {
+    let mut sections = vec![Section { heading: String::new(), blocks: Vec::new() }];
+    let mut open: Option<Block> = None;
+    let mut ci = false;
+    for (index, line) in text.lines().enumerate() {
+        let number = index + 2;
+        let blocks = &mut sections.last_mut().unwrap().blocks;
+        if let Some(block) = &mut open {
+            if line == "```" {
+                blocks.extend(open.take());
+                ci = false;
+            } else {
+                block.lines.push(line.to_owned());
+            }
+        } else if let Some(language) = line.strip_prefix("```") {
+            open = Some(Block { language: language.to_owned(), lines: Vec::new(), number, ci });
+        } else if let Some(heading) = line.strip_prefix("## ") {
+            sections.push(Section { heading: heading.to_owned(), blocks: Vec::new() });
+        } else if let Some(command) = line.strip_prefix("<!-- setup: ") {
+            let command = command.strip_suffix(" -->").expect("a setup line ends in -->").to_owned();
+            blocks.push(Block { language: "setup".to_owned(), lines: vec![command], number, ci: false });
+        } else if line.starts_with("<!-- ci: ") {
+            ci = true;
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    sections
+}
+
+/// A command of a section, and what it is to print; `None`: anything, but it must succeed.
+#[derive(Debug)]
+struct Step {
+    command: String,
+    output: Option<Vec<String>>,
+    number: usize,
+}
+
+fn steps(section: &Section) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for block in section.blocks.iter().filter(|block| !block.is_not_run()) {
+        let number = block.number;
+        let script = block.lines.join("\n");
+        match block.language.as_str() {
+            "setup" => steps.push(Step { command: script, output: None, number }),
+            "sh" => steps.push(Step { command: format!("(set -eu\n{script}\n)"), output: None, number }),
+            "fish" => steps.push(Step {
+                command: format!("fish <<'END_OF_BLOCK'\n{script}\nEND_OF_BLOCK"),
+                output: None,
+                number,
+            }),
+            "console" => {
+                let mut at_command = false;
+                for (index, line) in block.lines.iter().enumerate() {
+                    if let Some(command) = line.strip_prefix("$ ") {
+                        let (command, output) = (command.to_owned(), Some(Vec::new()));
+                        steps.push(Step { command, output, number: number + index });
+                        at_command = true;
+                    } else if let Some(more) = line.strip_prefix("> ").filter(|_| at_command) {
+                        write!(steps.last_mut().unwrap().command, "\n{more}").unwrap();
+                    } else {
+                        at_command = false;
+                        let step = steps.last_mut().and_then(|step| step.output.as_mut());
+                        step.expect("a session begins with a command").push(line.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+/// Whether `line` is `pattern`, in which `…` stands for anything.
+fn is_like(line: &str, pattern: &str) -> bool {
+    match pattern.split_once('…') {
+        None => line == pattern,
+        Some((head, tail)) => line
+            .strip_prefix(head)
+            .is_some_and(|rest| (0..=rest.len()).any(|n| rest.is_char_boundary(n) && is_like(&rest[n..], tail))),
+    }
+}
+
+fn are_like(lines: &[&str], patterns: &[String]) -> bool {
+    match patterns.split_first() {
+        None => lines.is_empty(),
+        Some((pattern, more)) if pattern == "…" => (0..=lines.len()).any(|n| are_like(&lines[n..], more)),
+        Some((pattern, more)) => {
+            lines.split_first().is_some_and(|(line, rest)| is_like(line, pattern) && are_like(rest, more))
+        }
+    }
+}
+
+/// Runs a section's commands and returns what each has printed; `None` if something is not installed that it needs. An
+/// error is what is not as the document has it.
+fn play(section: &Section, document: &str, shell: &[&str]) -> Result<Option<Vec<String>>, String> {
+    let steps = steps(section);
+    if steps.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let not_in_words = |c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c);
+    let uses = |other: &str| steps.iter().any(|step| step.command.split(not_in_words).any(|word| word == other));
+    if !OTHERS
+        .into_iter()
+        .filter(|other| uses(other))
+        .all(|other| if other == "strace" { needs_strace() } else { needs(other) })
+    {
+        return Ok(None);
+    }
+    let (dir, applets) = (TestDir::new(), TestDir::new());
+    dir.awrite(["--install".as_ref(), applets.path().as_os_str()]).quiet_success();
+    let mut script = String::from("exec 2>&1\numask 022\n");
+    for step in &steps {
+        writeln!(script, "{}\nresult=$?; printf '\\n\\036%s\\n' $result; (exit $result)", step.command).unwrap();
+    }
+    // What was started in the background ends with the section.
+    script.push_str("trap '' TERM; kill 0; wait\n");
+    let path = format!("{}:{}", applets.path().display(), env::var("PATH").unwrap());
+    let words = shell[1..].iter().copied().chain(["-c", &script]);
+    let run =
+        dir.program(shell[0], words).env("PATH", path).env("HOME", dir.path()).env("TZ", "UTC").env("SHELL", "/bin/sh");
+    let said = run.run().stdout;
+
+    let mut outputs = Vec::new();
+    let mut rest = said.as_str();
+    let mut failed: Option<String> = None;
+    for step in &steps {
+        let at = format!("{document}:{}: {}", step.number, step.command);
+        if let Some(failed) = failed.take().filter(|_| !step.command.contains("$?")) {
+            return Err(format!("{failed}\nfails and does not say so"));
+        }
+        let end =
+            rest.split_once(&format!("\n{END}")).and_then(|(output, more)| Some((output, more.split_once('\n')?)));
+        let Some((output, (status, more))) = end else { return Err(format!("{at}\ndoes not end:\n{rest}")) };
+        rest = more;
+        let lines: Vec<&str> = output.lines().collect();
+        match &step.output {
+            None if status != "0" => return Err(format!("{at}\nfails:\n{output}")),
+            Some(shown) if !are_like(&lines, shown) => {
+                return Err(format!("{at}\nprints\n{output}\nand not\n{}", shown.join("\n")));
+            }
+            _ => {}
+        }
+        if status != "0" && !lines.iter().any(|line| line.starts_with("Error: ")) {
+            failed = Some(at);
+        }
+        outputs.push(output.to_owned());
+    }
+    match failed {
+        Some(failed) => Err(format!("{failed}\nfails and does not say so")),
+        None => Ok(Some(outputs)),
+    }
+}
+
+fn read(document: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(document)).unwrap_or_else(|e| panic!("{document}: {e}"))
+}
+
+fn guides() -> Vec<String> {
+    let mut guides: Vec<String> = fs::read_dir(Path::new(ROOT).join("pkg/doc"))
+        .unwrap()
+        .map(|entry| format!("pkg/doc/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    guides.sort();
+    guides
+}
+
+#[track_caller]
+fn play_all(document: &str, shell: &[&str]) {
+    let sections = sections(&read(document));
+    let wrong: Vec<String> = sections.iter().filter_map(|section| play(section, document, shell).err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn the_readme_is_true() {
+    play_all("README.md", &["sh"]);
+}
+
+#[test]
+fn the_guides_are_true() {
+    for guide in guides().iter().filter(|guide| *guide != TROUBLES) {
+        play_all(guide, &["sh"]);
+    }
+}
+
+/// What a user of another shell would type, or paste.
+#[test]
+fn the_tutorial_is_true_in_other_shells() {
+    for shell in [&["bash", "--norc"][..], &["zsh", "-f"]] {
+        if needs(shell[0]) {
+            play_all("pkg/doc/tutorial.md", shell);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_run_says_so() {
+    for document in guides().into_iter().chain(["README.md".to_owned()]) {
+        for block in sections(&read(&document)).into_iter().flat_map(|section| section.blocks) {
+            let at = format!("{document}:{}", block.number);
+            match block.language.as_str() {
+                "console" | "sh" | "fish" | "setup" => {}
+                "crontab" | "ini" | "yaml" | "dockerfile" => {
+                    assert!(block.is_not_run(), "{at}: does not begin with {NOT_RUN}")
+                }
+                // Compiled elsewhere, or nothing to run: protocols, diagrams, file formats.
+                "rust" | "rust,no_run" | "c" | "toml" | "json" | "text" => {}
+                other => panic!("{at}: a block in {other:?}"),
+            }
+        }
+    }
+}
+
+/// What has a mark for it, CI does run. (It is not in the package.)
+#[test]
+fn what_ci_runs_it_does_run() {
+    let Ok(run) = fs::read_to_string(Path::new(ROOT).join(".ci/run")) else { return };
+    for document in guides().into_iter().chain(["README.md".to_owned()]) {
+        let text = read(&document);
+        for name in text.lines().filter_map(|line| line.strip_prefix("<!-- ci: ")?.strip_suffix(" -->")) {
+            assert_eq!(document, "README.md", "{name}");
+            assert!(run.contains(&format!("readme_block {name} ")), "{name}");
+        }
+    }
+}
+
+/// A link to a file of the repository leads somewhere, and one to a heading to that.
+#[test]
+fn links_lead_somewhere() {
+    let others = ["README.md", "CHANGELOG.md", "pkg/README.md"].map(str::to_owned);
+    for document in guides().into_iter().chain(others) {
+        let text = read(&document);
+        let dir = Path::new(&document).parent().unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { PathBuf::from(&document) } else { dir.join(file) };
+            assert!(Path::new(ROOT).join(&path).exists(), "{document}: {target}");
+            if !anchor.is_empty() {
+                let text = read(path.to_str().unwrap());
+                let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+                assert!(headings.into_iter().any(|heading| heading == anchor), "{document}: {target}");
+            }
+        }
+    }
+}
+
+/// What a heading is called in links to it.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// Every form in the README's table of forms does what its row says, as far as that can be told from here: it succeeds
+/// and leaves the file, new.
+#[test]
+fn the_forms_of_the_readme_work() {
+    let text = read("README.md");
+    let table = text.split("\n## What you want, and how to say it\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut forms = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
+        let cell = row.trim_end_matches('|').replace("\\|", "\u{1}");
+        let cell = cell.rsplit('|').next().unwrap().replace('\u{1}', "|");
+        let codes: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|code| code.contains("awrite")).collect();
+        assert!(!codes.is_empty(), "{row}");
+        for form in codes {
+            if form.contains("jq") && !needs("jq") {
+                continue;
+            }
+            forms += 1;
+            let dir = TestDir::new();
+            dir.file("f", "{\"a\": 1}\n");
+            dir.file("new", "[]\n");
+            let bin = dir.dir("bin");
+            dir.sh("cd bin && \"$BIN\" --install . && printf '#!/bin/sh\\necho [2]\\n' >producer && chmod +x producer && cp producer slow")
+                .quiet_success();
+            let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
+            let input = if form.contains("< ") || form.contains('|') || form.contains("-i ") || form.contains(" -- ") {
+                form.to_owned()
+            } else {
+                format!("echo [3] | {form}")
+            };
+            let target = if form.contains("a/b/f") { "a/b/f" } else { "f" };
+            let done = dir.sh(&input).env("PATH", path).run();
+            assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{form}\n{done:?}");
+            assert_ne!(dir.read(target), "{\"a\": 1}\n", "{form}");
+            assert!(!dir.join("f.lock").exists(), "{form}");
+        }
+    }
+    assert!(forms >= 15, "{forms}");
+}
+
+/// Each symptom that the guide to troubleshooting has for a heading is one that its section shows.
+#[test]
+fn the_guide_to_troubleshooting_is_true() {
+    let document = TROUBLES;
+    let mut seen = 0;
+    for section in sections(&read(document)) {
+        let outputs = play(&section, document, &["sh"]).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let Some(symptom) = section.heading.strip_prefix('`').and_then(|text| text.strip_suffix('`')) else { continue };
+        seen += 1;
+        let is_seen = match outputs {
+            _ if section.blocks.iter().all(Block::is_not_run) => is_in_sources(symptom),
+            Some(outputs) => outputs.iter().flat_map(|output| output.lines()).any(|line| is_like(line, symptom)),
+            None => true,
+        };
+        assert!(is_seen, "{document}: {symptom}: is not what comes");
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+/// Whether the longest fixed part of a message is in the sources.
+fn is_in_sources(message: &str) -> bool {
+    let words = message.split('…').map(|part| part.trim_matches([' ', ':'])).max_by_key(|part| part.len()).unwrap();
+    // What the system says is not in ours.
+    let of_the_system = ["Permission denied", "No space left on device"].contains(&words);
+    of_the_system || sources().iter().any(|path| fs::read_to_string(path).unwrap().contains(words))
+}
+
+#[test]
+fn the_test_of_documents_finds_what_is_wrong() {
+    let plays = |text: &str| sections(text).iter().all(|section| play(section, "document", &["sh"]).is_ok());
+    assert!(plays("## A\n```console\n$ echo one;\n> echo two\none\ntwo\n$ false\n$ echo $?\n1\n```\n"));
+    assert!(plays("```sh\ntoken=$(echo 1)\n[ \"$token\" = 1 ]\n```\n"));
+    assert!(plays("```console\n$ x=1\n```\n```console\n$ echo a$x b\na…\n$ seq 9\n1\n…\n9\n```\n"));
+    assert!(plays("```console\n# Not run here: none\n$ false\n```\n"));
+    assert!(plays("<!-- setup: x=1 -->\n```console\n$ echo $x\n1\n```\n"));
+    assert!(!plays("```console\n$ echo one\ntwo\n```\n"), "other output");
+    assert!(!plays("```console\n$ echo one\n```\n"), "output that is not shown");
+    assert!(!plays("```console\n$ true\none\n```\n"), "no output");
+    assert!(!plays("```console\n$ false\n```\n"), "a failure");
+    assert!(!plays("```sh\nfalse\ntrue\n```\n"), "a failure in a script");
+    assert!(!plays("```console\n$ x=1\n```\n## B\n```console\n$ echo a$x\na1\n```\n"), "the next section's shell");
+}
