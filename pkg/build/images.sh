@@ -3,7 +3,7 @@
 # layers in a directory, its RUN lines and then the commands in a chroot of it.
 #
 # The build stage runs on an Alpine with Rust, which is not to be had: in the place of its `make`, the commands are
-# installed from MUSL-BINARY (`tarball.sh musl` makes it), by the links that `awrite --install` makes. In the place of
+# installed from MUSL-BINARY (`tarball.sh musl` makes it). In the place of
 # the image `alpine` stands a busybox, linked with another C library; what is static does not notice.
 # shellcheck source=pkg/build/common.sh
 . "$(dirname "$0")/common.sh"
@@ -14,7 +14,7 @@ binary=${1:?which binary?}
 # What `make ... install-commands PREFIX=/usr DESTDIR=/image` leaves.
 mkdir -p "$scratch/stage/image/usr/bin"
 cp "$binary" "$scratch/stage/image/usr/bin/awrite"
-for link in awrite-lock awrite-housekeep; do ln -s awrite "$scratch/stage/image/usr/bin/$link"; done
+for link in atomic-write awrite-lock awrite-housekeep; do ln -s awrite "$scratch/stage/image/usr/bin/$link"; done
 
 # build DOCKERFILE ROOT: the last stage, in ROOT. An instruction that is not known here is an error.
 build() {

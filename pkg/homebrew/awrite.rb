@@ -11,6 +11,7 @@ class Awrite < Formula
 
   def install
     system "cargo", "install", *std_cargo_args
+    bin.install_symlink "awrite" => "atomic-write"
     bin.install_symlink "awrite" => "awrite-lock"
     bin.install_symlink "awrite" => "awrite-housekeep"
     man1.install Dir["pkg/man/*.1"]
