@@ -18,7 +18,7 @@ pub(crate) fn large_and_small(place: &Place, programs: &Programs, amount: &Amoun
     }
     let awrite = programs.awrite();
     let size = format!("{} MiB, beside 1 KiB", amount.large >> 20);
-    let rounds = amount.small_rounds / 10;
+    let rounds = amount.small_rounds / 3;
 
     let clone = |name: &'static str, to: &'static str| Contender::new(name, &[&awrite, &"-i", &name, &to]);
     let times = Times::of(rounds, &[clone("small", "s"), clone("large", "l")], |_, contender| {

@@ -12,7 +12,7 @@ use awrite::{FileLock, LockOptions, Notice, Observer, Wait};
 use crate::Amount;
 use crate::measure::{Contender, Report, Times, median_time};
 use crate::places::Place;
-use crate::programs::Programs;
+use crate::programs::{Programs, STATICS};
 
 /// What the lock costs a program that writes anyway.
 pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
@@ -32,10 +32,10 @@ fn micros(time: Duration) -> f64 {
 
 /// A command that does nothing, with the lock held.
 pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
-    let mut contenders = vec![
-        Contender::new("true alone", &[&"/bin/true"]),
-        Contender::new("awrite-lock", &[&programs.awrite(), &"lock", &"f", &"--", &"/bin/true"]),
-    ];
+    let mut contenders = vec![Contender::new("true alone", &[&"/bin/true"])];
+    for (name, program) in programs.statics() {
+        contenders.push(Contender::new(name, &[&program, &"lock", &"f", &"--", &"/bin/true"]));
+    }
     contenders.extend(programs.flock.as_ref().map(|flock| Contender::new("flock", &[flock, &"f.lck", &"/bin/true"])));
     let times = Times::of(amount.small_rounds, &contenders, |_, contender| {
         let started = Instant::now();
@@ -44,12 +44,10 @@ pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, r
     });
     let _ = fs::remove_file(place.dir.join("f.lck"));
     times.print(place, "lock, true, unlock", &[]);
-    report.goal(
-        "lock and release around `true`: static, beside flock(1)",
-        times.ratio("awrite-lock", "flock"),
-        0.5,
-        "x",
-    );
+    for name in STATICS {
+        let work = format!("lock and release around `true`: {name}, beside flock(1)");
+        report.goal(work, times.ratio(name, "flock"), 0.5, "x");
+    }
 }
 
 /// From a release to the moment when one that waits with a time-out has it.
@@ -114,16 +112,18 @@ pub(crate) fn hand_over(place: &Place, programs: &Programs, amount: &Amount, rep
 /// Many writers, each of which counts one up again and again.
 pub(crate) fn counter(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let dir = &place.dir.join("counter");
-    let awrite = programs.awrite().display();
-    let update = format!("{awrite} -q --sync none n -- sh -c 'read n; echo $((n+1))'");
     let locked = "flock n.lock sh -c 'read n <n; echo $((n+1)) >n.new; mv n.new n'";
     let repeated =
         |update: &str| format!("i=0; while [ $i -lt {} ]; do i=$((i+1)); {update} || exit 1; done", amount.updates);
-    let mut contenders = vec![Contender::new("awrite", &[&"sh", &"-c", &repeated(&update)])];
+    let mut contenders = Vec::new();
+    for (name, program) in programs.statics() {
+        let update = format!("{} -q --sync none n -- sh -c 'read n; echo $((n+1))'", program.display());
+        contenders.push(Contender::new(name, &[&"sh", &"-c", &repeated(&update)]));
+    }
     if programs.flock.is_some() {
         contenders.push(Contender::new("flock loop", &[&"sh", &"-c", &repeated(locked)]));
     }
-    let times = Times::of(amount.large_rounds.min(3), &contenders, |index, contender| {
+    let times = Times::of(amount.large_rounds.min(3), &contenders, |_, contender| {
         fs::create_dir(dir).unwrap();
         fs::write(dir.join("n"), "0\n").unwrap();
         let started = Instant::now();
@@ -133,13 +133,15 @@ pub(crate) fn counter(place: &Place, programs: &Programs, amount: &Amount, repor
         }
         let took = started.elapsed();
         assert_eq!(fs::read_to_string(dir.join("n")).unwrap(), format!("{}\n", amount.writers * amount.updates));
-        assert!(index > 0 || names(dir) == 1, "something is left");
+        assert!(contender.name == "flock loop" || names(dir) == 1, "something is left");
         fs::remove_dir_all(dir).unwrap();
         took
     });
     let work = format!("{} writers x {} updates", amount.writers, amount.updates);
     times.print(place, &work, &[]);
-    report.goal(format!("{work}: static, beside a flock(1) loop"), times.ratio("awrite", "flock loop"), 0.6, "x");
+    for name in STATICS {
+        report.goal(format!("{work}: {name}, beside a flock(1) loop"), times.ratio(name, "flock loop"), 0.6, "x");
+    }
 }
 
 fn names(dir: &Path) -> usize {

@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// glibc asks the processor what it is, dozens of times at each start (CPUID), which a virtual machine has to be left
+/// for; musl does not.
+pub(crate) const STATICS: [&str; 2] = ["static (glibc)", "static (musl)"];
+
 pub(crate) struct Programs {
     pub(crate) dynamic: PathBuf,
     pub(crate) static_glibc: Option<PathBuf>,
@@ -25,7 +29,13 @@ impl Programs {
         }
     }
 
-    /// The one whose figures count.
+    /// The static ones that there are, by name.
+    pub(crate) fn statics(&self) -> Vec<(&'static str, &Path)> {
+        let all = [self.static_glibc.as_deref(), self.static_musl.as_deref()];
+        STATICS.into_iter().zip(all).filter_map(|(name, program)| Some((name, program?))).collect()
+    }
+
+    /// The one whose figures count where both would have the same.
     pub(crate) fn awrite(&self) -> &Path {
         self.static_glibc.as_ref().unwrap_or(&self.dynamic)
     }

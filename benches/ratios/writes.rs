@@ -69,16 +69,23 @@ pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report:
 
         let on = place.name;
         if level == "none" {
-            let work = format!("1 KiB, `--sync none`, {on}: static, beside sponge");
-            return report.goal(work, times.ratio(STATIC, SPONGE), 0.7, "x");
+            for (name, build) in [(STATIC, "static (glibc)"), (MUSL, "static (musl)")] {
+                let work = format!("1 KiB, `--sync none`, {on}: {build}, beside sponge");
+                report.goal(work, times.ratio(name, SPONGE), 0.7, "x");
+            }
+            return;
         }
         let limit = if on == "tmpfs" { 1.3 } else { 1.1 };
-        report.goal(format!("1 KiB, durable, {on}: static, beside the floor"), times.ratio(STATIC, FLOOR), limit, "x");
-        if programs.static_musl.is_some() {
-            report.goal(format!("1 KiB, durable, {on}: musl, beside the floor"), times.ratio(MUSL, FLOOR), 1.0, "x");
-        }
+        report.goal(
+            format!("1 KiB, durable, {on}: static (glibc), beside the floor"),
+            times.ratio(STATIC, FLOOR),
+            limit,
+            "x",
+        );
+        let work = format!("1 KiB, durable, {on}: static (musl), beside the floor");
+        report.goal(work, times.ratio(MUSL, FLOOR), 1.0, "x");
         if on == "tmpfs" {
-            let work = "1 KiB, durable, tmpfs: static, beside sponge, which does not sync";
+            let work = "1 KiB, durable, tmpfs: static (glibc), beside sponge, which does not sync";
             report.goal(work, times.ratio(STATIC, SPONGE), 1.0, "x");
         }
     }
@@ -123,14 +130,19 @@ pub(crate) fn stream(place: &Place, programs: &Programs, amount: &Amount, report
     let work = format!("stream {} MiB", amount.stream >> 20);
     times.print(place, &work, &peaks);
     report.goal(
-        format!("{work}, `--sync none`: static, beside `cat > file`"),
+        format!("{work}, `--sync none`: static (glibc), beside `cat > file`"),
         times.ratio(STATIC, "cat > file"),
         1.0,
         "x",
     );
-    report.goal(format!("{work}, `--sync none`: static, beside sponge"), times.ratio(STATIC, SPONGE), 1.0 / 3.0, "x");
+    report.goal(
+        format!("{work}, `--sync none`: static (glibc), beside sponge"),
+        times.ratio(STATIC, SPONGE),
+        1.0 / 3.0,
+        "x",
+    );
     let peak = contenders.iter().position(|contender| contender.name == STATIC).map(|index| peaks[index] as f64);
-    report.goal(format!("{work}: peak memory, static"), peak, 4096.0, "KiB");
+    report.goal(format!("{work}: peak memory, static (glibc)"), peak, 4096.0, "KiB");
 }
 
 /// How much memory simple mode takes for its input.

@@ -369,8 +369,12 @@ impl Scene {
         );
     }
 
+    /// That the test has tried what it is for; of few holds, on a busy machine, somebody may have had none.
     #[track_caller]
     fn assert_all_had_it(&self, names: &[&str]) {
+        if wanted() <= HOLDS {
+            return;
+        }
         for name in names {
             assert!(self.board.get(KINDS + kind(name)) > 0, "{name} never had it");
         }
