@@ -156,6 +156,155 @@ fn contract(parent: &Path) {
     }
     assert_eq!(dir.read("n"), "40\n");
     dir.assert_holds(&["f", "in", "link", "n", &long]);
+    for method in ["flock", "link"] {
+        locks(parent, method);
+    }
+    leases(parent);
+    housekeeping(parent);
+}
+
+/// Locks of all kinds keep each other out, come to who waits for them, and are free once their holder is dead.
+fn locks(parent: &Path, method: &str) {
+    let dir = TestDir::made_in(parent);
+    dir.file("f", "old");
+    let lock_file = dir.join("f.lock");
+    let other = if method == "link" { "flock" } else { "link" };
+    let awrite = |args: &[&str]| dir.awrite(args).env("AWRITE_LOCK_METHOD", method);
+    awrite(&["lock", "f", "--", "sh", "-c", "test -e f.lock && exit 7"]).run().assert_code(7);
+    let holds = "echo held; cat >holder";
+    for (shared, holder) in [
+        (false, &["--stream", "f"][..]),
+        (false, &["f", "--", "sh", "-c", "echo x; cat <&3 >holder"]),
+        (false, &["lock", "f", "--", "sh", "-c", holds]),
+        (false, &["lock", "--owner", "A", "--ttl", "60s", "f", "--", "sh", "-c", holds]),
+        (true, &["lock", "-s", "f", "--", "sh", "-c", holds]),
+    ] {
+        // COMMAND of a write has another standard input than awrite.
+        let mut args = vec!["-c", "exec 3<&0; exec \"$BIN\" \"$@\"", "sh"];
+        args.extend(holder);
+        for end in ["end", "death"] {
+            let mut running = dir.program("sh", &args).env("AWRITE_LOCK_METHOD", method).stdin_open().spawn();
+            let leased = holder.contains(&"--owner");
+            wait_until("it is held", || {
+                let ready = if holder.contains(&"sh") { dir.join("holder") } else { lock_file.clone() };
+                ready.exists() && (method == "flock" || leased || lock_file.metadata().is_ok_and(|meta| meta.len() > 0))
+            });
+            if method == "flock" && !leased {
+                wait_until("it is held", || lock_is_held(&lock_file));
+            }
+            for by in [method, other] {
+                let done = dir.awrite(["-n", "--lock-method", by, "f"]).stdin("x").run();
+                assert_eq!(done.code, Some(2), "{by} beside {method} {holder:?}: {done:?}");
+            }
+            awrite(&["lock", "-n", "f", "--", "true"]).run().assert_code(2);
+            awrite(&["lock", "-w", "0.05", "f", "--", "true"]).run().assert_code(2);
+            // A link lock is never shared.
+            let expected = if shared && method == "flock" { 0 } else { 2 };
+            awrite(&["lock", "-n", "-s", "f", "--", "true"]).run().assert_code(expected);
+            awrite(&["lock", "--status", "f"]).run().assert_code(2);
+            assert_eq!(dir.read("f"), "old", "{holder:?}");
+            let mut waiter = awrite(&["f"]).stdin("waited").spawn();
+            waiter.wait_for_stderr(if leased { "Waiting for" } else { "Waiting for lock on f" });
+            if end == "end" {
+                running.feed(b"end");
+                running.close_stdin();
+                running.finish().ok();
+            } else {
+                running.signal_group(Signal::KILL);
+                running.finish();
+                if leased {
+                    // Nobody can know that its holder is dead.
+                    awrite(&["lock", "--release", "--owner", "A", "f"]).run().ok();
+                }
+            }
+            waiter.finish().ok();
+            assert_eq!(dir.read("f"), "waited", "{holder:?}");
+            let _ = fs::remove_file(dir.join("holder"));
+            dir.awrite(["housekeep", "--clean-temps", "--clean-locks"]).run().ok();
+            dir.assert_holds(&["f"]);
+            dir.file("f", "old");
+        }
+    }
+    // Below it, and side by side below it.
+    dir.file("n", "0\n");
+    let increment = "\"$BIN\" -q n -- sh -c 'read n; echo $((n + 1))'";
+    let below = format!("for i in 1 2 3; do {increment} & done; wait");
+    let all: Vec<Running> = (0..4)
+        .flat_map(|_| {
+            [awrite(&["lock", "n", "-c", &below]), awrite(&["n", "--", "sh", "-c", "read n; echo $((n + 1))"])]
+        })
+        .map(|run| run.spawn())
+        .collect();
+    for one in all {
+        one.finish().ok();
+    }
+    assert_eq!(dir.read("n"), "16\n");
+    if method == "flock" {
+        let script = "exec 9>>f.lock; \"$BIN\" lock 9 && ! \"$BIN\" -qn f <n && \"$BIN\" lock -u 9 && \"$BIN\" -n f <n";
+        dir.sh(script).run().ok();
+        assert_eq!(dir.read("f"), "16\n");
+    }
+    dir.assert_holds(&["f", "n"]);
+}
+
+fn leases(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    dir.file("f", "old");
+    let lease = |args: &[&str]| dir.awrite([&["lock"], args, &["f"]].concat()).run();
+    let token = lease(&["--acquire", "--owner=A", "--ttl=60s"]).ok().stdout.trim().to_owned();
+    lease(&["--acquire", "--owner=B", "--ttl=60s", "-n"]).assert_code(2);
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["Leased by A until "]);
+    dir.awrite(["-n", "--owner=B", "f"]).stdin("x").run().assert_code(2);
+    assert_eq!(lease(&["--refresh", "--owner=A", "--token", &token]).ok().stdout, "");
+    assert_eq!(lease(&["--acquire", "--owner=A", "--ttl=50ms"]).ok().stdout.trim(), token);
+    // Over, and so anybody's.
+    let next = lease(&["--acquire", "--owner=B", "--ttl=60s", "-w", "20"]).ok().stdout.trim().to_owned();
+    assert!(next.parse::<u64>().unwrap() > token.parse().unwrap());
+    dir.awrite(["--owner=A", "f"]).stdin("x").run().assert_code(2);
+    dir.awrite(["--owner=B", "--token", &next, "f"]).stdin("new").run().ok();
+    assert_eq!(dir.read("f"), "new");
+    lease(&["--release", "--owner=A"]).assert_code(2);
+    lease(&["--release", "--owner=B"]).ok();
+    lease(&["--status"]).ok();
+    dir.assert_holds(&["f"]);
+}
+
+fn housekeeping(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    dir.awrite(["lock", "--acquire", "--owner=A", "--ttl=1ms", "y"]).run().ok();
+    for name in ["f", "o.lock", "h.lock", ".t.awrite-abcdef", "b.backup", "b.20200101-000000.backup"] {
+        dir.file(name, if name.ends_with("lock") { "" } else { "content" });
+    }
+    // With everything that a killed one leaves.
+    let killed = dir.awrite(["--lock-method=link", "--stream", "l"]).stdin_open().spawn();
+    wait_until("the lock is held", || dir.join("l.lock").metadata().is_ok_and(|meta| meta.len() > 0));
+    killed.signal(Signal::KILL);
+    killed.finish();
+    let held = Held::new(&dir.join("h.lock"));
+    for _ in 0..2 {
+        dir.awrite(["housekeep", "--all"]).run().ok();
+        dir.assert_holds(&["b.backup", "f", "h.lock"]);
+    }
+    held.release();
+    dir.awrite(["housekeep", "--all"]).run().ok();
+    dir.assert_holds(&["b.backup", "f"]);
+}
+
+/// Where rename is impossible: on request, over what stands there.
+fn in_place(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    let target = dir.file("f", "hidden");
+    dir.file_with_mode("source", "old", 0o640);
+    let _mount = Mount::bind(&dir.join("source"), &target);
+    let before = dir.snapshot("source");
+    dir.awrite(["f"]).stdin("new").run().assert_error_with(1, &["Error: f: Something is mounted on this file"]);
+    assert_eq!(dir.snapshot("source"), before);
+    dir.awrite(["--in-place", "--backup", "f"]).stdin("new").run().ok();
+    assert_eq!((dir.read("source").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
+    assert_eq!((dir.snapshot("source").inode, dir.mode("source")), (before.inode, 0o640));
+    dir.awrite(["--in-place", "f", "--", "tr", "a-z", "A-Z"]).run().ok();
+    assert_eq!(dir.read("source"), "NEW");
+    dir.assert_holds(&["f", "f.backup", "source"]);
 }
 
 #[test]
@@ -167,6 +316,17 @@ fn tmpfs() {
 }
 
 #[test]
+fn tmpfs_in_place() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("tmpfs");
+    let _mount = Mount::tmpfs("size=16m", &at);
+    in_place(&at);
+}
+
+#[test]
 fn ext4() {
     if !needs_mount() || !needs("mkfs.ext4") {
         return;
@@ -174,6 +334,7 @@ fn ext4() {
     let dir = TestDir::new();
     let (_mount, at) = Mount::image(&dir, "ext4", 64).unwrap();
     contract(&at);
+    in_place(&at);
 }
 
 #[test]
@@ -184,6 +345,7 @@ fn xfs() {
     let dir = TestDir::new();
     let Some((_mount, at)) = Mount::image(&dir, "xfs", 320) else { return };
     contract(&at);
+    in_place(&at);
     copies_by_reflink(&at);
 }
 
@@ -195,6 +357,7 @@ fn btrfs() {
     let dir = TestDir::new();
     let Some((_mount, at)) = Mount::image(&dir, "btrfs", 256) else { return };
     contract(&at);
+    in_place(&at);
     copies_by_reflink(&at);
 }
 
@@ -250,6 +413,7 @@ fn overlay() {
     assert_no_debris(&merged.join("sub"), &["f", "f.backup"]);
     assert_no_debris(&merged, &["config.json", "sub"]);
     contract(&merged);
+    in_place(&merged);
 }
 
 /// Through FUSE there is no nameless temporary file: this is the other way of staging.
@@ -264,6 +428,7 @@ fn fuse() {
     assert!(status.success());
     let mount = Mount(at.clone());
     contract(&at);
+    in_place(&at);
     a_named_temporary_file_is_private(&at);
     drop(mount);
 }

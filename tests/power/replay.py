@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone there,
+mounts what is on the disk then, and compares it with what has to be there.
+
+usage: replay.py KIND BASE LOG SERIAL [SUBSETS]      as root
+
+BASE is the disk as it was before, LOG the record, SERIAL what guest.sh said. A state of the disk is every prefix of the
+log, and for each prefix SUBSETS (1) random choices of the writes since the last flush, which a disk may lose.
+
+In every state each file must have the content that it had after one of the writes from the last acknowledged one to the
+last begun one; there is at most one temporary file; and where the target is new, its backup is there. For the writes
+that were made without one of the syncs it must not be so: that a lost write would be seen is part of what is tested.
+"""
+import hashlib
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+
+FLUSH, FUA, DISCARD = 1, 2, 4
+# Where the file system's partition begins, and the length of that for marks at the end of the disk.
+START, MARKS = 1 << 20, 1 << 20
+TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.awrite-[0-9A-Za-z]{6}$")
+SIDE = re.compile(r".*\.lock(\.break-[0-9a-f]+)?$")
+
+
+def read_log(path):
+    """The entries: (offset in bytes, data or None, flags)."""
+    with open(path, "rb") as f:
+        magic, _version, count, sector = struct.unpack("<QQQI", f.read(28))
+        assert magic == 0x6A736677736872, "not a log of writes"
+        at, entries = sector, []
+        for _ in range(count):
+            f.seek(at)
+            start, length, flags, _ = struct.unpack("<QQQQ", f.read(32))
+            at += sector
+            data = None
+            if length and not flags & DISCARD:
+                f.seek(at)
+                data = f.read(length * sector)
+                at += length * sector
+            entries.append((start * sector, data, flags))
+    return entries
+
+
+def read_serial(path, kind):
+    """What was there after each write, {number: {file: digest}}, and the phases, [(name, number before the first)]."""
+    states, phases = {}, []
+    with open(path, errors="replace") as f:
+        for line in f:
+            words = line.split()
+            if len(words) == 5 and words[:2] == ["state", kind]:
+                states.setdefault(int(words[2]), {})[words[3]] = words[4]
+            elif len(words) == 4 and words[:2] == ["phase", kind]:
+                phases.append((words[2], int(words[3])))
+    return states, phases
+
+
+class Disk:
+    def __init__(self, kind, base, scratch):
+        self.kind, self.image, self.at = kind, scratch + "/work", scratch + "/at"
+        # All the writes so far, and a copy of that to mount, which changes it.
+        self.prefix = scratch + "/prefix"
+        os.mkdir(self.at)
+        self.copy(base, self.prefix)
+
+    @staticmethod
+    def copy(source, target):
+        subprocess.run(["cp", "--sparse=always", source, target], check=True)
+
+    @staticmethod
+    def write(image, entries):
+        with open(image, "r+b") as f:
+            for at, data, _ in entries:
+                if data:
+                    f.seek(at)
+                    f.write(data)
+
+    def look(self, base, entries):
+        """What is on the disk `base` after these writes: {file: digest}, or None if it cannot be mounted."""
+        self.copy(base, self.image)
+        self.write(self.image, entries)
+        options = f"loop,offset={START}" + (",nouuid" if self.kind == "xfs" else "")
+        mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
+        result = subprocess.run(mount, capture_output=True, text=True)
+        if result.returncode:
+            print(result.stderr.strip())
+            return None
+        try:
+            top, found = self.at + "/w", {}
+            for directory, _, names in os.walk(top):
+                for name in names:
+                    path = os.path.join(directory, name)
+                    with open(path, "rb") as f:
+                        content = f.read()
+                    found["." + path[len(top):]] = hashlib.md5(content).hexdigest()
+            return found
+        finally:
+            subprocess.run(["umount", self.at], check=True)
+
+
+def violation(found, states, low, high):
+    """What is not as it must be, the writes up to `low` being acknowledged and those up to `high` begun."""
+    if found is None:
+        return "cannot be mounted"
+    possible = [states[n] for n in range(low, high + 1) if n in states]
+    for name in sorted(set(found).union(*possible)):
+        if TEMPORARY.match(name) or SIDE.match(name):
+            continue
+        if found.get(name) not in [state.get(name) for state in possible]:
+            what = "is missing" if name not in found else "has a content that it never had then"
+            return f"{name} {what}"
+    if sum(bool(TEMPORARY.match(name)) for name in found) > 1:
+        return f"more than one temporary file: {sorted(found)}"
+    if high == low + 1 and high in states:
+        old, new = states[low], states[high]
+        if old.get("./f") != new.get("./f") and found.get("./f") == new.get("./f"):
+            for name in new:
+                if name.endswith(".backup") and found.get(name) != new[name]:
+                    return f"the target is new, its backup {name} is not there yet"
+    return None
+
+
+def main():
+    kind, base, log, serial = sys.argv[1:5]
+    subsets = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+    entries = read_log(log)
+    states, phases = read_serial(serial, kind)
+    marks = os.path.getsize(base) - MARKS
+    shm = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    counts, wrong, seen = {}, [], {}
+    with tempfile.TemporaryDirectory(dir=shm) as scratch:
+        disk = Disk(kind, base, scratch)
+        flushed = disk.prefix + ".flushed"
+        disk.copy(base, flushed)
+        phase, low, high, since = "setup", 0, 0, []
+        found = None
+        for cut, entry in enumerate(entries):
+            at, data, flags = entry
+            if flags & DISCARD and at >= marks:
+                high, acknowledged = divmod((at - marks) // 512, 2)
+                low = high if acknowledged else low
+                phase = [name for name, before in phases if before < high][-1]
+            elif data:
+                disk.write(disk.prefix, [entry])
+                found = None
+                since.append(entry)
+            if flags & FLUSH:
+                disk.write(flushed, since)
+                since = []
+            # Before the first write there is nothing to compare with; and of what must go wrong once is enough.
+            if phase == "setup" or (phase != "honest" and phase in seen):
+                continue
+            if found is None:
+                found = disk.look(disk.prefix, [])
+            looks = [("prefix", found)]
+            if since:
+                for n in range(subsets):
+                    chance = random.Random(f"{cut} {n}")
+                    kept = [e for e in since if e[2] & FUA or chance.random() < 0.5]
+                    looks.append(("subset", disk.look(flushed, kept)))
+            for way, there in looks:
+                counts[phase, way] = counts.get((phase, way), 0) + 1
+                bad = violation(there, states, low, high)
+                if bad:
+                    seen.setdefault(phase, bad)
+                    wrong.append(f"{kind}: {way} of {cut} writes, {low} of {high} acknowledged: {bad}")
+    for (phase, way), count in sorted(counts.items()):
+        print(f"power: {kind}: {phase}: {count} states ({way}): {seen.get(phase, 'all as they must be')}")
+    honest = counts.get(("honest", "prefix"), 0)
+    if "honest" in seen or honest < 100:
+        print("\n".join(line for line in wrong[:20]))
+        sys.exit(f"power: {kind}: failed")
+    for phase in ("unsynced-file", "unsynced-directory"):
+        if phase not in seen:
+            sys.exit(f"power: {kind}: nothing was lost without a sync ({phase}): what does this test show?")
+
+
+main()
