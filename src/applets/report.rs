@@ -159,6 +159,12 @@ fn push_name(line: &mut String, name: &str) {
 
 fn push_json(line: &mut String, text: &str) {
     match serde_json::to_string(text) {
+        // JSON lets DEL and U+0080 to U+009F stand as they are; terminals obey the latter.
+        Ok(quoted) if quoted.contains(char::is_control) => {
+            for c in quoted.chars() {
+                if c.is_control() { line.push_str(&format!("\\u{:04x}", u32::from(c))) } else { line.push(c) }
+            }
+        }
         Ok(quoted) => line.push_str(&quoted),
         Err(_) => line.push_str("null"),
     }
@@ -448,6 +454,8 @@ mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
+    use proptest::prelude::*;
+
     fn fields_in_order(line: &str) -> Vec<String> {
         // serde_json's map is sorted, so the order is read off the text.
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -486,6 +494,20 @@ mod tests {
         let line = json_line(&Message { level: Level::Warn, event, prefix, text, fields });
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "a\u{fffd}\n\"b");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_says_is_one_line_of_json(text: String, path: Vec<u8>, number: i64) {
+            let path = Path::new(OsStr::from_bytes(&path));
+            let fields = vec![("path", Field::Path(path)), ("number", Field::Number(number.into()))];
+            let line = json_line(&Message { level: Level::Info, event: "event", prefix: "", text: text.clone(), fields });
+            prop_assert!(line.ends_with('\n') && !line.trim_end_matches('\n').contains(char::is_control));
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(value["message"].as_str(), Some(text.as_str()));
+            prop_assert_eq!(value["path"].as_str(), Some(&*path.to_string_lossy()));
+            prop_assert_eq!(value["number"].as_i64(), Some(number));
+        }
     }
 
     #[test]

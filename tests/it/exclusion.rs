@@ -150,12 +150,13 @@ fn is_dead(pid: u64) -> bool {
 // The holders
 
 /// What is counted apart.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     // The library, in a process of its own each.
     "wait",
     "timeout",
     "no wait",
     "shared",
+    "shared no wait",
     "link",
     // The C library.
     "C wait",
@@ -186,6 +187,7 @@ fn options(kind: &str) -> LockOptions {
         "timeout" => options.wait = Wait::For(Duration::from_millis(20)),
         "no wait" => options.wait = Wait::No,
         "shared" => options.shared = true,
+        "shared no wait" => (options.shared, options.wait) = (true, Wait::No),
         "link" => options.method = LockMethod::Link,
         other => panic!("{other}"),
     }
@@ -416,7 +418,7 @@ fn never_two_at_once() {
         victims: vec![mark("killed anywhere", "wait f flock 0"), lock("", mark("killed anywhere", "hold 20"))],
     });
     // All but two: who holds one by link(2) beside many who hold it by flock has bad luck, and who is killed anywhere.
-    scene.assert_all_had_it(&[&NAMES[..4], &NAMES[5..9], &NAMES[10..16]].concat());
+    scene.assert_all_had_it(&[&NAMES[..4], &NAMES[6..10], &NAMES[11..17]].concat());
     scene.dir.assert_holds(&["f"]);
 }
 
@@ -427,7 +429,7 @@ fn never_two_at_once_where_hardly_anybody_waits() {
     let scene = Scene::new("f", wanted());
     let mark = |name: &str, how: &str| scene.mark(name, how);
     scene.play(&Cast {
-        workers: vec!["no wait", "no wait", "no wait"],
+        workers: vec!["no wait", "no wait", "shared no wait", "shared no wait"],
         programs: vec![mark("C no wait", "try f flock 0"), mark("C no wait", "try f flock 0")],
         commands: vec![
             format!("{AWRITE} lock -qn f -- {}", mark("awrite-lock", "hold 1")),
@@ -436,7 +438,7 @@ fn never_two_at_once_where_hardly_anybody_waits() {
         suicides: vec![mark("killed holding", "wait f flock -5")],
         victims: vec![mark("killed anywhere", "try f flock 0")],
     });
-    scene.assert_all_had_it(&["no wait", "C no wait", "killed holding"]);
+    scene.assert_all_had_it(&["no wait", "shared no wait", "C no wait", "killed holding"]);
     scene.dir.assert_holds(&[]);
 }
 
