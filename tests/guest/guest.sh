@@ -95,13 +95,13 @@ guest_initrd() {
     (cd root && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >initrd
 }
 
-# guest_boot WORDS OPTION...: with WORDS on the kernel's command line and qemu's OPTIONs; what the guest says goes to
-# standard output.
+# guest_boot SECONDS WORDS OPTION...: for so long at most, with WORDS on the kernel's command line and qemu's OPTIONs; what
+# the guest says goes to standard output.
 guest_boot() {
-    local words=$1
-    shift
+    local seconds=$1 words=$2
+    shift 2
     # No acceleration: it works everywhere, in a container too.
-    timeout 300 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 512 -display none -no-reboot -nodefaults \
+    timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 512 -display none -no-reboot -nodefaults \
         -kernel vmlinuz -initrd initrd -append "console=ttyS0 quiet panic=-1 mitigations=off $words" \
         -serial stdio "$@" </dev/null 2>&1 | tr -d '\r'
 }

@@ -25,7 +25,7 @@ guest_initrd "$awrite" "$here/guest.sh" virtio_pci virtio_blk veth ext4 nfsd nfs
 truncate -s 64M disk
 mkfs.ext4 -q disk
 
-guest_boot "" -drive file=disk,format=raw,if=virtio | tee log |
+guest_boot 300 "" -drive file=disk,format=raw,if=virtio | tee log |
     grep --line-buffered -a -e '^ok' -e '^not ok' -e '^  ' -e '^nfs:' || true
 grep -q '^nfs: all [0-9]* passed$' log || {
     echo "nfs: failed; the last lines of the guest:"

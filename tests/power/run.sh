@@ -15,6 +15,7 @@ guest=power
 
 [ $# -ge 1 ] || { echo "usage: $0 AWRITE [ROUNDS [SUBSETS]]" >&2; exit 1; }
 awrite=$(realpath "$1")
+rounds=${2:-1}
 guest_needs mkfs.xfs mkfs.btrfs python3 strace ldd
 [ "$(id -u)" = 0 ] || guest_skip root
 
@@ -68,7 +69,7 @@ for kind in ext4 xfs btrfs; do
         -device "virtio-blk-pci,drive=$kind"
     )
 done
-guest_boot "rounds=${2:-1}" "${options[@]}" | tee serial | grep --line-buffered -a '^power:' || true
+guest_boot $((300 * rounds)) "rounds=$rounds" "${options[@]}" | tee serial | grep --line-buffered -a '^power:' || true
 grep -q '^power: all written$' serial || {
     echo "power: failed; the last lines of the guest:"
     tail -n 20 serial | cut -c 1-300

@@ -103,12 +103,12 @@ pub(crate) fn acquired(target: &Path, lease: &LeaseInfo) {
 
 /// The outcome of `--refresh`: for a machine, until when.
 pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
-    let message = message("lease_refreshed", target, &in_words(lease), fields(Some(lease)));
+    let message = || message("lease_refreshed", target, &in_words(lease), fields(Some(lease)));
     if json() {
-        return print(&json_line(&message));
+        return print(&json_line(&message()));
     }
     if told(Level::Info) {
-        say(&message);
+        say(&message());
     }
     Ok(())
 }
