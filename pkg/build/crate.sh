@@ -6,6 +6,7 @@
 cargo package --locked --quiet --no-verify --allow-dirty
 tar -C "$scratch" -xzf "$target_dir/package/awrite-$version.crate"
 ls -l "$target_dir/package/awrite-$version.crate"
-cargo install --locked --quiet --path "$scratch/awrite-$version" --root "$scratch/root" --target-dir "$target_dir"
+# In a target directory of its own: in this tree's, cargo would take what was built of this tree for it.
+cargo install --locked --quiet --path "$scratch/awrite-$version" --root "$scratch/root" --target-dir "$scratch/target"
 "$scratch/root/bin/awrite" --install "$scratch/root/bin"
 bash pkg/build/smoke.sh "$scratch/root/bin"
