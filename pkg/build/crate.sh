@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs the crate as it would be published, in target/package, installs the commands from what is packed, and tries them.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
 cargo package --locked --quiet --no-verify --allow-dirty

@@ -7,9 +7,9 @@
 #   aarch64  64-bit ARM, glibc. Needs gcc-aarch64-linux-gnu, apt as above; qemu-user-static to try it
 #
 # With a target added by rustup, the last two need no more than `make -C pkg install-commands TARGET=...` and RUSTFLAGS.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-# shellcheck source=pkg/build/rust.sh
+# shellcheck source=rust.sh
 . pkg/build/rust.sh
 
 machine=$(uname -m)
