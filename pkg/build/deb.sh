@@ -32,6 +32,7 @@ everything() {
         -iname '*awrite*' -print | sort
 }
 everything >"$scratch/before"
+trap 'dpkg -P libawrite-dev libawrite1 awrite >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
 dpkg -i "${debs[@]}" >/dev/null
 /usr/bin/awrite --version
 for name in atomic-write awrite awrite-lock awrite-housekeep; do
