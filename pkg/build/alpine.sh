@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Carries out pkg/alpine/APKBUILD without abuild: the functions in a POSIX shell (busybox, Alpine's), and what package()
 # then leaves. With the C library of this machine; for Alpine's there is `tarball.sh musl`.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static
 

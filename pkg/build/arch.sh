@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds pkg/arch/PKGBUILD by makepkg, in target/dist, then installs it with pacman in a directory of its own (as root),
 # tries it and removes it. Debian: makepkg, pacman-package-manager, libarchive-tools, zstd, fakeroot.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need makepkg makepkg
 need pacman pacman-package-manager

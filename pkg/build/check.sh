@@ -3,9 +3,9 @@
 # an error. Needs apt, for a Rust that has its own sources (rust.sh), and no linker.
 #
 # `check.sh msrv` instead builds with the oldest Rust that Cargo.toml promises, and runs the tests within the sources.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-# shellcheck source=pkg/build/rust.sh
+# shellcheck source=rust.sh
 . pkg/build/rust.sh
 
 if [ "${1:-}" = msrv ]; then

@@ -2,7 +2,7 @@
 # Builds the packages for Debian and its kin: awrite, libawrite1, libawrite-dev; in target/dist. Needs debhelper.
 #
 # `deb.sh try` then installs them here (as root), tries them, removes them, and looks for what has stayed; with lintian.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need dh debhelper
 need lintian lintian
@@ -32,6 +32,7 @@ everything() {
         -iname '*awrite*' -print | sort
 }
 everything >"$scratch/before"
+trap 'dpkg -P libawrite-dev libawrite1 awrite >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
 dpkg -i "${debs[@]}" >/dev/null
 /usr/bin/awrite --version
 for name in atomic-write awrite awrite-lock awrite-housekeep; do

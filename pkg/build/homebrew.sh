@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Has Ruby read pkg/homebrew/awrite.rb, and looks that the files it names are there. Homebrew itself needs a Mac, or an
 # installation that only its own servers have.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need ruby ruby
 

@@ -5,7 +5,7 @@
 # The build stage runs on an Alpine with Rust, which is not to be had: in the place of its `make`, the commands are
 # installed from MUSL-BINARY (`tarball.sh musl` makes it). In the place of
 # the image `alpine` stands a busybox, linked with another C library; what is static does not notice.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static
 [ "$(id -u)" = 0 ] || die "chroot wants root"

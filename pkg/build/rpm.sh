@@ -2,7 +2,7 @@
 # Builds the packages for Fedora and its kin: awrite, libawrite, libawrite-devel; in target/dist. Needs rpmbuild.
 #
 # `rpm.sh try` then installs them into a directory of their own (as root), tries them and removes them.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need rpmbuild rpm
 

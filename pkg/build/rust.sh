@@ -37,13 +37,12 @@ debian_rust_with_sources() {
 }
 
 # musl-gcc is glibc's gcc with other paths, so what unwinds the stack after a panic must come from gcc's library, and
-# that one calls a function of newer glibcs, which may answer that it does not know. As `unwind` and as `gcc_s`, which
-# are what the standard library asks for in a static and in a dynamic build. Alpine's own gcc needs none of this.
+# that one asks glibc something (musl-find-object.c). As `unwind` and as `gcc_s`, which are what the standard library
+# asks for in a static and in a dynamic build. Alpine's own gcc needs none of this.
 musl_unwinder() {
     unwinder=$target_dir/musl-unwinder
     rm -rf "$unwinder" && mkdir -p "$unwinder"
-    echo 'int _dl_find_object(void *pc, void *result) { (void)pc; (void)result; return -1; }' |
-        musl-gcc -O2 -fPIC -c -x c -o "$unwinder/find.o" -
+    musl-gcc -O2 -fPIC -Wall -Wextra -Werror -c -o "$unwinder/find.o" pkg/build/musl-find-object.c
     cp "$(gcc -print-file-name=libgcc_eh.a)" "$unwinder/libunwind.a"
     ar r "$unwinder/libunwind.a" "$unwinder/find.o"
     cp "$unwinder/libunwind.a" "$unwinder/libgcc_s.a"

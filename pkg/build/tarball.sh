@@ -7,9 +7,9 @@
 #   aarch64  64-bit ARM, glibc. Needs gcc-aarch64-linux-gnu, apt as above; qemu-user-static to try it
 #
 # With a target added by rustup, the last two need no more than `make -C pkg install-commands TARGET=...` and RUSTFLAGS.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-# shellcheck source=pkg/build/rust.sh
+# shellcheck source=rust.sh
 . pkg/build/rust.sh
 
 machine=$(uname -m)
@@ -72,12 +72,19 @@ if [ "${1:-}" = musl ]; then
     lib=$scratch/local/lib
     stat -c '%s bytes: %n' "$lib"/libawrite.a "$lib"/libawrite.so.*.*
     readelf -d "$lib/libawrite.so" | grep -e NEEDED -e SONAME
-    musl-gcc -static -o "$scratch/static" -I "$scratch/local/include" examples/counter.c "$lib/libawrite.a" \
-        -L "$unwinder" -lunwind
-    musl-gcc -o "$scratch/dynamic" -I "$scratch/local/include" examples/counter.c -L "$lib" -lawrite
-    "$scratch/static" "$scratch/count" 1
-    LD_LIBRARY_PATH=$lib "$scratch/dynamic" "$scratch/count" 1
+    # That a panic is caught needs the unwinder to find its way, in a program of C too.
+    for program in examples/counter tests/c/panic; do
+        name=$(basename "$program")
+        musl-gcc -static -Wl,--eh-frame-hdr -o "$scratch/$name-static" -I "$scratch/local/include" "$program.c" \
+            "$lib/libawrite.a" -L "$unwinder" -lunwind
+        musl-gcc -o "$scratch/$name-dynamic" -I "$scratch/local/include" "$program.c" -L "$lib" -lawrite
+    done
+    "$scratch/counter-static" "$scratch/count" 1
+    LD_LIBRARY_PATH=$lib "$scratch/counter-dynamic" "$scratch/count" 1
     [ "$(cat "$scratch/count")" = 2 ]
-    say "libawrite counts to two, static and dynamic"
+    mkdir "$scratch/panics"
+    (cd "$scratch/panics" && "$scratch/panic-static" && LD_LIBRARY_PATH=$lib "$scratch/panic-dynamic") \
+        2>"$scratch/log" || { cat "$scratch/log"; exit 1; }
+    say "libawrite counts to two and catches a panic, static and dynamic"
 fi
-ls -l "$dist/$name.tar.gz"
+ls -l "$dist"/awrite-"$version"-"$triple".tar.gz

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tries pkg/openrc for real, with Debian's openrc unpacked over a copy-on-write view of this system, in a chroot (root;
 # Linux). `awrite-housekeep` is to be on PATH.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 housekeep=$(command -v awrite-housekeep) || die "awrite-housekeep is not on PATH"
 if [ "${1:-}" != inside ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tries pkg/sysvinit/guarded-daemon for real: two starts, stop, kill. `awrite-lock` is to be on PATH; Linux.
-# shellcheck source=pkg/build/common.sh
+# shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 command -v awrite-lock >/dev/null || die "awrite-lock is not on PATH"
 
