@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values(text: String, mode in "[0-9]{1,7}", bytes: Vec<u8>) {
+        fn values(text: String, mode in "0{0,2}[0-7]{1,5}|[0-9]{1,4}", bytes: Vec<u8>) {
             use std::os::unix::ffi::OsStrExt;
             any_value(OsStr::new(&text));
             any_value(OsStr::new(&mode));
