@@ -202,6 +202,8 @@ struct Sweep<'a> {
     dead: Vec<u8>,
     /// Directories for housekeepers, which must not look as if somebody had just been at work there.
     pool: RefCell<Vec<TestDir>>,
+    /// Where they have been, and what happened to them there.
+    visited: RefCell<Vec<(TestDir, String)>>,
     /// How often a housekeeper may still be asked to clean up: where a temporary file is left it waits for a second.
     housekeepers: Cell<usize>,
 }
@@ -229,6 +231,7 @@ impl Sweep<'_> {
             expired: Vec::new(),
             dead: Vec::new(),
             pool: RefCell::default(),
+            visited: RefCell::default(),
             housekeepers: Cell::new(if long() { usize::MAX } else { 2 }),
         };
         sweep.record_leases();
@@ -270,10 +273,7 @@ impl Sweep<'_> {
         let mut pool = self.pool.borrow_mut();
         if pool.is_empty() {
             pool.extend((0..200).map(|_| self.fresh_fixture()));
-            let made = SystemTime::now();
-            wait_until("what was made looks left", || {
-                made.elapsed().is_ok_and(|age| age > Duration::from_millis(1100))
-            });
+            until_nothing_is_new();
         }
         pool.pop().unwrap()
     }
@@ -328,11 +328,10 @@ impl Sweep<'_> {
 
     /// What is there besides the files that belong there.
     fn debris(&self, dir: &TestDir) -> Vec<String> {
-        let names = |dir: &TestDir| dir.names().into_iter().map(|name| name.into_string().unwrap());
         let belongs = |name: &String| {
             ["f", "in", "f.lease"].contains(&name.as_str()) || (name.starts_with("f.") && name.ends_with(".backup"))
         };
-        names(dir).chain(names(&self.other)).filter(|name| !belongs(name)).collect()
+        names(dir).into_iter().chain(names(&self.other)).filter(|name| !belongs(name)).collect()
     }
 
     /// Every backup is the whole old content, or an earlier one.
@@ -439,6 +438,7 @@ impl Sweep<'_> {
                 Met::Nobody => drop(done.ok()),
                 Met::Us | Met::Command if self.way.kind == Kind::Housekeep => {
                     self.assert_housekeeping(&dir, None, &what);
+                    self.visited.borrow_mut().push((dir, what));
                 }
                 Met::Us | Met::Command => {
                     self.assert_killed(&dir, &done, &before, &what);
@@ -449,6 +449,7 @@ impl Sweep<'_> {
             met == Met::Us
         });
         assert!(killed > 30, "only {killed} times");
+        self.assert_housekeeping_goes_on();
     }
 
     /// Goes through all `points`, whatever is found wrong at some. How often `strike` said that it did strike.
@@ -514,6 +515,7 @@ impl Sweep<'_> {
             chosen.all(|error| self.fail_at(point, error))
         });
         assert!(failed > 20, "only {failed} times");
+        self.assert_housekeeping_goes_on();
     }
 
     /// False: there is no such call.
@@ -543,6 +545,7 @@ impl Sweep<'_> {
         }
         if self.way.kind == Kind::Housekeep {
             self.assert_housekeeping(&dir, Some(&done), &what);
+            self.visited.borrow_mut().push((dir, what));
         } else {
             self.assert_failed(&dir, &done, call, &before, &what);
             self.assert_next_succeeds(&dir, !point.follow, &what);
@@ -611,17 +614,16 @@ impl Sweep<'_> {
     // -----------------------------------------------------------------------------------------------------------------
     // Housekeeping
 
-    /// Nothing is gone that must stay, and if it was not done, doing it again does it.
+    /// Nothing is gone that must stay.
     #[track_caller]
     fn assert_housekeeping(&self, dir: &TestDir, done: Option<&Done>, what: &str) {
-        let left = || -> Vec<String> { dir.names().into_iter().map(|name| name.into_string().unwrap()).collect() };
         for name in KEPT {
             assert!(dir.join(name).exists(), "{what}: {name} is gone; {done:?}");
         }
         assert_eq!((dir.read("f").as_str(), dir.read("b.backup").as_str()), (OLD, "kept\n"), "{what}");
         if let Some(done) = done.filter(|done| done.code == Some(0)) {
             let gone = |name: &String| done.stdout.lines().any(|line| line.strip_prefix("./") == Some(name));
-            for name in left().iter().filter(|name| !KEPT.contains(&name.as_str())) {
+            for name in names(dir).iter().filter(|name| !KEPT.contains(&name.as_str())) {
                 // What cannot be seen to be dead is left alone; marks are nobody's business any more.
                 let spared = name == "l.lock" && !gone(name);
                 assert!(
@@ -630,9 +632,31 @@ impl Sweep<'_> {
                 );
             }
         }
-        dir.awrite(["housekeep", "--all"]).run().ok();
-        assert_eq!(left(), KEPT, "{what}, and again");
     }
+
+    /// What was not done is done by the next one.
+    fn assert_housekeeping_goes_on(&self) {
+        let visited = self.visited.take();
+        if !visited.is_empty() {
+            until_nothing_is_new();
+        }
+        for (dir, what) in visited {
+            let held = Held::new(&dir.join("h.lock"));
+            dir.awrite(["housekeep", "--all"]).run().ok();
+            assert_eq!(names(&dir), KEPT, "{what}, and again");
+            held.release();
+        }
+    }
+}
+
+fn names(dir: &TestDir) -> Vec<String> {
+    dir.names().into_iter().map(|name| name.into_string().unwrap()).collect()
+}
+
+/// Housekeepers leave for a second what was changed a moment ago.
+fn until_nothing_is_new() {
+    let now = SystemTime::now();
+    wait_until("nothing looks new", || now.elapsed().is_ok_and(|age| age > Duration::from_millis(1100)));
 }
 
 fn kill(way: &Way) {
