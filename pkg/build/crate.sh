@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Packs the crate as it would be published, in target/package, installs the commands from what is packed, and tries them.
+# Packs the crate as it would be published, in target/package, installs the commands from what is packed and tries
+# them.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
