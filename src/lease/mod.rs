@@ -24,6 +24,9 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+#[cfg(fuzzing)]
+pub(crate) use record::any_record;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
@@ -43,8 +46,6 @@ use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
 pub use record::MAX_TTL;
-#[cfg(fuzzing)]
-pub(crate) use record::any_record;
 use record::{Record, Until, check_owner};
 
 /// How long dropping a lease tries to get the lock it needs.

@@ -257,7 +257,7 @@ impl Scene {
     /// The words of a command under whose lock two of these run side by side, which take it too.
     fn nested(&self, lock: &str, how: &str) -> String {
         let one = self.mark("nested", how);
-        format!("{lock} sh -c '{one} & {one} & wait'")
+        format!("{lock} sh -c '{one} & other=$!; {one} && wait $other'")
     }
 
     fn play(&self, cast: &Cast) {
