@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone there,
-mounts what is on the disk then, and compares it with what has to be there.
+"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone
+there, mounts what is on the disk then, and compares it with what has to be there.
 
 usage: replay.py KIND BASE LOG SERIAL [SUBSETS]      as root
 
