@@ -63,8 +63,8 @@ guest_add_modules() {
     done
 }
 
-# guest_initrd AWRITE INIT MODULE...: ./initrd, of what is in ./root already, the program, the script to run as init, and
-# the modules and all that they need, in the order in which /modules/order says they can be loaded.
+# guest_initrd AWRITE INIT MODULE...: ./initrd, of what is in ./root already, the program, the script to run as init,
+# and the modules and all that they need, in the order in which /modules/order says they can be loaded.
 guest_initrd() {
     local awrite=$1 init=$2 busybox modules module name deps
     shift 2
@@ -95,8 +95,8 @@ guest_initrd() {
     (cd root && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >initrd
 }
 
-# guest_boot SECONDS WORDS OPTION...: for so long at most, with WORDS on the kernel's command line and qemu's OPTIONs; what
-# the guest says goes to standard output.
+# guest_boot SECONDS WORDS OPTION...: for so long at most, with WORDS on the kernel's command line and qemu's OPTIONs;
+# what the guest says goes to standard output.
 guest_boot() {
     local seconds=$1 words=$2
     shift 2

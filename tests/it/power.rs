@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::common::{AWRITE, Done, TestDir, needs, needs_mount, needs_strace, wait_until};
 use crate::filesystems::{Mount, make_image};
 
-/// What becomes of what is in the journal but not yet on the disk. The first shows a missing sync of the file, which has
-/// a name then and no content; the second one of the directory.
+/// What becomes of what is in the journal but not yet on the disk. The first shows a missing sync of the file, which
+/// has a name then and no content; the second one of the directory.
 #[derive(Clone, Copy, Debug)]
 enum Journal {
     Written = 1,

@@ -400,8 +400,8 @@ impl Sweep<'_> {
         dir.awrite([wait, "--lock-method", method, "--quiet"].iter().chain(args))
     }
 
-    /// The lock is free, a lock file that was left is taken over, and then it is gone; so is a lease that was left, or it
-    /// is its owner's. What is still there after that a housekeeper takes away.
+    /// The lock is free, a lock file that was left is taken over, and then it is gone; so is a lease that was left, or
+    /// it is its owner's. What is still there after that a housekeeper takes away.
     #[track_caller]
     fn assert_next_succeeds(&self, dir: &TestDir, direct: bool, what: &str) {
         if dir.join("f.lease").exists() {

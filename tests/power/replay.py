@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone there,
-mounts what is on the disk then, and compares it with what has to be there.
+"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone
+there, mounts what is on the disk then, and compares it with what has to be there.
 
 usage: replay.py KIND BASE LOG SERIAL [SUBSETS]      as root
 
@@ -111,7 +111,7 @@ def violation(found, states, low, high):
         if TEMPORARY.match(name) or SIDE.match(name):
             continue
         if found.get(name) not in [state.get(name) for state in possible]:
-            what = "is missing" if name not in found else "has a content that it never had then"
+            what = "is missing" if name not in found else "is not what it was after any of these writes"
             return f"{name} {what}"
     if sum(bool(TEMPORARY.match(name)) for name in found) > 1:
         return f"more than one temporary file: {sorted(found)}"
@@ -169,7 +169,10 @@ def main():
                     seen.setdefault(phase, bad)
                     wrong.append(f"{kind}: {way} of {cut} writes, {low} of {high} acknowledged: {bad}")
     for (phase, way), count in sorted(counts.items()):
-        print(f"power: {kind}: {phase}: {count} states ({way}): {seen.get(phase, 'all as they must be')}")
+        outcome = seen.get(phase, "all as they must be")
+        if phase != "honest" and phase in seen:
+            outcome = f"a loss is seen, as it has to be: {outcome}"
+        print(f"power: {kind}: {phase}: {count} states ({way}): {outcome}")
     honest = counts.get(("honest", "prefix"), 0)
     if "honest" in seen or honest < 100:
         print("\n".join(line for line in wrong[:20]))

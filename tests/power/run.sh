@@ -32,13 +32,12 @@ for library in $(ldd "$(command -v strace)" | grep -o '/[^ ]*'); do
 done
 guest_initrd "$awrite" "$here/guest.sh" virtio_pci virtio_blk crc32c_generic ext4 xfs btrfs
 
-# make_disk KIND MEBIBYTES OPTION...: disks/KIND, a partition with a file system between a mebibyte for the partition table
-# and one for the marks.
+# make_disk KIND MEBIBYTES: disks/KIND, a partition with a file system between a mebibyte for the partition table and one
+# for the marks.
 make_disk() {
     local disk=disks/$1 kind=$1 size=$2
-    shift 2
     truncate -s "${size}M" "$kind.fs"
-    "mkfs.$kind" -q "$@" "$kind.fs" >mkfs.log
+    "mkfs.$kind" -q "$kind.fs" >mkfs.log
     truncate -s "$((size + 2))M" "$disk"
     python3 - "$disk" "$size" <<'END'
 import struct, sys
