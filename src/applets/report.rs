@@ -501,7 +501,7 @@ mod tests {
         fn whatever_it_says_is_one_line_of_json(text: String, path: Vec<u8>, number: i64) {
             let path = Path::new(OsStr::from_bytes(&path));
             let fields = vec![("path", Field::Path(path)), ("number", Field::Number(number.into()))];
-            let line = json_line(&Message { level: Level::Info, event: "event", prefix: "", text: text.clone(), fields });
+            let line = json_line(&Message { level: Level::Info, event: "info", prefix: "", text: text.clone(), fields });
             prop_assert!(line.ends_with('\n') && !line.trim_end_matches('\n').contains(char::is_control));
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(value["message"].as_str(), Some(text.as_str()));

@@ -565,7 +565,7 @@ fn a_long_write_below_outlasts_the_lease() {
     let dir = TestDir::new();
     let write = "\"$BIN\" f -- sh -c 'touch writing; while test ! -e written; do sleep 0.01; done; echo new'";
     let script = format!("{write} && while test ! -e go; do sleep 0.01; done");
-    let running = lock(&dir, &["--owner", "A", "--ttl", "300ms", "f", "-c", &script]).spawn();
+    let running = lock(&dir, &["--owner", "A", "--ttl", "1s", "f", "-c", &script]).spawn();
     wait_until("it writes", || dir.join("writing").exists());
     outlast(&dir);
     assert!(status(&dir).held);
@@ -661,7 +661,7 @@ fn a_long_write_below_does_not_cost_the_lease() {
     dir.file("f", "old");
     let script = "(printf A; while [ ! -e enough ]; do sleep 0.01; done) | \"$BIN\" --stream f; touch written
         while [ ! -e go ]; do sleep 0.01; done; cat f > seen";
-    let run = dir.awrite(["lock", "--owner", "A", "--ttl", "300ms", "f", "-c", script]).spawn();
+    let run = dir.awrite(["lock", "--owner", "A", "--ttl", "1s", "f", "-c", script]).spawn();
     let status = |field: &str| {
         let done = dir.awrite(["lock", "--status", "--json", "f"]).run();
         serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap()[field].clone()
