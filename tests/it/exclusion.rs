@@ -464,7 +464,7 @@ fn never_two_at_once_by_link() {
         victims: vec![mark("killed anywhere", "wait l link 0")],
     });
     scene.assert_all_had_it(&["link", "C link", "awrite-lock", "awrite COMMAND", "nested"]);
-    // Who waits has a file too, which stays if it is killed.
-    scene.dir.awrite(["housekeep", "-q", "--clean-temps", "--older-than", "0"]).run().ok();
+    // Who waits has a file too, which stays if it is killed; and so has who takes over the lock of the killed.
+    scene.dir.awrite(["housekeep", "-q", "--clean-temps", "--clean-locks", "--older-than", "0"]).run().ok();
     scene.dir.assert_holds(&["l"]);
 }
