@@ -351,7 +351,9 @@ impl Scene {
             if total != last.0 {
                 last = (total, Instant::now());
             }
-            assert!(last.1.elapsed() < DEADLINE, "nobody has got the lock for long, after {total} holds");
+            // Longer than it takes to replace a link lock whose holder stood still with the whole machine for so long
+            // that it left the lock as it was.
+            assert!(last.1.elapsed() < 3 * DEADLINE, "nobody has got the lock for long, after {total} holds");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
