@@ -346,10 +346,18 @@ impl Scene {
     /// Waits for its end, however long, as long as anybody gets on.
     fn wait_for(&self, running: &mut Running) {
         let mut last = (self.board.get(TOTAL), Instant::now());
+        let mut swept = Instant::now();
         while !running.has_ended() {
             let total = self.board.get(TOTAL);
             if total != last.0 {
                 last = (total, Instant::now());
+            }
+            // On a machine that stands still now and then somebody may be killed after all others have come: nobody
+            // takes over the empty lock file then, and whoever locks by link(2) waits until it is gone.
+            let quiet = last.1.elapsed().min(swept.elapsed()) > Duration::from_secs(5);
+            if quiet && self.board.is_complete() {
+                self.dir.awrite(["housekeep", "-q", "--clean-locks", "--older-than", "0"]).run().ok();
+                swept = Instant::now();
             }
             // Longer than it takes to replace a link lock whose holder stood still with the whole machine for so long
             // that it left the lock as it was.
