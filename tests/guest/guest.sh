@@ -64,7 +64,8 @@ guest_add_modules() {
 }
 
 # guest_initrd AWRITE INIT MODULE...: ./initrd, of what is in ./root already, the program, the script to run as init,
-# and the modules and all that they need, in the order in which /modules/order says they can be loaded.
+# which begins with boot.sh, and the modules and all that they need, in the order in which /modules/order says they can
+# be loaded.
 guest_initrd() {
     local awrite=$1 init=$2 busybox modules module name deps
     shift 2
@@ -87,6 +88,7 @@ guest_initrd() {
     cp "$busybox" root/bin/busybox
     cp "$awrite" root/bin/awrite
     cp "$init" root/init
+    cp "$(dirname "${BASH_SOURCE[0]}")/boot.sh" root/boot.sh
     chmod 755 root/init root/bin/*
     for module in "${guest_order[@]}"; do
         cp "$modules/$module" root/modules/

@@ -6,24 +6,10 @@
 # shellcheck shell=ash
 # shellcheck disable=SC2012,SC2016,SC2317,SC2329 # plain names; scripts for other shells; tests called by their names
 set -u
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+guest=nfs
+# shellcheck source=tests/guest/boot.sh
+. /boot.sh
 echo guest >/proc/sys/kernel/hostname
-
-finish() {
-    echo "nfs: $1"
-    # Let the serial line run dry.
-    sync
-    echo o >/proc/sysrq-trigger
-    sleep 60
-}
-
-while read -r module; do
-    insmod "$module" || finish "cannot load $module"
-done </modules/order
 
 # An export without mountd: what it would tell the kernel on request is told in advance. The numbers: never expires;
 # NFSEXP_INSECURE_PORT, NOSUBTREECHECK, FSID.

@@ -7,22 +7,9 @@
 #   state DISK NUMBER FILE DIGEST
 # shellcheck shell=ash
 set -u
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-
-finish() {
-    echo "power: $1"
-    sync
-    echo o >/proc/sysrq-trigger
-    sleep 60
-}
-
-while read -r module; do
-    insmod "$module" || finish "cannot load $module"
-done </modules/order
+guest=power
+# shellcheck source=tests/guest/boot.sh
+. /boot.sh
 ROUNDS=$(sed -n 's/.*rounds=\([0-9]*\).*/\1/p' /proc/cmdline)
 
 # A block discarded on a partition of its own: it is in no cache, and no flush comes with it, which would make durable
