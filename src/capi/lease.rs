@@ -8,7 +8,7 @@ use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Growing, Handle, Out, bad, free, give, handle, handle_mut};
-use super::lock::{awrite_lock_options, claim, lock_observer, lock_options};
+use super::lock::{awrite_lock_options, claim, lock_options, lock_terms};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     guard(|| unsafe {
         give(lease, || {
             let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
-            let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
+            let (options, observer) = lock_terms(options)?;
             let lease = Lease::acquire_with(target, owner, Duration::from_millis(ttl_ms), &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn awrite_lease_resume(
     guard(|| unsafe {
         give(lease, || {
             let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-            let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
+            let (options, observer) = lock_terms(options)?;
             let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
             let lease = Lease::resume(target, &claim, ttl, &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn awrite_lease_end(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-        let (options, observer) = (lock_options(options)?, lock_observer(options)?.unwrap_or_default());
+        let (options, observer) = lock_terms(options)?;
         Lease::end(target, &claim, &options, &observer).map(drop)
     })
 }

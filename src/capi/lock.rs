@@ -170,6 +170,16 @@ pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Opt
     }
 }
 
+/// Both, for a call that has no other options; nobody is told where these name nobody.
+///
+/// # Safety
+///
+/// As [`lock_observer`].
+pub(super) unsafe fn lock_terms(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
+    // SAFETY: the same promise.
+    unsafe { Ok((lock_options(at)?, lock_observer(at)?.unwrap_or_default())) }
+}
+
 /// A lock that is held.
 ///
 /// Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
@@ -192,8 +202,7 @@ unsafe fn acquire(
     guard(|| unsafe {
         give(lock, || {
             let target = argument::path(target, "target")?;
-            let observer = lock_observer(options)?.unwrap_or_default();
-            let mut options = lock_options(options)?;
+            let (mut options, observer) = lock_terms(options)?;
             change(&mut options);
             let held = FileLock::acquire_with(target, &options, &observer)?;
             let path = c_string(held.path().as_os_str().as_bytes());
