@@ -14,19 +14,16 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::cleanup::{self, Thing, Ticket};
-use crate::commit::retry;
+use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result};
-use crate::local_time;
 use crate::lock::Place;
 use crate::metadata::{self, Wanted};
+use crate::names::BackupNames;
 use crate::options::{BackupOptions, Durability, Ownership};
+use crate::original::Original;
 use crate::stage::{Birth, Stage};
-use crate::sys::{self, Dir, FileKind, FileStatus};
-use crate::target::{Original, Target};
-
-/// How many backups of one second are told apart.
-const MOST_OF_A_SECOND: u32 = 10_000;
+use crate::sys::{self, Dir, FileKind, FileStatus, retry};
+use crate::target::Target;
 
 /// A backup that has been made. Dropping it before it is kept takes a second link away again, which would go on
 /// changing with the target. One that has replaced an earlier backup stays all the same: none at all would be worse.
@@ -38,6 +35,26 @@ pub(crate) struct Backup {
     pub(crate) linked: bool,
     /// Of a link that replaced no earlier backup.
     ticket: Option<Ticket>,
+}
+
+/// A backup that is a second link to its target until that is replaced. It would go on changing with it; once it is the
+/// only link, it stays.
+struct SecondLink {
+    dir: Arc<Dir>,
+    name: OsString,
+    target_dir: Arc<Dir>,
+    target: OsString,
+}
+
+impl Undo for SecondLink {
+    fn undo(&self) -> io::Result<()> {
+        let (one, other) = (self.dir.status(&self.name)?, self.target_dir.status(&self.target)?);
+        if one.is_some_and(|one| other.is_some_and(|other| one.id == other.id)) {
+            self.dir.unlink(&self.name)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl Backup {
@@ -72,7 +89,7 @@ pub(crate) fn check_place(target: &Target, place: &Place, options: &BackupOption
     }
     let dir = open_dir(options)?;
     let dir = dir.as_ref().unwrap_or(&target.dir);
-    let name = Names::new(&target.name, options).plain();
+    let name = BackupNames::new(&target.name, &options.suffix, options.timestamp).plain();
     let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
     if stands_for(&place.dir, &place.name) || stands_for(&place.lease.dir, &place.lease.name) {
         let reason = "the backup must be another file than the lock file and the lease's record";
@@ -103,7 +120,7 @@ pub(crate) fn make(
     must_copy: bool,
 ) -> Result<Backup> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
-    let mut names = Names::new(&target.name, options);
+    let mut names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
     let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
     let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
     let link = if may_link { link(target, &dir, &mut names) } else { None };
@@ -116,9 +133,7 @@ pub(crate) fn make(
         }
     };
     if durability == Durability::Full && dir.id() != target.dir.id() {
-        retry(|| dir.sync())
-            .or_else(|e| if sys::unsupported(&e) { Ok(()) } else { Err(e) })
-            .map_err(|e| fail(&name, e))?;
+        dir.sync().map_err(|e| fail(&name, e))?;
     }
     Ok(Backup { path: dir.join(&name), dir, name, linked, ticket })
 }
@@ -130,16 +145,16 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
 
 /// A second link to the target: its name, and, where that is a new one, the ticket for it. `None`: not possible here
 /// (protected_hardlinks, another file system, too many links …); a copy then says what is wrong, if that fails too.
-fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsString, Option<Ticket>)> {
+fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
     let to_new_name = |name: &OsStr| {
         cleanup::make(|| {
             // link(2) refuses an existing name by itself.
             target.dir.link(&target.name, dir, name)?;
             let (target_dir, target) = (target.dir.clone(), target.name.clone());
-            Ok::<_, io::Error>(((), Thing::SecondLink { dir: dir.clone(), name: name.to_owned(), target_dir, target }))
+            Ok::<_, io::Error>(((), SecondLink { dir: dir.clone(), name: name.to_owned(), target_dir, target }))
         })
     };
-    if names.stamp.is_some() {
+    if names.is_dated() {
         let mut ticket = None;
         let name = names.first_free(|name| to_new_name(name).map(|((), made)| ticket = Some(made))).ok()?;
         return Some((name, ticket));
@@ -150,7 +165,7 @@ fn link(target: &Target, dir: &Arc<Dir>, names: &mut Names<'_>) -> Option<(OsStr
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(_) => return None,
     }
-    let (temp, ticket) = crate::stage::link_temp(target, dir).ok()?;
+    let (temp, ticket) = crate::stage::link_temp(&target.dir, &target.name, dir).ok()?;
     ticket.settle(|| dir.rename(&temp, dir, &name)).ok()?;
     // Between two links of one inode rename does nothing and leaves the source (rename(2)).
     match dir.unlink(&temp) {
@@ -165,7 +180,7 @@ fn copy(
     options: &BackupOptions,
     durability: Durability,
     dir: &Arc<Dir>,
-    names: &mut Names<'_>,
+    names: &mut BackupNames<'_>,
 ) -> io::Result<OsString> {
     use std::io::Seek;
     let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
@@ -179,7 +194,7 @@ fn copy(
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
-    let name = if names.stamp.is_none() {
+    let name = if !names.is_dated() {
         let name = names.plain();
         stage.become_file(false, |from, _| retry(|| dir.rename(from, dir, &name))).map_err(|(e, _)| e)?;
         name
@@ -215,83 +230,9 @@ fn rename_new(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     dir.rename(from, dir, to)
 }
 
-/// `YYYYMMDD-HHMMSS`.
-fn stamp(t: &jiff::Zoned) -> String {
-    let (date, time) = (t.date(), t.time());
-    format!(
-        "{:04}{:02}{:02}-{:02}{:02}{:02}",
-        date.year(),
-        date.month(),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
-}
-
-/// The names that a backup may get.
-#[derive(Debug)]
-pub(crate) struct Names<'a> {
-    base: &'a OsStr,
-    suffix: &'a OsStr,
-    stamp: Option<String>,
-}
-
-impl<'a> Names<'a> {
-    fn new(base: &'a OsStr, options: &'a BackupOptions) -> Names<'a> {
-        let stamp = options.timestamp.then(|| stamp(&jiff::Timestamp::now().to_zoned(local_time::zone())));
-        Names { base, suffix: &options.suffix, stamp }
-    }
-
-    /// Those with this time in them.
-    pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: &jiff::Zoned) -> Names<'a> {
-        Names { base, suffix, stamp: Some(stamp(time)) }
-    }
-
-    fn plain(&self) -> OsString {
-        self.numbered(0)
-    }
-
-    fn numbered(&self, n: u32) -> OsString {
-        let mut name = self.base.to_owned();
-        if let Some(stamp) = &self.stamp {
-            name.push(format!(".{stamp}"));
-            if n > 0 {
-                name.push(format!("-{n}"));
-            }
-        }
-        name.push(self.suffix);
-        name
-    }
-
-    /// Counts up until `take` finds a name that was not taken.
-    pub(crate) fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
-        for n in 0..MOST_OF_A_SECOND {
-            let name = self.numbered(n);
-            match take(&name) {
-                Ok(()) => return Ok(name),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names() {
-        let options = BackupOptions::default();
-        let mut names = Names::new(OsStr::new("f.conf"), &options);
-        assert_eq!(names.plain(), "f.conf.backup");
-        let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
-        names.stamp = Some(stamp(&then));
-        assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
-        assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
-    }
 
     #[test]
     fn suffixes_that_would_hit_the_target_or_another_directory() {

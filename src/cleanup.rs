@@ -17,47 +17,21 @@
 //! Every entry belongs to the process that made it: a forked child has a copy of the list and removes nothing of its
 //! parent's.
 
-use std::ffi::OsString;
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crate::lock::Held;
-use crate::sys::Dir;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Something that exists now and must not outlive the process.
-#[derive(Debug)]
-pub(crate) enum Thing {
-    /// A temporary file with a name.
-    Temp { dir: Arc<Dir>, name: OsString },
-    /// A backup that is a second link to its target until that is replaced. It would go on changing with it; once it is
-    /// the only link, it stays.
-    SecondLink { dir: Arc<Dir>, name: OsString, target_dir: Arc<Dir>, target: OsString },
-    /// A lock file that is held, or waited for: a waiter too may turn out to be the one who has to remove it.
-    Lock(Held),
-    /// A directory made for a target that does not exist yet.
-    MadeDir(PathBuf),
-}
+pub(crate) trait Undo: Send {
+    /// Removes it, or gives it back. Runs with the clean-up mutex held.
+    fn undo(&self) -> io::Result<()>;
 
-impl Thing {
-    fn remove(&self) -> io::Result<()> {
-        match self {
-            Thing::Temp { dir, name } => dir.unlink(name),
-            Thing::SecondLink { dir, name, target_dir, target } => {
-                let (one, other) = (dir.status(name)?, target_dir.status(target)?);
-                if one.is_some_and(|one| other.is_some_and(|other| one.id == other.id)) {
-                    dir.unlink(name)
-                } else {
-                    Ok(())
-                }
-            }
-            Thing::Lock(lock) => lock.relinquish(),
-            Thing::MadeDir(path) => std::fs::remove_dir(path),
-        }
+    /// Whether it is a temporary file, which a user is told of.
+    fn is_temporary_file(&self) -> bool {
+        false
     }
 }
 
-#[derive(Debug, Default)]
 struct Registry {
     entries: Vec<Entry>,
     next: u64,
@@ -65,11 +39,10 @@ struct Registry {
     commits: u64,
 }
 
-#[derive(Debug)]
 struct Entry {
     id: u64,
     pid: u32,
-    thing: Thing,
+    thing: Box<dyn Undo>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { entries: Vec::new(), next: 0, commits: 0 });
@@ -88,13 +61,13 @@ pub(crate) struct Ticket {
 }
 
 /// Makes something and lists it, as one step.
-pub(crate) fn make<T, E>(make: impl FnOnce() -> Result<(T, Thing), E>) -> Result<(T, Ticket), E> {
+pub(crate) fn make<T, U: Undo + 'static, E>(make: impl FnOnce() -> Result<(T, U), E>) -> Result<(T, Ticket), E> {
     let mut registry = registry();
     let (made, thing) = make()?;
     let id = registry.next;
     registry.next += 1;
     let pid = std::process::id();
-    registry.entries.push(Entry { id, pid, thing });
+    registry.entries.push(Entry { id, pid, thing: Box::new(thing) });
     Ok((made, Ticket { id, pid }))
 }
 
@@ -164,7 +137,7 @@ impl Ticket {
         }
         let mut registry = registry();
         match registry.entries.iter().position(|entry| entry.id == self.id) {
-            Some(at) => registry.entries.remove(at).thing.remove(),
+            Some(at) => registry.entries.remove(at).thing.undo(),
             None => Ok(()),
         }
     }
@@ -188,7 +161,6 @@ impl Drop for Ticket {
 ///     std::process::exit(3);
 /// }
 /// ```
-#[derive(Debug)]
 pub struct Shutdown {
     registry: MutexGuard<'static, Registry>,
 }
@@ -210,7 +182,7 @@ impl Shutdown {
     /// How many temporary files have a name now.
     #[must_use]
     pub fn temporary_files(&self) -> usize {
-        self.registry.entries.iter().filter(|entry| matches!(entry.thing, Thing::Temp { .. })).count()
+        self.registry.entries.iter().filter(|entry| entry.thing.is_temporary_file()).count()
     }
 
     /// Removes temporary files and directories made on the way, gives locks back, and leaves the other threads stopped.
@@ -221,9 +193,15 @@ impl Shutdown {
         while let Some(entry) = self.registry.entries.pop() {
             if entry.pid == pid {
                 // The process ends; what cannot be removed is what a crash would leave.
-                let _ = entry.thing.remove();
+                let _ = entry.thing.undo();
             }
         }
         std::mem::forget(self.registry);
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shutdown")
     }
 }

@@ -10,10 +10,9 @@ use rustix::fs::OFlags;
 use crate::cleanup;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata;
 use crate::notice::{Notice, Observer};
 use crate::stage::Stage;
-use crate::sys::{self, Dir, FileStatus};
+use crate::sys::{Dir, FileStatus, retry, set_mode};
 use crate::target::Target;
 
 /// Renames the stage over the target: the commit point. Returns the file, which is the target now.
@@ -31,26 +30,13 @@ fn stands_there(target: &Target, file: &File) -> bool {
     there.is_some_and(|there| FileStatus::of(file).is_ok_and(|file| file.id == there.id))
 }
 
-/// A network or FUSE file system may answer any call with EINTR.
-pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
-}
-
 /// Makes the names in `dir` durable, where the file system can.
 pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Result<()> {
-    match retry(|| dir.sync()) {
-        Err(e) if sys::unsupported(&e) => {
-            let text = "this file system cannot sync a directory: the new content may be lost when the power fails";
-            observer.tell(&Notice::Warning { path: target, text });
-            Ok(())
-        }
-        outcome => outcome,
+    if !dir.sync()? {
+        let text = "this file system cannot sync a directory: the new content may be lost when the power fails";
+        observer.tell(&Notice::Warning { path: target, text });
     }
+    Ok(())
 }
 
 /// Overwrites the target where it stands: not atomic. A signal waits until it is done. It keeps its owner, and its mode
@@ -65,7 +51,7 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
         copy::copy(&stage.file, &file, |_, _| {}).map_err(Failed::into_inner)?;
         file.set_len(length)?;
         if let Some(mode) = mode {
-            metadata::set_mode(&file, mode)?;
+            set_mode(&file, mode)?;
         }
         if sync { file.sync_all() } else { Ok(()) }
     };
@@ -74,7 +60,7 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
             // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried:
             // who may not change the mode shall hear it before anything is overwritten.
             let narrowed = before.permissions().mode() & mode;
-            metadata::set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
+            set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
         }
         if let Err(e) = reserve(&file, length) {
             // The write is refused for the first error; one more has nothing to add.

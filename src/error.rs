@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::lock::Holder;
+use crate::holder::Holder;
 
 /// What every function of this crate that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;

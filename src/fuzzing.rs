@@ -18,9 +18,8 @@ pub fn records(input: &[u8]) {
 /// Names of locks, leases, backups and temporary files.
 pub fn names(input: &[u8]) {
     let name = OsStr::from_bytes(input);
-    crate::lock::any_name(name);
+    crate::names::any_name(name);
     crate::housekeep::any_name(name);
-    crate::stage::any_name(name);
 }
 
 /// What the kernel says in `/proc/locks` and `/proc/PID/stat`, and a holder in its child's environment.
@@ -34,5 +33,5 @@ pub fn surroundings(input: &[u8]) {
 /// What is shown of names that others chose.
 pub fn messages(input: &[u8]) {
     crate::error::any_path(OsStr::from_bytes(input).as_ref());
-    crate::lock::any_words(&String::from_utf8_lossy(input));
+    crate::holder::any_words(&String::from_utf8_lossy(input));
 }

@@ -7,19 +7,16 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 
 use crate::options::Ownership;
-use crate::sys::{FileStatus, xattr};
-use crate::target::Original;
+use crate::original::{ACL, Original};
+use crate::sys::{FileStatus, set_mode, xattr};
 
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
-const ACL: &CStr = c"system.posix_acl_access";
 /// An NFSv4 server's access lists. The permission bits are a summary of them, not something beside them.
 const NFS4_ACL: &[u8] = b"system.nfs4_";
 /// Made anew by the kernel for each content; a copied one would be wrong, and lock everybody out.
@@ -88,11 +85,6 @@ pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Re
     Ok(left)
 }
 
-/// Sets the permission bits, whatever the umask.
-pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    file.set_permissions(std::fs::Permissions::from_mode(mode))
-}
-
 fn own(file: &File, old: &FileStatus, ownership: Ownership) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(old.uid), Gid::from_raw(old.gid));
     match ownership {
@@ -130,16 +122,6 @@ fn drop_inherited_acl(file: &File) -> io::Result<()> {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
     }
-}
-
-/// The access control list of an open file; `None` where it has none, or none that can be read.
-pub(crate) fn acl_of(file: &File) -> Option<Vec<u8>> {
-    xattr::get(file, ACL).ok()
-}
-
-/// The same of a file by its path.
-pub(crate) fn acl_at(path: &Path) -> Option<Vec<u8>> {
-    xattr::get_at(path, ACL).ok()
 }
 
 /// The permission bits of the owning group itself. In the mode of a file with such a list the mask stands in their

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::duration::parse_duration;
-use crate::error::Result;
-use crate::lease::Claim;
+use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
 
 /// How long to wait for a lock.
@@ -98,6 +97,82 @@ impl LockOptions {
             ..LockOptions::default()
         }
     }
+}
+
+/// Whose lease somebody acts under: an owner and, to be sure that it is still the same lease, its token.
+///
+/// Two programs that use the same owner share its leases. An owner is any text of 1 to 255 bytes without control
+/// characters.
+///
+/// ```
+/// # fn main() -> awrite::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("config.json");
+/// let lease = awrite::Lease::acquire(&path, "agent-7", std::time::Duration::from_secs(60), &Default::default())?;
+/// // Elsewhere, maybe in another process, given the owner and the token:
+/// let mut options = awrite::WriteOptions::default();
+/// options.lock.claim = Some(awrite::Claim::new("agent-7")?.with_token(lease.token()));
+/// awrite::write(&path, "new".as_bytes(), &options)?;
+/// # lease.release()
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    owner: String,
+    token: Option<u64>,
+}
+
+impl Claim {
+    /// Whatever lease `owner` has.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Usage`]: `owner` is empty, longer than 255 bytes, or has control characters.
+    pub fn new(owner: impl Into<String>) -> Result<Claim> {
+        let owner = owner.into();
+        check_owner(&owner)?;
+        Ok(Claim { owner, token: None })
+    }
+
+    /// A lease that is known to exist.
+    pub(crate) fn of(owner: &str, token: u64) -> Claim {
+        Claim { owner: owner.to_owned(), token: Some(token) }
+    }
+
+    /// The lease with this token only.
+    #[must_use]
+    pub fn with_token(self, token: u64) -> Claim {
+        Claim { token: Some(token), ..self }
+    }
+
+    /// The owner.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The token, if one is claimed.
+    #[must_use]
+    pub fn token(&self) -> Option<u64> {
+        self.token
+    }
+}
+
+/// The longest owner, in bytes.
+pub(crate) const MAX_OWNER: usize = 255;
+
+/// Refuses what cannot name an owner: nothing, more than 255 bytes, control characters.
+pub(crate) fn check_owner(owner: &str) -> Result<()> {
+    let reason = if owner.is_empty() {
+        "the owner of a lease must have a name"
+    } else if owner.len() > MAX_OWNER {
+        "the name of a lease's owner is longer than 255 bytes"
+    } else if owner.contains(char::is_control) {
+        "the name of a lease's owner must not contain control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Usage, reason))
 }
 
 /// What happens to owner and group of the target.

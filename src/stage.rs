@@ -12,24 +12,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::cleanup::{self, Thing, Ticket};
-use crate::metadata;
+use crate::cleanup::{self, Ticket, Undo};
+use crate::names::{NAME_MAX, TEMP_RANDOM, temp_prefix};
 use crate::sys::dir::LinkWay;
 use crate::sys::{self, Dir, FileId, FileStatus};
-use crate::target::Target;
-
-/// What stands between the target's name and the random letters in the name of a temporary file.
-const TEMP_INFIX: &str = ".awrite-";
-/// How many random letters follow.
-const TEMP_RANDOM: usize = 6;
-/// A file name's greatest length on every file system we know, and on eCryptfs.
-const NAME_MAX: [usize; 2] = [255, 143];
 
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -67,7 +58,7 @@ impl Stage {
         if let Some(mut stage) = Stage::unnamed(&dir, base, mode)? {
             if birth == Birth::Undecided {
                 stage.plain_mode = Some(FileStatus::of(&stage.file)?.mode);
-                metadata::set_mode(&stage.file, 0o600)?;
+                sys::set_mode(&stage.file, 0o600)?;
             }
             return Ok(stage);
         }
@@ -164,6 +155,21 @@ impl Stage {
     }
 }
 
+struct TempName {
+    dir: Arc<Dir>,
+    name: OsString,
+}
+
+impl Undo for TempName {
+    fn undo(&self) -> io::Result<()> {
+        self.dir.unlink(&self.name)
+    }
+
+    fn is_temporary_file(&self) -> bool {
+        true
+    }
+}
+
 /// Marks a temporary file as in use. Where that fails it is only less well protected from a housekeeper, who also looks
 /// at its age.
 fn hold(file: &File) {
@@ -176,7 +182,8 @@ fn with_temp_name<T>(
     base: &OsStr,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
-    let mut longest = NAME_MAX.into_iter();
+    // eCryptfs has room for less, and says so.
+    let mut longest = [NAME_MAX, 143].into_iter();
     let mut limit = longest.next().unwrap_or(0);
     loop {
         let prefix = temp_prefix(base, limit);
@@ -189,7 +196,7 @@ fn with_temp_name<T>(
                 .make_in("/", |path: &Path| make(path.file_name().unwrap_or_default()))?
                 .into_parts();
             let name = path.file_name().unwrap_or_default().to_owned();
-            Ok(((made, name.clone()), Thing::Temp { dir: dir.clone(), name }))
+            Ok(((made, name.clone()), TempName { dir: dir.clone(), name }))
         });
         match attempt {
             Ok(((made, name), ticket)) => return Ok((made, name, ticket)),
@@ -202,70 +209,15 @@ fn with_temp_name<T>(
     }
 }
 
-/// A second link to the target under a temporary name in `dir`.
-pub(crate) fn link_temp(target: &Target, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
-    let ((), name, ticket) = with_temp_name(dir, &target.name, |name| target.dir.link(&target.name, dir, name))?;
-    Ok((name, ticket))
-}
-
-/// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
-pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
-    let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
-    let base = base.as_bytes();
-    let mut prefix = OsString::from(".");
-    prefix.push(OsStr::from_bytes(&base[..base.len().min(room)]));
-    prefix.push(TEMP_INFIX);
-    prefix
-}
-
-/// Whether `name` is one of ours for a temporary file: `.NAME.awrite-XXXXXX`.
-pub(crate) fn is_temp_name(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let Some(at) = name.len().checked_sub(TEMP_RANDOM + TEMP_INFIX.len()) else { return false };
-    name.starts_with(b".")
-        && at > 1
-        && name[at..].starts_with(TEMP_INFIX.as_bytes())
-        && name[at + TEMP_INFIX.len()..].iter().all(u8::is_ascii_alphanumeric)
-}
-
-/// What holds for any name of a target.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn any_name(name: &OsStr) {
-    for limit in [255, 143] {
-        let mut temp = temp_prefix(name, limit);
-        temp.push("aB3xyZ");
-        assert!(temp.len() <= limit, "{temp:?}");
-        assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
-    }
+/// A second link to `name` in `from`, under a temporary name in `dir`.
+pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
+    let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
+    Ok((temp, ticket))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn names_of_targets(name in prop::collection::vec(any::<u8>(), 0..300)) {
-            any_name(OsStr::from_bytes(&name));
-        }
-    }
-
-    #[test]
-    fn names_fit_and_are_recognised() {
-        for length in [1, 240, 241, 255] {
-            let mut name = temp_prefix(OsStr::new(&"n".repeat(length)), 255);
-            name.push("aB3xyZ");
-            assert!(name.len() <= 255, "{}", name.len());
-            assert!(is_temp_name(&name), "{name:?}");
-        }
-        for other in
-            [".awrite-aB3xyZ", "f.awrite-aB3xyZ", ".f.awrite-aB3xy", ".f.awrite-aB3x_Z", ".f.awrite-aB3xyZ7", ""]
-        {
-            assert!(!is_temp_name(OsStr::new(other)), "{other}");
-        }
-    }
-
     #[test]
     fn an_unnamed_stage_leaves_nothing_and_a_named_one_is_removed() {
         let place = tempfile::tempdir().unwrap();

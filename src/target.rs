@@ -6,7 +6,6 @@
 //! ```
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -15,12 +14,10 @@ use std::sync::Arc;
 
 use rustix::fs::CWD;
 
-use crate::cleanup::{self, Thing, Ticket};
-use crate::commit::{self, retry};
+use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata;
-use crate::notice::Observer;
-use crate::sys::{Dir, FileKind, FileStatus};
+use crate::original::Original;
+use crate::sys::{Dir, FileKind, FileStatus, retry};
 
 /// As many as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -49,38 +46,20 @@ pub(crate) struct Target {
     made_dirs: Vec<MadeDir>,
 }
 
-/// The file that is replaced, opened under the lock.
-#[derive(Debug)]
-pub(crate) struct Original {
-    pub(crate) status: FileStatus,
-    /// `None`: this user may write it but not read it.
-    file: Option<File>,
-    /// The access control list of one that may not be read: to read that takes no right to the file.
-    unread_acl: Option<Vec<u8>>,
-}
-
-impl Original {
-    /// Its content.
-    pub(crate) fn content(&self) -> io::Result<&File> {
-        self.file.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
-    }
-
-    /// Its access control list, where it has one and that can be read.
-    pub(crate) fn acl(&self) -> Option<Vec<u8>> {
-        self.file.as_ref().map_or_else(|| self.unread_acl.clone(), metadata::acl_of)
-    }
-
-    pub(crate) fn into_content(self) -> io::Result<File> {
-        self.file.ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
-    }
-}
-
 /// A directory made on the way, removed again unless the write is committed. A list of them has the deepest first, so
 /// that dropping it empties each before its parent.
 #[derive(Debug)]
 struct MadeDir {
     path: PathBuf,
     ticket: Ticket,
+}
+
+struct MadePath(PathBuf);
+
+impl Undo for MadePath {
+    fn undo(&self) -> io::Result<()> {
+        std::fs::remove_dir(&self.0)
+    }
 }
 
 impl Target {
@@ -132,10 +111,8 @@ impl Target {
             if sync {
                 let parent = made.path.parent().unwrap_or(Path::new(""));
                 // All on the target's file system: that it cannot do this has been said of the target's directory.
-                let unheard = Observer::default();
-                let synced =
-                    retry(|| Dir::open(parent)).and_then(|parent| commit::sync_dir(&parent, &self.given, &unheard));
-                outcome = outcome.and(synced);
+                let synced = retry(|| Dir::open(parent)).and_then(|parent| parent.sync());
+                outcome = outcome.and(synced.map(drop));
             }
         }
         outcome
@@ -188,21 +165,20 @@ impl Target {
             // Gone meanwhile, or a link that leads nowhere.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(None),
             Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.is_link() => {
-                let unread_acl = metadata::acl_at(&self.beside(&self.name));
-                return Ok(Some(Original { status, file: None, unread_acl }));
+                return Ok(Some(Original::unreadable(status, &self.beside(&self.name))));
             }
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
         // A link may lead to a directory or a device: it is replaced itself, so what is behind it does not matter.
-        Ok((status.kind == FileKind::Regular).then_some(Original { status, file: Some(file), unread_acl: None }))
+        Ok((status.kind == FileKind::Regular).then(|| Original::readable(status, file)))
     }
 
     /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a
-    /// link, which tells nothing of the file behind it. Nothing is left whose set-id bits could be kept.
+    /// link, which tells nothing of the file behind it.
     pub(crate) fn gone(&self) -> Option<Original> {
         let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
-        Some(Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None, unread_acl: None })
+        Some(Original::gone(status))
     }
 
     /// The path of `name` beside the target.
@@ -301,7 +277,7 @@ fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
 fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for dir in missing.into_iter().rev() {
-        match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), Thing::MadeDir(dir.to_owned())))) {
+        match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), MadePath(dir.to_owned())))) {
             Ok(((), ticket)) => made.insert(0, MadeDir { path: dir.to_owned(), ticket }),
             // To mkdir a link that leads nowhere exists (mkdir(2)), and opening it goes on failing.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {

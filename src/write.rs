@@ -20,14 +20,15 @@ use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{self, Visitor};
-use crate::lock::{FileLock, HandOver, Place, Purpose, Spot, lock_target};
+use crate::lease::{self, Purpose, Visitor, lock_target};
+use crate::lock::{FileLock, HandOver, Place, Spot};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, LockOptions, WriteOptions};
+use crate::original::Original;
 use crate::stage::{Birth, Stage};
-use crate::sys::Dir;
-use crate::target::{Original, Resolve, Target};
+use crate::sys::{Dir, set_mode};
+use crate::target::{Resolve, Target};
 
 /// What a write has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,7 +357,7 @@ impl AtomicFile {
         let gone = if original.is_none() { self.target.gone() } else { None };
         let Some(original) = original.or(gone.as_ref()) else {
             let mode = options.mode.or(stage.plain_mode);
-            return mode.map_or(Ok(()), |mode| metadata::set_mode(&stage.file, mode).map_err(fail));
+            return mode.map_or(Ok(()), |mode| set_mode(&stage.file, mode).map_err(fail));
         };
         let mode = match options.mode {
             None if options.no_preserve_mode => Some(stage.fresh_mode().map_err(fail)?),

@@ -18,9 +18,9 @@ use super::argument::{
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_string, guard, guard_or};
 use crate::error::Result;
-use crate::lease::Claim;
 use crate::lock::FileLock;
 use crate::notice::Observer;
+use crate::options::Claim;
 use crate::options::{LockMethod, LockOptions, Wait};
 
 /// awrite_lock_options.wait: wait until the lock is free.

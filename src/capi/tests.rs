@@ -10,7 +10,7 @@ use super::status::{awrite_last_errno, awrite_last_error, guard, guard_or};
 use super::write::{self as w, awrite_write_options, write_options};
 use crate::error::Result;
 use crate::housekeep::HousekeepOptions;
-use crate::lease::Claim;
+use crate::options::Claim;
 use crate::options::{BackupOptions, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 
 fn last_error() -> String {

@@ -15,9 +15,9 @@ use super::names::{self, Meaning, Shape, Stamp};
 use super::plan::{Aged, Rule};
 use super::remove::{self, Look, Outcome};
 use super::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover};
-use crate::backup::Names;
 use crate::error::Error;
 use crate::local_time;
+use crate::names::BackupNames;
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// Bytes of names that are read at a time.
@@ -301,7 +301,7 @@ impl Job<'_> {
                 let suffix = &self.options.backup_suffix;
                 let room = MOST_OF_A_NAME.saturating_sub(suffix.len());
                 let base = OsStr::from_bytes(&name[..usize::from(length).min(room)]);
-                let names = Names::of_time(base, suffix, &time);
+                let names = BackupNames::of_time(base, suffix, &time);
                 (Leftover::Backup, remove::plain_backup(dir, file, of, &names, planned, look))
             }
         };

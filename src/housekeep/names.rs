@@ -7,8 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use jiff::civil::DateTime;
 
 use super::HousekeepOptions;
-use crate::lock::is_mark_name;
-use crate::stage::is_temp_name;
+use crate::names::{is_mark_name, is_temp_name};
 
 const LOCK_SUFFIX: &[u8] = b".lock";
 const LEASE_SUFFIX: &[u8] = b".lease";
@@ -154,7 +153,7 @@ pub(crate) fn any_name(name: &OsStr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::Names;
+    use crate::names::BackupNames;
     use proptest::prelude::*;
 
     /// What looks like a dated name, and often is one.
@@ -180,7 +179,7 @@ mod tests {
         ) {
             let time = jiff::Timestamp::from_second(seconds).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
             let mut taken = 0;
-            let name = Names::of_time(OsStr::new(&base), OsStr::new(&suffix), &time).first_free(|_| {
+            let name = BackupNames::of_time(OsStr::new(&base), OsStr::new(&suffix), &time).first_free(|_| {
                 taken += 1;
                 if taken > number { Ok(()) } else { Err(std::io::ErrorKind::AlreadyExists.into()) }
             }).unwrap();

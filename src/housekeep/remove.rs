@@ -28,10 +28,10 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::plan::age;
-use crate::backup::Names;
 use crate::error::{ErrorKind, Result};
 use crate::lease;
-use crate::lock::{Cleared, LockFile, clear_link, clear_mark, is_held_by_link, is_mark_name, lock_name};
+use crate::lock::{Cleared, LockFile, clear_link, clear_mark, is_held_by_link};
+use crate::names::{BackupNames, is_mark_name, lock_name};
 use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// How long a writer may take from creating a lock file to locking it, on a busy machine: two system calls. It would not
@@ -251,7 +251,7 @@ pub(super) fn plain_backup(
     dir: &Dir,
     name: &OsStr,
     of: &OsStr,
-    names: &Names<'_>,
+    names: &BackupNames<'_>,
     planned: &FileStatus,
     look: Look,
 ) -> io::Result<Outcome> {

@@ -12,17 +12,19 @@
 //! Every arrow but the passing of time is taken under the target's lock: read the record, decide, write the new one
 //! beside it, sync, rename. So the record of a live lease is never absent or partial, whoever looks, and nobody who
 //! loses a race has written anything. The lock itself is only held for that moment; it is [`Visitor`] that keeps others
-//! out meanwhile, in [`lock_target`](crate::lock::lock_target), for everyone who locks.
+//! out meanwhile, in [`lock_target`], for everyone who locks.
 //!
 //! A token is the time of its acquisition, in microseconds, or one more than the token before, whichever is greater. A
 //! release removes the record, since the time will do; if the wall clock has been set back behind the token by then, the
 //! record stays, marked as released.
 
 mod clock;
+mod door;
 mod inherited;
 mod record;
 #[cfg(test)]
 mod tests;
+mod visitor;
 
 #[cfg(fuzzing)]
 pub(crate) use record::any_record;
@@ -35,175 +37,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cleanup;
-use crate::commit::{retry, sync_dir};
+use crate::commit::sync_dir;
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, Cleared, FileLock, HandOver, Holder, Place, Spot, lock_target};
+use crate::holder::Holder;
+use crate::lock::{self, Cleared, FileLock, HandOver, Place, Spot};
+use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
-use crate::options::{LockOptions, Wait};
+use crate::options::{Claim, LockOptions, Wait, check_owner};
 use crate::stage::{Birth, Stage};
-use crate::sys::{Dir, FileId, FileStatus};
+use crate::sys::{Dir, FileId, FileStatus, retry};
 use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
+pub(crate) use door::{Purpose, lock_target};
 pub use record::MAX_TTL;
-use record::{Record, Until, check_owner};
+use record::{Record, Until};
+pub(crate) use visitor::Visitor;
+use visitor::{Role, confirm};
 
 /// How long dropping a lease tries to get the lock it needs.
 const DROP_WAIT: Duration = Duration::from_secs(1);
-
-/// Whose lease somebody acts under: an owner and, to be sure that it is still the same lease, its token.
-///
-/// Two programs that use the same owner share its leases. An owner is any text of 1 to 255 bytes without control
-/// characters.
-///
-/// ```
-/// # fn main() -> awrite::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("config.json");
-/// let lease = awrite::Lease::acquire(&path, "agent-7", std::time::Duration::from_secs(60), &Default::default())?;
-/// // Elsewhere, maybe in another process, given the owner and the token:
-/// let mut options = awrite::WriteOptions::default();
-/// options.lock.claim = Some(awrite::Claim::new("agent-7")?.with_token(lease.token()));
-/// awrite::write(&path, "new".as_bytes(), &options)?;
-/// # lease.release()
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    owner: String,
-    token: Option<u64>,
-}
-
-impl Claim {
-    /// Whatever lease `owner` has.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Usage`]: `owner` is empty, longer than 255 bytes, or has control characters.
-    pub fn new(owner: impl Into<String>) -> Result<Claim> {
-        let owner = owner.into();
-        check_owner(&owner)?;
-        Ok(Claim { owner, token: None })
-    }
-
-    /// The lease with this token only.
-    #[must_use]
-    pub fn with_token(self, token: u64) -> Claim {
-        Claim { token: Some(token), ..self }
-    }
-
-    /// The owner.
-    #[must_use]
-    pub fn owner(&self) -> &str {
-        &self.owner
-    }
-
-    /// The token, if one is claimed.
-    #[must_use]
-    pub fn token(&self) -> Option<u64> {
-        self.token
-    }
-
-    /// Whether `record` is the lease that is claimed. Its time does not matter: what counts is that nobody has taken it.
-    fn check(&self, record: Option<&Record>, target: &Path, clock: &dyn Clock) -> Result<()> {
-        let why = match record {
-            None => format!("Not leased by {}", self.owner),
-            Some(r) if r.owner != self.owner => match r.left(clock) {
-                Some(_) => format!("Leased by {} until {}", r.owner, r.until(clock)),
-                None => format!("Not leased by {}, but by {} since", self.owner, r.owner),
-            },
-            Some(r) if r.released => format!("Not leased by {} any more", self.owner),
-            Some(r) => match self.token {
-                Some(token) if token != r.token => {
-                    format!("The lease with token {token} is over: {} has token {} now", self.owner, r.token)
-                }
-                _ => return Ok(()),
-            },
-        };
-        Err(Error::new(ErrorKind::LockLost, why)
-            .on(target)
-            .with_hint("acquire the lease (again), and read the file anew"))
-    }
-}
-
-/// Who comes to lock a target, as far as its lease is concerned.
-pub(crate) struct Visitor<'a> {
-    purpose: Purpose<'a>,
-    clock: &'a dyn Clock,
-}
-
-enum Purpose<'a> {
-    /// Waits for the end of any lease but one that it runs below.
-    Anybody,
-    /// Acts under a lease.
-    Holder(&'a Claim),
-    /// Wants the lease for this owner.
-    Taker(&'a str),
-    /// Has to do with the record alone, and looks at it itself.
-    Clerk,
-}
-
-/// A lease that keeps a visitor out.
-pub(crate) struct Leased {
-    owner: String,
-    until: Until,
-    /// How long at most.
-    pub(crate) left: Duration,
-}
-
-impl Leased {
-    pub(crate) fn refusal(&self, target: &Path) -> Error {
-        Error::new(ErrorKind::Leased, format!("Leased by {} until {}", self.owner, self.until)).on(target)
-    }
-}
-
-impl<'a> Visitor<'a> {
-    /// One who locks a target to do something with it.
-    pub(crate) fn of(options: &'a LockOptions) -> Visitor<'a> {
-        let purpose = options.claim.as_ref().map_or(Purpose::Anybody, Purpose::Holder);
-        Visitor { purpose, clock: &Machine }
-    }
-
-    /// The lease for whose end this visitor has to wait; `None`: nothing is in the way. An error where waiting is of no
-    /// use. To be asked under the lock, but for those who only want to know when to try.
-    pub(crate) fn kept_out(&self, spot: &Spot, target: &Path) -> Result<Option<Leased>> {
-        if matches!(self.purpose, Purpose::Clerk) {
-            return Ok(None);
-        }
-        let record = Record::read(spot)?;
-        if let Purpose::Holder(claim) = self.purpose {
-            return claim.check(record.as_ref(), target, self.clock).map(|()| None);
-        }
-        if let Some(token) = self.inherited(spot) {
-            return match record {
-                Some(r) if r.token == token && !r.released => Ok(None),
-                _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over")
-                    .on(target)
-                    .with_hint("what is to go on after it must be started without AWRITE_LEASED in its environment")),
-            };
-        }
-        let Some(record) = record else { return Ok(None) };
-        match (self.purpose_owner(), record.left(self.clock)) {
-            (_, None) => Ok(None),
-            (Some(owner), _) if owner == record.owner => Ok(None),
-            (_, Some(left)) => Ok(Some(Leased { until: record.until(self.clock), owner: record.owner, left })),
-        }
-    }
-
-    /// Whether it has to do with one lease only, of which it has to make sure again before it changes anything.
-    pub(crate) fn is_bound(&self, spot: &Spot) -> bool {
-        matches!(self.purpose, Purpose::Holder(_)) || self.inherited(spot).is_some()
-    }
-
-    /// The token of a lease that an ancestor of this process has.
-    fn inherited(&self, spot: &Spot) -> Option<u64> {
-        matches!(self.purpose, Purpose::Anybody).then(|| inherited::token(spot.dir.id(), &spot.name)).flatten()
-    }
-
-    fn purpose_owner(&self) -> Option<&str> {
-        if let Purpose::Taker(owner) = self.purpose { Some(owner) } else { None }
-    }
-}
 
 /// A lease of a target: keeps every other owner, and every writer without a lease, from it until it ends.
 ///
@@ -313,7 +166,7 @@ impl Lease {
         place.lease.dir.refresh();
         let record = Record::read(&place.lease)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
-        let (held, holder) = lock::look(&place, &target)?;
+        let (held, holder) = lock::status(&place, &target)?;
         Ok(LockStatus { lock_file: place.path, held, holder, lease })
     }
 
@@ -350,7 +203,7 @@ impl Lease {
     /// The claim of its holder, token included, for [`LockOptions::claim`].
     #[must_use]
     pub fn claim(&self) -> Claim {
-        Claim { owner: self.record.owner.clone(), token: Some(self.record.token) }
+        Claim::of(&self.record.owner, self.record.token)
     }
 
     /// What its record says.
@@ -520,7 +373,7 @@ fn acquire(
 ) -> Result<(Record, Seat)> {
     check_owner(owner)?;
     check_ttl(ttl)?;
-    let visitor = Visitor { purpose: Purpose::Taker(owner), clock };
+    let visitor = Visitor { role: Role::Taker(owner), clock };
     under_lock(target, options, &visitor, observer, |desk| {
         let record = match desk.read()? {
             Some(mut own) if own.owner == owner && !own.released => {
@@ -546,10 +399,10 @@ fn refresh(
     observer: &Observer,
 ) -> Result<(Record, Seat)> {
     ttl.map_or(Ok(()), check_ttl)?;
-    let visitor = Visitor { purpose: Purpose::Clerk, clock };
+    let visitor = Visitor { role: Role::Keeper, clock };
     under_lock(target, options, &visitor, observer, |desk| {
         let record = desk.read()?;
-        claim.check(record.as_ref(), target, clock)?;
+        confirm(claim, record.as_ref(), target, clock)?;
         // The check has passed, so there is one.
         let Some(mut record) = record else { return Err(Error::new(ErrorKind::LockLost, "Not leased").on(target)) };
         record.extend(ttl.unwrap_or(Duration::from_millis(record.ttl_ms)), clock);
@@ -568,7 +421,7 @@ pub(crate) fn refresh_for_ancestor(
     observer: &Observer,
 ) -> Result<()> {
     let clock = &Machine;
-    if (Visitor { purpose: Purpose::Anybody, clock }).inherited(spot).is_none() {
+    if (Visitor { role: Role::Anybody, clock }).inherited(spot).is_none() {
         return Ok(());
     }
     let Some(mut record) = Record::read(spot)? else { return Ok(()) };
@@ -581,10 +434,10 @@ pub(crate) fn refresh_for_ancestor(
 }
 
 fn end(clock: &dyn Clock, target: &Path, claim: &Claim, options: &LockOptions, observer: &Observer) -> Result<bool> {
-    let visitor = Visitor { purpose: Purpose::Clerk, clock };
+    let visitor = Visitor { role: Role::Keeper, clock };
     under_lock(target, options, &visitor, observer, |desk| {
         let Some(mut record) = desk.read()?.filter(|record| !record.released) else { return Ok(false) };
-        claim.check(Some(&record), target, clock)?;
+        confirm(claim, Some(&record), target, clock)?;
         if is_past(record.token, clock) {
             remove(desk.spot, desk.lock)?;
         } else {
@@ -617,12 +470,12 @@ fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> R
     if let Some(reason) = why_not()? {
         return Ok(reason);
     }
-    let Some(target) = lock::leased_name(name) else {
+    let Some(target) = leased_name(name) else {
         return Ok(Cleared::Kept("its target cannot be told from its name"));
     };
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(spot.path(), e))?;
     if dry_run {
-        let (held, _) = lock::look(&Place::of(&target, &LockOptions::default())?, &target)?;
+        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
     }
     let (_, lock) = lock::lock_as_found(&target)?;
@@ -664,8 +517,7 @@ fn under_lock<T>(
 ) -> Result<T> {
     let options = LockOptions { shared: false, claim: None, ..options.clone() };
     let how = Resolve { no_follow: options.no_follow, mkdir: false };
-    let (target, place, lock) =
-        lock_target(target, how, &options, visitor, observer, lock::Purpose::Hold, |_, _| Ok(()))?;
+    let (target, place, lock) = lock_target(target, how, &options, visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
     let outcome = change(&Desk { lock: &lock, target: &target, spot: &place.lease, options: &options, observer });
     release(lock, observer);
     outcome

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Spot;
+use crate::options::check_owner;
 use crate::sys::FileKind;
 
 /// What is wrong with a record, in words.
@@ -31,8 +32,6 @@ const VERSION: u64 = 1;
 const MAX_SIZE: u64 = 64 * 1024;
 /// The longest that a lease can last without a refresh: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
-/// The longest owner, in bytes.
-pub(crate) const MAX_OWNER: usize = 255;
 
 /// Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,20 +249,6 @@ fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
         return Ok(None);
     }
     Ok(Some(Boot { id: string(fields, "boot_id")?, ms: number(fields, "expires_boottime_ms")? }))
-}
-
-/// Refuses what cannot name an owner: nothing, more than 255 bytes, control characters.
-pub(crate) fn check_owner(owner: &str) -> Result<()> {
-    let reason = if owner.is_empty() {
-        "the owner of a lease must have a name"
-    } else if owner.len() > MAX_OWNER {
-        "the name of a lease's owner is longer than 255 bytes"
-    } else if owner.contains(char::is_control) {
-        "the name of a lease's owner must not contain control characters"
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(ErrorKind::Usage, reason))
 }
 
 /// What holds for any content of a file.

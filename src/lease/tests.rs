@@ -29,26 +29,26 @@ impl Scene {
     }
 
     fn refresh(&self, owner: &str, token: Option<u64>) -> Result<u64> {
-        let claim = Claim { owner: owner.into(), token };
+        let claim = token.map_or_else(|| Claim::new(owner).unwrap(), |token| Claim::of(owner, token));
         refresh(&self.clock, &self.target(), &claim, None, &self.options, &Observer::default())
             .map(|(record, _)| record.token)
     }
 
     fn end(&self, owner: &str, token: Option<u64>) -> Result<bool> {
-        let claim = Claim { owner: owner.into(), token };
+        let claim = token.map_or_else(|| Claim::new(owner).unwrap(), |token| Claim::of(owner, token));
         end(&self.clock, &self.target(), &claim, &self.options, &Observer::default())
     }
 
     /// Whether a plain writer gets in.
     fn enter(&self) -> Result<()> {
-        let visitor = Visitor { purpose: Purpose::Anybody, clock: &self.clock };
+        let visitor = Visitor { role: Role::Anybody, clock: &self.clock };
         lock_target(
             &self.target(),
             Resolve::default(),
             &self.options,
             &visitor,
             &Observer::default(),
-            lock::Purpose::Hold,
+            Purpose::Hold,
             |_, _| Ok(()),
         )
         .map(drop)

@@ -13,24 +13,17 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::flock::LockFile;
-use super::heartbeat::open_for_touch;
-use super::inherited::{self, Confirmed, HandOver, Mode};
-use super::link::{Seen, is_contention, look, read};
-use super::place::Place;
-use super::record::{Here, Record};
-use super::{FileLock, Held, Patience, holder};
-use crate::cleanup::{self, Thing};
-use crate::error::{Error, ErrorKind, Result};
-use crate::options::LockOptions;
+use super::access::open_for_touch;
+use super::inherited::{self, HandOver, Intent};
+use super::look::{is_contention, read};
+use super::record::Record;
+use crate::error::{Error, Result};
 use crate::sys::dir::{modified_and_links, touch};
 use crate::sys::{self, Dir, FileStatus};
-use crate::target::Target;
 
 #[derive(Debug)]
 pub(super) struct Baton(File);
@@ -53,8 +46,8 @@ impl Baton {
         Err(rustix::io::Errno::NOSYS.into())
     }
 
-    pub(super) fn hand_over(&self, mode: Mode) -> io::Result<HandOver> {
-        inherited::hand_over(&self.0, FileStatus::of(&self.0)?.id, mode, 0)
+    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
+        inherited::hand_over(&self.0, FileStatus::of(&self.0)?.id, intent, 0)
     }
 
     /// Nobody begins to go on under the lock from now on.
@@ -63,48 +56,6 @@ impl Baton {
         // nonce stands nowhere any more.
         let _ = inherited::release(&self.0);
         let _ = sys::unflock(&self.0);
-    }
-}
-
-/// The lock at `place` below the process that holds it by link(2), if that is one above this one.
-pub(super) fn go_on(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
-    mode: Mode,
-    patience: &mut Patience<'_>,
-) -> Result<Option<FileLock>> {
-    let batons = inherited::batons();
-    if batons.is_empty() {
-        return Ok(None);
-    }
-    loop {
-        let Ok(Seen::Record { record, .. }) = look(&place.dir, &place.name) else { return Ok(None) };
-        let of_record =
-            |baton: &&inherited::Carried| baton.content == record.nonce.as_bytes() && baton.pid == record.pid;
-        let Some(baton) = batons.iter().find(of_record).filter(|_| record.is_alive(&Here::now())) else {
-            return Ok(None);
-        };
-        let file = if holder::has_open(baton.pid, baton.id) { baton.open() } else { None };
-        let file = file.ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "The lock is held above this process, which cannot be confirmed")
-                .on(&target.given)
-                .with_hint(format!("process {} holds it; this one needs /proc, and to be of the same user", baton.pid))
-        })?;
-        let Some(ancestor) = inherited::find(&file, baton.id) else { return Ok(None) };
-        ancestor.permit(mode, &target.given)?;
-        let taken = cleanup::make(|| {
-            let file = Arc::new(LockFile::below(place, file, ancestor, record.nonce.clone(), options)?);
-            Ok((file.clone(), Thing::Lock(Held::Flock(file))))
-        });
-        let (file, ticket) = taken.map_err(|e: io::Error| place.explain(&target.given, e))?;
-        let lock = FileLock::take(&file, ticket, target, options, mode, patience)?;
-        match file.confirm() {
-            Confirmed::Holds => return Ok(Some(lock)),
-            Confirmed::Forged => return Ok(None),
-            // Given up meanwhile; there may be another.
-            Confirmed::Gone => {}
-        }
     }
 }
 

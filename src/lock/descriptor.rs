@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use super::patience::Patience;
 use super::waiting::{self, Lockable};
-use super::{Patience, filesystem, holder, link};
+use super::{filesystem, look, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
 use crate::options::{LockOptions, Wait};
@@ -53,7 +54,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
     }
     let status = FileStatus::of(lock.fd).map_err(cannot)?;
     if !locked {
-        return Err(patience.given_up().held_by(holder::find(status.id)));
+        return Err(patience.given_up().held_by(proc_locks::find(status.id)));
     }
     if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(lock.fd) {
         sys::unflock(lock.fd).map_err(cannot)?;
@@ -86,7 +87,7 @@ fn open_again(fd: BorrowedFd<'_>) -> io::Result<File> {
 
 /// Without /proc that cannot be told.
 fn is_record(fd: BorrowedFd<'_>) -> bool {
-    open_again(fd).is_ok_and(|file| link::is_record(&file))
+    open_again(fd).is_ok_and(|file| look::is_record(&file))
 }
 
 /// Tells the holder that the lock file is still wanted, through a descriptor of our own. It ends when that is closed.

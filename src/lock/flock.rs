@@ -25,16 +25,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
 
-use rustix::fs::OFlags;
-
-use super::baton;
-use super::inherited::{self, Ancestor, Confirmed, HandOver, Mode};
+use super::access::{default_mode, open_existing, open_or_create, open_to_others};
+use super::inherited::{self, Ancestor, Confirmed, HandOver, Intent};
+use super::patience::Patience;
 use super::place::{Place, not_ours};
-use super::waiting::{self, GLANCE, GLANCES, Lockable};
-use super::{Holder, Patience, filesystem, holder};
+use super::waiting::{self, Lockable};
+use super::{baton, filesystem, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
+use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
 
@@ -267,11 +266,11 @@ impl LockFile {
         self.ancestor.as_ref().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
     }
 
-    /// What to give a child process that may go on under this lock. `mode`: what it is held for.
-    pub(crate) fn hand_over(&self, mode: Mode) -> io::Result<HandOver> {
+    /// What to give a child process that may go on under this lock. `intent`: what it is held for.
+    pub(crate) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
         let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
         self.handed_over.store(true, Ordering::SeqCst);
-        inherited::hand_over(&self.file, self.status.id, mode, depth)
+        inherited::hand_over(&self.file, self.status.id, intent, depth)
     }
 
     /// What to give a child process that may not.
@@ -344,78 +343,11 @@ impl LockFile {
 
     /// Who holds it, for a message.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        holder::find(self.status.id)
+        proc_locks::find(self.status.id)
     }
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
 fn wanted(file: BorrowedFd<'_>) -> bool {
     ofd::is_registered(file).unwrap_or(false)
-}
-
-/// The lock file, and whether this call made it.
-///
-/// Uncontended, one call: create it. O_EXCL because `fs.protected_regular` refuses O_CREAT on others' files in sticky
-/// directories; never O_TRUNC, which through a link would empty what the link leads to (CVE-2025-68146).
-fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
-    let mut refusals = 0;
-    loop {
-        match place.dir.open_file(&place.name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
-            Ok(file) => return Ok((file, true)),
-            Err(e) if e.raw_os_error() != Some(libc::EEXIST) => return Err(e),
-            Err(_) => {}
-        }
-        // Look before opening: to open a device or a FIFO does something.
-        match place.dir.status(&place.name)? {
-            None => continue,
-            Some(s) if s.kind == FileKind::Regular => {}
-            Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
-            Some(s) => return Err(io::Error::other(format!("Lock file is a {}", s.kind.name()))),
-        }
-        match open_existing(place) {
-            // Removed by its holder between the two calls.
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-            // Just created by root, and about to be opened to this user (see open_to_others).
-            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < GLANCES => {
-                refusals += 1;
-                sleep(GLANCE);
-            }
-            outcome => return outcome.map(|file| (file, false)),
-        }
-    }
-}
-
-fn open_existing(place: &Place) -> io::Result<File> {
-    place.dir.open_file(&place.name, OFlags::RDWR | OFlags::NONBLOCK, 0).or_else(|e| match e.raw_os_error() {
-        // An exclusive flock needs no write permission on a local file system.
-        Some(libc::EACCES) => place.dir.open_file(&place.name, OFlags::RDONLY | OFlags::NONBLOCK, 0),
-        _ => Err(e),
-    })
-}
-
-/// All who may write the target must be able to lock it.
-pub(crate) fn default_mode(target: Option<&FileStatus>) -> u32 {
-    let written_by = target.map_or(0, |t| t.mode);
-    let group = if written_by & 0o020 != 0 { 0o060 } else { 0 };
-    let others = if written_by & 0o002 != 0 { 0o006 } else { 0 };
-    0o600 | group | others
-}
-
-/// Undoes what the umask took from the `wanted` mode, and gives root's lock file to the target's owner.
-pub(crate) fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
-    let others = target.filter(|t| (t.uid, t.gid) != (0, 0));
-    if let Some(t) = others.filter(|_| rustix::process::geteuid().is_root()) {
-        use rustix::fs::{Gid, Uid};
-        use rustix::io::Errno;
-        match rustix::fs::fchown(file, Some(Uid::from_raw(t.uid)), Some(Gid::from_raw(t.gid))) {
-            // Root without the capability, or a file system without owners: the lock works all the same.
-            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    if mode != wanted {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(wanted))?;
-    }
-    Ok(())
 }

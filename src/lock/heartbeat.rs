@@ -13,26 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-
+use super::access::open_for_touch;
 use super::baton::Baton;
-use super::inherited::{self, HandOver, Mode};
-use super::link::{is_contention, look, mark_name};
+use super::inherited::{self, HandOver, Intent};
+use super::look::{insist, is_contention, look};
 use super::place::Place;
 use super::record::Record;
-use super::waiting::GLANCES;
-use crate::commit::retry;
 use crate::error::{ErrorKind, Result};
+use crate::names::mark_name;
 use crate::sys::dir::touch;
 use crate::sys::host::boot_clock;
-use crate::sys::{self, Dir, FileId, FileStatus};
-
-/// Linux tells an NFS server by O_DIRECT that it wants no delegation: with one it would set the file's times by its own
-/// clock, and tell the server later (RFC 9754).
-#[cfg(target_os = "linux")]
-const NOT_DELEGATED: OFlags = OFlags::DIRECT;
-#[cfg(not(target_os = "linux"))]
-const NOT_DELEGATED: OFlags = OFlags::empty();
+use crate::sys::{self, Dir, FileId, FileStatus, retry};
 
 /// A lock by link(2), held until it is relinquished or lost.
 #[derive(Debug)]
@@ -70,19 +61,6 @@ impl Pulse {
     }
 }
 
-/// Opens a lock to give a sign of life.
-///
-/// For writing, so that an NFS server delegates the file to none of those who only look: it would have to ask all of them
-/// back before every sign of life, and wait long for one that is dead.
-pub(super) fn open_for_touch(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK;
-    match dir.open_file(name, flags | NOT_DELEGATED, 0) {
-        // Not every file system has O_DIRECT.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => dir.open_file(name, flags, 0),
-        outcome => outcome,
-    }
-}
-
 impl LinkLock {
     /// What has just been linked to the lock's name.
     pub(super) fn new(place: &Place, id: FileId, record: Record, last: Duration) -> LinkLock {
@@ -103,7 +81,7 @@ impl LinkLock {
     }
 
     /// What to give a child process that may go on under this lock.
-    pub(super) fn hand_over(&self, mode: Mode) -> io::Result<HandOver> {
+    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
         let mut pulse = self.pulse();
         let baton = match pulse.baton.take() {
             Some(baton) => baton,
@@ -113,7 +91,7 @@ impl LinkLock {
                 baton => baton?,
             },
         };
-        pulse.baton.insert(baton).hand_over(mode)
+        pulse.baton.insert(baton).hand_over(intent)
     }
 
     /// What to give a child process that may not: nothing has been made for others yet.
@@ -230,17 +208,5 @@ impl LinkLock {
                 Err(e) => Err(io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO))),
             }
         })
-    }
-}
-
-/// Asks again a few times where the answer is an error: a lock that is left because nobody can tell whose it is keeps
-/// other hosts waiting for the stale time.
-pub(super) fn insist<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut tries = 1..GLANCES;
-    loop {
-        match ask() {
-            Err(_) if tries.next().is_some() => {}
-            answer => return answer,
-        }
     }
 }

@@ -35,8 +35,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::filesystem;
-use super::record::NONCE;
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::NONCE;
 use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
@@ -53,7 +53,7 @@ const FIRST_FD: RawFd = 100;
 
 /// What a lock is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum Intent {
     /// Alone, for whatever a command does.
     Exclusive,
     /// Together with others.
@@ -62,12 +62,12 @@ pub(crate) enum Mode {
     Replacing,
 }
 
-impl Mode {
+impl Intent {
     fn letter(self) -> char {
         match self {
-            Mode::Exclusive => 'x',
-            Mode::Shared => 's',
-            Mode::Replacing => 'w',
+            Intent::Exclusive => 'x',
+            Intent::Shared => 's',
+            Intent::Replacing => 'w',
         }
     }
 }
@@ -77,15 +77,15 @@ impl Mode {
 struct Entry {
     fd: RawFd,
     id: FileId,
-    mode: Mode,
+    intent: Intent,
     depth: u32,
     pid: u32,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { fd, id, mode, depth, pid } = self;
-        write!(f, "{fd}:{}:{}:{}:{depth}:{pid}", id.dev, id.ino, mode.letter())
+        let Entry { fd, id, intent, depth, pid } = self;
+        write!(f, "{fd}:{}:{}:{}:{depth}:{pid}", id.dev, id.ino, intent.letter())
     }
 }
 
@@ -93,15 +93,15 @@ fn parse(text: &str) -> Option<Entry> {
     let mut words = text.split(':');
     let fd = words.next()?.parse().ok().filter(|fd| *fd >= 0)?;
     let id = FileId { dev: words.next()?.parse().ok()?, ino: words.next()?.parse().ok()? };
-    let mode = match words.next()? {
-        "x" => Mode::Exclusive,
-        "s" => Mode::Shared,
-        "w" => Mode::Replacing,
+    let intent = match words.next()? {
+        "x" => Intent::Exclusive,
+        "s" => Intent::Shared,
+        "w" => Intent::Replacing,
         _ => return None,
     };
     let depth = words.next()?.parse().ok().filter(|depth| *depth < MARKERS - 2)?;
     let pid = words.next()?.parse().ok().filter(|pid| (1..=END - MARKERS).contains(pid))?;
-    words.next().is_none().then_some(Entry { fd, id, mode, depth, pid })
+    words.next().is_none().then_some(Entry { fd, id, intent, depth, pid })
 }
 
 /// What the variable says, outermost first. Entries that nobody can have written are passed over.
@@ -198,17 +198,17 @@ impl Ancestor {
     }
 
     /// Refuses what could never be granted below this ancestor.
-    pub(crate) fn permit(&self, mode: Mode, target: &Path) -> Result<()> {
+    pub(crate) fn permit(&self, intent: Intent, target: &Path) -> Result<()> {
         let Some(innermost) = self.chain.last() else { return Ok(()) };
         let pid = innermost.pid;
-        let replacing = self.chain.iter().any(|entry| entry.mode == Mode::Replacing);
-        let (reason, hint) = if mode == Mode::Replacing && replacing {
+        let replacing = self.chain.iter().any(|entry| entry.intent == Intent::Replacing);
+        let (reason, hint) = if intent == Intent::Replacing && replacing {
             (
                 "This runs below a command whose output is about to replace the file",
                 "write the new content to the command's standard output, or run it as awrite-lock FILE -- COMMAND"
                     .to_owned(),
             )
-        } else if mode != Mode::Shared && innermost.mode == Mode::Shared {
+        } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
             (
                 "An exclusive lock cannot be taken below a shared one",
                 format!("process {pid}, above this one, shares the lock; take that one exclusively"),
@@ -233,7 +233,7 @@ impl Ancestor {
         // exclusive try would drop a shared lock.
         let holds = |entry: &Entry| {
             let Some(fd) = sys::Borrowed::number(entry.fd) else { return Ok(false) };
-            let shared = entry.mode == Mode::Shared;
+            let shared = entry.intent == Intent::Shared;
             match entry.depth {
                 0 => sys::try_flock(fd, shared),
                 depth => ofd::try_lock(fd, shared, depth..depth + 1),
@@ -292,7 +292,7 @@ pub struct HandOver {
 }
 
 /// Marks `file` as held by this process, and copies its descriptor.
-pub(crate) fn hand_over(file: impl AsFd, id: FileId, mode: Mode, depth: u32) -> io::Result<HandOver> {
+pub(crate) fn hand_over(file: impl AsFd, id: FileId, intent: Intent, depth: u32) -> io::Result<HandOver> {
     use rustix::io::{Errno, fcntl_dupfd_cloexec};
     let fd = match fcntl_dupfd_cloexec(&file, FIRST_FD) {
         // The limit on descriptors is below that.
@@ -305,7 +305,7 @@ pub(crate) fn hand_over(file: impl AsFd, id: FileId, mode: Mode, depth: u32) -> 
         let _ = ofd::try_lock(&file, true, marker(pid));
     }
     let mut held = inherited();
-    held.push(Entry { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), id, mode, depth, pid });
+    held.push(Entry { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), id, intent, depth, pid });
     Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
 }
 
@@ -430,8 +430,8 @@ mod tests {
             depth in 0..MARKERS - 2,
             pid in 1..=END - MARKERS,
         ) {
-            let mode = [Mode::Exclusive, Mode::Shared, Mode::Replacing][mode];
-            let entry = Entry { fd, id: FileId { dev, ino }, mode, depth, pid };
+            let intent = [Intent::Exclusive, Intent::Shared, Intent::Replacing][mode];
+            let entry = Entry { fd, id: FileId { dev, ino }, intent, depth, pid };
             let value = value_of(&[entry.clone(), entry.clone()]);
             prop_assert_eq!(entries(value.as_deref()), [entry.clone(), entry]);
         }
@@ -440,8 +440,8 @@ mod tests {
     #[test]
     fn entries_survive_the_environment() {
         let id = FileId { dev: 2049, ino: u64::MAX };
-        let outer = Entry { fd: 100, id, mode: Mode::Shared, depth: 0, pid: 1 };
-        let inner = Entry { fd: 3, id, mode: Mode::Replacing, depth: 7, pid: 4_194_304 };
+        let outer = Entry { fd: 100, id, intent: Intent::Shared, depth: 0, pid: 1 };
+        let inner = Entry { fd: 3, id, intent: Intent::Replacing, depth: 7, pid: 4_194_304 };
         let value = value_of(&[outer.clone(), inner.clone()]).unwrap();
         assert_eq!(value, "100:2049:18446744073709551615:s:0:1,3:2049:18446744073709551615:w:7:4194304");
         assert_eq!(entries(Some(&value)), [outer, inner]);

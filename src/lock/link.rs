@@ -26,31 +26,32 @@
 //! first, and a waiter has nothing to leave behind.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::baton;
-use super::flock::{default_mode, open_to_others};
-use super::heartbeat::{LinkLock, insist};
-use super::inherited::Mode;
-use super::place::{Place, not_ours, side_name};
-use super::record::{Here, LONGEST, NONCE, Record, Unreadable, fresh_nonce, is_nonce};
+use super::access::{default_mode, open_to_others};
+use super::below;
+use super::heartbeat::LinkLock;
+use super::held::{FileLock, Held};
+use super::inherited::Intent;
+use super::look::{Seen, insist, is_contention, look};
+use super::patience::Patience;
+use super::place::Place;
+use super::record::{Here, Record, fresh_nonce};
 use super::waiting::{GLANCE, GLANCES};
-use super::{Cleared, FileLock, Held, Holder, Patience};
-use crate::cleanup::{self, Thing};
-use crate::error::{Error, ErrorKind, Result, shown};
-use crate::notice::{Notice, Observer};
+use crate::cleanup;
+use crate::error::{Error, Result, shown};
+use crate::names::{is_mark_name, is_temp_name, mark_name, mark_stem, temp_name, temp_prefix};
+use crate::notice::Notice;
 use crate::options::{LockOptions, Wait};
-use crate::stage::{is_temp_name, temp_prefix};
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
-use crate::sys::{Dir, FileId, FileKind, FileStatus};
+use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::Target;
 
 /// How long a holder may be silent if nothing else is asked for.
@@ -60,105 +61,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// Marks on marks on marks: each level needs another process to have died in the middle of breaking.
 const DEEPEST: u32 = 8;
-/// What a mark has between the name it is for and the nonce.
-const MARK: &str = ".break-";
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Looking
-
-/// What stands under a name.
-#[derive(Debug)]
-pub(super) enum Seen {
-    Absent,
-    /// A lock file without content: a `flock` holder's.
-    Empty,
-    Record {
-        record: Record,
-        /// When its holder last gave a sign of life, by the server's clock.
-        modified: i128,
-    },
-}
-
-impl Seen {
-    pub(super) fn has_nonce(&self, nonce: &str) -> bool {
-        matches!(self, Seen::Record { record, .. } if record.nonce == nonce)
-    }
-}
-
-/// Reads what stands under `name`, by the server's knowledge: neither the name nor the file may come from a cache.
-pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
-    let path = dir.join(name);
-    let mut refusals = 0;
-    loop {
-        dir.refresh();
-        // To open a device or a FIFO does something.
-        match dir.status(name).map_err(|e| Error::io(&path, e))? {
-            None => return Ok(Seen::Absent),
-            Some(s) if s.kind == FileKind::Regular => {}
-            Some(s) => {
-                return Err(Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", s.kind.name())).on(path));
-            }
-        }
-        let outcome = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0).and_then(|file| read(&file));
-        match outcome {
-            Ok((bytes, _, _)) if bytes.is_empty() => return Ok(Seen::Empty),
-            // Has lost its last name since it was looked up, or before that, unnoticed by a client that was not told.
-            Ok((_, _, 0)) if refusals < GLANCES => refusals += 1,
-            Ok((_, _, 0)) => return Ok(Seen::Absent),
-            Ok((bytes, modified, _)) => {
-                return match Record::parse(&bytes) {
-                    Ok(record) => Ok(Seen::Record { record, modified }),
-                    Err(Unreadable::Foreign) => Err(not_ours(&path)),
-                    Err(Unreadable::Future) => {
-                        Err(Error::new(ErrorKind::NotAFile, "Lock file was written by a newer version of awrite")
-                            .on(path))
-                    }
-                };
-            }
-            Err(e) => match e.raw_os_error() {
-                Some(libc::ENOENT) => return Ok(Seen::Absent),
-                // Removed by another client while we had it open; or just made by root, and about to be opened to us.
-                Some(libc::ESTALE | libc::EACCES) if refusals < GLANCES => {
-                    refusals += 1;
-                    sleep(GLANCE);
-                }
-                Some(libc::ESTALE) => return Ok(Seen::Absent),
-                Some(libc::EACCES) => {
-                    return Err(Error::io(path, e).with_hint("Run with sudo or check directory permissions"));
-                }
-                _ => return Err(Error::io(path, e)),
-            },
-        }
-    }
-}
-
-/// Content, time of modification, number of names.
-pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
-    let (modified, links) = modified_and_links(file)?;
-    Ok((bytes, modified, links))
-}
-
-/// Whether a file is the record of a lock, of this version or a later one.
-pub(super) fn is_record(file: &File) -> bool {
-    read(file).is_ok_and(|(bytes, _, _)| !matches!(Record::parse(&bytes), Err(Unreadable::Foreign)))
-}
-
-/// The name of the mark for `name` while it has `nonce`.
-pub(super) fn mark_name(name: &OsStr, nonce: &str) -> OsString {
-    side_name(name, &format!("{MARK}{nonce}"))
-}
-
-/// Whether an answer means that somebody else was at it, and looking again will tell.
-pub(super) fn is_contention(errno: i32) -> bool {
-    use libc::{EAGAIN, EBUSY, EEXIST, EINTR, ENOENT, ESTALE, ETIMEDOUT};
-    [EEXIST, ENOENT, ESTALE, EINTR, EAGAIN, EBUSY, ETIMEDOUT].contains(&errno)
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Taking
-
 /// A file of our own with a record of our own, not the lock yet. Dropping it removes its own name only.
 #[derive(Debug)]
 struct Unique<'a> {
@@ -306,10 +208,11 @@ impl<'a> Unique<'a> {
         let Ok(names) = self.dir().names() else { return };
         // Read after the list: a mark on the list whose nonce is not the lock's now can never mean anything again.
         let live = self.live_marks();
-        let mark_stem = [self.place.name.as_bytes(), MARK.as_bytes()].concat();
+        let mark_stem = mark_stem(&self.place.name);
         let temp_stem = temp_prefix(&self.place.name, 255);
         for name in names {
-            let is_mark = name.as_bytes().starts_with(&mark_stem) && is_mark_name(&name) && !live.contains(&name);
+            let is_mark =
+                name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(&name) && !live.contains(&name);
             let is_temp = name.as_bytes().starts_with(temp_stem.as_bytes()) && is_temp_name(&name) && name != self.name;
             // Only what has a record in it is of this protocol: a temporary file may be a writer's whose target is
             // called like this lock.
@@ -342,20 +245,6 @@ impl Drop for Unique<'_> {
     fn drop(&mut self) {
         self.remove(&self.name);
     }
-}
-
-/// A name of the pattern that all temporary files have, so that housekeeping knows it.
-fn temp_name(lock: &OsStr, nonce: &str) -> OsString {
-    let mut name = temp_prefix(lock, 255);
-    name.push(&nonce[..6]);
-    name
-}
-
-/// Whether a name ends like a mark's.
-pub(crate) fn is_mark_name(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let Some(at) = name.len().checked_sub(NONCE) else { return false };
-    is_nonce(&name[at..]) && name[..at].ends_with(MARK.as_bytes())
 }
 
 /// Why an attempt was none.
@@ -421,14 +310,14 @@ pub(super) fn acquire(
     place: &Place,
     target: &Target,
     options: &LockOptions,
-    mode: Mode,
+    intent: Intent,
     patience: &mut Patience<'_>,
 ) -> Result<FileLock> {
-    if let Some(lock) = baton::go_on(place, target, options, mode, patience)? {
+    if let Some(lock) = below::go_on(place, target, options, intent, patience)? {
         return Ok(lock);
     }
     loop {
-        if let Some(lock) = pursue(place, target, options, mode, patience, Goal::Lock)? {
+        if let Some(lock) = pursue(place, target, options, intent, patience, Goal::Lock)? {
             return Ok(lock);
         }
     }
@@ -439,101 +328,18 @@ pub(super) fn wait_for_passage(
     place: &Place,
     target: &Target,
     options: &LockOptions,
-    mode: Mode,
+    intent: Intent,
     patience: &mut Patience<'_>,
 ) -> Result<()> {
-    match pursue(place, target, options, mode, patience, Goal::Passage)? {
+    match pursue(place, target, options, intent, patience, Goal::Passage)? {
         Some(broken) => broken.release(),
         None => Ok(()),
     }
 }
 
-/// Removes the lock at `place` if it is one by link(2) and stale. One whose process runs on this machine is left to it,
-/// silent or not.
-pub(super) fn clear(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared> {
-    let here = Here::now();
-    let (record, modified) = match look(&place.dir, &place.name) {
-        Ok(Seen::Record { record, modified }) => (record, modified),
-        Ok(Seen::Absent) => return Ok(Cleared::Gone),
-        Ok(Seen::Empty) => return Ok(Cleared::Kept("in use")),
-        Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not empty")),
-        Err(e) => return Err(e),
-    };
-    if record.is_alive(&here) {
-        return Ok(Cleared::Kept("in use"));
-    }
-    if dry_run {
-        // By this machine's clock: to ask the server's, a file would have to be made there.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let silence = u64::try_from(now.as_nanos() as i128 - modified).map_or(Duration::ZERO, Duration::from_nanos);
-        let stale = record.is_dead(&here) || silence >= record.stale_after();
-        return Ok(if stale { Cleared::Removed } else { Cleared::Kept("in use") });
-    }
-    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let patience = &mut Patience::new(&target.given, &options, &observer);
-    match pursue(place, target, &options, Mode::Exclusive, patience, Goal::Clearance) {
-        Ok(Some(broken)) => broken.release().map(|()| Cleared::Removed),
-        Ok(None) => Ok(Cleared::Gone),
-        Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Cleared::Kept("in use")),
-        Err(e) => Err(e),
-    }
-}
-
-/// Removes the mark called `name` in `dir` if it is for a nonce that its lock has not, or not any more: it can never mean
-/// anything again.
-pub(crate) fn clear_mark(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Cleared> {
-    let bytes = name.as_bytes();
-    let (of, nonce) = bytes.split_at(bytes.len() - NONCE);
-    let of = OsStr::from_bytes(&of[..of.len() - MARK.len()]);
-    let nonce = String::from_utf8_lossy(nonce);
-    if mark_name(of, &nonce) != name || bytes.len() == 255 {
-        return Ok(Cleared::Kept("its lock cannot be told from its name"));
-    }
-    match look(dir, name) {
-        Ok(Seen::Record { .. }) => {}
-        Ok(Seen::Absent) => return Ok(Cleared::Gone),
-        Ok(Seen::Empty) => return Ok(Cleared::Kept("empty")),
-        Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not of a lock")),
-        Err(e) => return Err(e),
-    }
-    match look(dir, of) {
-        Ok(seen) if seen.has_nonce(&nonce) => return Ok(Cleared::Kept("in use")),
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::NotAFile => {}
-        Err(e) => return Err(e),
-    }
-    if !dry_run {
-        match cleanup::step(|| dir.unlink(name)) {
-            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => return Err(Error::io(dir.join(name), e)),
-            _ => {}
-        }
-    }
-    Ok(Cleared::Removed)
-}
-
-/// Whether `name` in `dir` is a lock of somebody who may live. What cannot be read is taken for one.
-pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
-    match look(dir, name) {
-        Ok(Seen::Record { record, .. }) => !record.is_dead(&Here::now()),
-        Ok(Seen::Absent | Seen::Empty) => false,
-        Err(e) => e.kind() != ErrorKind::NotAFile,
-    }
-}
-
-/// Whether somebody has the lock at `place`, and who. One that has only been silent for too long, here or elsewhere, still
-/// has it until somebody breaks it.
-pub(super) fn holder(place: &Place) -> Result<(bool, Option<Holder>)> {
-    let here = Here::now();
-    Ok(match look(&place.dir, &place.name)? {
-        Seen::Record { record, .. } if !record.is_dead(&here) => (true, Some(record.holder(&here))),
-        // Made by flock since the caller looked.
-        Seen::Empty => (true, None),
-        Seen::Record { .. } | Seen::Absent => (false, None),
-    })
-}
-
+/// What an attempt is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Goal {
+pub(super) enum Goal {
     Lock,
     /// Only that nobody else's record is there.
     Passage,
@@ -542,11 +348,11 @@ enum Goal {
 }
 
 /// Waits and tries, as `patience` says.
-fn pursue(
+pub(super) fn pursue(
     place: &Place,
     target: &Target,
     options: &LockOptions,
-    mode: Mode,
+    intent: Intent,
     patience: &mut Patience<'_>,
     goal: Goal,
 ) -> Result<Option<FileLock>> {
@@ -572,13 +378,13 @@ fn pursue(
         if worth_it {
             let taken = cleanup::make(|| {
                 let lock = attempt(place, target, options, &here, &seen, goal)?;
-                Ok((lock.clone(), Thing::Lock(Held::Link(lock))))
+                Ok((lock.clone(), Held::Link(lock)))
             });
             match (taken, &seen) {
                 (Ok((lock, ticket)), _) => {
                     lock.keep_alive();
                     let (held, observer) = (Held::Link(lock), patience.observer.clone());
-                    return Ok(Some(FileLock { ticket: Some(ticket), held, mode, observer }));
+                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent, observer }));
                 }
                 (Err(Obstacle::Failed(e)), _) => return Err(e),
                 (Err(Obstacle::Alive(until)), Seen::Record { record, .. }) => {

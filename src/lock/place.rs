@@ -1,22 +1,16 @@
 //! Where the lock file of a target is: beside it, in a directory of lock files, or where the caller says.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, shown};
+use crate::names::{lease_name, lock_name};
 use crate::options::LockOptions;
 use crate::sys::Dir;
 use crate::target::Target;
-
-/// What the name of a lock file ends in.
-const SUFFIX: &str = ".lock";
-/// What the name of a lease's record ends in.
-const LEASE_SUFFIX: &str = ".lease";
-/// NAME_MAX of every file system we know but eCryptfs (143).
-const NAME_MAX: usize = 255;
 
 /// The directory and name of a lock file.
 #[derive(Debug)]
@@ -68,7 +62,7 @@ impl Place {
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
             let flat = OsString::from_vec(flat);
             let (name, dir) = (lock_name(&flat), Arc::new(opened));
-            let lease = Spot { dir: dir.clone(), name: side_name(&flat, LEASE_SUFFIX) };
+            let lease = Spot { dir: dir.clone(), name: lease_name(&flat) };
             return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
         }
         let name = lock_name(&target.name);
@@ -130,51 +124,7 @@ impl Place {
 }
 
 fn lease_beside(target: &Target) -> Spot {
-    Spot { dir: target.dir.clone(), name: side_name(&target.name, LEASE_SUFFIX) }
-}
-
-/// `NAME.lock`.
-pub(crate) fn lock_name(name: &OsStr) -> OsString {
-    side_name(name, SUFFIX)
-}
-
-/// `NAME` and `suffix`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
-pub(super) fn side_name(name: &OsStr, suffix: &str) -> OsString {
-    let bytes = name.as_bytes();
-    let mut side = Vec::with_capacity(bytes.len() + suffix.len());
-    if bytes.len() + suffix.len() <= NAME_MAX {
-        side.extend_from_slice(bytes);
-    } else {
-        let hash = format!("-{:016x}", fnv1a(bytes));
-        side.extend_from_slice(&bytes[..NAME_MAX - suffix.len() - hash.len()]);
-        side.extend_from_slice(hash.as_bytes());
-    }
-    side.extend_from_slice(suffix.as_bytes());
-    OsString::from_vec(side)
-}
-
-/// The name of the target whose lease's record is called `name`; `None` where that is not to be known, since it has been
-/// cut.
-pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
-    without(name, LEASE_SUFFIX)
-}
-
-/// The same of a lock file's name.
-pub(super) fn locked_name(name: &OsStr) -> Option<&OsStr> {
-    without(name, SUFFIX)
-}
-
-fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
-    let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
-    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
-    let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
-    (!cut).then(|| OsStr::from_bytes(base))
-}
-
-/// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is
-/// needed: two targets that share a lock by a collision only wait for each other.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+    Spot { dir: target.dir.clone(), name: lease_name(&target.name) }
 }
 
 /// The hint for a lock file with content.
@@ -182,65 +132,4 @@ pub(crate) fn not_ours(path: &Path) -> Error {
     Error::new(ErrorKind::NotAFile, "Lock file is not empty, so it is not a lock file of awrite")
         .on(path)
         .with_hint(format!("look at {}; remove it or choose another: --lock-file", shown(path)))
-}
-
-/// What holds for any name of a target.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn any_name(name: &OsStr) {
-    for suffix in [SUFFIX, LEASE_SUFFIX] {
-        let side = side_name(name, suffix);
-        assert!(side.len() <= NAME_MAX && side.as_bytes().ends_with(suffix.as_bytes()), "{side:?}");
-        // No name is taken for another's; where it has been cut it is taken for nobody's.
-        let back = without(&side, suffix);
-        assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
-        assert!(back.is_some() || side.len() == NAME_MAX, "{name:?} is not known again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn names_of_targets(
-            name in prop::collection::vec(any::<u8>(), 0..300),
-            hash in "[a-z]{0,3}-[0-9a-f]{15,17}",
-            more: u8,
-        ) {
-            any_name(OsStr::from_bytes(&name));
-            any_name(OsStr::new(&hash));
-            let mut other = name.clone();
-            other.push(more);
-            let lock = |name: &[u8]| lock_name(OsStr::from_bytes(name));
-            prop_assert_ne!(lock(&name), lock(&other));
-            *other.last_mut().unwrap() = more ^ 1;
-            prop_assert_ne!(lock(&other), lock(&[&name[..], &[more]].concat()));
-        }
-    }
-
-    #[test]
-    fn names_fit_and_differ() {
-        assert_eq!(lock_name(OsStr::new("f")), "f.lock");
-        let longest = "x".repeat(250);
-        assert_eq!(lock_name(OsStr::new(&longest)).len(), 255);
-        assert_eq!(lock_name(OsStr::new(&longest)), format!("{longest}.lock").as_str());
-        let a = lock_name(OsStr::new(&format!("{}a", "x".repeat(254))));
-        let b = lock_name(OsStr::new(&format!("{}b", "x".repeat(254))));
-        assert_eq!((a.len(), b.len()), (255, 255));
-        assert_ne!(a, b);
-        assert_eq!(side_name(OsStr::new("f"), LEASE_SUFFIX), "f.lease");
-        assert_eq!(leased_name(OsStr::new("a-0123456789abcdef.lease")), Some(OsStr::new("a-0123456789abcdef")));
-        let cut = side_name(OsStr::new(&longest), LEASE_SUFFIX);
-        assert_eq!((cut.len(), leased_name(&cut)), (255, None));
-        let whole = side_name(OsStr::new(&longest[1..]), LEASE_SUFFIX);
-        assert_eq!((whole.len(), leased_name(&whole)), (255, Some(OsStr::new(&longest[1..]))));
-    }
-
-    #[test]
-    fn the_hash_is_the_published_one() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
-    }
 }

@@ -15,13 +15,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Holder;
-use super::holder::harmless;
+use crate::holder::{Holder, harmless};
+use crate::names::is_nonce;
 use crate::sys::host;
 
 const VERSION: u64 = 1;
-/// Hexadecimal digits in a nonce.
-pub(super) const NONCE: usize = 16;
 /// No record is longer: host names have at most 64 bytes.
 pub(super) const LONGEST: u64 = 4096;
 /// How long a holder may be silent, in heartbeats.
@@ -170,10 +168,6 @@ fn from_json(value: &Value) -> Option<Record> {
     })
 }
 
-pub(super) fn is_nonce(text: &[u8]) -> bool {
-    text.len() == NONCE && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// The standard library's hash keys are random, but a forked child has its parent's: process and time go in too.
 pub(super) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
@@ -190,8 +184,8 @@ pub(crate) fn any_record(bytes: &[u8]) {
     assert!(record.pid > 0 && is_nonce(record.nonce.as_bytes()) && !record.heartbeat().is_zero());
     // What is reckoned with it must not overflow.
     assert!(record.stale_after() > record.heartbeat());
-    let name = super::link::mark_name(std::ffi::OsStr::new("f.lock"), &record.nonce);
-    assert!(super::is_mark_name(&name), "{name:?}");
+    let name = crate::names::mark_name(std::ffi::OsStr::new("f.lock"), &record.nonce);
+    assert!(crate::names::is_mark_name(&name), "{name:?}");
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Patience;
+use super::patience::Patience;
 use crate::sys::alarm::Alarm;
 
 /// How often, and how far apart, a caller that does not wait looks again.

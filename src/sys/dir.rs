@@ -373,7 +373,17 @@ impl Dir {
     }
 
     /// Makes the names in it durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    ///
+    /// False: this file system cannot sync a directory.
+    pub(crate) fn sync(&self) -> io::Result<bool> {
+        match super::call::retry(|| self.sync_once()) {
+            Ok(()) => Ok(true),
+            Err(e) if super::call::unsupported(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn sync_once(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if self.path_only {
             // fsync refuses O_PATH descriptors; syncfs writes the whole file system, the directory included.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::FileStatus;
+use super::dir::FileStatus;
 
 /// Time since boot, suspension included: nobody can set this clock, and a laptop's sleep counts.
 pub(crate) fn boot_clock() -> Duration {

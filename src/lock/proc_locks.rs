@@ -1,37 +1,7 @@
-//! Who holds a lock, for a message: found in `/proc/locks` (proc_locks(5)), where there is one.
+//! Who holds a `flock`, found in `/proc/locks` (proc_locks(5)), where there is one.
 
-use std::fmt;
-
+use crate::holder::Holder;
 use crate::sys::FileId;
-
-/// A process that holds a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Holder {
-    /// Its process id, as seen from here.
-    pub pid: u32,
-    /// Its command line with blanks between the words, cut at 80 characters; empty where it cannot be read.
-    pub command: String,
-    /// The machine it runs on, if that is another one than this (or another container); only known of link locks.
-    pub host: Option<String>,
-}
-
-impl Holder {
-    /// A process that is seen from here.
-    pub(crate) fn here(pid: u32) -> Holder {
-        Holder { pid, command: command_of(pid), host: None }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PID {}", self.pid)?;
-        if let Some(host) = &self.host {
-            return write!(f, " on {host}");
-        }
-        if self.command.is_empty() { Ok(()) } else { write!(f, " ({})", self.command) }
-    }
-}
 
 /// A `flock` as `/proc/locks` shows it.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,20 +70,6 @@ pub(super) fn has_open(pid: u32, id: FileId) -> bool {
         .any(|entry| crate::sys::FileStatus::following(&entry.path()).is_ok_and(|status| status.id == id))
 }
 
-/// Empty where there is no /proc.
-fn command_of(pid: u32) -> String {
-    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
-    // Another user's process chooses its own words: none of them may reach a terminal as control characters.
-    harmless(&words.join(" "))
-}
-
-/// What somebody else wrote, fit for a message: no control characters, not more than 80.
-pub(crate) fn harmless(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    if line.chars().count() > 80 { line.chars().take(77).collect::<String>() + "..." } else { line }
-}
-
 /// What holds for any line.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_line(line: &str) {
@@ -121,13 +77,6 @@ pub(crate) fn any_line(line: &str) {
         let known = format!("1: FLOCK  ADVISORY  WRITE {pid} {major:02x}:{minor:02x}:{ino} 0 EOF");
         assert_eq!(parse(&known), parse(line), "{line:?}");
     }
-}
-
-/// What holds for any words of another's.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn any_words(text: &str) {
-    let shown = harmless(text);
-    assert!(shown.chars().count() <= 80 && !shown.contains(char::is_control), "{shown:?}");
 }
 
 #[cfg(test)]
@@ -140,7 +89,6 @@ mod tests {
         fn lines_and_words(text: String, likely in "1: (-> )?FLOCK  ADVISORY  WRITE [-0-9]{1,11} [0-9a-f:]{0,30} 0 EOF") {
             any_line(&text);
             any_line(&likely);
-            any_words(&text);
         }
 
         /// As the kernel writes them (fs/locks.c, lock_get_status).
@@ -168,15 +116,5 @@ mod tests {
         ] {
             assert_eq!(parse(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn said_with_and_without_the_command() {
-        let mut holder = Holder { pid: 4711, command: "python3 deploy.py".into(), host: None };
-        assert_eq!(holder.to_string(), "PID 4711 (python3 deploy.py)");
-        holder.command.clear();
-        assert_eq!(holder.to_string(), "PID 4711");
-        holder.host = Some("web1".into());
-        assert_eq!(holder.to_string(), "PID 4711 on web1");
     }
 }
