@@ -21,6 +21,7 @@ use crate::metadata::{self, Wanted};
 use crate::names::BackupNames;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{self, Dir, FileKind, FileStatus, retry};
 use crate::target::Target;
@@ -93,9 +94,7 @@ pub(crate) fn check_place(target: &Target, place: &Place, options: &BackupOption
     let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
     if stands_for(&place.dir, &place.name) || stands_for(&place.lease.dir, &place.lease.name) {
         let reason = "the backup must be another file than the lock file and the lease's record";
-        return Err(Error::new(ErrorKind::Usage, reason)
-            .on(dir.join(&name))
-            .with_hint("choose another name for it: --backup-suffix, --backup-dir"));
+        return Err(Error::new(ErrorKind::Usage, reason).on(dir.join(&name)).with_remedy(Remedy::BackupElsewhere));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::cleanup;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
+use crate::remedy::Remedy;
 use crate::stage::Stage;
 use crate::sys::{Dir, FileStatus, retry, set_mode};
 use crate::target::Target;
@@ -68,10 +69,7 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
             return Err(fail(e));
         }
         write().map_err(|e| {
-            fail(e)
-                .of_kind(ErrorKind::NotDurable)
-                .during("overwritten only in part")
-                .with_hint("run it again; with --backup the old content is kept")
+            fail(e).of_kind(ErrorKind::NotDurable).during("overwritten only in part").with_remedy(Remedy::RunAgain)
         })
     })?;
     Ok(file)
@@ -114,5 +112,5 @@ pub(crate) fn mounted_on(target: &Path) -> Error {
     Error::from_raw(ErrorKind::MountPoint, libc::EBUSY)
         .because("Something is mounted on this file, so it cannot be replaced")
         .on(target)
-        .with_hint("use --in-place to overwrite it under the lock; that is not atomic")
+        .with_remedy(Remedy::InPlace)
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
+use crate::remedy::Remedy;
 use crate::sys::{FileKind, FileStatus};
 
 /// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
@@ -135,10 +136,9 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
     let mut want = total.map_or(BUFFER, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
     loop {
         if content.len() == content.capacity() {
-            content.try_reserve(want).map_err(|_| {
-                fail(io::Error::from_raw_os_error(libc::ENOMEM))
-                    .with_hint("use --stream: it needs no memory for the input")
-            })?;
+            content
+                .try_reserve(want)
+                .map_err(|_| fail(io::Error::from_raw_os_error(libc::ENOMEM)).with_remedy(Remedy::Stream))?;
             // Doubled from here on. Memory that is never touched does not count, and growing moves pages, not bytes.
             want = content.capacity();
         }

@@ -32,6 +32,6 @@ pub fn surroundings(input: &[u8]) {
 
 /// What is shown of names that others chose.
 pub fn messages(input: &[u8]) {
-    crate::error::any_path(OsStr::from_bytes(input).as_ref());
+    crate::shown::any_path(OsStr::from_bytes(input).as_ref());
     crate::holder::any_words(&String::from_utf8_lossy(input));
 }

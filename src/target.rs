@@ -17,6 +17,7 @@ use rustix::fs::CWD;
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::sys::{Dir, FileKind, FileStatus, retry};
 
 /// As many as the kernel follows (path_resolution(7)).
@@ -148,9 +149,9 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Said by what is about to be created, and more to the point: the lock file or the temporary file.
                 Some(libc::EROFS) => Ok(()),
-                Some(libc::EACCES | libc::EPERM) => Err(Error::io(&self.given, e)
-                    .of_kind(ErrorKind::NotWritable)
-                    .with_hint("use --force to replace a file that you may not write")),
+                Some(libc::EACCES | libc::EPERM) => {
+                    Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
+                }
                 _ => Err(Error::io(&self.given, e)),
             },
         }
@@ -265,12 +266,7 @@ fn not_a_file(given: &Path, kind: FileKind) -> Error {
 fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
     let missing = e.raw_os_error() == Some(libc::ENOENT);
     let error = Error::io(given, e);
-    if missing {
-        let parent = crate::error::shown(parent);
-        error.with_hint(format!("directory {parent} does not exist; create it, or use awrite --mkdir"))
-    } else {
-        error
-    }
+    if missing { error.with_remedy(Remedy::Mkdir(parent.to_owned())) } else { error }
 }
 
 /// Makes `path` and what is missing above it, listed for removal.
@@ -282,7 +278,7 @@ fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
             // To mkdir a link that leads nowhere exists (mkdir(2)), and opening it goes on failing.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {
                 return Err(Error::io(given, e)
-                    .because(format!("{}: Is a dangling symbolic link", crate::error::shown(dir)))
+                    .because(format!("{}: Is a dangling symbolic link", crate::shown::shown(dir)))
                     .with_hint("create the directory that it points to, or remove the link"));
             }
             // Another writer of the same tree was first: the directory is that writer's to remove.

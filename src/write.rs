@@ -26,6 +26,7 @@ use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
 use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, set_mode};
 use crate::target::{Resolve, Target};
@@ -177,8 +178,7 @@ impl AtomicFile {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
         }
         if self.input == 0 && self.options.refuse_empty {
-            return Err(Error::new(ErrorKind::NoInput, "No input provided")
-                .with_hint("use --allow-empty if the file shall be empty"));
+            return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
         if self.lock.is_none() {
             self.lock_now()?;

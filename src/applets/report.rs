@@ -24,6 +24,7 @@
 
 pub(crate) mod housekeep;
 pub(crate) mod lease;
+mod remedy;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -224,7 +225,7 @@ pub(crate) fn error(error: &Error) {
 
 /// The same where the status to end with is another than the error's own.
 pub(crate) fn failure(error: &Error, exit_code: u8) {
-    let hint = error.hint();
+    let hint = error.hint_in(remedy::words);
     if !json() {
         let mut text = format!("Error: {error}\n");
         if let Some(hint) = hint {

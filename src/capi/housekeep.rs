@@ -213,8 +213,8 @@ fn copy_of(error: &Error, dir: &Path) -> Error {
         None => Error::new(ErrorKind::Io, error.reason()),
         Some(errno) => Error::from_raw(ErrorKind::Io, errno).because(error.reason()),
     };
-    let copy = copy.on(error.path().unwrap_or(dir));
-    error.hint().into_iter().fold(copy, Error::with_hint)
+    let copy = copy.on(error.path().unwrap_or(dir)).held_by(error.holder().cloned());
+    error.remedy().into_iter().fold(copy, |copy, remedy| copy.with_remedy(remedy.clone()))
 }
 
 /// # Safety

@@ -17,6 +17,7 @@ mod housekeep;
 mod lease;
 mod lock;
 mod notice;
+mod remedy;
 mod status;
 mod write;
 

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a call has come to. 0 to 3 are the exit codes of the commands too.
@@ -76,7 +77,7 @@ fn status_of(kind: ErrorKind) -> awrite_status {
 }
 
 fn fail(error: &Error) -> awrite_status {
-    remember(error.to_string(), error.hint(), error.errno().unwrap_or(0));
+    remember(error.to_string(), error.hint_in(remedy::words), error.errno().unwrap_or(0));
     status_of(error.kind())
 }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::notice::Observer;
 use crate::options::{LockMethod, LockOptions, Wait};
+use crate::remedy::Remedy;
 use crate::target::Target;
 
 /// Takes the lock at `place`, for messages the one of `target`.
@@ -55,9 +56,7 @@ pub(crate) fn acquire_at(
             ancestor.permit(intent, &target.given)?;
         } else if let Some(pid) = inherited::lost_on_the_way(file.id()).filter(|pid| file.is_held_by(*pid)) {
             let reason = "The lock is held above this process, but its descriptor was closed on the way";
-            return Err(Error::new(ErrorKind::Usage, reason).on(&target.given).with_hint(format!(
-                "process {pid} holds it; start this one so that it inherits descriptors, or that one with --close"
-            )));
+            return Err(Error::new(ErrorKind::Usage, reason).on(&target.given).with_remedy(Remedy::Inherit { pid }));
         }
         let lock = FileLock::take(&file, ticket, target, options, intent, patience)?;
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {

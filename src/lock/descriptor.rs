@@ -12,6 +12,7 @@ use super::{filesystem, look, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
 use crate::options::{LockOptions, Wait};
+use crate::remedy::Remedy;
 use crate::sys::{self, FileKind, FileStatus, ofd};
 
 struct Descriptor<'a> {
@@ -60,7 +61,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
         sys::unflock(lock.fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
             .on(name)
-            .with_hint("lock the file by its name: awrite-lock FILE -- COMMAND"));
+            .with_remedy(Remedy::ByName));
     }
     if status.links == 0 && !options.keep {
         sys::unflock(lock.fd).map_err(cannot)?;

@@ -37,6 +37,7 @@ use std::path::Path;
 use super::filesystem;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::NONCE;
+use crate::remedy::Remedy;
 use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
@@ -202,26 +203,22 @@ impl Ancestor {
         let Some(innermost) = self.chain.last() else { return Ok(()) };
         let pid = innermost.pid;
         let replacing = self.chain.iter().any(|entry| entry.intent == Intent::Replacing);
-        let (reason, hint) = if intent == Intent::Replacing && replacing {
-            (
-                "This runs below a command whose output is about to replace the file",
-                "write the new content to the command's standard output, or run it as awrite-lock FILE -- COMMAND"
-                    .to_owned(),
-            )
+        let (reason, remedy) = if intent == Intent::Replacing && replacing {
+            ("This runs below a command whose output is about to replace the file", Remedy::NotBelow)
         } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
             (
                 "An exclusive lock cannot be taken below a shared one",
-                format!("process {pid}, above this one, shares the lock; take that one exclusively"),
+                Remedy::Other(format!("process {pid}, above this one, shares the lock; take that one exclusively")),
             )
         } else if !self.certain {
             (
                 "The lock is held above this process, and cannot be shared with it on this file system",
-                format!("process {pid} holds it"),
+                Remedy::Other(format!("process {pid} holds it")),
             )
         } else {
             return Ok(());
         };
-        Err(Error::new(ErrorKind::Usage, reason).on(target).with_hint(hint))
+        Err(Error::new(ErrorKind::Usage, reason).on(target).with_remedy(remedy))
     }
 
     /// The last word, once the byte below is locked: whether they (still) hold the lock.

@@ -45,10 +45,12 @@ use super::place::Place;
 use super::record::{Here, Record, fresh_nonce};
 use super::waiting::{GLANCE, GLANCES};
 use crate::cleanup;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result};
 use crate::names::{is_mark_name, is_temp_name, mark_name, mark_stem, temp_name, temp_prefix};
 use crate::notice::Notice;
 use crate::options::{LockOptions, Wait};
+use crate::remedy::Remedy;
+use crate::shown::shown;
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
 use crate::sys::{Dir, FileId, FileStatus};
@@ -121,7 +123,7 @@ impl<'a> Unique<'a> {
                 Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => self
                     .fail(e)
                     .because("this file system cannot link files, so there are no link locks here")
-                    .with_hint("use --lock-method flock"),
+                    .with_remedy(Remedy::UseFlock),
                 _ => self.fail(e),
             }),
         )

@@ -6,9 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result, shown};
+use crate::error::{Error, ErrorKind, Result};
 use crate::names::{lease_name, lock_name};
 use crate::options::LockOptions;
+use crate::remedy::Remedy;
 use crate::sys::Dir;
 use crate::target::Target;
 
@@ -110,13 +111,13 @@ impl Place {
         match e.raw_os_error() {
             Some(libc::EROFS) => Error::io(target, e)
                 .because("Cannot create lock file (read-only file system)")
-                .with_hint("keep lock files elsewhere: --lock-dir DIR, the same for every writer"),
+                .with_remedy(Remedy::LockElsewhere),
             Some(libc::EACCES | libc::EPERM) => {
                 Error::io(&self.path, e).with_hint("Run with sudo or check directory permissions")
             }
             Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
                 .on(&self.path)
-                .with_hint("a lock file is never opened through a link; remove the link or name another: --lock-file"),
+                .with_remedy(Remedy::LockFile),
             Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e),
             _ => Error::io(&self.path, e),
         }
@@ -131,5 +132,5 @@ fn lease_beside(target: &Target) -> Spot {
 pub(crate) fn not_ours(path: &Path) -> Error {
     Error::new(ErrorKind::NotAFile, "Lock file is not empty, so it is not a lock file of awrite")
         .on(path)
-        .with_hint(format!("look at {}; remove it or choose another: --lock-file", shown(path)))
+        .with_remedy(Remedy::LookAt(path.to_owned()))
 }

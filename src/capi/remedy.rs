@@ -1,0 +1,24 @@
+//! The remedies in the words of C: flags and members of the options.
+
+use crate::remedy::Remedy;
+
+/// One line without a final stop.
+pub(super) fn words(remedy: &Remedy) -> String {
+    let text = match remedy {
+        Remedy::AllowEmpty => "leave AWRITE_REFUSE_EMPTY out if the file shall be empty",
+        Remedy::BackupElsewhere => "choose another name for it: backup_suffix, backup_dir",
+        Remedy::Force => "AWRITE_FORCE replaces a file that you may not write",
+        Remedy::InPlace => "AWRITE_IN_PLACE overwrites it under the lock; that is not atomic",
+        Remedy::LockElsewhere => "keep lock files elsewhere: lock_dir, the same for every writer",
+        Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: lock_file",
+        Remedy::Mkdir(_) => return format!("{remedy}: AWRITE_MKDIR"),
+        Remedy::RunAgain => "call it again; with AWRITE_BACKUP the old content is kept",
+        Remedy::Stream => "use awrite_file_write(): it needs no memory for the whole content",
+        Remedy::UseFlock => "use AWRITE_METHOD_FLOCK",
+        // In these the words of this crate say it.
+        Remedy::ByName | Remedy::Inherit { .. } | Remedy::LookAt(_) | Remedy::NotBelow | Remedy::Other(_) => {
+            return remedy.to_string();
+        }
+    };
+    text.to_owned()
+}
