@@ -6,7 +6,6 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::lock::AWRITE_MODE_NONE;
 use crate::error::{Error, ErrorKind, Result};
 
 /// No struct of this library will ever be larger. What claims to be was not initialised.
@@ -119,16 +118,6 @@ pub(super) unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
 /// Bits of which `known` mean something.
 pub(super) fn flags(flags: u32, known: u32, name: &str) -> Result<()> {
     if flags & !known == 0 { Ok(()) } else { Err(bad(format!("{name}: unknown flags {:#x}", flags & !known))) }
-}
-
-/// Permission bits; 0 stands for the default.
-pub(super) fn mode(mode: u32, name: &str) -> Result<Option<u32>> {
-    match mode {
-        0 => Ok(None),
-        1..=0o7777 => Ok(Some(mode)),
-        AWRITE_MODE_NONE => Ok(Some(0)),
-        _ => Err(bad(format!("{name} has more than permission bits"))),
-    }
 }
 
 /// A function of the caller's, and what it is called with, to be kept in options.

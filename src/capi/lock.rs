@@ -12,9 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::argument::{
-    self, Growing, Handle, bad, flags, free, give, handle, handle_mut, mode, optional_path, options,
-};
+use super::argument::{self, Growing, Handle, bad, flags, free, give, handle, handle_mut, optional_path, options};
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_string, guard, guard_or};
 use crate::error::Result;
@@ -124,7 +122,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     to.shared = has(AWRITE_LOCK_SHARED);
     to.keep |= has(AWRITE_LOCK_KEEP);
     to.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
-    to.mode = mode(given.lock_mode, "awrite_lock_options.lock_mode")?;
+    to.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: strings or NULL, as the caller promises.
     let (file, dir) =
         unsafe { (optional_path(given.lock_file, "lock_file")?, optional_path(given.lock_dir, "lock_dir")?) };
@@ -144,6 +142,16 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
         return Err(bad("a token without an owner"));
     }
     Ok(to)
+}
+
+/// Permission bits, of a write too; `None` where they are left to the default.
+pub(super) fn permission_bits(mode: u32, name: &str) -> Result<Option<u32>> {
+    match mode {
+        0 => Ok(None),
+        1..=0o7777 => Ok(Some(mode)),
+        AWRITE_MODE_NONE => Ok(Some(0)),
+        _ => Err(bad(format!("{name} has more than permission bits"))),
+    }
 }
 
 /// The lease of `owner` with `token`, or with any when that is 0.

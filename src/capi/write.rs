@@ -12,10 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, mode,
-    optional_path, options,
+    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, optional_path,
+    options,
 };
-use super::lock::{awrite_lock_options, lock_observer, lock_options};
+use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_string, guard, guard_or};
 use crate::error::{Error, ErrorKind, Result};
@@ -177,7 +177,8 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             observer.map_or_else(|| lock_observer(given.lock), |observer| Ok(Some(observer)))?,
         )
     };
-    let (mode, backup_mode) = (mode(given.mode, "mode")?, mode(given.backup_mode, "backup_mode")?);
+    let mode = permission_bits(given.mode, "mode")?;
+    let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
     let backup = (wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some()).then(|| {
         let plain = BackupOptions::default();
