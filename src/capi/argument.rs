@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::status::{awrite_status, guard};
 use crate::error::{Error, ErrorKind, Result};
 
 /// No struct of this library will ever be larger. What claims to be was not initialised.
@@ -115,9 +116,17 @@ pub(super) unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Bits of which `known` mean something.
-pub(super) fn flags(flags: u32, known: u32, name: &str) -> Result<()> {
-    if flags & !known == 0 { Ok(()) } else { Err(bad(format!("{name}: unknown flags {:#x}", flags & !known))) }
+/// Refuses flags outside of `known`. Returns what says whether a flag is set.
+pub(super) fn flags(flags: u32, known: u32, name: &str) -> Result<impl Fn(u32) -> bool + use<>> {
+    match flags & !known {
+        0 => Ok(move |flag| flags & flag != 0),
+        unknown => Err(bad(format!("{name}: unknown flags {unknown:#x}"))),
+    }
+}
+
+/// A member that a later version may give a meaning: 0 until then.
+pub(super) fn reserved(value: u32, name: &str) -> Result<()> {
+    if value == 0 { Ok(()) } else { Err(bad(format!("{name} is not 0"))) }
 }
 
 /// A function of the caller's, and what it is called with, to be kept in options.
@@ -303,31 +312,36 @@ pub(super) unsafe fn handle_mut<'a, T>(handle: *mut T) -> Result<&'a mut T> {
     unsafe { handle.as_mut() }.ok_or_else(|| bad("the handle is NULL"))
 }
 
-/// Makes a new handle with what `make` returns; NULL if that fails.
+/// The body of an export that makes a handle: puts what `make` returns there, or NULL if that fails.
 ///
 /// # Safety
 ///
 /// `to` is NULL or where a pointer can be written.
-pub(super) unsafe fn give<T>(to: *mut *mut T, make: impl FnOnce() -> Result<T>) -> Result<()> {
-    if to.is_null() {
-        return Err(bad("there is no place for the handle: NULL"));
-    }
-    // SAFETY: not NULL, and writable as the caller promises.
-    unsafe { to.write(std::ptr::null_mut()) };
-    let made = Box::into_raw(Box::new(make()?));
-    // SAFETY: as above.
-    unsafe { to.write(made) };
-    Ok(())
+pub(super) unsafe fn new_handle<T>(to: *mut *mut T, make: impl FnOnce() -> Result<T>) -> awrite_status {
+    guard(|| {
+        if to.is_null() {
+            return Err(bad("there is no place for the handle: NULL"));
+        }
+        // SAFETY: not NULL, and writable as the caller promises.
+        unsafe { to.write(std::ptr::null_mut()) };
+        let made = Box::into_raw(Box::new(make()?));
+        // SAFETY: as above.
+        unsafe { to.write(made) };
+        Ok(())
+    })
 }
 
-/// Takes a handle back; NULL is fine.
+/// The body of an export that frees a handle; NULL is fine.
 ///
 /// # Safety
 ///
-/// NULL, or a handle from [`give`] that was not freed and that nobody uses.
-pub(super) unsafe fn free<T>(handle: *mut T) {
-    if !handle.is_null() {
-        // SAFETY: it came from `Box::into_raw` in `give`, and the caller promises that it comes back once.
-        drop(unsafe { Box::from_raw(handle) });
-    }
+/// NULL, or a handle from [`new_handle`] that was not freed and that nobody uses.
+pub(super) unsafe fn free_handle<T>(handle: *mut T) {
+    guard(|| {
+        if !handle.is_null() {
+            // SAFETY: it came from `Box::into_raw` in `new_handle`, and the caller promises that it comes back once.
+            drop(unsafe { Box::from_raw(handle) });
+        }
+        Ok(())
+    });
 }

@@ -6,12 +6,11 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::argument::{self, Growing, Out, bad, flags, optional_path, options};
-use super::status::{awrite_status, c_string, guard};
+use super::argument::{self, Growing, Out, bad, flags, optional_path, options, reserved};
+use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 
@@ -139,11 +138,8 @@ pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> R
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;
-    flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
-    if given.reserved != 0 {
-        return Err(bad("awrite_housekeep_options.reserved is not 0"));
-    }
-    let has = |flag| given.flags & flag != 0;
+    let has = flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
+    reserved(given.reserved, "awrite_housekeep_options.reserved")?;
     if has(AWRITE_CLEAN_KEEP_NONE) && given.keep_newest > 0 {
         return Err(bad("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
     }
@@ -242,7 +238,7 @@ unsafe fn tell(
         }
         HousekeepEvent::Progress { .. } => return ControlFlow::Continue(()),
     };
-    let (path, reason) = (c_string(path.as_os_str().as_bytes()), c_string(reason));
+    let (path, reason) = (c_path(path), c_string(reason));
     let event = awrite_housekeep_event {
         size: size_of::<awrite_housekeep_event>(),
         kind,

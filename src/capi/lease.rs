@@ -7,7 +7,7 @@
 use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::argument::{self, Growing, Handle, Out, bad, free, give, handle, handle_mut};
+use super::argument::{self, Growing, Handle, Out, bad, free_handle, handle, handle_mut, new_handle};
 use super::lock::{awrite_lock_options, claim, lock_options, lock_terms};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
@@ -37,14 +37,14 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lease, || {
+    unsafe {
+        new_handle(lease, || {
             let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
             let (options, observer) = lock_terms(options)?;
             let lease = Lease::acquire_with(target, owner, Duration::from_millis(ttl_ms), &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
-    })
+    }
 }
 
 /// Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
@@ -65,15 +65,15 @@ pub unsafe extern "C" fn awrite_lease_resume(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lease, || {
+    unsafe {
+        new_handle(lease, || {
             let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
             let (options, observer) = lock_terms(options)?;
             let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
             let lease = Lease::resume(target, &claim, ttl, &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
-    })
+    }
 }
 
 /// Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
@@ -138,10 +138,7 @@ pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(lease);
-        Ok(())
-    });
+    unsafe { free_handle(lease) }
 }
 
 /// awrite_lease_info.state: there is none.

@@ -8,13 +8,14 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::argument::{self, Growing, Handle, bad, flags, free, give, handle, handle_mut, optional_path, options};
+use super::argument::{
+    self, Growing, Handle, bad, flags, free_handle, handle, handle_mut, new_handle, optional_path, options,
+};
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_string, guard, guard_or};
+use super::status::{awrite_status, c_path, guard, guard_or};
 use crate::error::Result;
 use crate::lease::Claim;
 use crate::lock::FileLock;
@@ -102,8 +103,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;
     let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_ENVIRONMENT;
-    flags(given.flags, known, "awrite_lock_options.flags")?;
-    let has = |flag| given.flags & flag != 0;
+    let has = flags(given.flags, known, "awrite_lock_options.flags")?;
 
     let mut to = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
     to.wait = match (given.wait, given.timeout_ms) {
@@ -207,16 +207,16 @@ unsafe fn acquire(
     change: impl FnOnce(&mut LockOptions),
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lock, || {
+    unsafe {
+        new_handle(lock, || {
             let target = argument::path(target, "target")?;
             let (mut options, observer) = lock_terms(options)?;
             change(&mut options);
             let held = FileLock::acquire_with(target, &options, &observer)?;
-            let path = c_string(held.path().as_os_str().as_bytes());
+            let path = c_path(held.path());
             Ok(awrite_lock { held: Handle::new(held), path })
         })
-    })
+    }
 }
 
 /// Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
@@ -332,8 +332,5 @@ pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_free(lock: *mut awrite_lock) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(lock);
-        Ok(())
-    });
+    unsafe { free_handle(lock) }
 }

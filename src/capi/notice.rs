@@ -5,11 +5,10 @@
 //! name in their member notice, and to nobody where that is NULL.
 
 use std::ffi::{c_char, c_void};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::Callback;
-use super::status::c_string;
+use super::status::{c_path, c_string};
 use crate::duration::shown_duration;
 use crate::notice::{Notice, Observer};
 
@@ -51,7 +50,7 @@ pub(super) unsafe fn observer(tell: awrite_notice_fn, context: *mut c_void) -> O
     let callback = Callback::new(tell, context)?;
     Some(Observer::new(move |notice| {
         let Some((kind, path, text)) = told(notice) else { return };
-        let (path, text) = (c_string(path.as_os_str().as_bytes()), c_string(text));
+        let (path, text) = (c_path(path), c_string(text));
         let size = size_of::<awrite_notice>();
         let notice = awrite_notice { size, kind, reserved: 0, path: path.as_ptr(), text: text.as_ptr() };
         let (tell, context) = callback.parts();

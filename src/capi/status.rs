@@ -6,7 +6,9 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -57,6 +59,11 @@ pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     let mut bytes = text.into();
     bytes.retain(|&byte| byte != 0);
     CString::new(bytes).unwrap_or_default()
+}
+
+/// A path for C.
+pub(super) fn c_path(path: &Path) -> CString {
+    c_string(path.as_os_str().as_bytes())
 }
 
 fn remember(text: String, hint: Option<String>, errno: c_int) {

@@ -8,16 +8,15 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, optional_path,
-    options,
+    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free_handle, handle_mut, new_handle,
+    optional_path, options, reserved,
 };
 use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_string, guard, guard_or};
+use super::status::{awrite_status, c_path, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed, update};
@@ -139,10 +138,9 @@ thread_local! {
 
 impl Out<awrite_result> {
     fn put_committed(self, done: &Committed) {
-        let backup = done.backup.as_ref().map(|path| c_string(path.as_os_str().as_bytes()));
-        let backup = backup.map_or(std::ptr::null(), |path| {
+        let backup = done.backup.as_deref().map_or(std::ptr::null(), |path| {
             let keep = |cell: &RefCell<CString>| {
-                cell.replace(path);
+                cell.replace(c_path(path));
                 cell.borrow().as_ptr()
             };
             BACKUP.try_with(keep).unwrap_or(std::ptr::null())
@@ -161,11 +159,8 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
     // SAFETY: the same promise.
     let given = unsafe { options(at) }?;
-    flags(given.flags, ALL, "awrite_write_options.flags")?;
-    if given.reserved != 0 {
-        return Err(bad("awrite_write_options.reserved is not 0"));
-    }
-    let has = |flag| given.flags & flag != 0;
+    let has = flags(given.flags, ALL, "awrite_write_options.flags")?;
+    reserved(given.reserved, "awrite_write_options.reserved")?;
     // SAFETY: options, strings, functions or NULL, as the caller promises.
     let (lock, suffix, dir, check, observer) = unsafe {
         let observer = notice::observer(given.notice, given.notice_context);
@@ -225,7 +220,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
 unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
     let callback = Callback::new(ask, context)?;
     Some(Check::new(move |new, target| {
-        let paths = [new, target].map(|path| c_string(path.as_os_str().as_bytes()));
+        let paths = [new, target].map(c_path);
         let (ask, context) = callback.parts();
         // SAFETY: what the caller promises; the strings live until it returns.
         match unsafe { ask(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
@@ -403,12 +398,12 @@ pub unsafe extern "C" fn awrite_file_open(
     options: *const awrite_write_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(file, || {
+    unsafe {
+        new_handle(file, || {
             let target = argument::path(target, "target")?;
             Ok(awrite_file(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
         })
-    })
+    }
 }
 
 /// Adds a block to the new content. Not buffered: each call is a system call.
@@ -468,8 +463,5 @@ pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(file);
-        Ok(())
-    });
+    unsafe { free_handle(file) }
 }
