@@ -10,10 +10,10 @@ use super::status::{awrite_status, guard};
 use crate::error::{Error, ErrorKind, Result};
 
 /// No struct of this library will ever be larger. What claims to be was not initialised.
-const LARGEST: usize = 4096;
+const MAX_SIZE: usize = 4096;
 
 /// The error of a caller who did not keep to the header.
-pub(super) fn bad(reason: impl Into<String>) -> Error {
+pub(super) fn bad_argument(reason: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, reason)
 }
 
@@ -24,7 +24,7 @@ pub(super) fn bad(reason: impl Into<String>) -> Error {
 /// NULL, or a string that ends in a zero byte and stays as it is during `'a`.
 pub(super) unsafe fn string<'a>(text: *const c_char, name: &str) -> Result<&'a CStr> {
     if text.is_null() {
-        return Err(bad(format!("{name} is NULL")));
+        return Err(bad_argument(format!("{name} is NULL")));
     }
     // SAFETY: not NULL, and the rest is what the caller promises.
     Ok(unsafe { CStr::from_ptr(text) })
@@ -58,7 +58,7 @@ pub(super) unsafe fn optional_path<'a>(text: *const c_char, name: &str) -> Resul
 /// As [`string`].
 pub(super) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str> {
     // SAFETY: the same promise.
-    unsafe { string(text, name) }?.to_str().map_err(|_| bad(format!("{name} is not UTF-8")))
+    unsafe { string(text, name) }?.to_str().map_err(|_| bad_argument(format!("{name} is not UTF-8")))
 }
 
 /// A block to read. NULL is one of no bytes.
@@ -67,7 +67,7 @@ pub(super) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str
 ///
 /// NULL, or `size` bytes that may be read and do not change during `'a`.
 pub(super) unsafe fn block<'a>(data: *const c_void, size: usize) -> Result<&'a [u8]> {
-    check_block(data, size)?;
+    ensure_block(data, size)?;
     if size == 0 {
         return Ok(&[]);
     }
@@ -81,7 +81,7 @@ pub(super) unsafe fn block<'a>(data: *const c_void, size: usize) -> Result<&'a [
 ///
 /// NULL, or `size` bytes that may be written and that nobody else looks at during `'a`.
 pub(super) unsafe fn buffer<'a>(data: *mut c_void, size: usize) -> Result<&'a mut [u8]> {
-    check_block(data, size)?;
+    ensure_block(data, size)?;
     if size == 0 {
         return Ok(&mut []);
     }
@@ -93,12 +93,12 @@ pub(super) unsafe fn buffer<'a>(data: *mut c_void, size: usize) -> Result<&'a mu
     }
 }
 
-fn check_block(data: *const c_void, size: usize) -> Result<()> {
+fn ensure_block(data: *const c_void, size: usize) -> Result<()> {
     if data.is_null() && size > 0 {
-        return Err(bad("data is NULL, but its size is not 0"));
+        return Err(bad_argument("data is NULL, but its size is not 0"));
     }
     if isize::try_from(size).is_err() {
-        return Err(bad("the size is larger than memory"));
+        return Err(bad_argument("the size is larger than memory"));
     }
     Ok(())
 }
@@ -110,23 +110,23 @@ fn check_block(data: *const c_void, size: usize) -> Result<()> {
 /// It must not be closed during `'a`.
 pub(super) unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
     if fd < 0 {
-        return Err(bad("the descriptor is negative"));
+        return Err(bad_argument("the descriptor is negative"));
     }
     // SAFETY: not -1; whether it is open the system calls find out, and that it stays so is what the caller promises.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Refuses flags outside of `known`. Returns what says whether a flag is set.
-pub(super) fn flags(flags: u32, known: u32, name: &str) -> Result<impl Fn(u32) -> bool + use<>> {
+pub(super) fn known_flags(flags: u32, known: u32, name: &str) -> Result<impl Fn(u32) -> bool + use<>> {
     match flags & !known {
         0 => Ok(move |flag| flags & flag != 0),
-        unknown => Err(bad(format!("{name}: unknown flags {unknown:#x}"))),
+        unknown => Err(bad_argument(format!("{name}: unknown flags {unknown:#x}"))),
     }
 }
 
 /// A member that a later version may give a meaning: 0 until then.
-pub(super) fn reserved(value: u32, name: &str) -> Result<()> {
-    if value == 0 { Ok(()) } else { Err(bad(format!("{name} is not 0"))) }
+pub(super) fn ensure_reserved(value: u32, name: &str) -> Result<()> {
+    if value == 0 { Ok(()) } else { Err(bad_argument(format!("{name} is not 0"))) }
 }
 
 /// A function of the caller's, and what it is called with, to be kept in options.
@@ -159,15 +159,15 @@ impl<F: Copy> Callback<F> {
 /// # Safety
 ///
 /// `repr(C)`, `usize` the first member, without padding, and all zero bytes are a value.
-pub(super) unsafe trait Growing: Copy {
+pub(super) unsafe trait Extensible: Copy {
     /// For messages.
     const NAME: &'static str;
     /// Its size in the first version of the library that had it: no caller has a shorter one. Once it has grown, that
     /// is `offset_of!` the first new member.
-    const FIRST: usize;
+    const MIN_SIZE: usize;
 
     /// One with every member zero, its size too.
-    fn zero() -> Self {
+    fn zeroed() -> Self {
         // SAFETY: what the trait promises.
         unsafe { MaybeUninit::zeroed().assume_init() }
     }
@@ -178,15 +178,15 @@ pub(super) unsafe trait Growing: Copy {
 /// # Safety
 ///
 /// Not NULL, and the size it begins with can be read.
-unsafe fn size_of_growing<T: Growing>(at: *const T) -> Result<usize> {
+unsafe fn checked_size<T: Extensible>(at: *const T) -> Result<usize> {
     if !at.is_aligned() {
-        return Err(bad(format!("{} is not aligned", T::NAME)));
+        return Err(bad_argument(format!("{} is not aligned", T::NAME)));
     }
     // SAFETY: readable as the caller promises, and aligned.
     let size = unsafe { at.cast::<usize>().read() };
-    if !(T::FIRST..=LARGEST).contains(&size) {
+    if !(T::MIN_SIZE..=MAX_SIZE).contains(&size) {
         let name = T::NAME;
-        return Err(bad(format!("{name}.size is {size}; it must be sizeof({name})")));
+        return Err(bad_argument(format!("{name}.size is {size}; it must be sizeof({name})")));
     }
     Ok(size)
 }
@@ -197,12 +197,12 @@ unsafe fn size_of_growing<T: Growing>(at: *const T) -> Result<usize> {
 /// # Safety
 ///
 /// NULL, or as many readable bytes as it begins by saying.
-pub(super) unsafe fn options<T: Growing>(at: *const T) -> Result<T> {
+pub(super) unsafe fn read_options<T: Extensible>(at: *const T) -> Result<T> {
     if at.is_null() {
-        return Ok(T::zero());
+        return Ok(T::zeroed());
     }
     // SAFETY: not NULL, and the rest is what the caller promises.
-    let size = unsafe { size_of_growing(at) }?;
+    let size = unsafe { checked_size(at) }?;
     let known = size_of::<T>();
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: no more bytes than either has, and the two are apart.
@@ -211,7 +211,7 @@ pub(super) unsafe fn options<T: Growing>(at: *const T) -> Result<T> {
         // SAFETY: within the size that the caller promises.
         if unsafe { at.cast::<u8>().add(offset).read() } != 0 {
             let reason = format!("{} asks for something that this version of libawrite does not know", T::NAME);
-            return Err(bad(reason));
+            return Err(bad_argument(reason));
         }
     }
     // SAFETY: all zero was a value, and members that C has set are numbers and pointers: any bytes are.
@@ -224,7 +224,7 @@ pub(super) struct Out<T> {
     to: Option<(*mut T, usize)>,
 }
 
-impl<T: Growing> Out<T> {
+impl<T: Extensible> Out<T> {
     /// # Safety
     ///
     /// NULL, or as many writable bytes as it begins by saying, until [`Out::put`].
@@ -233,7 +233,7 @@ impl<T: Growing> Out<T> {
             return Ok(Out { to: None });
         }
         // SAFETY: not NULL, and the rest is what the caller promises.
-        let size = unsafe { size_of_growing(at.cast_const()) }?;
+        let size = unsafe { checked_size(at.cast_const()) }?;
         Ok(Out { to: Some((at, size)) })
     }
 
@@ -254,42 +254,42 @@ impl<T: Growing> Out<T> {
 /// What a handle stands for: something of the process that made it, until it has been used up.
 pub(super) struct Handle<T> {
     pid: u32,
-    thing: Option<T>,
+    value: Option<T>,
 }
 
 impl<T> Handle<T> {
-    pub(super) fn new(thing: T) -> Handle<T> {
-        Handle { pid: std::process::id(), thing: Some(thing) }
+    pub(super) fn new(value: T) -> Handle<T> {
+        Handle { pid: std::process::id(), value: Some(value) }
     }
 
-    fn check(&self) -> Result<()> {
+    fn ensure_same_process(&self) -> Result<()> {
         // A forked child's copy shares the parent's descriptors, and their offsets.
         if self.pid == std::process::id() {
             Ok(())
         } else {
-            Err(bad("the handle belongs to the process that this one was forked from"))
+            Err(bad_argument("the handle belongs to the process that this one was forked from"))
         }
     }
 
     pub(super) fn get(&self) -> Result<&T> {
-        self.check()?;
-        self.thing.as_ref().ok_or_else(used_up)
+        self.ensure_same_process()?;
+        self.value.as_ref().ok_or_else(used_up)
     }
 
     pub(super) fn get_mut(&mut self) -> Result<&mut T> {
-        self.check()?;
-        self.thing.as_mut().ok_or_else(used_up)
+        self.ensure_same_process()?;
+        self.value.as_mut().ok_or_else(used_up)
     }
 
     /// Uses it up.
     pub(super) fn take(&mut self) -> Result<T> {
-        self.check()?;
-        self.thing.take().ok_or_else(used_up)
+        self.ensure_same_process()?;
+        self.value.take().ok_or_else(used_up)
     }
 }
 
 fn used_up() -> Error {
-    bad("the handle has been used up; nothing is left to do with it but to free it")
+    bad_argument("the handle has been used up; nothing is left to do with it but to free it")
 }
 
 /// A handle that must be there.
@@ -299,7 +299,7 @@ fn used_up() -> Error {
 /// NULL, or a handle that was not freed, and that nobody changes during `'a`.
 pub(super) unsafe fn handle<'a, T>(handle: *const T) -> Result<&'a T> {
     // SAFETY: what the caller promises; it was made by `Box` and so is aligned.
-    unsafe { handle.as_ref() }.ok_or_else(|| bad("the handle is NULL"))
+    unsafe { handle.as_ref() }.ok_or_else(|| bad_argument("the handle is NULL"))
 }
 
 /// The same, to be changed.
@@ -309,7 +309,7 @@ pub(super) unsafe fn handle<'a, T>(handle: *const T) -> Result<&'a T> {
 /// NULL, or a handle that was not freed, and that nobody else uses during `'a`.
 pub(super) unsafe fn handle_mut<'a, T>(handle: *mut T) -> Result<&'a mut T> {
     // SAFETY: what the caller promises; it was made by `Box` and so is aligned.
-    unsafe { handle.as_mut() }.ok_or_else(|| bad("the handle is NULL"))
+    unsafe { handle.as_mut() }.ok_or_else(|| bad_argument("the handle is NULL"))
 }
 
 /// The body of an export that makes a handle: puts what `make` returns there, or NULL if that fails.
@@ -320,7 +320,7 @@ pub(super) unsafe fn handle_mut<'a, T>(handle: *mut T) -> Result<&'a mut T> {
 pub(super) unsafe fn new_handle<T>(to: *mut *mut T, make: impl FnOnce() -> Result<T>) -> awrite_status {
     guard(|| {
         if to.is_null() {
-            return Err(bad("there is no place for the handle: NULL"));
+            return Err(bad_argument("there is no place for the handle: NULL"));
         }
         // SAFETY: not NULL, and writable as the caller promises.
         unsafe { to.write(std::ptr::null_mut()) };

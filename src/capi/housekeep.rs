@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use super::argument::{self, Growing, Out, bad, flags, optional_path, options, reserved};
+use super::argument::{self, Extensible, Out, bad_argument, ensure_reserved, known_flags, optional_path, read_options};
 use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
@@ -54,9 +54,9 @@ pub struct awrite_housekeep_options {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_housekeep_options {
+unsafe impl Extensible for awrite_housekeep_options {
     const NAME: &'static str = "awrite_housekeep_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be.
@@ -121,9 +121,9 @@ pub struct awrite_housekeep_summary {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_housekeep_summary {
+unsafe impl Extensible for awrite_housekeep_summary {
     const NAME: &'static str = "awrite_housekeep_summary";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
@@ -133,15 +133,15 @@ pub type awrite_housekeep_fn =
 
 /// # Safety
 ///
-/// As [`options`], and its string is one.
+/// As [`read_options`], and its string is one.
 pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
     // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
-    let has = flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
-    reserved(given.reserved, "awrite_housekeep_options.reserved")?;
+    let given = unsafe { read_options(at) }?;
+    let has = known_flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
+    ensure_reserved(given.reserved, "awrite_housekeep_options.reserved")?;
     if has(AWRITE_CLEAN_KEEP_NONE) && given.keep_newest > 0 {
-        return Err(bad("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
+        return Err(bad_argument("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
     }
     // SAFETY: a string or NULL, as the caller promises.
     let suffix = unsafe { optional_path(given.backup_suffix, "backup_suffix") }?;
@@ -187,11 +187,11 @@ pub unsafe extern "C" fn awrite_housekeep(
         let mut failed = None;
         let done = housekeep(dir, &options, |event| {
             if let HousekeepEvent::Failed(e) = event {
-                failed.get_or_insert_with(|| copy_of(e, dir));
+                failed.get_or_insert_with(|| copy_error(e, dir));
             }
             match report {
                 // SAFETY: the caller's function, called as the header says.
-                Some(report) => unsafe { tell(report, context, event) },
+                Some(report) => unsafe { call_report(report, context, event) },
                 None => ControlFlow::Continue(()),
             }
         })?;
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn awrite_housekeep(
 }
 
 /// An error that the observer was only lent.
-fn copy_of(error: &Error, dir: &Path) -> Error {
+fn copy_error(error: &Error, dir: &Path) -> Error {
     let copy = match error.errno() {
         None => Error::new(ErrorKind::Io, error.reason()),
         Some(errno) => Error::from_raw(ErrorKind::Io, errno).because(error.reason()),
@@ -216,7 +216,7 @@ fn copy_of(error: &Error, dir: &Path) -> Error {
 /// # Safety
 ///
 /// `report` may be called with an event and `context`.
-unsafe fn tell(
+unsafe fn call_report(
     report: unsafe extern "C" fn(*const awrite_housekeep_event, *mut c_void) -> c_int,
     context: *mut c_void,
     event: &HousekeepEvent<'_>,

@@ -7,8 +7,8 @@
 use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::argument::{self, Growing, Handle, Out, bad, free_handle, handle, handle_mut, new_handle};
-use super::lock::{awrite_lock_options, claim, lock_options, lock_terms};
+use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
+use super::lock::{awrite_lock_options, claim, lock_options, lock_options_and_observer};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     unsafe {
         new_handle(lease, || {
             let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
-            let (options, observer) = lock_terms(options)?;
+            let (options, observer) = lock_options_and_observer(options)?;
             let lease = Lease::acquire_with(target, owner, Duration::from_millis(ttl_ms), &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn awrite_lease_resume(
     unsafe {
         new_handle(lease, || {
             let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-            let (options, observer) = lock_terms(options)?;
+            let (options, observer) = lock_options_and_observer(options)?;
             let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
             let lease = Lease::resume(target, &claim, ttl, &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
@@ -182,9 +182,9 @@ pub struct awrite_lease_info {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_lease_info {
+unsafe impl Extensible for awrite_lease_info {
     const NAME: &'static str = "awrite_lease_info";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
@@ -204,16 +204,16 @@ pub unsafe extern "C" fn awrite_lease_read(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         if info.is_null() {
-            return Err(bad("info is NULL"));
+            return Err(bad_argument("info is NULL"));
         }
         let (target, options) = (argument::path(target, "target")?, lock_options(options)?);
         let out = Out::new(info)?;
         let status = Lease::status(target, &options)?;
-        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zero() };
-        let mut told = status.lease.as_ref().map_or(none, info_of);
-        told.locked = u32::from(status.held);
-        told.lock_pid = status.holder.map_or(0, |holder| holder.pid);
-        out.put(&told);
+        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zeroed() };
+        let mut found = status.lease.as_ref().map_or(none, info_of);
+        found.locked = u32::from(status.held);
+        found.lock_pid = status.holder.map_or(0, |holder| holder.pid);
+        out.put(&found);
         Ok(())
     })
 }
@@ -271,7 +271,7 @@ pub unsafe extern "C" fn awrite_lease_end(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-        let (options, observer) = lock_terms(options)?;
+        let (options, observer) = lock_options_and_observer(options)?;
         Lease::end(target, &claim, &options, &observer).map(drop)
     })
 }

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::argument::{
-    self, Growing, Handle, bad, flags, free_handle, handle, handle_mut, new_handle, optional_path, options,
+    self, Extensible, Handle, bad_argument, free_handle, handle, handle_mut, known_flags, new_handle, optional_path,
+    read_options,
 };
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_path, guard, guard_or};
@@ -89,59 +90,61 @@ pub struct awrite_lock_options {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_lock_options {
+unsafe impl Extensible for awrite_lock_options {
     const NAME: &'static str = "awrite_lock_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// What `at` says.
 ///
 /// # Safety
 ///
-/// As [`options`], and its strings are strings.
+/// As [`read_options`], and its strings are strings.
 pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<LockOptions> {
     // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
+    let given = unsafe { read_options(at) }?;
     let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_ENVIRONMENT;
-    let has = flags(given.flags, known, "awrite_lock_options.flags")?;
+    let has = known_flags(given.flags, known, "awrite_lock_options.flags")?;
 
-    let mut to = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
-    to.wait = match (given.wait, given.timeout_ms) {
+    let mut options = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
+    options.wait = match (given.wait, given.timeout_ms) {
         (AWRITE_WAIT_FOREVER, 0) => Wait::Forever,
         (AWRITE_WAIT_LIMITED, ms) => Wait::For(Duration::from_millis(ms)),
         (AWRITE_WAIT_NO, 0) => Wait::No,
-        (AWRITE_WAIT_FOREVER | AWRITE_WAIT_NO, _) => return Err(bad("a timeout_ms without AWRITE_WAIT_LIMITED")),
-        (wait, _) => return Err(bad(format!("awrite_lock_options.wait is {wait}"))),
+        (AWRITE_WAIT_FOREVER | AWRITE_WAIT_NO, _) => {
+            return Err(bad_argument("a timeout_ms without AWRITE_WAIT_LIMITED"));
+        }
+        (wait, _) => return Err(bad_argument(format!("awrite_lock_options.wait is {wait}"))),
     };
-    to.method = match given.method {
-        AWRITE_METHOD_AUTO => to.method,
+    options.method = match given.method {
+        AWRITE_METHOD_AUTO => options.method,
         AWRITE_METHOD_FLOCK => LockMethod::Flock,
         AWRITE_METHOD_LINK => LockMethod::Link,
-        method => return Err(bad(format!("awrite_lock_options.method is {method}"))),
+        method => return Err(bad_argument(format!("awrite_lock_options.method is {method}"))),
     };
-    to.shared = has(AWRITE_LOCK_SHARED);
-    to.keep |= has(AWRITE_LOCK_KEEP);
-    to.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
-    to.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
+    options.shared = has(AWRITE_LOCK_SHARED);
+    options.keep |= has(AWRITE_LOCK_KEEP);
+    options.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
+    options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: strings or NULL, as the caller promises.
     let (file, dir) =
         unsafe { (optional_path(given.lock_file, "lock_file")?, optional_path(given.lock_dir, "lock_dir")?) };
     if file.is_some() && dir.is_some() {
-        return Err(bad("lock_file and lock_dir exclude each other"));
+        return Err(bad_argument("lock_file and lock_dir exclude each other"));
     }
     if file.is_some() || dir.is_some() {
-        (to.file, to.dir) = (file.map(Path::to_owned), dir.map(Path::to_owned));
+        (options.file, options.dir) = (file.map(Path::to_owned), dir.map(Path::to_owned));
     }
     if given.stale_after_ms > 0 {
-        to.stale_after = Some(Duration::from_millis(given.stale_after_ms));
+        options.stale_after = Some(Duration::from_millis(given.stale_after_ms));
     }
     if !given.owner.is_null() {
         // SAFETY: a string, as the caller promises.
-        to.claim = Some(unsafe { claim(given.owner, given.token) }?);
+        options.claim = Some(unsafe { claim(given.owner, given.token) }?);
     } else if given.token != 0 {
-        return Err(bad("a token without an owner"));
+        return Err(bad_argument("a token without an owner"));
     }
-    Ok(to)
+    Ok(options)
 }
 
 /// Permission bits, of a write too; `None` where they are left to the default.
@@ -150,7 +153,7 @@ pub(super) fn permission_bits(mode: u32, name: &str) -> Result<Option<u32>> {
         0 => Ok(None),
         1..=0o7777 => Ok(Some(mode)),
         AWRITE_MODE_NONE => Ok(Some(0)),
-        _ => Err(bad(format!("{name} has more than permission bits"))),
+        _ => Err(bad_argument(format!("{name} has more than permission bits"))),
     }
 }
 
@@ -173,7 +176,7 @@ pub(super) unsafe fn claim(owner: *const c_char, token: u64) -> Result<Claim> {
 pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Option<Observer>> {
     // SAFETY: the same promise.
     unsafe {
-        let given = options(at)?;
+        let given = read_options(at)?;
         Ok(notice::observer(given.notice, given.notice_context))
     }
 }
@@ -183,7 +186,7 @@ pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Opt
 /// # Safety
 ///
 /// As [`lock_observer`].
-pub(super) unsafe fn lock_terms(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
+pub(super) unsafe fn lock_options_and_observer(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
     // SAFETY: the same promise.
     unsafe { Ok((lock_options(at)?, lock_observer(at)?.unwrap_or_default())) }
 }
@@ -210,7 +213,7 @@ unsafe fn acquire(
     unsafe {
         new_handle(lock, || {
             let target = argument::path(target, "target")?;
-            let (mut options, observer) = lock_terms(options)?;
+            let (mut options, observer) = lock_options_and_observer(options)?;
             change(&mut options);
             let held = FileLock::acquire_with(target, &options, &observer)?;
             let path = c_path(held.path());

@@ -45,22 +45,22 @@ pub type awrite_notice_fn = Option<unsafe extern "C" fn(notice: *const awrite_no
 
 /// # Safety
 ///
-/// `tell` is NULL or may be called with a notice and `context`, as long as the observer or a copy of it lives.
-pub(super) unsafe fn observer(tell: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
-    let callback = Callback::new(tell, context)?;
+/// `function` is NULL or may be called with a notice and `context`, as long as the observer or a copy of it lives.
+pub(super) unsafe fn observer(function: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
+    let callback = Callback::new(function, context)?;
     Some(Observer::new(move |notice| {
-        let Some((kind, path, text)) = told(notice) else { return };
+        let Some((kind, path, text)) = for_c(notice) else { return };
         let (path, text) = (c_path(path), c_string(text));
         let size = size_of::<awrite_notice>();
         let notice = awrite_notice { size, kind, reserved: 0, path: path.as_ptr(), text: text.as_ptr() };
-        let (tell, context) = callback.parts();
+        let (function, context) = callback.parts();
         // SAFETY: what the caller promises; the strings live until it returns.
-        unsafe { tell(&raw const notice, context) }
+        unsafe { function(&raw const notice, context) }
     }))
 }
 
 /// What of a notice goes to C: not what awrite_result says at the end, and nothing that comes often.
-fn told<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
+fn for_c<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
     Some(match *notice {
         Notice::Warning { path, text } => (AWRITE_NOTICE_WARNING, path, text.to_owned()),
         Notice::Waiting { target, timeout: None, .. } => (AWRITE_NOTICE_WAITING, target, "waiting for the lock".into()),

@@ -44,14 +44,14 @@ use awrite_status::{
 };
 
 #[derive(Default)]
-struct Last {
+struct LastError {
     text: CString,
     hint: CString,
     errno: c_int,
 }
 
 thread_local! {
-    static LAST: RefCell<Last> = RefCell::default();
+    static LAST: RefCell<LastError> = RefCell::default();
 }
 
 /// A text for C: without the zero bytes that would cut it short.
@@ -66,8 +66,8 @@ pub(super) fn c_path(path: &Path) -> CString {
     c_string(path.as_os_str().as_bytes())
 }
 
-fn remember(text: String, hint: Option<String>, errno: c_int) {
-    let last = Last { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
+fn set_last_error(text: String, hint: Option<String>, errno: c_int) {
+    let last = LastError { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
     // A thread that is ending may have none any more; nobody will ask then.
     let _ = LAST.try_with(|cell| cell.replace(last));
 }
@@ -82,18 +82,18 @@ fn status_of(kind: ErrorKind) -> awrite_status {
     }
 }
 
-fn fail(error: &Error) -> awrite_status {
-    remember(error.to_string(), error.hint(), error.errno().unwrap_or(0));
+fn record_error(error: &Error) -> awrite_status {
+    set_last_error(error.to_string(), error.hint(), error.errno().unwrap_or(0));
     status_of(error.kind())
 }
 
-fn fail_by_panic(payload: Box<dyn Any + Send>) -> awrite_status {
+fn record_panic(payload: Box<dyn Any + Send>) -> awrite_status {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),
         (None, None) => "a panic".to_owned(),
     };
-    remember(format!("internal error: {text}"), None, 0);
+    set_last_error(format!("internal error: {text}"), None, 0);
     // Dropping it could panic in its turn, outside of the guard; what that leaves is not dropped.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
@@ -107,8 +107,8 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
     // handle that was in use is dropped or keeps refusing, as after any failed write.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => AWRITE_OK,
-        Ok(Err(error)) => fail(&error),
-        Err(payload) => fail_by_panic(payload),
+        Ok(Err(error)) => record_error(&error),
+        Err(payload) => record_panic(payload),
     }
 }
 

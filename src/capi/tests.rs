@@ -2,7 +2,7 @@ use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::argument::{Growing, options};
+use super::argument::{Extensible, read_options};
 use super::housekeep::{self as h, awrite_housekeep_options, housekeep_options};
 use super::lock::{self as l, awrite_lock_options, lock_options};
 use super::status::awrite_status::{AWRITE_INTERNAL, AWRITE_OK};
@@ -43,10 +43,10 @@ struct Later(awrite_lock_options, [usize; 2]);
 #[test]
 fn a_later_callers_options_count_if_they_are_default() {
     let known = size_of::<awrite_lock_options>();
-    let mut later = Later(awrite_lock_options { size: known + 16, timeout_ms: 7, ..Growing::zero() }, [0, 0]);
+    let mut later = Later(awrite_lock_options { size: known + 16, timeout_ms: 7, ..Extensible::zeroed() }, [0, 0]);
     let read = |later: &Later| {
         // SAFETY: as long as it says.
-        unsafe { options::<awrite_lock_options>(std::ptr::from_ref(later).cast::<c_void>().cast()) }
+        unsafe { read_options::<awrite_lock_options>(std::ptr::from_ref(later).cast::<c_void>().cast()) }
     };
     assert_eq!(read(&later).unwrap().timeout_ms, 7);
     later.1[1] = 1;
@@ -66,9 +66,9 @@ type Sets<C, R> = (fn(&mut C), fn(&mut R));
 
 /// Each of `cases` does what it says and nothing else.
 #[track_caller]
-fn assert_each<C: Growing, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
+fn assert_each<C: Extensible, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
     let given = |change: fn(&mut C)| {
-        let mut given = C::zero();
+        let mut given = C::zeroed();
         change(&mut given);
         // SAFETY: every such struct begins with its size.
         unsafe { std::ptr::from_mut(&mut given).cast::<usize>().write(size_of::<C>()) };

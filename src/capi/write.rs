@@ -11,8 +11,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free_handle, handle_mut, new_handle,
-    optional_path, options, reserved,
+    self, Callback, Extensible, Handle, Out, bad_argument, block, buffer, descriptor, ensure_reserved, free_handle,
+    handle_mut, known_flags, new_handle, optional_path, read_options,
 };
 use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
@@ -103,9 +103,9 @@ pub struct awrite_write_options {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_write_options {
+unsafe impl Extensible for awrite_write_options {
     const NAME: &'static str = "awrite_write_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// What a write has done.
@@ -126,9 +126,9 @@ pub struct awrite_result {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and a pointer follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_result {
+unsafe impl Extensible for awrite_result {
     const NAME: &'static str = "awrite_result";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 thread_local! {
@@ -146,7 +146,7 @@ impl Out<awrite_result> {
             BACKUP.try_with(keep).unwrap_or(std::ptr::null())
         });
         let changed = u32::from(done.changed);
-        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zero() });
+        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zeroed() });
     }
 }
 
@@ -154,13 +154,13 @@ impl Out<awrite_result> {
 ///
 /// # Safety
 ///
-/// As [`options`], and what it points to is what it says.
+/// As [`read_options`], and what it points to is what it says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
     // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
-    let has = flags(given.flags, ALL, "awrite_write_options.flags")?;
-    reserved(given.reserved, "awrite_write_options.reserved")?;
+    let given = unsafe { read_options(at) }?;
+    let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
+    ensure_reserved(given.reserved, "awrite_write_options.reserved")?;
     // SAFETY: options, strings, functions or NULL, as the caller promises.
     let (lock, suffix, dir, check, observer) = unsafe {
         let observer = notice::observer(given.notice, given.notice_context);
@@ -168,7 +168,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             lock_options(given.lock)?,
             optional_path(given.backup_suffix, "backup_suffix")?,
             optional_path(given.backup_dir, "backup_dir")?,
-            check(given.check, given.check_context),
+            check_calling(given.check, given.check_context),
             observer.map_or_else(|| lock_observer(given.lock), |observer| Ok(Some(observer)))?,
         )
     };
@@ -194,7 +194,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             AWRITE_OWNER_WRITER => Ownership::Writer,
             AWRITE_OWNER_KEEP => Ownership::Keep,
             AWRITE_OWNER_TRY => Ownership::TryKeep,
-            other => return Err(bad(format!("awrite_write_options.ownership is {other}"))),
+            other => return Err(bad_argument(format!("awrite_write_options.ownership is {other}"))),
         },
         no_preserve_xattrs: has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
@@ -205,7 +205,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             AWRITE_SYNC_FULL => Durability::Full,
             AWRITE_SYNC_DATA => Durability::Data,
             AWRITE_SYNC_NONE => Durability::None,
-            other => return Err(bad(format!("awrite_write_options.sync is {other}"))),
+            other => return Err(bad_argument(format!("awrite_write_options.sync is {other}"))),
         },
         mkdir: has(AWRITE_MKDIR),
         backup,
@@ -216,14 +216,14 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
 
 /// # Safety
 ///
-/// `ask` is NULL or may be called with two paths and `context`, as long as the check or a copy of it lives.
-unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
-    let callback = Callback::new(ask, context)?;
+/// `function` is NULL or may be called with two paths and `context`, as long as the check or a copy of it lives.
+unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Option<Check> {
+    let callback = Callback::new(function, context)?;
     Some(Check::new(move |new, target| {
         let paths = [new, target].map(c_path);
-        let (ask, context) = callback.parts();
+        let (function, context) = callback.parts();
         // SAFETY: what the caller promises; the strings live until it returns.
-        match unsafe { ask(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
+        match unsafe { function(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
             0 => Ok(()),
             answer => Err(Error::new(ErrorKind::Refused, format!("the callback returned {answer}")).on(target)),
         }
@@ -270,11 +270,11 @@ pub struct awrite_update_io<'a> {
 }
 
 impl awrite_update_io<'_> {
-    fn note<T>(&mut self, outcome: io::Result<T>) -> Result<T> {
+    fn record_failure<T>(&mut self, outcome: io::Result<T>) -> Result<T> {
         outcome.map_err(|e| {
-            let told = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
+            let copy = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
             self.failed.get_or_insert(e);
-            Error::io(self.target, told)
+            Error::io(self.target, copy)
         })
     }
 }
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn awrite_update(
         // SAFETY: what the header asks of the caller.
         let (target, options, result) =
             unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
-        let change = change.ok_or_else(|| bad("the callback is NULL"))?;
+        let change = change.ok_or_else(|| bad_argument("the callback is NULL"))?;
         let mut broken = false;
         let outcome = update(target, &options, |old, new| {
             let mut io = awrite_update_io { target, old, new, failed: None };
@@ -344,7 +344,7 @@ pub unsafe extern "C" fn awrite_update_read(
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let got = got.as_mut().ok_or_else(|| bad("got is NULL"))?;
+        let got = got.as_mut().ok_or_else(|| bad_argument("got is NULL"))?;
         *got = 0;
         let (io, into) = (handle_mut(io)?, self::buffer(buffer, capacity)?);
         let outcome = loop {
@@ -353,7 +353,7 @@ pub unsafe extern "C" fn awrite_update_read(
                 outcome => break outcome,
             }
         };
-        *got = io.note(outcome)?;
+        *got = io.record_failure(outcome)?;
         Ok(())
     })
 }
@@ -374,7 +374,7 @@ pub unsafe extern "C" fn awrite_update_write(
     guard(|| unsafe {
         let (io, data) = (handle_mut(io)?, block(data, size)?);
         let outcome = io.new.write_all(data);
-        io.note(outcome)
+        io.record_failure(outcome)
     })
 }
 
