@@ -131,19 +131,21 @@ unsafe impl Extensible for awrite_housekeep_summary {
 pub type awrite_housekeep_fn =
     Option<unsafe extern "C" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
 
+/// Reads and checks the options of housekeeping.
+///
 /// # Safety
 ///
-/// As [`read_options`], and its string is one.
+/// The same as for [`read_options`]. The string in it is NULL or a C string.
 pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
     ensure_reserved(given.reserved, "awrite_housekeep_options.reserved")?;
     if has(AWRITE_CLEAN_KEEP_NONE) && given.keep_newest > 0 {
         return Err(bad_argument("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
     }
-    // SAFETY: a string or NULL, as the caller promises.
+    // SAFETY: the caller promises that it is NULL or a C string.
     let suffix = unsafe { optional_path(given.backup_suffix, "backup_suffix") }?;
     let plain = HousekeepOptions::default();
     let keep = has(AWRITE_CLEAN_KEEP_NONE) || given.keep_newest > 0;
@@ -190,7 +192,7 @@ pub unsafe extern "C" fn awrite_housekeep(
                 failed.get_or_insert_with(|| copy_error(e, dir));
             }
             match report {
-                // SAFETY: the caller's function, called as the header says.
+                // SAFETY: it is the caller's function, and is called as the header says.
                 Some(report) => unsafe { call_report(report, context, event) },
                 None => ControlFlow::Continue(()),
             }
@@ -203,7 +205,7 @@ pub unsafe extern "C" fn awrite_housekeep(
     })
 }
 
-/// An error that the observer was only lent.
+/// A copy of an error. Housekeeping only lends the error to its observer, and the status needs it at the end.
 fn copy_error(error: &Error, dir: &Path) -> Error {
     let copy = match error.errno() {
         None => Error::new(ErrorKind::Io, error.reason()),
@@ -213,6 +215,8 @@ fn copy_error(error: &Error, dir: &Path) -> Error {
     error.hint().into_iter().fold(copy, Error::with_hint)
 }
 
+/// Reports one event to the caller's function, except for the progress, which C does not get.
+///
 /// # Safety
 ///
 /// `report` may be called with an event and `context`.
@@ -253,7 +257,7 @@ unsafe fn call_report(
         bytes,
         age_s: age.as_secs(),
     };
-    // SAFETY: what the caller promises; the strings live until it returns.
+    // SAFETY: the caller promises it. The strings live until the function returns.
     match unsafe { report(&raw const event, context) } {
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),

@@ -245,7 +245,7 @@ fn since_1970(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
 }
 
-/// As much of `text` as there is room for, with a zero byte at its end.
+/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
 fn c_array<const N: usize>(text: &str) -> [c_char; N] {
     let mut array = [0; N];
     for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {

@@ -95,13 +95,13 @@ unsafe impl Extensible for awrite_lock_options {
     const MIN_SIZE: usize = size_of::<Self>();
 }
 
-/// What `at` says.
+/// Reads and checks the options of a lock.
 ///
 /// # Safety
 ///
-/// As [`read_options`], and its strings are strings.
+/// The same as for [`read_options`]. Each string in it is NULL or a C string.
 pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<LockOptions> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_ENVIRONMENT;
     let has = known_flags(given.flags, known, "awrite_lock_options.flags")?;
@@ -126,7 +126,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     options.keep |= has(AWRITE_LOCK_KEEP);
     options.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
     options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
-    // SAFETY: strings or NULL, as the caller promises.
+    // SAFETY: the caller promises that each is NULL or a C string.
     let (file, dir) =
         unsafe { (optional_path(given.lock_file, "lock_file")?, optional_path(given.lock_dir, "lock_dir")?) };
     if file.is_some() && dir.is_some() {
@@ -139,7 +139,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
         options.stale_after = Some(Duration::from_millis(given.stale_after_ms));
     }
     if !given.owner.is_null() {
-        // SAFETY: a string, as the caller promises.
+        // SAFETY: the caller promises that it is a C string.
         options.claim = Some(unsafe { claim(given.owner, given.token) }?);
     } else if given.token != 0 {
         return Err(bad_argument("a token without an owner"));
@@ -147,7 +147,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     Ok(options)
 }
 
-/// Permission bits, of a write too; `None` where they are left to the default.
+/// Reads permission bits, for a write too. `None` (0 in C) means the default.
 pub(super) fn permission_bits(mode: u32, name: &str) -> Result<Option<u32>> {
     match mode {
         0 => Ok(None),
@@ -157,37 +157,38 @@ pub(super) fn permission_bits(mode: u32, name: &str) -> Result<Option<u32>> {
     }
 }
 
-/// The lease of `owner` with `token`, or with any when that is 0.
+/// The claim to the lease of `owner` with `token`. A token of 0 means whichever lease the owner has.
 ///
 /// # Safety
 ///
-/// `owner` is NULL or a string.
+/// `owner` is NULL or a C string.
 pub(super) unsafe fn claim(owner: *const c_char, token: u64) -> Result<Claim> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     let claim = Claim::new(unsafe { argument::text(owner, "owner") }?)?;
     Ok(if token == 0 { claim } else { claim.with_token(token) })
 }
 
-/// Who is told, by these options: `None` where they name nobody.
+/// An observer that calls the function `notice` of these options; `None` if that is NULL.
 ///
 /// # Safety
 ///
-/// As [`lock_options`], and what their `notice` may be called with stays as long as the observer or a copy of it.
+/// The same as for [`lock_options`]. `notice` may be called with `notice_context` as long as the observer or a copy of
+/// it lives.
 pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Option<Observer>> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     unsafe {
         let given = read_options(at)?;
         Ok(notice::observer(given.notice, given.notice_context))
     }
 }
 
-/// Both, for a call that has no other options; nobody is told where these name nobody.
+/// The options and the observer, for a call that has no other options. If `notice` is NULL, the observer does nothing.
 ///
 /// # Safety
 ///
-/// As [`lock_observer`].
+/// The same as for [`lock_observer`].
 pub(super) unsafe fn lock_options_and_observer(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     unsafe { Ok((lock_options(at)?, lock_observer(at)?.unwrap_or_default())) }
 }
 
@@ -200,9 +201,11 @@ pub struct awrite_lock {
     path: CString,
 }
 
+/// Acquires a lock, after `change` has adapted the options.
+///
 /// # Safety
 ///
-/// As the exports below.
+/// The same as for the exports below.
 unsafe fn acquire(
     lock: *mut *mut awrite_lock,
     target: *const c_char,

@@ -43,9 +43,11 @@ pub struct awrite_notice {
 /// the same target in it. It must return: no longjmp, no C++ exception.
 pub type awrite_notice_fn = Option<unsafe extern "C" fn(notice: *const awrite_notice, context: *mut c_void)>;
 
+/// An observer that calls the caller's function; `None` if that is NULL.
+///
 /// # Safety
 ///
-/// `function` is NULL or may be called with a notice and `context`, as long as the observer or a copy of it lives.
+/// `function` is NULL, or may be called with a notice and `context` as long as the observer or a copy of it lives.
 pub(super) unsafe fn observer(function: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
     let callback = Callback::new(function, context)?;
     Some(Observer::new(move |notice| {
@@ -54,12 +56,13 @@ pub(super) unsafe fn observer(function: awrite_notice_fn, context: *mut c_void) 
         let size = size_of::<awrite_notice>();
         let notice = awrite_notice { size, kind, reserved: 0, path: path.as_ptr(), text: text.as_ptr() };
         let (function, context) = callback.parts();
-        // SAFETY: what the caller promises; the strings live until it returns.
+        // SAFETY: the caller promises it. The strings live until the function returns.
         unsafe { function(&raw const notice, context) }
     }))
 }
 
-/// What of a notice goes to C: not what awrite_result says at the end, and nothing that comes often.
+/// Kind, path and text of a notice for C. `None` for a notice that C does not get: `awrite_result` reports it later, or
+/// it comes often.
 fn for_c<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
     Some(match *notice {
         Notice::Warning { path, text } => (AWRITE_NOTICE_WARNING, path, text.to_owned()),

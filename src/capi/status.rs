@@ -43,6 +43,7 @@ use awrite_status::{
     AWRITE_BAD_ARGUMENT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK, AWRITE_STOPPED,
 };
 
+/// What `awrite_last_error()` and the two functions beside it return.
 #[derive(Default)]
 struct LastError {
     text: CString,
@@ -54,21 +55,21 @@ thread_local! {
     static LAST: RefCell<LastError> = RefCell::default();
 }
 
-/// A text for C: without the zero bytes that would cut it short.
+/// A string for C. Zero bytes inside the text are left out, because they would end the string early.
 pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     let mut bytes = text.into();
     bytes.retain(|&byte| byte != 0);
     CString::new(bytes).unwrap_or_default()
 }
 
-/// A path for C.
+/// A path as a string for C.
 pub(super) fn c_path(path: &Path) -> CString {
     c_string(path.as_os_str().as_bytes())
 }
 
 fn set_last_error(text: String, hint: Option<String>, errno: c_int) {
     let last = LastError { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
-    // A thread that is ending may have none any more; nobody will ask then.
+    // A thread that is ending may have destroyed its `LAST` already. Nobody will ask for the error then.
     let _ = LAST.try_with(|cell| cell.replace(last));
 }
 
@@ -94,17 +95,19 @@ fn record_panic(payload: Box<dyn Any + Send>) -> awrite_status {
         (None, None) => "a panic".to_owned(),
     };
     set_last_error(format!("internal error: {text}"), None, 0);
-    // Dropping it could panic in its turn, outside of the guard; what that leaves is not dropped.
+    // Dropping the payload may panic too, and here nothing else would catch that. The payload of that second panic is
+    // leaked, because dropping it could panic again.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }
     AWRITE_INTERNAL
 }
 
-/// Runs what an export does. No panic leaves it: unwinding into C is undefined.
+/// Runs the body of an export and turns its result into a status. No panic leaves it: unwinding into C is undefined
+/// behaviour.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
-    // What a panic leaves half-done inside the crate is dropped while unwinding, and its locks do not mind poison. A
-    // handle that was in use is dropped or keeps refusing, as after any failed write.
+    // Why `AssertUnwindSafe` is right: the crate's values that were in use are dropped while unwinding, and its mutexes
+    // ignore poison. A handle that was in use is dropped too, or refuses to go on as after any failed write.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => AWRITE_OK,
         Ok(Err(error)) => record_error(&error),
@@ -112,7 +115,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
     }
 }
 
-/// The same for an export that returns something else than a status: `otherwise` where it fails.
+/// The same for an export that does not return a status. It returns `otherwise` if the body fails.
 pub(super) fn guard_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     let mut value = otherwise;
     guard(|| {
@@ -151,7 +154,7 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
 /// first one. Never NULL. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_error() -> *const c_char {
-    // Not through the guard, which would overwrite what is asked for. Nothing here can panic.
+    // Without `guard`, which would overwrite the error that the caller asks for. Nothing here can panic.
     LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.text.as_ptr())).unwrap_or(c"".as_ptr())
 }
 

@@ -132,7 +132,7 @@ unsafe impl Extensible for awrite_result {
 }
 
 thread_local! {
-    /// What `awrite_result.backup` points to.
+    /// The string that this thread's last `awrite_result.backup` points to.
     static BACKUP: RefCell<CString> = RefCell::default();
 }
 
@@ -150,18 +150,18 @@ impl Out<awrite_result> {
     }
 }
 
-/// What `at` says.
+/// Reads and checks the options of a write.
 ///
 /// # Safety
 ///
-/// As [`read_options`], and what it points to is what it says.
+/// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
     ensure_reserved(given.reserved, "awrite_write_options.reserved")?;
-    // SAFETY: options, strings, functions or NULL, as the caller promises.
+    // SAFETY: the caller promises that each is NULL, or options, a string or a function.
     let (lock, suffix, dir, check, observer) = unsafe {
         let observer = notice::observer(given.notice, given.notice_context);
         (
@@ -214,15 +214,17 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     })
 }
 
+/// A check that calls the caller's function; `None` if that is NULL.
+///
 /// # Safety
 ///
-/// `function` is NULL or may be called with two paths and `context`, as long as the check or a copy of it lives.
+/// `function` is NULL, or may be called with two paths and `context` as long as the check or a copy of it lives.
 unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Option<Check> {
     let callback = Callback::new(function, context)?;
     Some(Check::new(move |new, target| {
         let paths = [new, target].map(c_path);
         let (function, context) = callback.parts();
-        // SAFETY: what the caller promises; the strings live until it returns.
+        // SAFETY: the caller promises it. The strings live until the function returns.
         match unsafe { function(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
             0 => Ok(()),
             answer => Err(Error::new(ErrorKind::Refused, format!("the callback returned {answer}")).on(target)),
@@ -265,7 +267,7 @@ pub struct awrite_update_io<'a> {
     target: &'a Path,
     old: &'a mut dyn Read,
     new: &'a mut dyn Write,
-    /// The first error, which counts even if the callback does not look.
+    /// The first error. The update fails by it even if the callback ignores it and returns 0.
     failed: Option<io::Error>,
 }
 
@@ -310,7 +312,7 @@ pub unsafe extern "C" fn awrite_update(
         let mut broken = false;
         let outcome = update(target, &options, |old, new| {
             let mut io = awrite_update_io { target, old, new, failed: None };
-            // SAFETY: the caller's function, called as the header says.
+            // SAFETY: it is the caller's function, and is called as the header says.
             let answer = unsafe { change(&raw mut io, context) };
             if let Some(e) = io.failed.take() {
                 broken = true;
@@ -318,7 +320,8 @@ pub unsafe extern "C" fn awrite_update(
             }
             if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("the callback returned {answer}"))) }
         });
-        // Not the callback's decision, but the disk's.
+        // `update` calls every failure of the callback a refusal. If reading or writing failed, perhaps only after the
+        // callback had returned, it is an I/O error.
         let outcome = outcome.map_err(|e| match e.kind() {
             ErrorKind::Refused if broken || e.errno().is_some() => e.of_kind(ErrorKind::Io),
             _ => e,
