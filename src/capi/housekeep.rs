@@ -1,8 +1,8 @@
 //! Housekeeping
 //!
-//! Clears away what crashed programs and time have left in a directory: lock files that nobody holds, the records of
-//! expired leases, temporary files whose writer has gone, old backups. It may run beside living writers: it breaks no
-//! lock, and makes no writer fail.
+//! Deletes what crashed programs and time have left in a directory: lock files that nobody holds, the records of
+//! expired leases, temporary files whose writer has gone, old backups. It may run while writers are at work: it breaks
+//! no lock, and makes no writer fail.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
@@ -41,15 +41,15 @@ pub struct awrite_housekeep_options {
     pub flags: u32,
     /// 0.
     pub reserved: u32,
-    /// Leave lock files alone that were modified within so many seconds. 0: none is too young.
+    /// Keep lock files that were modified less than this many seconds ago. 0: none is too young.
     pub locks_older_than_s: u64,
-    /// Leave temporary files alone that were modified within so many seconds. 0: none is too young.
+    /// Keep temporary files that were modified less than this many seconds ago. 0: none is too young.
     pub temps_older_than_s: u64,
-    /// Delete only backups that are at least so many seconds old. 0: whatever their age.
+    /// Delete only backups that are at least this many seconds old. 0: whatever their age.
     pub backups_older_than_s: u64,
-    /// Keep so many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
+    /// Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
     pub keep_newest: u64,
-    /// What the names of backups end in. NULL: ".backup".
+    /// What the names of backups end with. NULL: ".backup".
     pub backup_suffix: *const c_char,
 }
 
@@ -77,24 +77,24 @@ pub const AWRITE_LEFTOVER_BACKUP: u32 = 3;
 /// awrite_housekeep_event.leftover: a temporary file.
 pub const AWRITE_LEFTOVER_TEMP: u32 = 4;
 
-/// Something that housekeeping tells while it works. Made by the library, with all that its strings: it is only there
-/// during the callback.
+/// Something that housekeeping tells while it works. The library makes it and its strings. They exist only during the
+/// callback.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_housekeep_event {
-    /// How much of this the library knows.
+    /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_EVENT_*. More may be added: pass over what you do not know.
+    /// AWRITE_EVENT_*. Later versions may add kinds: ignore those that you do not know.
     pub kind: u32,
-    /// AWRITE_LEFTOVER_*; 0 where it is none.
+    /// AWRITE_LEFTOVER_*; 0 where the file is none of them.
     pub leftover: u32,
-    /// The file: the directory as it was given, and the way from there. Never NULL.
+    /// The path of the file: the directory as it was given, and the path from there. Never NULL.
     pub path: *const c_char,
     /// Why. Never NULL; "" for AWRITE_EVENT_DELETED.
     pub reason: *const c_char,
-    /// AWRITE_EVENT_DELETED: how many bytes that has freed.
+    /// AWRITE_EVENT_DELETED: how many bytes the deletion has freed.
     pub bytes: u64,
-    /// AWRITE_EVENT_DELETED: how old it was, in seconds.
+    /// AWRITE_EVENT_DELETED: how old the file was, in seconds.
     pub age_s: u64,
 }
 
@@ -112,11 +112,11 @@ pub struct awrite_housekeep_summary {
     pub backups: u64,
     /// Temporary files deleted.
     pub temps: u64,
-    /// Bytes freed by that.
+    /// Bytes freed by the deletions.
     pub bytes: u64,
     /// Directories looked at.
     pub directories: u64,
-    /// How much could not be read or deleted.
+    /// How many files and directories could not be read or deleted.
     pub failures: u64,
 }
 
@@ -126,7 +126,7 @@ unsafe impl Extensible for awrite_housekeep_summary {
     const MIN_SIZE: usize = size_of::<Self>();
 }
 
-/// Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+/// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
 /// exception.
 pub type awrite_housekeep_fn =
     Option<unsafe extern "C" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
@@ -169,8 +169,8 @@ pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> R
 /// dir: the directory.
 /// options: what to delete; not NULL.
 /// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
-/// context: handed to it.
-/// summary: where to tell what was done, also if it was stopped or something failed; or NULL.
+/// context: passed to report.
+/// summary: receives what was done, also if the run was stopped or something failed; or NULL.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
 /// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.

@@ -1,10 +1,10 @@
 //! Locks
 //!
-//! The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a
-//! command. Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like
-//! two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
-//! whose lock this program holds, they wait for it for ever, and so does a command awrite that it runs. Below an
-//! awrite-lock TARGET -- COMMAND they all go on under its lock.
+//! The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
+//! holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
+//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+//! themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
+//! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
@@ -27,8 +27,8 @@ use crate::options::{LockMethod, LockOptions, Wait};
 pub const AWRITE_WAIT_FOREVER: u32 = 0;
 /// awrite_lock_options.wait: wait for timeout_ms at the most.
 pub const AWRITE_WAIT_LIMITED: u32 = 1;
-/// awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at
-/// the lock does not make it fail.)
+/// awrite_lock_options.wait: do not wait. (The library tries again for a few milliseconds, so that a program that only
+/// looks at the lock does not make the call fail.)
 pub const AWRITE_WAIT_NO: u32 = 2;
 
 /// awrite_lock_options.flags: share the lock with other shared holders. A write ignores it.
@@ -36,7 +36,7 @@ pub const AWRITE_LOCK_SHARED: u32 = 1;
 /// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
 /// check its inode, such as flock(1). Every program that locks the same target must then do so.
 pub const AWRITE_LOCK_KEEP: u32 = 2;
-/// awrite_lock_options.flags: if the target is a symbolic link, mean the link itself and not the file behind it.
+/// awrite_lock_options.flags: if the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
 /// awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
 /// AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
@@ -49,12 +49,12 @@ pub const AWRITE_MODE_NONE: u32 = 65536;
 pub const AWRITE_METHOD_AUTO: u32 = 0;
 /// awrite_lock_options.method: flock(2) on a lock file without content.
 pub const AWRITE_METHOD_FLOCK: u32 = 1;
-/// awrite_lock_options.method: a lock file that comes into being by link(2) and says who holds it. A thread of the
-/// library keeps it fresh.
+/// awrite_lock_options.method: a lock file that is created by link(2) and says who holds it. A thread of the library
+/// keeps it fresh.
 pub const AWRITE_METHOD_LINK: u32 = 2;
 
 /// How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
-/// AWRITE_LOCK_KEEP. It and its strings are only read during the call.
+/// AWRITE_LOCK_KEEP. The struct and its strings are only read during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_lock_options {
@@ -75,17 +75,17 @@ pub struct awrite_lock_options {
     pub lock_mode: u32,
     /// AWRITE_METHOD_*.
     pub method: u32,
-    /// For a link lock: after how long without a sign of life from this process others break it. 0: a minute.
+    /// For a link lock: others break it after this time without a sign of life from this process. 0: a minute.
     pub stale_after_ms: u64,
     /// Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
-    /// looks again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the
-    /// lock.
+    /// checks that again right before it replaces the target. NULL: act without a lease, and wait for the end of any
+    /// lease as for the lock.
     pub owner: *const c_char,
     /// With owner: the token of that lease. 0: whichever lease the owner has.
     pub token: u64,
-    /// Is told what happens, in this call and in later ones with the handle that it gives. NULL: nobody is.
+    /// Gets the notices of this call, and of later calls with the handle that it makes. NULL: there are none.
     pub notice: awrite_notice_fn,
-    /// Handed to notice. What it points to must stay until the handle is freed.
+    /// Passed to notice. What it points to must stay valid until the handle is freed.
     pub notice_context: *mut c_void,
 }
 
@@ -227,7 +227,7 @@ unsafe fn acquire(
 
 /// Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
 ///
-/// lock: where to put the handle, which is to be freed with awrite_lock_free(); NULL is put there on failure.
+/// lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
 /// target: the file, which need not exist; its directory must.
 /// options: NULL for the defaults.
 ///
@@ -243,11 +243,11 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     unsafe { acquire(lock, target, options, |_| {}) }
 }
 
-/// The same, without waiting, whatever the options say of that.
+/// The same without waiting, whatever the options say about that.
 ///
 /// lock, target, options: as in awrite_lock_acquire().
 ///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that another has it. Thread-safe.
+/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_try(
     lock: *mut *mut awrite_lock,
@@ -258,10 +258,10 @@ pub unsafe extern "C" fn awrite_lock_try(
     unsafe { acquire(lock, target, options, |options| options.wait = Wait::No) }
 }
 
-/// The same, waiting for a limited time, whatever the options say of that.
+/// The same with a limited time to wait, whatever the options say about that.
 ///
 /// lock, target, options: as in awrite_lock_acquire().
-/// timeout_ms: for how long at the most, in milliseconds; 0: without waiting.
+/// timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
 ///
 /// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
 #[unsafe(no_mangle)]
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
 
 /// The path of the lock file.
 ///
-/// Returns a string that belongs to the handle and stays until that is freed, also after the release; NULL if the
+/// Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
 /// handle is NULL. Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_char {
@@ -311,8 +311,8 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
     guard_or(std::ptr::null(), || unsafe { Ok(handle(lock)?.path.as_ptr()) })
 }
 
-/// Makes sure that the lock is still held. One by flock(2) always is; a link lock is lost by a process that was stopped
-/// or cut off from the file server for too long.
+/// Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+/// stopped, or cut off from the file server, for too long.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
 /// Thread-safe, with the same handle too.
@@ -325,8 +325,8 @@ pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_s
 /// Gives the lock back. The handle is still to be freed.
 ///
 /// Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
-/// AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's. No other call with the same
-/// handle at the same time.
+/// AWRITE_BAD_ARGUMENT if the handle is NULL, was released before, or is the parent process's. No other call with the
+/// same handle at the same time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.

@@ -1,7 +1,7 @@
 //! Status and errors
 //!
-//! Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
-//! awrite_last_error(), awrite_last_hint() and awrite_last_errno(), on the thread that made the call.
+//! Nearly every function returns an awrite_status. On the thread that made the call, awrite_last_error(),
+//! awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -12,16 +12,16 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a call has come to. 0 to 3 are the exit codes of the commands too.
+/// The result of a call. 0 to 3 are also the exit codes of the commands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum awrite_status {
     /// It is done.
     AWRITE_OK = 0,
-    /// It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged.
+    /// A system call failed, or the target is not a file that can be replaced. The target is unchanged.
     AWRITE_ERROR = 1,
-    /// The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
-    /// lease, or the lease named is not the caller's (any more). The target is unchanged.
+    /// The lock could not be taken, or was lost: somebody else holds it and the time to wait is over, another owner has
+    /// a lease, or the named lease is not the caller's (any more). The target is unchanged.
     AWRITE_LOCKED = 2,
     /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
     #[allow(dead_code)]
@@ -31,11 +31,11 @@ pub enum awrite_status {
     AWRITE_BAD_ARGUMENT = 4,
     /// The caller's own callback stopped it. A target is unchanged then.
     AWRITE_STOPPED = 5,
-    /// A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
-    /// unless it had just been replaced.
+    /// A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
+    /// new content if it had just been replaced.
     AWRITE_INTERNAL = 6,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-    /// back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
+    /// back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
     AWRITE_NOT_DURABLE = 7,
 }
 
@@ -146,9 +146,9 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
     text.as_ptr()
 }
 
-/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line,
-/// in UTF-8, without a newline at its end: what of a path is not UTF-8, or would not be printed, is shown another way.
-/// A call that succeeds leaves it as it was.
+/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line
+/// in UTF-8, without a newline at its end. Control characters in a path are escaped, and bytes that are not UTF-8 are
+/// replaced. A call that succeeds leaves the text as it was.
 ///
 /// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
 /// first one. Never NULL. Thread-safe: each thread has its own.
@@ -171,13 +171,14 @@ pub extern "C" fn awrite_last_hint() -> *const c_char {
 
 /// The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
 ///
-/// Returns the number, until the next call on this thread that fails. Thread-safe: each thread has its own.
+/// Returns the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
+/// its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_errno() -> c_int {
     LAST.try_with(|cell| cell.try_borrow().map_or(0, |last| last.errno)).unwrap_or(0)
 }
 
-/// The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header.
+/// The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
 ///
 /// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
@@ -189,7 +190,7 @@ pub extern "C" fn awrite_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The same as a number, to be compared with AWRITE_VERSION_NUMBER.
+/// The same as a number. Compare it with AWRITE_VERSION_NUMBER.
 ///
 /// Returns 1002003 for 1.2.3. Thread-safe.
 #[unsafe(no_mangle)]

@@ -41,9 +41,10 @@ pub const AWRITE_IF_CHANGED: u32 = 64;
 pub const AWRITE_IN_PLACE: u32 = 128;
 /// awrite_write_options.flags: create missing parent directories.
 pub const AWRITE_MKDIR: u32 = 256;
-/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too.
+/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
+/// same.
 pub const AWRITE_BACKUP: u32 = 512;
-/// awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
+/// awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
 pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
 
 /// awrite_write_options.sync: file and directory. The new content survives power loss.
@@ -53,30 +54,30 @@ pub const AWRITE_SYNC_DATA: u32 = 1;
 /// awrite_write_options.sync: neither. Only a crash of the process is survived.
 pub const AWRITE_SYNC_NONE: u32 = 2;
 
-/// awrite_write_options.ownership: the new file belongs to who writes it.
+/// awrite_write_options.ownership: the new file belongs to the user who writes it.
 pub const AWRITE_OWNER_WRITER: u32 = 0;
-/// awrite_write_options.ownership: owner and group are kept; failing to is an error.
+/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails.
 pub const AWRITE_OWNER_KEEP: u32 = 1;
 /// awrite_write_options.ownership: they are kept if this user may do so.
 pub const AWRITE_OWNER_TRY: u32 = 2;
 
-/// The last word before a target is replaced, with its lock held: called on the thread that makes the call with the
-/// path of the new file, complete, and with the target as it was given. The new file may be read and changed, but not
-/// replaced or removed. Returns 0 to go on; anything else leaves the target as it was. It must return: no longjmp, no
-/// C++ exception.
+/// Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
+/// the call. It gets the path of the new file, which is complete, and the target as it was given. It may read and
+/// change the new file, but not replace or remove it. Returns 0 to go on; anything else leaves the target as it was. It
+/// must return: no longjmp, no C++ exception.
 pub type awrite_check_fn =
     Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
 
-/// How a target is replaced. It, its strings and the lock options are only read during the call; what the contexts
-/// point to must stay, with awrite_file_open() until the handle is freed.
+/// How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
+/// contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_write_options {
     /// sizeof(awrite_write_options).
     pub size: usize,
-    /// How its lock is taken. NULL: the defaults.
+    /// How the target's lock is taken. NULL: the defaults.
     pub lock: *const awrite_lock_options,
-    /// What is described above as awrite_write_options.flags, or-ed.
+    /// The flags that are described above as awrite_write_options.flags, or-ed.
     pub flags: u32,
     /// AWRITE_SYNC_*.
     pub sync: u32,
@@ -84,7 +85,7 @@ pub struct awrite_write_options {
     pub mode: u32,
     /// AWRITE_OWNER_*.
     pub ownership: u32,
-    /// What is put behind the target's name for a backup. NULL: ".backup".
+    /// What is appended to the target's name for a backup. NULL: ".backup".
     pub backup_suffix: *const c_char,
     /// Put backups into this directory. NULL: beside the target.
     pub backup_dir: *const c_char,
@@ -92,13 +93,13 @@ pub struct awrite_write_options {
     pub backup_mode: u32,
     /// 0.
     pub reserved: u32,
-    /// Asked before the target is replaced, when the new file is complete. NULL: nobody is.
+    /// Called when the new file is complete, before the target is replaced. NULL: there is no check.
     pub check: awrite_check_fn,
-    /// Handed to check.
+    /// Passed to check.
     pub check_context: *mut c_void,
-    /// Is told what happens. NULL: who is named by lock, if anybody.
+    /// Gets the notices. NULL: the notice function in the lock options gets them, if there is one.
     pub notice: awrite_notice_fn,
-    /// Handed to notice.
+    /// Passed to notice.
     pub notice_context: *mut c_void,
 }
 
@@ -116,8 +117,8 @@ pub struct awrite_result {
     pub size: usize,
     /// Length of the content in bytes.
     pub bytes: u64,
-    /// Where the previous content was kept; NULL: nowhere. Belongs to the library and stays until this thread's next
-    /// write that succeeds.
+    /// The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
+    /// until this thread's next write that succeeds.
     pub backup: *const c_char,
     /// 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED).
     pub changed: u32,
@@ -237,7 +238,7 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
 /// target: the file, which need not exist.
 /// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. Thread-safe.
@@ -261,8 +262,8 @@ pub unsafe extern "C" fn awrite_write(
     })
 }
 
-/// An update that is going on: what the callback of awrite_update() reads from and writes to. It is only there during
-/// the callback, and for the thread that runs it.
+/// An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
+/// the callback, and only the thread that runs the callback may use it.
 pub struct awrite_update_io<'a> {
     target: &'a Path,
     old: &'a mut dyn Read,
@@ -281,17 +282,17 @@ impl awrite_update_io<'_> {
     }
 }
 
-/// Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was.
-/// It must return: no longjmp, no C++ exception.
+/// Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
+/// it was. It must return: no longjmp, no C++ exception.
 pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
 /// target: the file, which need not exist; its content is empty then.
-/// change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
-/// context: handed to it.
+/// change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+/// context: passed to change.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
@@ -334,8 +335,8 @@ pub unsafe extern "C" fn awrite_update(
 /// In a callback of awrite_update(): reads the next part of the current content.
 ///
 /// io: what the callback was called with.
-/// buffer, capacity: where to; the buffer stays the caller's.
-/// got: is set to how many bytes that were; 0 at the end, or on failure.
+/// buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
+/// got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
 #[unsafe(no_mangle)]
@@ -381,15 +382,15 @@ pub unsafe extern "C" fn awrite_update_write(
     })
 }
 
-/// A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
-/// AWRITE_LATE_LOCK puts that off); awrite_file_commit() makes what was written its content.
+/// A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
+/// puts that off. awrite_file_commit() makes what was written the content of the target.
 ///
-/// Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
+/// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
 pub struct awrite_file(Handle<AtomicFile>);
 
 /// Begins to replace a target.
 ///
-/// file: where to put the handle, which is to be freed with awrite_file_free(); NULL is put there on failure.
+/// file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
 /// target: the file, which need not exist.
 /// options: NULL for the defaults.
 ///
@@ -421,11 +422,11 @@ pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const 
     guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
 }
 
-/// Adds all that is left to read from a descriptor, up to its end, in constant memory; shared or copied by the kernel
-/// where both are files and the file system can.
+/// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
+/// file system can, the kernel shares or copies the data.
 ///
 /// fd: an open descriptor, which stays the caller's.
-/// bytes: is set to how many bytes that were; or NULL. Left alone on failure.
+/// bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
@@ -442,13 +443,13 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
     })
 }
 
-/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
-/// but AWRITE_BAD_ARGUMENT, and still to be freed.
+/// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
+/// handle is used up. It must still be freed.
 ///
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
-/// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
+/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+/// taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
 /// same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
