@@ -14,7 +14,7 @@ use crate::measure::{Contender, Report, Times, median_time};
 use crate::places::Place;
 use crate::programs::{Programs, STATICS};
 
-/// What the lock costs a program that writes without a command.
+/// What the lock costs a program that uses the library.
 pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
     let (target, options) = (place.dir.join("f"), LockOptions::default());
     let one = |_| {
