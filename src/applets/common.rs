@@ -1,7 +1,7 @@
 //! The options that every applet has, and those that all which lock will share.
 
 use super::flags::{Flag, Stop};
-use super::report::{Level, Style};
+use crate::report::{Level, Style};
 
 /// Settings that say how much is told, and in which form.
 pub(crate) trait Tells {

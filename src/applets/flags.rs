@@ -9,8 +9,8 @@ use std::ffi::{OsStr, OsString};
 use awrite::{Error, ErrorKind};
 use lexopt::{Arg, Parser};
 
-use super::report;
 use super::values::quoted;
+use crate::report;
 
 /// What completes an option's value, or the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, LockOptions, Observer, Wait, lock_descriptor, unlock_descriptor};
 
-use super::{lock, report};
+use super::lock;
 use crate::process::{self, Given, Inherited};
+use crate::report;
 #[cfg(any(test, fuzzing))]
 pub(super) use options::any_words;
 use options::{End, Lock, Outcome, Settings, number, options, usage};

@@ -8,10 +8,10 @@ use awrite::{Error, HousekeepOptions};
 
 use super::common::{self, Tells};
 use super::flags::{Complete, Flag, Grammar, Page, Spec, Stop};
-use super::report::Style;
-use super::report::housekeep::Teller;
 use super::values::{parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
+use crate::report::Style;
+use crate::report::housekeep::Teller;
 
 /// What the options have said.
 #[derive(Default)]
@@ -158,7 +158,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Erro
         Ok(parsed) => parsed,
         Err(stop) => return GRAMMAR.stop(stop),
     };
-    super::report::use_style(settings.style);
+    crate::report::use_style(settings.style);
     let options = settings.options;
     if !(options.locks || options.backups || options.temps) {
         let reason = "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all";

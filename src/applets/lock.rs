@@ -20,9 +20,9 @@ use awrite::{Error, ErrorKind, FileLock, LockOptions, Observer, lock_descriptor,
 use super::common::{self, Tells};
 use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::locking::{self, Locking, Locks};
-use super::report::{self, Style};
 use super::values::quoted;
 use crate::process::{self, Given, Inherited};
+use crate::report::{self, Style};
 use leasing::{Order, Rest, Terms};
 
 /// What the options have said.
@@ -256,7 +256,7 @@ fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
     let mut options = settings.locking.options()?;
     options.shared = settings.shared;
     let Settings { style, conflict_status, shared, unlock, close, no_fork, .. } = settings;
-    let observer = report::observer(style);
+    let observer = locking::observer(style);
     let rest = Rest { claim: options.claim.clone(), command, shared, unlock, close, no_fork };
     if let Some(order) = settings.terms.order(&rest)? {
         return Ok(Job { what: What::Lease(operand.into(), order), options, style, observer, conflict_status });

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{Claim, LockMethod, LockOptions, Wait};
+use awrite::{Claim, LockMethod, LockOptions, Notice, Observer, Wait};
 
 use super::flags::{Complete, Flag, Spec, Stop};
 use super::values::{parse_duration, parse_mode, parse_owner, parse_path, parse_token, quoted};
+use crate::process;
+use crate::report::{self, Style};
 
 /// What the options below have said.
 #[derive(Default)]
@@ -78,6 +80,24 @@ impl Locking {
         options.use_alarm = true;
         Ok(options)
     }
+}
+
+/// An observer that says what the style asks for.
+pub(super) fn observer(style: Style) -> Observer {
+    observer_and(style, |_| {})
+}
+
+/// One that says what the style asks for, and then does something more.
+pub(super) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
+    let tell = report::telling(style);
+    Observer::new(move |notice| {
+        if matches!(notice, Notice::Waiting { .. }) {
+            // Where no thread can be had for signals, they end the process as they would any other.
+            let _ = process::about_to_wait();
+        }
+        tell(notice);
+        then(notice);
+    })
 }
 
 /// The value of an environment variable, unless it is not set or empty.

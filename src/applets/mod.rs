@@ -8,7 +8,6 @@ mod housekeep;
 mod install;
 mod lock;
 mod locking;
-pub(crate) mod report;
 mod values;
 mod write;
 
@@ -19,8 +18,8 @@ use std::sync::OnceLock;
 use awrite::Error;
 
 use crate::process::{self, Inherited};
+use crate::report::{self, Style};
 use flags::Manual;
-use report::Style;
 
 /// One of the programs that this binary is.
 struct Applet {

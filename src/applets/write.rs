@@ -24,9 +24,9 @@ use super::completions::{self, SHELLS};
 use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::install;
 use super::locking::{self, Locking, Locks};
-use super::report::{self, Style};
 use super::values::{parse_mode, parse_path, parse_suffix, quoted};
 use crate::process::{self, Inherited};
+use crate::report::{self, Style};
 
 /// What the options have said.
 #[derive(Default)]
@@ -420,7 +420,7 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
     options.lock.no_follow = no_follow;
     options.backup = settings.backup.then_some(settings.backup_options);
     options.check = settings.validate.map(|script| validation(script, *inherited));
-    options.observer = report::observer_and(settings.style, |notice| {
+    options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
             // The disk may have taken its time.
             process::give_way();

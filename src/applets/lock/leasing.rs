@@ -17,11 +17,12 @@ use std::time::Duration;
 use awrite::{Claim, Error, ErrorKind, Lease, LeaseInfo, LockOptions, MAX_TTL, Notice, Wait};
 
 use super::super::flags::{Complete, Flag, Spec, Stop};
-use super::super::report;
-use super::super::report::lease as says;
+use super::super::locking;
 use super::super::values::parse_duration;
 use super::{Job, Settings, could_not_run, status_of};
 use crate::process::{self, Inherited, Next};
+use crate::report;
+use crate::report::lease as says;
 
 /// A refresh waits so long for the lock, so that the end of COMMAND is noticed in between.
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
@@ -185,7 +186,7 @@ impl Terms {
 pub(super) fn obey(order: &Order, target: &Path, job: &Job, inherited: &Inherited) -> Result<u8, Error> {
     // From the moment that the lock is held until the process ends or has a COMMAND to pass signals on to: a signal must
     // not leave a lease that nobody knows of.
-    let observer = report::observer_and(job.style, |notice| {
+    let observer = locking::observer_and(job.style, |notice| {
         if matches!(notice, Notice::Locked { .. }) {
             process::hold_again();
         }

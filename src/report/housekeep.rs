@@ -10,15 +10,16 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use awrite::{Error, HousekeepEvent, HousekeepSummary, Leftover, shown};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::{CLEAR_LINE, Field, Level, Message, PROGRESS_SHOWN, REDRAW_AFTER, Style, json, json_line, say, told};
-use super::{end_progress, human_size, write_fully};
+use super::failures;
+use super::listing::{MOST_LISTED, flush, listed};
+use super::message::{Field, Level, Message, Style, json, json_line, say, told};
+use super::output::{CLEAR_LINE, PROGRESS_SHOWN, write_fully};
+use super::progress::{REDRAW_AFTER, end_progress, human_size};
 
 /// Hears the library's events and says what the style asks for.
 pub(crate) struct Teller {
@@ -31,32 +32,6 @@ pub(crate) struct Teller {
     flushed: Instant,
     /// Whether standard output takes any more.
     stdout: Result<(), Errno>,
-}
-
-/// Lines for standard output. A write for each would cost as much as the deletion. Not part of the [`Teller`]: the signal
-/// thread writes what is left.
-static LISTED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// A pipe that is ready takes so much without blocking (PIPE_BUF).
-const MOST_LISTED: usize = 4096;
-
-fn listed() -> MutexGuard<'static, Vec<u8>> {
-    LISTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn flush(listed: &mut Vec<u8>) -> Result<(), Errno> {
-    let outcome = write_fully(rustix::stdio::stdout(), listed);
-    listed.clear();
-    outcome
-}
-
-/// Writes what has been deleted but not been listed yet, if that can be done at once: for the signal thread.
-pub(super) fn list_the_rest() {
-    let Ok(mut listed) = LISTED.try_lock() else { return };
-    let stdout = rustix::stdio::stdout();
-    let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
-    if !listed.is_empty() && poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
-        let _ = flush(&mut listed);
-    }
 }
 
 impl Teller {
@@ -83,7 +58,7 @@ impl Teller {
                     return self.list(path, fields);
                 }
             }
-            HousekeepEvent::Failed(error) => super::error(error),
+            HousekeepEvent::Failed(error) => failures::error(error),
             HousekeepEvent::NotEntered { path, reason } if told(Level::Info) => {
                 say_of(Level::Info, "not_entered", path, &format!("not entered: {reason}"), Vec::new());
             }

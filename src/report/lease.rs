@@ -15,7 +15,8 @@ use std::time::SystemTime;
 
 use awrite::{Claim, Error, LeaseInfo, LockStatus, shown};
 
-use super::{Field, Level, Message, json, json_line, print, print_all, say, told};
+use super::message::{Field, Level, Message, json, json_line, say, told};
+use super::output::{print, print_all};
 
 type Fields<'a> = Vec<(&'static str, Field<'a>)>;
 

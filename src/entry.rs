@@ -10,11 +10,10 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use awrite::{Error, ErrorKind};
 
-use crate::applets;
+use crate::{applets, report};
 
 /// Called by the C runtime.
 #[cfg_attr(not(any(test, fuzzing)), unsafe(no_mangle))]
@@ -48,13 +47,6 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     args
 }
 
-static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
-
-/// Whether what is written on standard output goes nowhere, because the caller has closed it.
-pub(crate) fn stdout_was_closed() -> bool {
-    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
-}
-
 /// Gives descriptors 0, 1 and 2 something to be, where the caller closed them: otherwise the lock file or the target
 /// would be opened as number 2, and get messages written into it.
 fn open_missing_descriptors() {
@@ -66,7 +58,9 @@ fn open_missing_descriptors() {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
             }
-            STDOUT_WAS_CLOSED.fetch_or(fd == 1, Ordering::Relaxed);
+            if fd == 1 {
+                report::stdout_was_closed();
+            }
             if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == fd {
                 continue;
             }
@@ -101,7 +95,7 @@ pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
         PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(text);
     }));
     contain(work).unwrap_or_else(|error| {
-        applets::report::error(&error);
+        report::error(&error);
         1
     })
 }
@@ -141,7 +135,7 @@ mod tests {
         let _ = panic::take_hook();
         panic::set_hook(before);
         assert!(cleaned);
-        assert!(error.starts_with("internal error: again (src/sys/entry.rs:"), "{error}");
+        assert!(error.starts_with("internal error: again (src/entry.rs:"), "{error}");
         assert_eq!(guard(|| 7), 7);
         let _ = panic::take_hook();
     }

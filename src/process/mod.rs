@@ -29,8 +29,7 @@ use std::time::Duration;
 use awrite::{Error, ErrorKind, HandOver, Shutdown};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use crate::applets::report;
-use crate::entry;
+use crate::{entry, report};
 
 /// What a child gets back.
 const HANDED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
