@@ -5,12 +5,12 @@
 //! Work comes later, when everything has been checked.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
-use awrite::{Error, ErrorKind};
+use awrite::Error;
 use lexopt::{Arg, Parser};
 
-use super::values::quoted;
-use crate::report;
+use super::values::{Shell, quoted};
 
 /// What completes an option's value, or the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,14 @@ pub(crate) struct Spec {
     pub(crate) complete: Complete,
 }
 
+impl Spec {
+    /// Every way to write it: `-w`, `-t`, `--timeout`.
+    pub(crate) fn spellings(&self) -> Vec<String> {
+        let short = self.short.iter().map(|letter| format!("-{letter}"));
+        short.chain(self.long.iter().map(|long| format!("--{long}"))).collect()
+    }
+}
+
 /// An option of an applet whose settings are `S`.
 pub(crate) struct Flag<S> {
     pub(crate) spec: Spec,
@@ -56,20 +64,33 @@ impl<S> Flag<S> {
     }
 }
 
-/// Why parsing ended before its end.
+/// Why an applet does not do its work.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// What is wrong; from an `apply`, without the option's name.
+    /// What is wrong with the command line; from an `apply`, without the option's name.
     Usage(String),
+    /// It could not be done.
+    Failed(Error),
+    // The rest is what is asked for instead. Who calls the applet does it, since it takes what all of them are.
     Help,
     Version,
-    /// Print this on standard output and be done.
-    Print(String),
+    List,
+    Completions(Shell),
+    Install {
+        dir: PathBuf,
+        force: bool,
+    },
 }
 
 impl From<String> for Stop {
     fn from(reason: String) -> Stop {
         Stop::Usage(reason)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
     }
 }
 
@@ -118,16 +139,11 @@ impl<S> Grammar<S> {
     pub(crate) fn parse(&'static self, args: Vec<OsString>, settings: &mut S) -> Result<Parsed, Stop> {
         self.manual().parse(args, &mut |index, value| (self.flags[index].apply)(settings, value))
     }
-
-    /// Does what a [`Stop`] asks for: a usage error becomes an [`Error`], the rest is printed.
-    pub(crate) fn stop(&'static self, stop: Stop) -> Result<u8, Error> {
-        self.manual().stop(stop)
-    }
 }
 
 impl Manual {
     /// Reads `args`, and has every option noted by `apply`, which gets its place in the table.
-    fn parse(
+    pub(super) fn parse(
         &self,
         args: Vec<OsString>,
         apply: &mut dyn FnMut(usize, OsString) -> Result<(), Stop>,
@@ -217,7 +233,7 @@ impl Manual {
     }
 
     /// By its whole name, or as getopt_long(3) has it by the beginning of only one option's name.
-    fn find_long(&self, arg: &str) -> Result<usize, Stop> {
+    pub(super) fn find_long(&self, arg: &str) -> Result<usize, Stop> {
         let name = arg.strip_prefix("--").unwrap_or(arg);
         if let Some(index) = self.specs.iter().position(|spec| spec.long.contains(&name)) {
             return Ok(index);
@@ -233,19 +249,6 @@ impl Manual {
             }
             _ => Err(Stop::Usage(format!("--{}: unknown option", awrite::shown(name.as_ref())))),
         }
-    }
-
-    fn stop(&self, stop: Stop) -> Result<u8, Error> {
-        let text = match stop {
-            Stop::Usage(reason) => {
-                let hint = format!("run '{} --help'", self.page.name);
-                return Err(Error::new(ErrorKind::Usage, reason).with_hint(hint));
-            }
-            Stop::Help => self.help(),
-            Stop::Version => format!("{} {}\n", self.page.name, env!("CARGO_PKG_VERSION")),
-            Stop::Print(text) => text,
-        };
-        report::print(&text).map(|()| 0)
     }
 
     /// The text of `--help`, at most 80 columns wide.
@@ -288,11 +291,9 @@ const WIDTH: usize = 80;
 const COLUMN: usize = 28;
 
 fn describe(text: &mut String, flag: &Spec) {
-    let mut names: Vec<String> = flag.short.iter().map(|letter| format!("-{letter}")).collect();
-    names.extend(flag.long.iter().map(|long| format!("--{long}")));
     // Long names line up, whether there is a short one or not.
     let indent = if flag.short.is_empty() { "      " } else { "  " };
-    let mut head = format!("{indent}{}", names.join(", "));
+    let mut head = format!("{indent}{}", flag.spellings().join(", "));
     if let Some(value) = flag.value {
         head.push_str(&format!(" {value}"));
     }
@@ -377,7 +378,6 @@ pub(crate) fn check_table(manual: &Manual) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[derive(Default, Debug, PartialEq)]
     struct Settings {
@@ -430,74 +430,6 @@ mod tests {
         },
         flags: FLAGS,
     };
-
-    /// An option in one of the ways to write it.
-    fn spelled(manual: &Manual, index: usize, value: &str, way: usize) -> Vec<OsString> {
-        let spec = manual.specs[index];
-        let name = spec.long[way % spec.long.len()];
-        // The shortest beginning that is no other's.
-        let is_own = |length: &usize| manual.find_long(&name[..*length]).is_ok_and(|found| found == index);
-        let short = (1..=name.len()).find(is_own).unwrap();
-        let words = match (spec.value, spec.short.first(), way % 5) {
-            (None, Some(letter), 0 | 1) => vec![format!("-{letter}")],
-            (None, _, 2) => vec![format!("--{}", &name[..short])],
-            (None, ..) => vec![format!("--{name}")],
-            (Some(_), Some(letter), 0) => vec![format!("-{letter}"), value.to_owned()],
-            // An equals sign is taken for the one that may stand there.
-            (Some(_), Some(letter), 1) => vec![format!("-{letter}={value}")],
-            (Some(_), _, 2) => vec![format!("--{}={value}", &name[..short])],
-            (Some(_), _, 3) => vec![format!("--{name}"), value.to_owned()],
-            (Some(_), ..) => vec![format!("--{name}={value}")],
-        };
-        words.into_iter().map(OsString::from).collect()
-    }
-
-    proptest! {
-        /// Whatever is meant can be written, in every way, and means that.
-        #[test]
-        fn what_is_written_is_what_is_read(
-            applet in 0..3_usize,
-            options in prop::collection::vec((any::<prop::sample::Index>(), "[^\0]{0,6}", any::<usize>()), 0..6),
-            operand in "-{0,2}[^\0]{1,6}".prop_filter("what stands before COMMAND", |operand| operand != "--"),
-            place: prop::sample::Index,
-            command in prop::collection::vec("[^\0]{0,6}", 0..4),
-        ) {
-            use super::super::{housekeep, lock, write};
-            let manual = [write::GRAMMAR.manual(), lock::GRAMMAR.manual(), housekeep::GRAMMAR.manual()];
-            let manual = &manual[applet];
-            let mut meant = Vec::new();
-            let mut words = Vec::new();
-            for (option, value, way) in &options {
-                let index = option.index(manual.specs.len());
-                let value = if manual.specs[index].value.is_some() { value.as_str() } else { "" };
-                meant.push((index, OsString::from(value)));
-                words.push(spelled(manual, index, value, *way));
-            }
-            if operand.starts_with('-') && operand != "-" {
-                words.push(vec!["--".into(), operand.clone().into()]);
-            } else {
-                words.insert(place.index(words.len() + 1), vec![operand.clone().into()]);
-            }
-            let command: Vec<OsString> = command.into_iter().map(OsString::from).collect();
-            let command = Some(command).filter(|command| manual.page.takes_command && !command.is_empty());
-            if let Some(command) = &command {
-                words.push(vec!["--".into()]);
-                words.push(command.clone());
-            }
-            let mut read = Vec::new();
-            let parsed = manual.parse(words.concat(), &mut |index, value| {
-                read.push((index, value));
-                Ok(())
-            });
-            prop_assert_eq!(parsed.unwrap(), Parsed { operand: Some(operand.into()), command });
-            prop_assert_eq!(read, meant);
-        }
-
-        #[test]
-        fn all_words(words in prop::collection::vec("-{0,2}[a-z]{0,4}=?.{0,3}|-{0,2}\\PC{0,5}", 0..6)) {
-            super::super::any_words(&words.into_iter().map(OsString::from).collect::<Vec<_>>());
-        }
-    }
 
     /// Options seen, operand, COMMAND.
     type Words = (Vec<String>, Option<String>, Option<Vec<String>>);

@@ -4,14 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{Error, HousekeepOptions};
+use awrite::HousekeepOptions;
 
 use super::common::{self, Tells};
 use super::flags::{Complete, Flag, Grammar, Page, Spec, Stop};
 use super::values::{parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
-use crate::report::Style;
 use crate::report::housekeep::Teller;
+use crate::report::{self, Style};
 
 /// What the options have said.
 #[derive(Default)]
@@ -152,24 +152,21 @@ const FLAGS: &[Flag<Settings>] = &[
     common::version(),
 ];
 
-pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
-    let parsed = match GRAMMAR.parse(args, &mut settings) {
-        Ok(parsed) => parsed,
-        Err(stop) => return GRAMMAR.stop(stop),
-    };
-    crate::report::use_style(settings.style);
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    report::use_style(settings.style);
     let options = settings.options;
     if !(options.locks || options.backups || options.temps) {
         let reason = "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all";
-        return GRAMMAR.stop(Stop::Usage(reason.to_owned()));
+        return Err(Stop::Usage(reason.to_owned()));
     }
     let dir = parsed.operand.map_or_else(|| PathBuf::from("."), PathBuf::from);
     process::watch(inherited)?;
     let mut teller = Teller::new(settings.style, options.dry_run);
     let summary = awrite::housekeep(dir, &options, |event| teller.hear(event))?;
     process::give_way();
-    teller.finish(&summary)
+    Ok(teller.finish(&summary)?)
 }
 
 /// An age for lock and temporary files, and one for backups: without a unit, hours and days.

@@ -57,6 +57,26 @@ pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
     Ok(text)
 }
 
+/// A shell that has completions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+
+/// The name of a shell.
+pub(crate) fn parse_shell(text: &OsStr) -> Result<Shell, String> {
+    match text.to_str() {
+        Some("bash") => Ok(Shell::Bash),
+        Some("zsh") => Ok(Shell::Zsh),
+        Some("fish") => Ok(Shell::Fish),
+        _ => Err(format!("{} is none of {}", quoted(text), SHELLS.join(", "))),
+    }
+}
+
 /// A value in a message: quoted, and safe to print.
 pub(crate) fn quoted(text: &OsStr) -> String {
     format!("'{}'", awrite::shown(text.as_ref()))

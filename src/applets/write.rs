@@ -20,11 +20,9 @@ use awrite::{
 use rustix::fs::FileType;
 
 use super::common::{self, Tells};
-use super::completions::{self, SHELLS};
 use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
-use super::install;
 use super::locking::{self, Locking, Locks};
-use super::values::{parse_mode, parse_path, parse_suffix, quoted};
+use super::values::{SHELLS, parse_mode, parse_path, parse_shell, parse_suffix, quoted};
 use crate::process::{self, Inherited};
 use crate::report::{self, Style};
 
@@ -324,9 +322,7 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
-    Flag::switch(OTHER, &["list"], &[], "print the names of the applets and exit", |_, _| {
-        Err(Stop::Print(super::list()))
-    }),
+    Flag::switch(OTHER, &["list"], &[], "print the names of the applets and exit", |_, _| Err(Stop::List)),
     Flag::switch(
         OTHER,
         &["install"],
@@ -346,7 +342,7 @@ const FLAGS: &[Flag<Settings>] = &[
             help: "print completions for a shell and exit",
             complete: Complete::Words(SHELLS),
         },
-        apply: |_, value| Err(Stop::Print(completions::for_shell(&value)?)),
+        apply: |_, value| Err(Stop::Completions(parse_shell(&value)?)),
     },
     common::help(),
     common::version(),
@@ -367,31 +363,26 @@ enum Input {
     File(PathBuf),
 }
 
-pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     // The defaults that are this applet's and not the library's.
     let mut settings = Settings::default();
     settings.options.refuse_empty = true;
-    let parsed = match GRAMMAR.parse(args, &mut settings) {
-        Ok(parsed) => parsed,
-        Err(stop) => return GRAMMAR.stop(stop),
-    };
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
     if settings.install {
-        return install(parsed, &settings);
+        return Err(install(parsed, &settings));
     }
-    match check(settings, parsed, inherited) {
-        Ok(job) => work(job, inherited).map(|()| 0),
-        Err(stop) => GRAMMAR.stop(stop),
-    }
+    let job = check(settings, parsed, inherited)?;
+    work(job, inherited)?;
+    Ok(0)
 }
 
-fn install(parsed: Parsed, settings: &Settings) -> Result<u8, Error> {
-    let dir = match parsed {
-        Parsed { command: Some(_), .. } => return GRAMMAR.stop(Stop::Usage("--install: takes no COMMAND".to_owned())),
-        Parsed { operand: Some(dir), .. } => PathBuf::from(dir),
-        _ => return GRAMMAR.stop(Stop::Usage("--install: DIR is missing".to_owned())),
-    };
-    install::install(&super::link_names(), &dir, settings.options.force).map(|()| 0)
+fn install(parsed: Parsed, settings: &Settings) -> Stop {
+    match parsed {
+        Parsed { command: Some(_), .. } => Stop::Usage("--install: takes no COMMAND".to_owned()),
+        Parsed { operand: Some(dir), .. } => Stop::Install { dir: dir.into(), force: settings.options.force },
+        _ => Stop::Usage("--install: DIR is missing".to_owned()),
+    }
 }
 
 /// What the options come to, all contradictions found. Changes nothing.

@@ -206,17 +206,11 @@ enum What {
     Lease(PathBuf, Order),
 }
 
-pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
-    let parsed = match GRAMMAR.parse(args, &mut settings) {
-        Ok(parsed) => parsed,
-        Err(stop) => return GRAMMAR.stop(stop),
-    };
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
-    let job = match check(settings, parsed) {
-        Ok(job) => job,
-        Err(stop) => return GRAMMAR.stop(stop),
-    };
+    let job = check(settings, parsed)?;
     process::hold(inherited);
     let outcome = match &job.what {
         What::Run { target, command, close, no_fork } => {
@@ -229,8 +223,8 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Erro
         What::Lease(target, order) => named(target).and_then(|target| leasing::obey(order, &target, &job, inherited)),
     };
     match outcome {
-        Err(error) if error.exit_code() == 2 => fail(&error, job.not_had()),
-        outcome => outcome,
+        Err(error) if error.exit_code() == 2 => Ok(fail(&error, job.not_had())?),
+        outcome => Ok(outcome?),
     }
 }
 
