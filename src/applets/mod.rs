@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use awrite::{Error, ErrorKind};
 
 use crate::process::{self, Inherited};
-use crate::report::{self, Style};
+use crate::report::{self, Style, exit};
 use flags::Stop;
 use table::Applet;
 #[cfg(fuzzing)]
@@ -64,12 +64,12 @@ fn answer(stop: Stop, applet: &Applet, called_as: &OsStr) -> Result<u8, Error> {
         }
         Stop::Failed(error) => return Err(error),
         Stop::Install { dir, force } => {
-            return install::install(&table::link_names(), &dir, force, called_as).map(|()| 0);
+            return install::install(&table::link_names(), &dir, force, called_as).map(|()| exit::SUCCESS);
         }
         Stop::Help => (applet.manual)().help(),
         Stop::Version => format!("{} {}\n", applet.name, env!("CARGO_PKG_VERSION")),
         Stop::List => table::list(),
         Stop::Completions(shell) => completions::for_shell(shell),
     };
-    report::print(&text).map(|()| 0)
+    report::print(&text).map(|()| exit::SUCCESS)
 }

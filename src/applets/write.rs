@@ -24,7 +24,7 @@ use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
 use super::locking::{self, Locking, Locks};
 use super::values::{SHELLS, parse_mode, parse_path, parse_shell, parse_suffix, quoted};
 use crate::process::{self, Inherited};
-use crate::report::{self, Style};
+use crate::report::{self, Style, exit};
 
 /// What the options have said.
 #[derive(Default)]
@@ -374,7 +374,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     }
     let job = check(settings, parsed, inherited)?;
     work(job, inherited)?;
-    Ok(0)
+    Ok(exit::SUCCESS)
 }
 
 fn install(parsed: Parsed, settings: &Settings) -> Stop {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use awrite::{Error, ErrorKind};
 
-use crate::report;
+use crate::report::{self, exit};
 
 /// What the first panic said.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -29,7 +29,7 @@ pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
     }));
     contain(work).unwrap_or_else(|error| {
         report::error(&error);
-        1
+        exit::FAILURE
     })
 }
 

@@ -11,7 +11,7 @@ use awrite::{Error, ErrorKind, Shutdown};
 use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
 use super::panic;
 use super::running::stop_children;
-use crate::report;
+use crate::report::{self, exit};
 
 /// What is passed on to a supervised child. Besides those that end the work, the others that would end this process
 /// before the child: nobody would then be left to release the lock.
@@ -24,7 +24,7 @@ static WAKE: AtomicUsize = AtomicUsize::new(0);
 /// When the first signal came, on the monotonic clock; 0: none has.
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
 /// What an impatient second signal ends with.
-static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(3);
+static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
 /// The child that signals are passed on to; 0: there is none, and a signal ends the work; -1: it has ended, and with it
 /// all that a signal could still be meant for.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
@@ -234,23 +234,23 @@ fn first_signal() {
         if shutdown.committed() {
             // Done, and said so by status 0. Whoever does not wait for the rest (a sync that hangs) hears that it is not
             // known to be durable.
-            IMPATIENT_STATUS.store(1, Ordering::SeqCst);
+            IMPATIENT_STATUS.store(exit::FAILURE.into(), Ordering::SeqCst);
             return None;
         }
         stop_children();
         let files = shutdown.temporary_files();
         shutdown.clean();
         // Last: standard error may be a pipe that nobody reads.
-        report::interrupted(3, files);
-        Some(3)
+        report::interrupted(exit::INTERRUPTED, files);
+        Some(exit::INTERRUPTED)
     });
     let status = outcome.unwrap_or_else(|error| {
         report::error(&error);
-        Some(1)
+        Some(exit::FAILURE)
     });
     if let Some(status) = status {
         // SAFETY: `_exit` has no preconditions. Not `exit`, whose handlers would run beside the main thread.
-        unsafe { libc::_exit(status) }
+        unsafe { libc::_exit(status.into()) }
     }
 }
 

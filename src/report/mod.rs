@@ -22,6 +22,7 @@
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
 //! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released` | | see report/lease.rs |
 
+pub(crate) mod exit;
 mod failures;
 pub(crate) mod housekeep;
 pub(crate) mod lease;
