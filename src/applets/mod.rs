@@ -4,6 +4,7 @@ mod common;
 mod completions;
 mod flags;
 mod flock;
+mod help;
 mod housekeep;
 mod install;
 mod lock;
@@ -66,7 +67,7 @@ fn answer(stop: Stop, applet: &Applet, called_as: &OsStr) -> Result<u8, Error> {
         Stop::Install { dir, force } => {
             return install::install(&table::link_names(), &dir, force, called_as).map(|()| exit::SUCCESS);
         }
-        Stop::Help => (applet.manual)().help(),
+        Stop::Help => help::text(&(applet.manual)()),
         Stop::Version => format!("{} {}\n", applet.name, env!("CARGO_PKG_VERSION")),
         Stop::List => table::list(),
         Stop::Completions(shell) => completions::for_shell(shell),

@@ -65,8 +65,8 @@ pub(crate) fn any_words(words: &[OsString]) {
         match grammar.parse(words.to_vec(), &mut S::default()) {
             Ok(parsed) => {
                 assert!(parsed.operand.is_none_or(|operand| !operand.is_empty()));
-                let command = parsed.command.unwrap_or_default();
-                assert!(words.ends_with(&command), "COMMAND is what stands at the end");
+                let command = parsed.command.map(|line| [vec![line.program], line.args].concat());
+                assert!(words.ends_with(&command.unwrap_or_default()), "COMMAND is what stands at the end");
             }
             Err(flags::Stop::Usage(reason)) => assert!(!reason.contains(char::is_control), "{reason:?}"),
             Err(_) => {}
@@ -121,11 +121,12 @@ mod tests {
     /// An option in one of the ways to write it.
     fn spelled(manual: &Manual, index: usize, value: &str, way: usize) -> Vec<OsString> {
         let spec = manual.specs[index];
-        let name = spec.long[way % spec.long.len()];
+        let longs: Vec<&str> = spec.long().collect();
+        let name = longs[way % longs.len()];
         // The shortest beginning that is no other's.
         let is_own = |length: &usize| manual.find_long(&name[..*length]).is_ok_and(|found| found == index);
         let short = (1..=name.len()).find(is_own).unwrap();
-        let words = match (spec.value, spec.short.first(), way % 5) {
+        let words = match (spec.value, spec.short().next(), way % 5) {
             (None, Some(letter), 0 | 1) => vec![format!("-{letter}")],
             (None, _, 2) => vec![format!("--{}", &name[..short])],
             (None, ..) => vec![format!("--{name}")],
@@ -174,6 +175,8 @@ mod tests {
                 read.push((index, value));
                 Ok(())
             });
+            let mut command = command.unwrap_or_default().into_iter();
+            let command = command.next().map(|program| flags::CommandLine { program, args: command.collect() });
             prop_assert_eq!(parsed.unwrap(), flags::Parsed { operand: Some(operand.into()), command });
             prop_assert_eq!(read, meant);
         }

@@ -65,15 +65,19 @@ pub(crate) enum Shell {
     Fish,
 }
 
-pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
-
 /// The name of a shell.
 pub(crate) fn parse_shell(text: &OsStr) -> Result<Shell, String> {
-    match text.to_str() {
-        Some("bash") => Ok(Shell::Bash),
-        Some("zsh") => Ok(Shell::Zsh),
-        Some("fish") => Ok(Shell::Fish),
-        _ => Err(format!("{} is none of {}", quoted(text), SHELLS.join(", "))),
+    one_of(text, &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)])
+}
+
+/// What `text` stands for among `choices`.
+pub(crate) fn one_of<T: Copy>(text: &OsStr, choices: &[(&str, T)]) -> Result<T, String> {
+    match choices.iter().find(|(name, _)| text == *name) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("{} is none of {}", quoted(text), names.join(", ")))
+        }
     }
 }
 

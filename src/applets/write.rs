@@ -6,23 +6,23 @@
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
 //! ```
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use awrite::{
     AtomicFile, BackupOptions, Check, Durability, Error, ErrorKind, Notice, Ownership, WriteOptions, read_all,
 };
 use rustix::fs::FileType;
 
-use super::common::{self, Tells};
-use super::flags::{Complete, Flag, Grammar, Page, Parsed, Spec, Stop};
-use super::locking::{self, Locking, Locks};
-use super::values::{SHELLS, parse_mode, parse_path, parse_shell, parse_suffix, quoted};
+use super::common::{self, HasStyle};
+use super::flags::{CommandLine, Flag, Grammar, Page, Parsed, Stop, Value, put};
+use super::locking::{self, HasLocking, Locking};
+use super::values::{one_of, parse_mode, parse_path, parse_shell, parse_suffix};
 use crate::process::{self, Inherited};
 use crate::report::{self, Style, exit};
 
@@ -33,21 +33,26 @@ pub(super) struct Settings {
     locking: Locking,
     /// All that needs no more than a value.
     options: WriteOptions,
-    backup: bool,
-    backup_options: BackupOptions,
     input: Option<PathBuf>,
     stream: bool,
     validate: Option<OsString>,
     install: bool,
 }
 
-impl Tells for Settings {
+impl Settings {
+    /// Options of a backup, which is asked for by any of them.
+    fn backup(&mut self) -> &mut BackupOptions {
+        self.options.backup.get_or_insert_default()
+    }
+}
+
+impl HasStyle for Settings {
     fn style(&mut self) -> &mut Style {
         &mut self.style
     }
 }
 
-impl Locks for Settings {
+impl HasLocking for Settings {
     fn locking(&mut self) -> &mut Locking {
         &mut self.locking
     }
@@ -60,8 +65,7 @@ const PAGE: Page = Page {
     synopsis: &["[OPTIONS] OUTPUT", "[OPTIONS] -i FILE OUTPUT", "[OPTIONS] OUTPUT -- COMMAND [ARG...]"],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
             The content comes from standard input, from FILE, or from COMMAND, which reads the current content.",
-    operand: "OUTPUT",
-    complete_operand: Complete::File,
+    operand: Value::File("OUTPUT"),
     takes_command: true,
     epilogue: "\
 Examples:
@@ -84,49 +88,32 @@ const INPUT: &str = "Input";
 const CONTENT: &str = "How it is written";
 const BACKUP: &str = "Backup";
 const METADATA: &str = "Mode and owner";
-const MESSAGES: &str = "Messages";
 const OTHER: &str = "Other";
 
 const FLAGS: &[Flag<Settings>] = &[
-    Flag {
-        spec: Spec {
-            group: INPUT,
-            long: &["input"],
-            short: &['i'],
-            value: Some("FILE"),
-            help: "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for \
-               standard input",
-            complete: Complete::File,
-        },
-        apply: |settings, value| {
-            settings.input = Some(parse_path(value)?);
-            Ok(())
-        },
-    },
-    Flag::switch(
+    Flag::value(
         INPUT,
-        &["stream"],
-        &[],
-        "write while input arrives, in constant memory, instead of reading all of it first",
-        |settings, _| {
-            settings.stream = true;
-            Ok(())
-        },
+        &["-i", "--input"],
+        Value::File("FILE"),
+        "read FILE instead of standard input; it may be OUTPUT itself. With COMMAND: what COMMAND reads, - for standard \
+         input",
+        |s, value| put(&mut s.input, parse_path(value)),
     ),
-    Flag::switch(INPUT, &["append"], &['a'], "the new content is the current content plus the input", |settings, _| {
-        settings.options.append = true;
-        Ok(())
+    Flag::set(
+        INPUT,
+        &["--stream"],
+        "write while input arrives, in constant memory, instead of reading all of it first",
+        |s| s.stream = true,
+    ),
+    Flag::set(INPUT, &["-a", "--append"], "the new content is the current content plus the input", |s| {
+        s.options.append = true;
     }),
-    Flag::switch(INPUT, &["allow-empty"], &[], "accept empty input", |settings, _| {
-        settings.options.refuse_empty = false;
-        Ok(())
-    }),
+    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
     locking::wait(),
     locking::timeout(),
     locking::no_wait(),
-    Flag::switch("Locking", &["lock-on-commit"], &[], "take the lock only once all input is there", |settings, _| {
-        settings.options.lock_on_commit = true;
-        Ok(())
+    Flag::set("Locking", &["--lock-on-commit"], "take the lock only once all input is there", |s| {
+        s.options.lock_on_commit = true;
     }),
     locking::lock_file(),
     locking::lock_dir(),
@@ -135,223 +122,112 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::lock_method(),
     locking::owner(),
     locking::token(),
-    Flag::switch(BACKUP, &["backup"], &['b'], "keep the current content as OUTPUT.backup", |settings, _| {
-        settings.backup = true;
-        Ok(())
+    Flag::set(BACKUP, &["-b", "--backup"], "keep the current content as OUTPUT.backup", |s| {
+        s.backup();
     }),
-    Flag {
-        spec: Spec {
-            group: BACKUP,
-            long: &["backup-suffix"],
-            short: &[],
-            value: Some("SUFFIX"),
-            help: "end the backup's name in SUFFIX instead of .backup; implies -b",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.backup = true;
-            settings.backup_options.suffix = parse_suffix(value)?;
-            Ok(())
-        },
-    },
-    Flag {
-        spec: Spec {
-            group: BACKUP,
-            long: &["backup-dir"],
-            short: &[],
-            value: Some("DIR"),
-            help: "put the backup in DIR; implies -b",
-            complete: Complete::Dir,
-        },
-        apply: |settings, value| {
-            settings.backup = true;
-            settings.backup_options.dir = Some(parse_path(value)?);
-            Ok(())
-        },
-    },
-    Flag::switch(
+    Flag::value(
         BACKUP,
-        &["backup-timestamp"],
-        &[],
+        &["--backup-suffix"],
+        Value::Text("SUFFIX"),
+        "end the backup's name in SUFFIX instead of .backup; implies -b",
+        |s, value| put(&mut s.backup().suffix, parse_suffix(value)),
+    ),
+    Flag::value(BACKUP, &["--backup-dir"], Value::Dir("DIR"), "put the backup in DIR; implies -b", |s, value| {
+        put(&mut s.backup().dir, parse_path(value))
+    }),
+    Flag::set(
+        BACKUP,
+        &["--backup-timestamp"],
         "name it OUTPUT.YYYYMMDD-HHMMSS.backup, in local time; implies -b",
-        |settings, _| {
-            settings.backup = true;
-            settings.backup_options.timestamp = true;
-            Ok(())
-        },
+        |s| s.backup().timestamp = true,
     ),
-    Flag {
-        spec: Spec {
-            group: BACKUP,
-            long: &["backup-mode"],
-            short: &[],
-            value: Some("OCTAL"),
-            help: "mode of the backup; default: the original's; implies -b",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.backup = true;
-            settings.backup_options.mode = Some(parse_mode(&value)?);
-            Ok(())
-        },
-    },
-    Flag {
-        spec: Spec {
-            group: METADATA,
-            long: &["mode"],
-            short: &['m'],
-            value: Some("OCTAL"),
-            help: "mode of the new file",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.options.mode = Some(parse_mode(&value)?);
-            Ok(())
-        },
-    },
-    Flag::switch(METADATA, &["preserve-mode"], &[], "keep the original's mode (the default)", |settings, _| {
-        settings.options.no_preserve_mode = false;
-        Ok(())
-    }),
-    Flag::switch(METADATA, &["no-preserve-mode"], &[], "give the new file the umask's default mode", |settings, _| {
-        settings.options.no_preserve_mode = true;
-        Ok(())
-    }),
-    Flag::switch(METADATA, &["preserve-owner"], &[], "keep owner and group; failing to is an error", |settings, _| {
-        settings.options.ownership = Ownership::Keep;
-        Ok(())
-    }),
-    Flag::switch(
-        METADATA,
-        &["try-preserve-owner"],
-        &[],
-        "keep owner and group where that is permitted",
-        |settings, _| {
-            settings.options.ownership = Ownership::TryKeep;
-            Ok(())
-        },
+    Flag::value(
+        BACKUP,
+        &["--backup-mode"],
+        Value::Text("OCTAL"),
+        "mode of the backup; default: the original's; implies -b",
+        |s, value| put(&mut s.backup().mode, parse_mode(&value)),
     ),
-    Flag::switch(
-        METADATA,
-        &["no-preserve-xattrs"],
-        &[],
-        "do not carry extended attributes and ACLs over",
-        |settings, _| {
-            settings.options.no_preserve_xattrs = true;
-            Ok(())
-        },
-    ),
-    Flag::switch(
+    Flag::value(METADATA, &["-m", "--mode"], Value::Text("OCTAL"), "mode of the new file", |s, value| {
+        put(&mut s.options.mode, parse_mode(&value))
+    }),
+    Flag::set(METADATA, &["--preserve-mode"], "keep the original's mode (the default)", |s| {
+        s.options.no_preserve_mode = false;
+    }),
+    Flag::set(METADATA, &["--no-preserve-mode"], "give the new file the umask's default mode", |s| {
+        s.options.no_preserve_mode = true;
+    }),
+    Flag::set(METADATA, &["--preserve-owner"], "keep owner and group; failing to is an error", |s| {
+        s.options.ownership = Ownership::Keep;
+    }),
+    Flag::set(METADATA, &["--try-preserve-owner"], "keep owner and group where that is permitted", |s| {
+        s.options.ownership = Ownership::TryKeep;
+    }),
+    Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
+        s.options.no_preserve_xattrs = true;
+    }),
+    Flag::set(CONTENT, &["--if-changed"], "leave OUTPUT untouched when the content is identical", |s| {
+        s.options.if_changed = true;
+    }),
+    Flag::value(
         CONTENT,
-        &["if-changed"],
-        &[],
-        "leave OUTPUT untouched when the content is identical",
-        |settings, _| {
-            settings.options.if_changed = true;
-            Ok(())
-        },
+        &["--validate"],
+        Value::Command("CMD"),
+        "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
+        |s, value| put(&mut s.validate, parse_script(value)),
     ),
-    Flag {
-        spec: Spec {
-            group: CONTENT,
-            long: &["validate"],
-            short: &[],
-            value: Some("CMD"),
-            help: "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
-            complete: Complete::Command,
-        },
-        apply: |settings, value| {
-            if value.is_empty() {
-                return Err(Stop::Usage("an empty command accepts anything".to_owned()));
-            }
-            settings.validate = Some(value);
-            Ok(())
-        },
-    },
-    Flag::switch(CONTENT, &["force"], &['f'], "replace a file that is not writable for you", |settings, _| {
-        settings.options.force = true;
-        Ok(())
+    Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
+    Flag::set(CONTENT, &["--no-follow"], "replace a symbolic link itself, not the file behind it", |s| {
+        s.options.lock.no_follow = true;
     }),
-    Flag::switch(
+    Flag::set(
         CONTENT,
-        &["no-follow"],
-        &[],
-        "replace a symbolic link itself, not the file behind it",
-        |settings, _| {
-            settings.options.lock.no_follow = true;
-            Ok(())
-        },
-    ),
-    Flag::switch(
-        CONTENT,
-        &["in-place"],
-        &[],
+        &["--in-place"],
         "where OUTPUT cannot be replaced (it is a mount point), overwrite it under the lock: not atomic",
-        |settings, _| {
-            settings.options.in_place = true;
-            Ok(())
-        },
+        |s| s.options.in_place = true,
     ),
-    Flag {
-        spec: Spec {
-            group: CONTENT,
-            long: &["sync"],
-            short: &[],
-            value: Some("full|data|none"),
-            help: "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
-            complete: Complete::Words(&["full", "data", "none"]),
-        },
-        apply: |settings, value| {
-            settings.options.durability = match value.to_str() {
-                Some("full") => Durability::Full,
-                Some("data") => Durability::Data,
-                Some("none") => Durability::None,
-                _ => return Err(Stop::Usage(format!("{} is none of full, data, none", quoted(&value)))),
-            };
-            Ok(())
-        },
-    },
-    Flag::switch(CONTENT, &["mkdir"], &['D'], "create missing parent directories", |settings, _| {
-        settings.options.mkdir = true;
-        Ok(())
-    }),
-    Flag::switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
-        settings.style.progress = true;
-        Ok(())
-    }),
+    Flag::value(
+        CONTENT,
+        &["--sync"],
+        Value::OneOf(&["full", "data", "none"]),
+        "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
+        |s, value| put(&mut s.options.durability, parse_durability(&value)),
+    ),
+    Flag::set(CONTENT, &["-D", "--mkdir"], "create missing parent directories", |s| s.options.mkdir = true),
+    common::progress(),
     common::verbose(),
     common::quiet(),
     common::json(),
-    Flag::switch(OTHER, &["list"], &[], "print the names of the applets and exit", |_, _| Err(Stop::List)),
-    Flag::switch(
+    Flag::check(OTHER, &["--list"], "print the names of the applets and exit", |_, _| Err(Stop::List)),
+    Flag::set(
         OTHER,
-        &["install"],
-        &[],
+        &["--install"],
         "make links to this program, one for each name, in a directory, given as OUTPUT; --force replaces what stands there",
-        |settings, _| {
-            settings.install = true;
-            Ok(())
-        },
+        |s| s.install = true,
     ),
-    Flag {
-        spec: Spec {
-            group: OTHER,
-            long: &["completions"],
-            short: &[],
-            value: Some("bash|zsh|fish"),
-            help: "print completions for a shell and exit",
-            complete: Complete::Words(SHELLS),
-        },
-        apply: |_, value| Err(Stop::Completions(parse_shell(&value)?)),
-    },
+    Flag::value(
+        OTHER,
+        &["--completions"],
+        Value::OneOf(&["bash", "zsh", "fish"]),
+        "print completions for a shell and exit",
+        |_, value| Err(Stop::Completions(parse_shell(&value)?)),
+    ),
     common::help(),
     common::version(),
 ];
 
-/// A checked request.
-struct Job {
+fn parse_script(script: OsString) -> Result<OsString, String> {
+    if script.is_empty() { Err("an empty command accepts anything".to_owned()) } else { Ok(script) }
+}
+
+fn parse_durability(text: &OsStr) -> Result<Durability, String> {
+    one_of(text, &[("full", Durability::Full), ("data", Durability::Data), ("none", Durability::None)])
+}
+
+/// A checked command line.
+struct Request {
     output: PathBuf,
-    command: Option<Vec<OsString>>,
+    command: Option<CommandLine>,
     input: Option<Input>,
     stream: bool,
     options: WriteOptions,
@@ -372,8 +248,8 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     if settings.install {
         return Err(install(parsed, &settings));
     }
-    let job = check(settings, parsed, inherited)?;
-    work(job, inherited)?;
+    let request = check(settings, parsed, inherited)?;
+    work(request, inherited)?;
     Ok(exit::SUCCESS)
 }
 
@@ -386,7 +262,7 @@ fn install(parsed: Parsed, settings: &Settings) -> Stop {
 }
 
 /// What the options come to, all contradictions found. Changes nothing.
-fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Job, Stop> {
+fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Request, Stop> {
     let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
     if output.as_os_str() == "-" {
         return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
@@ -409,7 +285,6 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
     let no_follow = options.lock.no_follow;
     options.lock = settings.locking.options()?;
     options.lock.no_follow = no_follow;
-    options.backup = settings.backup.then_some(settings.backup_options);
     options.check = settings.validate.map(|script| validation(script, *inherited));
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
@@ -417,13 +292,13 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
             process::give_way();
         }
     });
-    Ok(Job { output, command: parsed.command, input, stream: settings.stream, options })
+    Ok(Request { output, command: parsed.command, input, stream: settings.stream, options })
 }
 
-fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
+fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     process::hold(inherited);
     // Before the lock: a missing file is told without waiting.
-    let source = match &job.input {
+    let source = match &request.input {
         Some(Input::File(path)) => {
             if !path.is_file() {
                 // To open a FIFO is to wait for its writer.
@@ -433,43 +308,43 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
         }
         Some(Input::Stdin) | None => None,
     };
-    let file = AtomicFile::open(&job.output, &job.options)?;
+    let file = AtomicFile::open(&request.output, &request.options)?;
     let source = match source {
         // What OUTPUT was before the lock was held does not count.
-        Some(source) if same_file(&source.name, &job.output, job.options.lock.no_follow) => {
+        Some(source) if same_file(&source.name, &request.output, request.options.lock.no_follow) => {
             Some(Source::open(&source.name)?)
         }
         source => source,
     };
-    let outcome = match &job.command {
-        None => transfer(file, source, &job),
-        Some(command) => transform(file, source, &job, command, inherited),
+    let outcome = match &request.command {
+        None => transfer(file, source, &request),
+        Some(command) => transform(file, source, &request, command, inherited),
     };
     report::end_progress();
     outcome
 }
 
 /// Whether so much of OUTPUT's current content has to be read that it may take a while.
-fn reads_much(job: &Job) -> bool {
-    let options = &job.options;
+fn reads_much(request: &Request) -> bool {
+    let options = &request.options;
     (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&job.output).is_ok_and(|output| output.len() > SMALL)
+        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
 }
 
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, job: &Job) -> Result<(), Error> {
+fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> Result<(), Error> {
     let source = match source {
         Some(source) => source,
         None => Source::stdin()?,
     };
-    if !source.is_at_hand() || reads_much(job) {
+    if !source.is_at_hand() || reads_much(request) {
         process::about_to_wait()?;
     }
-    if job.stream || source.is_regular {
+    if request.stream || source.is_regular {
         // A regular file is all there already; the kernel can share or copy it.
         file.fill_from(source.fd(), &source.name)?;
     } else {
-        let content = read_all(source.fd(), &source.name, &job.options.observer)?;
+        let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         file.fill(&content)?;
     }
     // The signal that ended a producer came here as well, and what it had written is not what was meant.
@@ -481,44 +356,37 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, job: &Job) -> Result<(
 fn transform(
     mut file: AtomicFile,
     source: Option<Source>,
-    job: &Job,
-    command: &[OsString],
+    request: &Request,
+    command: &CommandLine,
     inherited: &Inherited,
 ) -> Result<(), Error> {
-    let (program, args) = command.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
-    let cannot_run = |e: io::Error| {
-        let reason = Error::io(program, e).to_string();
-        Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(&job.output)
-    };
-    let stdin = match (source, &job.input) {
+    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
+    let stdin = match (source, &request.input) {
         (Some(source), _) => source.into_stdio(),
         (None, Some(_)) => Stdio::inherit(),
         (None, None) => match file.original()? {
             Some(original) => original.into(),
-            None => process::nothing().map_err(cannot_run)?.into(),
+            None => process::empty_input().map_err(cannot_run)?.into(),
         },
     };
-    let mut child = Command::new(program);
-    child.args(args).stdin(stdin).stdout(Stdio::piped());
+    let mut child = command.to_command();
+    child.stdin(stdin).stdout(Stdio::piped());
     let lock = file.hand_over()?;
     process::hand_lock(&mut child, &lock);
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
     drop(lock);
     // From here on, every way out that does not wait for the child ends it (its Drop).
     let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
-    let name = Path::new(program);
-    let content = if job.stream {
+    let name = Path::new(&command.program);
+    let content = if request.stream {
         file.fill_from(&stdout, name)?;
         None
     } else {
-        Some(read_all(&stdout, name, &job.options.observer)?)
+        Some(read_all(&stdout, name, &request.options.observer)?)
     };
     drop(stdout);
     let status = child.wait().map_err(cannot_run)?;
-    if !status.success() {
-        let reason = format!("command failed: {}", process::ending(status));
-        return Err(Error::new(ErrorKind::Refused, reason).on(&job.output));
-    }
+    ensure_success(status, "command failed", &request.output)?;
     if let Some(content) = content {
         file.fill(&content)?;
     }
@@ -528,20 +396,25 @@ fn transform(
 /// `--validate`.
 fn validation(script: OsString, inherited: Inherited) -> Check {
     Check::new(move |new, target| {
-        let cannot_run = |e: io::Error| {
-            let reason = Error::io("sh", e).to_string();
-            Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target)
-        };
+        let cannot_run = |e| cannot_run(OsStr::new("sh"), target, e);
         let mut command = Command::new("sh");
         command.arg("-c").arg(&script).env("AWRITE_NEW", new).env("AWRITE_TARGET", target);
-        command.stdin(process::nothing().map_err(cannot_run)?);
+        command.stdin(process::empty_input().map_err(cannot_run)?);
         let status = process::start(command, &inherited).and_then(process::Running::wait).map_err(cannot_run)?;
-        if status.success() {
-            return Ok(());
-        }
-        let reason = format!("validation failed: {}", process::ending(status));
-        Err(Error::new(ErrorKind::Refused, reason).on(target))
+        ensure_success(status, "validation failed", target)
     })
+}
+
+fn cannot_run(program: &OsStr, output: &Path, error: io::Error) -> Error {
+    let reason = Error::io(program, error).to_string();
+    Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(output)
+}
+
+fn ensure_success(status: ExitStatus, failed: &str, output: &Path) -> Result<(), Error> {
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, format!("{failed}: {}", process::ending(status))).on(output))
 }
 
 /// Where the content comes from.
@@ -612,7 +485,7 @@ fn same_file(input: &Path, output: &Path, no_follow: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flags::check_table;
+    use super::super::help::check_table;
     use super::*;
 
     #[test]
@@ -627,7 +500,7 @@ mod tests {
         let inherited = process::take_over();
         let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
         match parsed.and_then(|parsed| check(settings, parsed, &inherited)) {
-            Ok(job) => Ok(job.options),
+            Ok(request) => Ok(request.options),
             Err(Stop::Usage(reason)) => Err(reason),
             Err(other) => Err(format!("{other:?}")),
         }

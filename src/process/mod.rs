@@ -27,4 +27,4 @@ pub(crate) use children::{
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, watch};
-pub(crate) use stdio::{Given, is_complete, nothing};
+pub(crate) use stdio::{InheritedFd, empty_input, is_complete};

@@ -5,21 +5,21 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A descriptor that this process was started with.
-pub(crate) struct Given(RawFd);
+pub(crate) struct InheritedFd(RawFd);
 
-impl Given {
+impl InheritedFd {
     /// The descriptor `number`, if it is open.
-    pub(crate) fn number(number: RawFd) -> io::Result<Given> {
+    pub(crate) fn number(number: RawFd) -> io::Result<InheritedFd> {
         if number < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        let given = Given(number);
+        let given = InheritedFd(number);
         rustix::io::fcntl_getfd(given.as_fd())?;
         Ok(given)
     }
 }
 
-impl AsFd for Given {
+impl AsFd for InheritedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: not -1. Nothing in this process owns it or closes it.
         unsafe { BorrowedFd::borrow_raw(self.0) }
@@ -27,7 +27,7 @@ impl AsFd for Given {
 }
 
 /// Something to read that is at its end: /dev/null, for where there is none.
-pub(crate) fn nothing() -> io::Result<OwnedFd> {
+pub(crate) fn empty_input() -> io::Result<OwnedFd> {
     // Not pipe2, which macOS lacks. No child can be started between the calls: only the main thread does that.
     let (reading, writing) = rustix::pipe::pipe()?;
     drop(writing);
@@ -51,6 +51,6 @@ mod tests {
     #[test]
     fn nothing_is_at_its_end() {
         let mut bytes = [0; 1];
-        assert_eq!(rustix::io::read(nothing().unwrap(), &mut bytes), Ok(0));
+        assert_eq!(rustix::io::read(empty_input().unwrap(), &mut bytes), Ok(0));
     }
 }

@@ -1,6 +1,6 @@
 //! Completions for bash.
 
-use super::super::flags::{Complete, Manual, Spec};
+use super::super::flags::{Manual, Value};
 use super::naming::{function, manuals, names};
 
 pub(super) fn bash() -> String {
@@ -64,25 +64,24 @@ fn bash_function(manual: &Manual) -> String {
         );
     }
     text.push_str("    case $prev in\n");
-    for row in manual.specs.iter().copied().filter(|row| row.value.is_some()) {
-        let action = bash_action(row.complete);
-        text.push_str(&format!("        {}) {action}; return ;;\n", row.spellings().join("|")));
+    for (row, value) in manual.specs.iter().filter_map(|row| Some((row, row.value?))) {
+        text.push_str(&format!("        {}) {}; return ;;\n", row.names.join("|"), bash_action(value)));
     }
     text.push_str("    esac\n");
-    let all: Vec<String> = manual.specs.iter().copied().flat_map(Spec::spellings).collect();
+    let all: Vec<&str> = manual.specs.iter().flat_map(|row| row.names).copied().collect();
     text.push_str("    if [[ $cur == -* ]]; then\n        __awrite_offer -W '");
     text.push_str(&all.join(" "));
     text.push_str("' -- \"$cur\"\n    else\n");
-    text.push_str(&format!("        {}\n    fi\n}}\n", bash_action(manual.page.complete_operand)));
+    text.push_str(&format!("        {}\n    fi\n}}\n", bash_action(manual.page.operand)));
     text
 }
 
-fn bash_action(complete: Complete) -> String {
-    match complete {
-        Complete::Nothing => "COMPREPLY=()".to_owned(),
-        Complete::File => "__awrite_files -f -- \"$cur\"".to_owned(),
-        Complete::Dir => "__awrite_files -d -- \"$cur\"".to_owned(),
-        Complete::Command => "__awrite_offer -c -- \"$cur\"".to_owned(),
-        Complete::Words(words) => format!("__awrite_offer -W '{}' -- \"$cur\"", words.join(" ")),
+fn bash_action(value: Value) -> String {
+    match value {
+        Value::Text(_) => "COMPREPLY=()".to_owned(),
+        Value::File(_) => "__awrite_files -f -- \"$cur\"".to_owned(),
+        Value::Dir(_) => "__awrite_files -d -- \"$cur\"".to_owned(),
+        Value::Command(_) => "__awrite_offer -c -- \"$cur\"".to_owned(),
+        Value::OneOf(words) => format!("__awrite_offer -W '{}' -- \"$cur\"", words.join(" ")),
     }
 }

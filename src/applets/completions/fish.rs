@@ -1,6 +1,6 @@
 //! Completions for fish.
 
-use super::super::flags::{Complete, Manual, Spec};
+use super::super::flags::{Manual, Spec, Value};
 use super::super::table::SECOND_NAME;
 use super::naming::manuals;
 
@@ -59,8 +59,8 @@ fn fish_rules(text: &mut String, name: &str, manual: &Manual, condition: &str) {
     for row in manual.specs.iter().copied() {
         text.push_str(&format!("complete -c {name} -n '{condition}'{}\n", fish_option(row)));
     }
-    let operand = match manual.page.complete_operand {
-        Complete::Dir => "(__fish_complete_directories)",
+    let operand = match manual.page.operand {
+        Value::Dir(_) => "(__fish_complete_directories)",
         _ => "(__fish_complete_path)",
     };
     text.push_str(&format!("complete -c {name} -n '{condition}' -a '{operand}'\n\n"));
@@ -68,22 +68,19 @@ fn fish_rules(text: &mut String, name: &str, manual: &Manual, condition: &str) {
 
 fn fish_option(row: &Spec) -> String {
     let mut text = String::new();
-    for letter in row.short {
+    for letter in row.short() {
         text.push_str(&format!(" -s {letter}"));
     }
-    for long in row.long {
+    for long in row.long() {
         text.push_str(&format!(" -l {long}"));
     }
-    if row.value.is_some() {
-        text.push_str(match row.complete {
-            Complete::File => " -r -F",
-            Complete::Dir => " -x -a '(__fish_complete_directories)'",
-            Complete::Command => " -x -a '(__fish_complete_command)'",
-            Complete::Nothing | Complete::Words(_) => " -x",
-        });
-    }
-    if let Complete::Words(words) = row.complete {
-        text.push_str(&format!(" -a '{}'", words.join(" ")));
+    match row.value {
+        None => {}
+        Some(Value::Text(_)) => text.push_str(" -x"),
+        Some(Value::File(_)) => text.push_str(" -r -F"),
+        Some(Value::Dir(_)) => text.push_str(" -x -a '(__fish_complete_directories)'"),
+        Some(Value::Command(_)) => text.push_str(" -x -a '(__fish_complete_command)'"),
+        Some(Value::OneOf(words)) => text.push_str(&format!(" -x -a '{}'", words.join(" "))),
     }
     text.push_str(&format!(" -d '{}'", row.help.replace('\\', "\\\\").replace('\'', "\\'")));
     text

@@ -44,8 +44,8 @@ mod tests {
     fn every_option_is_completed_everywhere() {
         let (bash, zsh, fish) = (bash(), zsh(), fish());
         for (_, manual) in manuals() {
-            for row in manual.specs.iter().copied() {
-                for long in row.long {
+            for row in &manual.specs {
+                for long in row.long() {
                     assert!(bash.contains(&format!("--{long}")), "--{long}");
                     assert!(zsh.contains(&format!("--{long}")), "--{long}");
                     assert!(fish.contains(&format!(" -l {long} ")), "--{long}");

@@ -1,6 +1,6 @@
 //! Completions for zsh.
 
-use super::super::flags::{Complete, Manual};
+use super::super::flags::{Manual, Value};
 use super::naming::{function, manuals, names};
 
 pub(super) fn zsh() -> String {
@@ -32,13 +32,12 @@ pub(super) fn zsh() -> String {
 fn zsh_function(manual: &Manual, word: &str) -> String {
     let mut text = format!("\n{}_options() {{\n    _arguments -s -S : \\\n", function(manual));
     for row in manual.specs.iter().copied() {
-        let spellings = row.spellings();
         let help = zsh_quoted(row.help);
         let value = match row.value {
-            Some(value) => format!(":{}:{}", zsh_quoted(value), zsh_action(row.complete)),
+            Some(value) => format!(":{}:{}", zsh_quoted(&value.name()), zsh_action(value)),
             None => String::new(),
         };
-        for spelling in &spellings {
+        for spelling in row.names {
             // `=`: the value may be joined; `+` for short ones: directly. `*`: it may be given again, the last one wins.
             let joined = match (row.value, spelling.starts_with("--")) {
                 (None, _) => "",
@@ -48,7 +47,7 @@ fn zsh_function(manual: &Manual, word: &str) -> String {
             text.push_str(&format!("        '*{spelling}{joined}[{help}]{value}' \\\n"));
         }
     }
-    let operand = zsh_action(manual.page.complete_operand);
+    let operand = zsh_action(manual.page.operand);
     text.push_str(&format!("        '1:{}:{operand}'", if word.is_empty() { "OUTPUT" } else { "operand" }));
     if manual.page.takes_command {
         text.push_str(" \\\n        '*:::command:_normal'");
@@ -57,13 +56,13 @@ fn zsh_function(manual: &Manual, word: &str) -> String {
     text
 }
 
-fn zsh_action(complete: Complete) -> String {
-    match complete {
-        Complete::Nothing => " ".to_owned(),
-        Complete::File => "_files".to_owned(),
-        Complete::Dir => "_files -/".to_owned(),
-        Complete::Command => "_command_names -e".to_owned(),
-        Complete::Words(words) => format!("({})", words.join(" ")),
+fn zsh_action(value: Value) -> String {
+    match value {
+        Value::Text(_) => " ".to_owned(),
+        Value::File(_) => "_files".to_owned(),
+        Value::Dir(_) => "_files -/".to_owned(),
+        Value::Command(_) => "_command_names -e".to_owned(),
+        Value::OneOf(words) => format!("({})", words.join(" ")),
     }
 }
 

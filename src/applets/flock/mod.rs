@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, LockOptions, Observer, Wait, lock_descriptor, unlock_descriptor};
 
-use crate::process::{self, Given, Inherited};
+use crate::process::{self, Inherited, InheritedFd};
 use crate::report::{self, exit};
 #[cfg(any(test, fuzzing))]
 pub(super) use options::any_words;
@@ -66,7 +66,8 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
     let Some(operand) = first else { return usage("requires file descriptor, file or directory") };
     let Some(program) = args.next() else {
         let number = number(&operand, "bad file descriptor")?;
-        let fd = Given::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), exit::DATAERR))?;
+        let fd =
+            InheritedFd::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), exit::DATAERR))?;
         // Its name, if it has one, is the caller's business.
         take(&fd, Path::new(&number.to_string()), &settings, name, true)?;
         return Ok(exit::SUCCESS);

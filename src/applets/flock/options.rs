@@ -11,7 +11,7 @@ use crate::report::exit;
 pub(super) enum Lock {
     Exclusive,
     Shared,
-    /// Given up.
+    /// InheritedFd up.
     None,
 }
 

@@ -8,17 +8,16 @@
 //!   awrite-lock --owner ID --ttl DURATION TARGET -- COMMAND [ARG...]     refreshes it while COMMAND runs
 //! ```
 
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use awrite::{Error, ErrorKind, Lease, LeaseInfo, LockOptions, Notice, Wait};
 
+use super::super::flags::CommandLine;
 use super::super::locking;
 use super::command::could_not_run;
-use super::job::{Job, Order};
+use super::request::{LeaseAction, Request};
 use crate::process::{self, Inherited, Next};
 use crate::report::{self, exit, lease as says};
 
@@ -29,39 +28,44 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// The end of COMMAND waits so long for the lock at most. The lease ends by itself then.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) fn obey(order: &Order, target: &Path, job: &Job, inherited: &Inherited) -> Result<u8, Error> {
+pub(super) fn carry_out(
+    action: &LeaseAction,
+    target: &Path,
+    request: &Request,
+    inherited: &Inherited,
+) -> Result<u8, Error> {
     // From the moment that the lock is held until the process ends or has a COMMAND to pass signals on to: a signal must
     // not leave a lease that nobody knows of.
-    let observer = locking::observer_and(job.style, |notice| {
+    let observer = locking::observer_and(request.style, |notice| {
         if matches!(notice, Notice::Locked { .. }) {
             process::hold_again();
         }
     });
-    match order {
-        Order::Acquire { owner, ttl } => {
-            acquire(Lease::acquire_with(target, owner, *ttl, &job.options, &observer)?, target)
+    match action {
+        LeaseAction::Acquire { owner, ttl } => {
+            acquire(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
-        Order::Refresh { claim, ttl } => {
-            let lease = Lease::resume(target, claim, *ttl, &job.options, &observer)?;
+        LeaseAction::Refresh { claim, ttl } => {
+            let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
             lease.keep();
             says::refreshed(target, &info)
         }
-        Order::Release { claim } => {
-            if Lease::end(target, claim, &job.options, &observer)? {
+        LeaseAction::Release { claim } => {
+            if Lease::end(target, claim, &request.options, &observer)? {
                 says::released(target, claim);
             }
             Ok(())
         }
-        Order::Status => {
-            let status = Lease::status(target, &job.options)?;
+        LeaseAction::Status => {
+            let status = Lease::status(target, &request.options)?;
             says::status(target, &status)?;
-            return Ok(if status.is_free() { 0 } else { job.not_had() });
+            return Ok(if status.is_free() { 0 } else { request.not_held() });
         }
-        Order::Run { owner, ttl, command, close } => {
-            let lease = Lease::acquire_with(target, owner, *ttl, &job.options, &observer)?;
+        LeaseAction::Run { owner, ttl, command, close } => {
+            let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
             says::acquired(target, &lease.info());
-            return run(lease, target, command, *close, job, inherited);
+            return run(lease, target, command, *close, request, inherited);
         }
     }
     .map(|()| 0)
@@ -96,25 +100,23 @@ fn is_older(info: &LeaseInfo) -> bool {
 fn run(
     lease: Lease,
     target: &Path,
-    words: &[OsString],
+    words: &CommandLine,
     close: bool,
-    job: &Job,
+    request: &Request,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
-    let mut command = Command::new(program);
-    command.args(args);
+    let mut command = words.to_command();
     if !close {
         process::hand_lock(&mut command, &lease.hand_over());
     }
     // While COMMAND runs it is not of interest when its lease waits for what.
     let quiet = report::warnings();
-    let lease = lease.with_options(&waiting(&job.options, REFRESH_WAIT), &quiet);
+    let lease = lease.with_options(&waiting(&request.options, REFRESH_WAIT), &quiet);
     let mut keeper = Keeper { lease, target, lost: false, warned: false };
     let outcome = process::supervise_beside(command, inherited, || keeper.turn());
     let claim = keeper.lease.claim();
     keeper.lease.keep();
-    let lost = match Lease::end(target, &claim, &waiting(&job.options, RELEASE_WAIT), &quiet) {
+    let lost = match Lease::end(target, &claim, &waiting(&request.options, RELEASE_WAIT), &quiet) {
         _ if keeper.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // It ended before we could look, as did COMMAND: while this process was stopped.
@@ -133,13 +135,13 @@ fn run(
         }
     };
     match outcome {
-        _ if lost => Ok(job.not_had()),
+        _ if lost => Ok(request.not_held()),
         Ok(status) => Ok(exit::of_command(status)),
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             process::give_way();
             Err(Error::io(target, e))
         }
-        Err(e) => could_not_run(target, program, e),
+        Err(e) => could_not_run(target, &words.program, e),
     }
 }
 

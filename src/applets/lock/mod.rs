@@ -8,9 +8,9 @@
 //! ```
 
 mod command;
-mod job;
 mod leasing;
 mod options;
+mod request;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,38 +18,38 @@ use std::path::{Path, PathBuf};
 use awrite::{Error, lock_descriptor, unlock_descriptor};
 
 use super::flags::Stop;
-use crate::process::{self, Given, Inherited};
+use crate::process::{self, Inherited, InheritedFd};
 use crate::report::{self, exit};
-use command::{fail, named, run_command};
-use job::{What, check};
+use command::{fail, lockable, run_command};
 pub(super) use options::GRAMMAR;
 use options::Settings;
+use request::{Action, check};
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
     let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
-    let job = check(settings, parsed)?;
+    let request = check(settings, parsed)?;
     process::hold(inherited);
-    let outcome = match &job.what {
-        What::Run { target, command, close, no_fork } => {
-            run_command(target, command, *close, *no_fork, &job, inherited)
+    let outcome = match &request.action {
+        Action::Run(run) => run_command(run, &request, inherited),
+        Action::Lock(number) => {
+            on_descriptor(*number, |fd, name| lock_descriptor(fd, name, &request.options, &request.observer).map(drop))
         }
-        What::Lock(number) => {
-            descriptor(*number, |fd, name| lock_descriptor(fd, name, &job.options, &job.observer).map(drop))
+        Action::Unlock(number) => on_descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+        Action::Lease(target, action) => {
+            lockable(target).and_then(|target| leasing::carry_out(action, &target, &request, inherited))
         }
-        What::Unlock(number) => descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
-        What::Lease(target, order) => named(target).and_then(|target| leasing::obey(order, &target, &job, inherited)),
     };
     match outcome {
-        Err(error) if error.exit_code() == exit::NOT_HELD => Ok(fail(&error, job.not_had())?),
+        Err(error) if error.exit_code() == exit::NOT_HELD => Ok(fail(&error, request.not_held())?),
         outcome => Ok(outcome?),
     }
 }
 
-fn descriptor(number: i32, work: impl FnOnce(&Given, &Path) -> Result<(), Error>) -> Result<u8, Error> {
+fn on_descriptor(number: i32, work: impl FnOnce(&InheritedFd, &Path) -> Result<(), Error>) -> Result<u8, Error> {
     let name = PathBuf::from(format!("descriptor {number}"));
-    let fd = Given::number(number)
+    let fd = InheritedFd::number(number)
         .map_err(|e| Error::io(&name, e).with_hint(format!("open it in the shell first: exec {number}>>FILE.lock")))?;
     work(&fd, &name).map(|()| exit::SUCCESS)
 }

@@ -1,13 +1,13 @@
 //! The options of `awrite-lock`, and what they have said.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use awrite::MAX_TTL;
 
-use super::super::common::{self, Tells};
-use super::super::flags::{Complete, Flag, Grammar, Page, Spec, Stop};
-use super::super::locking::{self, Locking, Locks};
+use super::super::common::{self, HasStyle};
+use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
+use super::super::locking::{self, HasLocking, Locking};
 use super::super::values::{parse_duration, quoted};
 use crate::report::Style;
 
@@ -16,7 +16,8 @@ use crate::report::Style;
 pub(crate) struct Settings {
     pub(super) style: Style,
     pub(super) locking: Locking,
-    pub(super) terms: Terms,
+    pub(super) verb: Option<Verb>,
+    pub(super) ttl: Option<Duration>,
     pub(super) shared: bool,
     pub(super) unlock: bool,
     pub(super) close: bool,
@@ -25,13 +26,7 @@ pub(crate) struct Settings {
     pub(super) script: Option<OsString>,
 }
 
-/// What the options of a lease have said.
-#[derive(Default)]
-pub(super) struct Terms {
-    pub(super) verb: Option<Verb>,
-    pub(super) ttl: Option<Duration>,
-}
-
+/// What is asked for of a lease.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Acquire,
@@ -51,13 +46,22 @@ impl Verb {
     }
 }
 
-impl Tells for Settings {
+impl Settings {
+    fn choose(&mut self, verb: Verb) -> Result<(), Stop> {
+        match self.verb.replace(verb) {
+            Some(other) if other != verb => Err(format!("contradicts {}", other.name()).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl HasStyle for Settings {
     fn style(&mut self) -> &mut Style {
         &mut self.style
     }
 }
 
-impl Locks for Settings {
+impl HasLocking for Settings {
     fn locking(&mut self) -> &mut Locking {
         &mut self.locking
     }
@@ -77,8 +81,7 @@ const PAGE: Page = Page {
             or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
             shell instead (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its \
             owner from TARGET across many commands.",
-    operand: "TARGET",
-    complete_operand: Complete::File,
+    operand: Value::File("TARGET"),
     takes_command: true,
     epilogue: "\
 Examples:
@@ -101,86 +104,62 @@ Exit codes:
 ",
 };
 
-const GROUP: &str = "Locking";
+const LOCK: &str = "Locking";
+const LEASE: &str = "Leases";
 const COMMAND: &str = "Command";
 
 const FLAGS: &[Flag<Settings>] = &[
-    Flag::switch(GROUP, &["shared"], &['s'], "share the lock with others who share it", |settings, _| {
-        settings.shared = true;
-        Ok(())
-    }),
-    Flag::switch(GROUP, &["exclusive"], &['x', 'e'], "hold the lock alone (the default)", |settings, _| {
-        settings.shared = false;
-        Ok(())
-    }),
+    Flag::set(LOCK, &["-s", "--shared"], "share the lock with others who share it", |s| s.shared = true),
+    Flag::set(LOCK, &["-x", "-e", "--exclusive"], "hold the lock alone (the default)", |s| s.shared = false),
     locking::wait(),
     locking::timeout(),
     locking::no_wait_or_nonblock(),
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["conflict-exit-code"],
-            short: &['E'],
-            value: Some("N"),
-            help: "end with N instead of 2 when the lock or lease was not had, or was lost",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            let status = value.to_str().and_then(|text| text.parse().ok());
-            let status = status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(&value)))?;
-            settings.conflict_status = Some(status);
-            Ok(())
-        },
-    },
-    Flag::switch(GROUP, &["unlock"], &['u'], "give up the lock of the descriptor N", |settings, _| {
-        settings.unlock = true;
-        Ok(())
-    }),
+    Flag::value(
+        LOCK,
+        &["-E", "--conflict-exit-code"],
+        Value::Text("N"),
+        "end with N instead of 2 when the lock or lease was not had, or was lost",
+        |s, value| put(&mut s.conflict_status, parse_status(&value)),
+    ),
+    Flag::set(LOCK, &["-u", "--unlock"], "give up the lock of the descriptor N", |s| s.unlock = true),
     locking::lock_file(),
     locking::lock_dir(),
     locking::lock_mode(),
     locking::keep_lock(),
     locking::lock_method(),
-    ACQUIRE,
-    REFRESH,
-    RELEASE,
-    STATUS,
-    locking::owner(),
-    TTL,
-    locking::token(),
-    Flag {
-        spec: Spec {
-            group: COMMAND,
-            long: &["command"],
-            short: &['c'],
-            value: Some("SCRIPT"),
-            help: "run sh -c SCRIPT",
-            complete: Complete::Command,
-        },
-        apply: |settings, value| {
-            settings.script = Some(value);
-            Ok(())
-        },
-    },
-    Flag::switch(
-        COMMAND,
-        &["close"],
-        &['o'],
-        "do not pass the lock to COMMAND, so that nothing below it has it",
-        |settings, _| {
-            settings.close = true;
-            Ok(())
-        },
+    Flag::check(LEASE, &["--acquire"], "take a lease for --owner that lasts --ttl, and print its token", |s, _| {
+        s.choose(Verb::Acquire)
+    }),
+    Flag::check(LEASE, &["--refresh"], "let the lease of --owner last its whole time from now, or --ttl", |s, _| {
+        s.choose(Verb::Refresh)
+    }),
+    Flag::check(LEASE, &["--release"], "give the lease of --owner back", |s, _| s.choose(Verb::Release)),
+    Flag::check(
+        LEASE,
+        &["--status"],
+        "say whether TARGET is held or leased (2) or free (0), and change nothing",
+        |s, _| s.choose(Verb::Status),
     ),
-    Flag::switch(
+    locking::owner(),
+    Flag::value(
+        LEASE,
+        &["--ttl"],
+        Value::Text("DURATION"),
+        "how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs",
+        |s, value| put(&mut s.ttl, parse_ttl(&value)),
+    ),
+    locking::token(),
+    Flag::value(COMMAND, &["-c", "--command"], Value::Command("SCRIPT"), "run sh -c SCRIPT", |s, value| {
+        put(&mut s.script, Ok(value))
+    }),
+    Flag::set(COMMAND, &["-o", "--close"], "do not pass the lock to COMMAND, so that nothing below it has it", |s| {
+        s.close = true;
+    }),
+    Flag::set(
         COMMAND,
-        &["no-fork"],
-        &['F'],
+        &["-F", "--no-fork"],
         "become COMMAND instead of waiting for it; the lock file then stays, unlocked, when it ends",
-        |settings, _| {
-            settings.no_fork = true;
-            Ok(())
-        },
+        |s| s.no_fork = true,
     ),
     common::verbose(),
     common::quiet(),
@@ -189,61 +168,22 @@ const FLAGS: &[Flag<Settings>] = &[
     common::version(),
 ];
 
-const fn verb(
-    long: &'static [&'static str],
-    help: &'static str,
-    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-) -> Flag<Settings> {
-    Flag::switch("Leases", long, &[], help, apply)
+fn parse_status(text: &OsStr) -> Result<u8, String> {
+    let status = text.to_str().and_then(|text| text.parse().ok());
+    status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(text)))
 }
 
-fn choose(settings: &mut Settings, verb: Verb) -> Result<(), Stop> {
-    match settings.terms.verb.replace(verb) {
-        Some(other) if other != verb => Err(format!("contradicts {}", other.name()).into()),
-        _ => Ok(()),
+fn parse_ttl(text: &OsStr) -> Result<Duration, String> {
+    let ttl = parse_duration(text)?;
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err("a lease must last more than 0 and at most 10 years".to_owned());
     }
+    Ok(ttl)
 }
-
-const ACQUIRE: Flag<Settings> =
-    verb(&["acquire"], "take a lease for --owner that lasts --ttl, and print its token", |settings, _| {
-        choose(settings, Verb::Acquire)
-    });
-
-const REFRESH: Flag<Settings> =
-    verb(&["refresh"], "let the lease of --owner last its whole time from now, or --ttl", |settings, _| {
-        choose(settings, Verb::Refresh)
-    });
-
-const RELEASE: Flag<Settings> =
-    verb(&["release"], "give the lease of --owner back", |settings, _| choose(settings, Verb::Release));
-
-const STATUS: Flag<Settings> =
-    verb(&["status"], "say whether TARGET is held or leased (2) or free (0), and change nothing", |settings, _| {
-        choose(settings, Verb::Status)
-    });
-
-const TTL: Flag<Settings> = Flag {
-    spec: Spec {
-        group: "Leases",
-        long: &["ttl"],
-        short: &[],
-        value: Some("DURATION"),
-        help: "how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs",
-        complete: Complete::Nothing,
-    },
-    apply: |settings, value| {
-        let ttl = parse_duration(&value)?;
-        if ttl.is_zero() || ttl > MAX_TTL {
-            return Err("a lease must last more than 0 and at most 10 years".to_owned().into());
-        }
-        settings.terms.ttl = Some(ttl);
-        Ok(())
-    },
-};
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::flags::check_table;
+    use super::super::super::help::check_table;
     use super::*;
 
     #[test]

@@ -1,152 +1,135 @@
 //! What the options of `awrite-lock` come to.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use awrite::{Claim, LockOptions, Observer};
 
-use super::super::flags::{Parsed, Stop};
+use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
-use super::options::{GRAMMAR, Settings, Terms, Verb};
+use super::options::{GRAMMAR, Settings, Verb};
 use crate::report::{Style, exit};
 
-/// A checked request.
-pub(super) struct Job {
-    pub(super) what: What,
+/// A checked command line.
+pub(super) struct Request {
+    pub(super) action: Action,
     pub(super) options: LockOptions,
     pub(super) style: Style,
     pub(super) observer: Observer,
     conflict_status: Option<u8>,
 }
 
-impl Job {
-    /// What to end with when the lock or lease was not had, or was lost.
-    pub(super) fn not_had(&self) -> u8 {
+impl Request {
+    /// The status to end with when the lock or lease was not acquired, or was lost.
+    pub(super) fn not_held(&self) -> u8 {
         self.conflict_status.unwrap_or(exit::NOT_HELD)
     }
 }
 
-pub(super) enum What {
-    Run {
-        target: PathBuf,
-        /// Program and arguments.
-        command: Vec<OsString>,
-        close: bool,
-        no_fork: bool,
-    },
+pub(super) enum Action {
+    Run(Run),
+    /// Lock the descriptor of this number.
     Lock(i32),
     Unlock(i32),
-    Lease(PathBuf, Order),
+    Lease(PathBuf, LeaseAction),
+}
+
+/// COMMAND, to be run with the lock held.
+pub(super) struct Run {
+    pub(super) target: PathBuf,
+    pub(super) command: CommandLine,
+    pub(super) close: bool,
+    pub(super) no_fork: bool,
 }
 
 /// What is to be done with the lease of a target.
-pub(super) enum Order {
+pub(super) enum LeaseAction {
     Acquire { owner: String, ttl: Duration },
     Refresh { claim: Claim, ttl: Option<Duration> },
     Release { claim: Claim },
     Status,
-    Run { owner: String, ttl: Duration, command: Vec<OsString>, close: bool },
+    Run { owner: String, ttl: Duration, command: CommandLine, close: bool },
 }
 
-/// What else the command line says.
-struct Rest {
-    claim: Option<Claim>,
-    command: Option<Vec<OsString>>,
-    shared: bool,
-    unlock: bool,
-    close: bool,
-    no_fork: bool,
-}
-
-impl Terms {
-    /// The order that the options come to, if it is one about a lease, or what contradicts what.
-    fn order(&self, rest: &Rest) -> Result<Option<Order>, Stop> {
-        let usage = |name: &str, reason: &str| Err(Stop::Usage(format!("{name}: {reason}")));
-        let Rest { claim, command, shared, unlock, close, no_fork } = rest;
-        let claim = claim.clone();
-        let token = claim.as_ref().and_then(Claim::token);
-        if let Some(verb) = self.verb {
-            let others = [(command.is_some(), "COMMAND"), (*unlock, "--unlock"), (*shared, "--shared")];
-            if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
-                return usage(verb.name(), &format!("contradicts {other}"));
-            }
-        } else if claim.is_some() && *shared {
-            return usage("--shared", "contradicts --owner: a lease is one owner's alone");
-        }
-        let order = match (self.verb, claim, self.ttl) {
-            (Some(Verb::Status), None, None) => Order::Status,
-            (Some(Verb::Status), Some(_), _) => {
-                return usage("--owner", "contradicts --status, which asks for anybody's");
-            }
-            (Some(Verb::Status | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
-            (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
-            (Some(Verb::Refresh), Some(claim), ttl) => Order::Refresh { claim, ttl },
-            (Some(Verb::Release), Some(claim), None) => Order::Release { claim },
-            (Some(Verb::Acquire), Some(_), None) => return usage("--acquire", "needs --ttl"),
-            (None, None, Some(_)) => return usage("--ttl", "needs --owner"),
-            (None, _, None) => return Ok(None),
-            (Some(Verb::Acquire) | None, Some(_), Some(_)) if token.is_some() => {
-                return usage(
-                    "--token",
-                    "a lease that is acquired has a token of its own; to go on with one: --refresh",
-                );
-            }
-            (Some(Verb::Acquire), Some(claim), Some(ttl)) => Order::Acquire { owner: claim.owner().to_owned(), ttl },
-            (None, Some(_), Some(_)) if *no_fork => {
-                return usage("--no-fork", "contradicts --ttl: nobody would be left to refresh the lease");
-            }
-            (None, Some(_), Some(_)) if *unlock => return usage("--unlock", "contradicts --ttl"),
-            (None, Some(claim), Some(ttl)) => match command {
-                Some(command) => {
-                    Order::Run { owner: claim.owner().to_owned(), ttl, command: command.clone(), close: *close }
-                }
-                None => return usage("--ttl", "COMMAND is missing; without one: --acquire"),
-            },
-        };
-        Ok(Some(order))
-    }
-}
-
-/// What the options come to, all contradictions found. Changes nothing.
-pub(super) fn check(settings: Settings, parsed: Parsed) -> Result<Job, Stop> {
+/// Finds all contradictions. Changes nothing.
+pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, Stop> {
     let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
     let usage = |reason: &str| Stop::Usage(reason.to_owned());
-    let command = match (parsed.command, settings.script) {
+    let command = match (parsed.command, settings.script.take()) {
         (Some(_), Some(_)) => return Err(usage("--command: contradicts COMMAND")),
-        (None, Some(script)) => Some(vec!["sh".into(), "-c".into(), script]),
+        (None, Some(script)) => Some(CommandLine { program: "sh".into(), args: vec!["-c".into(), script] }),
         (command, None) => command,
     };
     if settings.no_fork && settings.close {
         return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
     }
-    let mut options = settings.locking.options()?;
+    let mut options = std::mem::take(&mut settings.locking).options()?;
     options.shared = settings.shared;
-    let Settings { style, conflict_status, shared, unlock, close, no_fork, .. } = settings;
-    let observer = locking::observer(style);
-    let rest = Rest { claim: options.claim.clone(), command, shared, unlock, close, no_fork };
-    if let Some(order) = settings.terms.order(&rest)? {
-        return Ok(Job { what: What::Lease(operand.into(), order), options, style, observer, conflict_status });
-    }
-    let what = match rest.command {
-        Some(_) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
-        Some(command) => What::Run { target: operand.into(), command, close, no_fork },
-        None if options.claim.is_some() => return Err(usage("--owner: COMMAND is missing; a descriptor has no lease")),
-        None => {
+    let Settings { style, conflict_status, unlock, close, no_fork, .. } = settings;
+    let action = match (lease_action(&settings, options.claim.as_ref(), command.as_ref())?, command) {
+        (Some(action), _) => Action::Lease(operand.into(), action),
+        (None, Some(_)) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
+        (None, Some(command)) => Action::Run(Run { target: operand.into(), command, close, no_fork }),
+        (None, None) if options.claim.is_some() => {
+            return Err(usage("--owner: COMMAND is missing; a descriptor has no lease"));
+        }
+        (None, None) => {
             let number = operand.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             let number = number.ok_or_else(|| usage("COMMAND is missing"))?;
             let number = number.parse().map_err(|_| Stop::Usage(format!("{number}: not a descriptor")))?;
-            if unlock { What::Unlock(number) } else { What::Lock(number) }
+            if unlock { Action::Unlock(number) } else { Action::Lock(number) }
         }
     };
-    Ok(Job { what, options, style, observer, conflict_status })
+    Ok(Request { action, options, style, observer: locking::observer(style), conflict_status })
+}
+
+/// What is asked for of a lease, if anything is, or what contradicts what.
+fn lease_action(
+    settings: &Settings,
+    claim: Option<&Claim>,
+    command: Option<&CommandLine>,
+) -> Result<Option<LeaseAction>, Stop> {
+    let usage = |name: &str, reason: &str| Err(Stop::Usage(format!("{name}: {reason}")));
+    let Settings { verb, ttl, shared, unlock, close, no_fork, .. } = *settings;
+    if let Some(verb) = verb {
+        let others = [(command.is_some(), "COMMAND"), (unlock, "--unlock"), (shared, "--shared")];
+        if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
+            return usage(verb.name(), &format!("contradicts {other}"));
+        }
+    } else if claim.is_some() && shared {
+        return usage("--shared", "contradicts --owner: a lease is one owner's alone");
+    }
+    let owner = |claim: &Claim| claim.owner().to_owned();
+    Ok(Some(match (verb, claim, ttl) {
+        (Some(Verb::Status), None, None) => LeaseAction::Status,
+        (Some(Verb::Status), Some(_), _) => return usage("--owner", "contradicts --status, which asks for anybody's"),
+        (Some(Verb::Status | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
+        (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
+        (Some(Verb::Refresh), Some(claim), ttl) => LeaseAction::Refresh { claim: claim.clone(), ttl },
+        (Some(Verb::Release), Some(claim), None) => LeaseAction::Release { claim: claim.clone() },
+        (Some(Verb::Acquire), Some(_), None) => return usage("--acquire", "needs --ttl"),
+        (None, None, Some(_)) => return usage("--ttl", "needs --owner"),
+        (None, _, None) => return Ok(None),
+        (Some(Verb::Acquire) | None, Some(claim), Some(_)) if claim.token().is_some() => {
+            return usage("--token", "a lease that is acquired has a token of its own; to go on with one: --refresh");
+        }
+        (Some(Verb::Acquire), Some(claim), Some(ttl)) => LeaseAction::Acquire { owner: owner(claim), ttl },
+        (None, Some(_), Some(_)) if no_fork => {
+            return usage("--no-fork", "contradicts --ttl: nobody would be left to refresh the lease");
+        }
+        (None, Some(_), Some(_)) if unlock => return usage("--unlock", "contradicts --ttl"),
+        (None, Some(claim), Some(ttl)) => match command {
+            Some(command) => LeaseAction::Run { owner: owner(claim), ttl, command: command.clone(), close },
+            None => return usage("--ttl", "COMMAND is missing; without one: --acquire"),
+        },
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settled(args: &[&str]) -> Result<Job, String> {
+    fn settled(args: &[&str]) -> Result<Request, String> {
         let mut settings = Settings::default();
         let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
         parsed.and_then(|parsed| check(settings, parsed)).map_err(|stop| match stop {
@@ -219,7 +202,9 @@ mod tests {
 
     #[test]
     fn times_to_live() {
-        let term = |ttl: &str| settled(&["--acquire", "--owner=A", &format!("--ttl={ttl}"), "f"]).map(|job| job.what);
+        let term = |ttl: &str| {
+            settled(&["--acquire", "--owner=A", &format!("--ttl={ttl}"), "f"]).map(|request| request.action)
+        };
         for ttl in ["0", "0s", "0.0", "3653d", "-1", "inf", "nan", "NaN", "1e3", "", "x", "99999999999999999999d"] {
             let reason = term(ttl).err().unwrap_or_default();
             assert!(reason.starts_with("--ttl: "), "{ttl}: {reason}");
@@ -227,7 +212,7 @@ mod tests {
         for (ttl, millis) in
             [("1ms", 1), ("60s", 60_000), ("0.5", 500), ("3652d", 315_532_800_000), ("87660h", 315_576_000_000)]
         {
-            let Ok(What::Lease(_, Order::Acquire { ttl: settled, .. })) = term(ttl) else { panic!("{ttl}") };
+            let Ok(Action::Lease(_, LeaseAction::Acquire { ttl: settled, .. })) = term(ttl) else { panic!("{ttl}") };
             assert_eq!(settled.as_millis(), millis, "{ttl}");
         }
     }
@@ -236,11 +221,14 @@ mod tests {
     #[test]
     fn owners_with_a_command() {
         let what = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap();
-        assert!(matches!(what(&["--owner=A", "--ttl=5", "-o"]).what, What::Lease(_, Order::Run { close: true, .. })));
-        let job = what(&["--owner=A", "--token=7"]);
-        assert!(matches!(job.what, What::Run { .. }));
-        assert_eq!(job.options.claim, Some(awrite::Claim::new("A").unwrap().with_token(7)));
-        assert!(matches!(settled(&["--status", "9"]).unwrap().what, What::Lease(_, Order::Status)));
+        assert!(matches!(
+            what(&["--owner=A", "--ttl=5", "-o"]).action,
+            Action::Lease(_, LeaseAction::Run { close: true, .. })
+        ));
+        let request = what(&["--owner=A", "--token=7"]);
+        assert!(matches!(request.action, Action::Run(_)));
+        assert_eq!(request.options.claim, Some(awrite::Claim::new("A").unwrap().with_token(7)));
+        assert!(matches!(settled(&["--status", "9"]).unwrap().action, Action::Lease(_, LeaseAction::Status)));
     }
 
     #[test]
@@ -253,8 +241,8 @@ mod tests {
         assert_eq!(wait(&["--time", "1"]), wait(&["-w1"]));
         let shared = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap().options.shared;
         assert!(shared(&["-s"]) && shared(&["-xs"]) && !shared(&["-sx"]) && !shared(&["-se"]) && !shared(&[]));
-        assert!(matches!(settled(&["9"]).unwrap().what, What::Lock(9)));
-        assert!(matches!(settled(&["-u", "9"]).unwrap().what, What::Unlock(9)));
-        assert!(matches!(settled(&["9", "-c", "ls"]).unwrap().what, What::Run { .. }));
+        assert!(matches!(settled(&["9"]).unwrap().action, Action::Lock(9)));
+        assert!(matches!(settled(&["-u", "9"]).unwrap().action, Action::Unlock(9)));
+        assert!(matches!(settled(&["9", "-c", "ls"]).unwrap().action, Action::Run(_)));
     }
 }
