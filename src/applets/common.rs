@@ -1,4 +1,10 @@
-//! The options that every applet has, and those that all which lock will share.
+//! What the applets share: options that say what is told, and an error.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use awrite::{Error, ErrorKind};
 
 use super::flags::{Flag, Stop};
 use crate::report::{Level, Style};
@@ -36,4 +42,10 @@ pub(crate) const fn help<S>() -> Flag<S> {
 
 pub(crate) const fn version<S>() -> Flag<S> {
     Flag::check("Other", &["-V", "--version"], "print the version and exit", |_, _| Err(Stop::Version))
+}
+
+/// The error when `program` cannot be run, for the sake of `target`.
+pub(crate) fn cannot_run(program: &OsStr, target: &Path, error: io::Error) -> Error {
+    let reason = Error::io(program, error).to_string();
+    Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target)
 }

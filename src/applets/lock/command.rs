@@ -7,6 +7,7 @@ use std::path::Path;
 
 use awrite::{Error, ErrorKind, FileLock};
 
+use super::super::common::cannot_run;
 use super::request::{Request, Run};
 use crate::process::{self, Inherited};
 use crate::report::{self, exit};
@@ -41,8 +42,7 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
 
 pub(super) fn could_not_run(target: &Path, program: &OsStr, error: io::Error) -> Result<u8, Error> {
     let status = if error.kind() == io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::CANNOT_RUN };
-    let reason = Error::io(program, error).to_string();
-    fail(&Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target), status)
+    fail(&cannot_run(program, target, error), status)
 }
 
 /// Reports `error`, and returns the status to end with, which is not the error's own.
