@@ -10,7 +10,7 @@ use super::common::{self, HasStyle};
 use super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::values::{parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
-use crate::report::housekeep::Teller;
+use crate::report::housekeep::HousekeepReport;
 use crate::report::{self, Style};
 
 /// What the options have said.
@@ -115,10 +115,10 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     }
     let dir = parsed.operand.map_or_else(|| PathBuf::from("."), PathBuf::from);
     process::watch(inherited)?;
-    let mut teller = Teller::new(settings.style, options.dry_run);
-    let summary = awrite::housekeep(dir, &options, |event| teller.hear(event))?;
+    let mut report = HousekeepReport::new(settings.style, options.dry_run);
+    let summary = awrite::housekeep(dir, &options, |event| report.receive(event))?;
     process::give_way();
-    Ok(teller.finish(&summary)?)
+    Ok(report.finish(&summary)?)
 }
 
 fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {

@@ -89,7 +89,7 @@ pub(super) fn observer(style: Style) -> Observer {
 
 /// One that says what the style asks for, and then does something more.
 pub(super) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
-    let tell = report::telling(style);
+    let tell = report::notices(style);
     Observer::new(move |notice| {
         if matches!(notice, Notice::Waiting { .. }) {
             // Where no thread can be had for signals, they end the process as they would any other.

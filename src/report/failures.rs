@@ -3,59 +3,42 @@
 use awrite::{Error, shown};
 
 use super::listing;
-use super::message::{Field, Level, Message, json, say, told};
-use super::output::write_all_at_once;
+use super::message::{Level, Message, json, shows};
 
 /// Says what failed, and the remedy.
 pub(crate) fn error(error: &Error) {
     failure(error, error.exit_code());
 }
 
-/// The same where the status to end with is another than the error's own.
+/// The same where the status to end with is not the error's own.
 pub(crate) fn failure(error: &Error, exit_code: u8) {
     let hint = error.hint();
-    if !json() {
-        let mut text = format!("Error: {error}\n");
-        if let Some(hint) = hint {
-            text.push_str(&format!("Hint: {}\n", shown(hint.as_ref())));
-        }
-        write_all_at_once(&text);
-        return;
+    let mut text = error.to_string();
+    if let (Some(hint), false) = (&hint, json()) {
+        text.push_str(&format!("\nHint: {}", shown(hint.as_ref())));
     }
-    let mut fields = Vec::new();
-    if let Some(path) = error.path() {
-        fields.push(("path", Field::Path(path)));
-    }
-    fields.push(("exit_code", Field::Number(exit_code.into())));
-    if let Some(errno) = error.errno() {
-        fields.push(("errno", Field::Number(errno.into())));
-    }
-    if let Some(hint) = hint {
-        fields.push(("hint", Field::Text(hint)));
-    }
-    if let Some(holder) = error.holder() {
-        fields.push(("holder_pid", Field::Number(holder.pid.into())));
-    }
-    say(&Message { level: Level::Error, event: "error", prefix: "Error: ", text: error.to_string(), fields });
+    Message::new(Level::Error, "error", text)
+        .with_known("path", error.path())
+        .with("exit_code", u64::from(exit_code))
+        .with_known("errno", error.errno())
+        .with_known("hint", hint)
+        .with_known("holder_pid", error.holder().map(|holder| u64::from(holder.pid)))
+        .say();
 }
 
 /// Says what failed though the work is done.
 pub(crate) fn warning(error: &Error) {
-    if told(Level::Warn) {
-        let fields = error.path().map(|path| ("path", Field::Path(path))).into_iter().collect();
-        say(&Message { level: Level::Warn, event: "warning", prefix: "Warning: ", text: error.to_string(), fields });
+    if shows(Level::Warn) {
+        Message::new(Level::Warn, "warning", error.to_string()).with_known("path", error.path()).say();
     }
 }
 
 /// Says that a signal ended the work, after `files` temporary files have been removed.
 pub(crate) fn interrupted(exit_code: u8, files: usize) {
-    let fields = vec![("exit_code", Field::Number(exit_code.into()))];
-    let text = "Interrupted".to_owned();
-    say(&Message { level: Level::Error, event: "interrupted", prefix: "", text, fields });
-    if files > 0 && told(Level::Warn) {
-        let fields = vec![("files", Field::Number(i128::try_from(files).unwrap_or(i128::MAX)))];
+    Message::new(Level::Error, "interrupted", "Interrupted".to_owned()).with("exit_code", u64::from(exit_code)).say();
+    if files > 0 && shows(Level::Warn) {
         let text = "Cleaning up temporary files...".to_owned();
-        say(&Message { level: Level::Info, event: "cleaning_up", prefix: "", text, fields });
+        Message::new(Level::Info, "cleaning_up", text).with("files", files as u64).say();
     }
-    listing::list_the_rest();
+    listing::flush_if_ready();
 }

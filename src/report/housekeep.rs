@@ -10,67 +10,61 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use awrite::{Error, HousekeepEvent, HousekeepSummary, Leftover, shown};
 use rustix::io::Errno;
 
+use super::exit;
 use super::failures;
-use super::listing::{MOST_LISTED, flush, listed};
-use super::message::{Field, Level, Message, Style, json, json_line, say, told};
-use super::output::{CLEAR_LINE, PROGRESS_SHOWN, write_fully};
-use super::progress::{REDRAW_AFTER, end_progress, human_size};
+use super::listing;
+use super::message::{Level, Message, Style, json, shows};
+use super::output::end_progress;
+use super::progress::{ProgressLine, REDRAW_AFTER, human_size};
 
-/// Hears the library's events and says what the style asks for.
-pub(crate) struct Teller {
+/// Receives the library's events and says what the style asks for.
+pub(crate) struct HousekeepReport {
     dry_run: bool,
     /// `-q`: errors only.
     quiet: bool,
     deleted: u64,
-    ticker: Option<Ticker>,
+    progress: Option<ProgressLine>,
     /// When the lines so far were written.
     flushed: Instant,
     /// Whether standard output takes any more.
     stdout: Result<(), Errno>,
 }
 
-impl Teller {
-    pub(crate) fn new(style: Style, dry_run: bool) -> Teller {
+impl HousekeepReport {
+    pub(crate) fn new(style: Style, dry_run: bool) -> HousekeepReport {
         let quiet = style.level == Level::Error;
-        // A terminal only: in a log the line would be garbage.
-        let progress = style.progress && !style.json && !quiet && rustix::termios::isatty(rustix::stdio::stderr());
-        let ticker = progress.then(|| Ticker { started: Instant::now(), drawn: None });
-        Teller { dry_run, quiet, deleted: 0, ticker, flushed: Instant::now(), stdout: Ok(()) }
+        let progress = ProgressLine::new(style);
+        HousekeepReport { dry_run, quiet, deleted: 0, progress, flushed: Instant::now(), stdout: Ok(()) }
     }
 
     /// Stops the work when there is nobody left to list the deleted files for.
-    pub(crate) fn hear(&mut self, event: &HousekeepEvent<'_>) -> ControlFlow<()> {
+    pub(crate) fn receive(&mut self, event: &HousekeepEvent<'_>) -> ControlFlow<()> {
         match event {
             HousekeepEvent::Deleted { path, leftover, bytes, age } => {
                 self.deleted += 1;
                 if !self.quiet {
-                    let fields = vec![
-                        ("path", Field::Path(path)),
-                        ("kind", Field::Text(kind(*leftover).to_owned())),
-                        ("bytes", Field::Number((*bytes).into())),
-                        ("age_ms", Field::millis(*age)),
-                    ];
-                    return self.list(path, fields);
+                    return self.list(path, *leftover, *bytes, *age);
                 }
             }
             HousekeepEvent::Failed(error) => failures::error(error),
-            HousekeepEvent::NotEntered { path, reason } if told(Level::Info) => {
-                say_of(Level::Info, "not_entered", path, &format!("not entered: {reason}"), Vec::new());
+            HousekeepEvent::NotEntered { path, reason } if shows(Level::Info) => {
+                Message::about(Level::Info, "not_entered", path, &format!("not entered: {reason}")).say();
             }
-            HousekeepEvent::Kept { path, leftover, reason } if told(Level::Debug) => {
-                let fields = vec![("kind", Field::Text(kind(*leftover).to_owned()))];
-                say_of(Level::Debug, "kept", path, &format!("kept: {reason}"), fields);
+            HousekeepEvent::Kept { path, leftover, reason } if shows(Level::Debug) => {
+                let message = Message::about(Level::Debug, "kept", path, &format!("kept: {reason}"));
+                message.with("kind", kind(*leftover)).say();
             }
             HousekeepEvent::Progress { directories, entries } => {
-                if let Some(ticker) = &mut self.ticker {
-                    ticker.show(*directories, *entries, self.deleted);
+                let deleted = self.deleted;
+                if let Some(progress) = &mut self.progress {
+                    progress.draw(|_| format!("{directories} directories, {entries} names, {deleted} deleted"));
                 }
-                return self.list_in_time();
+                return self.flush_in_time();
             }
             _ => {}
         }
@@ -78,29 +72,28 @@ impl Teller {
     }
 
     /// One line on standard output, soon.
-    fn list(&mut self, path: &Path, fields: Vec<(&'static str, Field<'_>)>) -> ControlFlow<()> {
+    fn list(&mut self, path: &Path, leftover: Leftover, bytes: u64, age: Duration) -> ControlFlow<()> {
         let line = if json() {
             let (event, verb) = if self.dry_run { ("would_delete", "Would delete") } else { ("deleted", "Deleted") };
-            let text = format!("{verb} {}", shown(path));
-            json_line(&Message { level: Level::Info, event, prefix: "", text, fields })
+            Message::new(Level::Info, event, format!("{verb} {}", shown(path)))
+                .with("path", path)
+                .with("kind", kind(leftover))
+                .with("bytes", bytes)
+                .with("age_ms", age)
+                .json_line()
         } else {
             format!("{}\n", shown(path))
         };
         end_progress();
-        let mut listed = listed();
-        if listed.len() + line.len() > MOST_LISTED {
-            self.stdout = flush(&mut listed);
-        }
-        listed.extend_from_slice(line.as_bytes());
-        drop(listed);
-        self.list_in_time()
+        self.stdout = self.stdout.and(listing::add(&line));
+        self.flush_in_time()
     }
 
-    /// Lines do not wait for others to fill the buffer with for longer than one notices.
-    fn list_in_time(&mut self) -> ControlFlow<()> {
+    /// No line waits long enough for others that a person would notice.
+    fn flush_in_time(&mut self) -> ControlFlow<()> {
         if self.stdout.is_ok() && self.flushed.elapsed() >= REDRAW_AFTER {
             self.flushed = Instant::now();
-            self.stdout = flush(&mut listed());
+            self.stdout = listing::flush();
         }
         if self.stdout.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
@@ -108,9 +101,8 @@ impl Teller {
     /// Says what has been done, and returns the status to exit with.
     pub(crate) fn finish(self, summary: &HousekeepSummary) -> Result<u8, Error> {
         end_progress();
-        let stdout = self.stdout.and_then(|()| flush(&mut listed()));
-        let status = u8::from(summary.failures > 0);
-        match stdout {
+        let status = if summary.failures > 0 { exit::FAILURE } else { exit::SUCCESS };
+        match self.stdout.and_then(|()| listing::flush()) {
             Ok(()) => {}
             // `| head -1` has seen enough.
             Err(Errno::PIPE) => return Ok(status),
@@ -120,33 +112,19 @@ impl Teller {
             }
         }
         if !self.quiet {
-            let number = |n: u64| Field::Number(n.into());
-            let fields = vec![
-                ("dry_run", Field::Bool(self.dry_run)),
-                ("locks", number(summary.locks)),
-                ("leases", number(summary.leases)),
-                ("backups", number(summary.backups)),
-                ("temps", number(summary.temps)),
-                ("bytes", number(summary.bytes)),
-                ("directories", number(summary.directories)),
-                ("failures", number(summary.failures)),
-            ];
-            let text = in_words(summary, self.dry_run);
-            say(&Message { level: Level::Info, event: "summary", prefix: "", text, fields });
+            Message::new(Level::Info, "summary", in_words(summary, self.dry_run))
+                .with("dry_run", self.dry_run)
+                .with("locks", summary.locks)
+                .with("leases", summary.leases)
+                .with("backups", summary.backups)
+                .with("temps", summary.temps)
+                .with("bytes", summary.bytes)
+                .with("directories", summary.directories)
+                .with("failures", summary.failures)
+                .say();
         }
         Ok(status)
     }
-}
-
-fn say_of<'a>(
-    level: Level,
-    event: &'static str,
-    path: &'a Path,
-    text: &str,
-    mut fields: Vec<(&'static str, Field<'a>)>,
-) {
-    fields.insert(0, ("path", Field::Path(path)));
-    say(&Message { level, event, prefix: "", text: format!("{}: {text}", shown(path)), fields });
 }
 
 fn kind(leftover: Leftover) -> &'static str {
@@ -184,26 +162,6 @@ fn in_words(summary: &HousekeepSummary, dry_run: bool) -> String {
         text.push_str(&format!("; {}", counted(summary.failures, "failure")));
     }
     text
-}
-
-/// The progress line.
-struct Ticker {
-    started: Instant,
-    drawn: Option<Instant>,
-}
-
-impl Ticker {
-    fn show(&mut self, directories: u64, entries: u64, deleted: u64) {
-        let now = Instant::now();
-        if now.duration_since(self.drawn.unwrap_or(self.started)) < REDRAW_AFTER {
-            return;
-        }
-        self.drawn = Some(now);
-        // Short enough for any terminal: a line that wraps could not be redrawn.
-        let line = format!("{CLEAR_LINE}{directories} directories, {entries} names, {deleted} deleted");
-        let _ = write_fully(rustix::stdio::stderr(), line.as_bytes());
-        PROGRESS_SHOWN.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

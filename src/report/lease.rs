@@ -15,36 +15,26 @@ use std::time::SystemTime;
 
 use awrite::{Claim, Error, LeaseInfo, LockStatus, shown};
 
-use super::message::{Field, Level, Message, json, json_line, say, told};
+use super::message::{Field, Level, Message, json, shows};
 use super::output::{print, print_all};
 
-type Fields<'a> = Vec<(&'static str, Field<'a>)>;
-
-fn fields<'a>(lease: Option<&'a LeaseInfo>) -> Fields<'a> {
-    let of = |value: fn(&'a LeaseInfo) -> Field<'a>| lease.map_or(Field::Null, value);
-    vec![
-        ("lease_file", of(|l| Field::Path(&l.path))),
-        ("owner", of(|l| Field::Text(l.owner.clone()))),
-        ("token", of(|l| Field::Number(l.token.into()))),
-        ("locked_at", of(|l| time(l.locked_at))),
-        ("refreshed_at", of(|l| time(l.refreshed_at))),
-        ("expires_at", of(|l| time(l.expires_at))),
-        ("ttl_ms", of(|l| Field::millis(l.ttl))),
-        ("left_ms", of(|l| Field::millis(l.left.unwrap_or_default()))),
-        ("host", of(|l| Field::Text(l.host.clone()))),
-        ("pid", of(|l| Field::Number(l.pid.into()))),
-    ]
+/// Adds the fields of a lease.
+fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message<'a> {
+    message
+        .with("lease_file", lease.map(|l| l.path.as_path()))
+        .with("owner", lease.map(|l| l.owner.as_str()))
+        .with("token", lease.map(|l| l.token))
+        .with("locked_at", lease.map(|l| time(l.locked_at)))
+        .with("refreshed_at", lease.map(|l| time(l.refreshed_at)))
+        .with("expires_at", lease.map(|l| time(l.expires_at)))
+        .with("ttl_ms", lease.map(|l| l.ttl))
+        .with("left_ms", lease.map(|l| l.left.unwrap_or_default()))
+        .with("host", lease.map(|l| l.host.as_str()))
+        .with("pid", lease.map(|l| u64::from(l.pid)))
 }
 
 fn time(time: SystemTime) -> Field<'static> {
-    jiff::Timestamp::try_from(time).map_or(Field::Null, |time| Field::Text(format!("{time:.3}")))
-}
-
-fn message<'a>(event: &'static str, target: &'a Path, text: &str, more: Fields<'a>) -> Message<'a> {
-    let mut fields = vec![("path", Field::Path(target))];
-    fields.extend(more);
-    let text = format!("{}: {text}", shown(target));
-    Message { level: Level::Info, event, prefix: "", text, fields }
+    jiff::Timestamp::try_from(time).ok().map(|time| format!("{time:.3}")).into()
 }
 
 /// The outcome of `--status`.
@@ -69,27 +59,28 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
         return print(&lines.iter().map(|line| format!("{}: {line}\n", shown(target))).collect::<String>());
     }
     let holder = status.holder.as_ref();
-    let mut all = vec![
-        ("lock_file", Field::Path(&status.lock_file)),
-        ("free", Field::Bool(status.is_free())),
-        ("held", Field::Bool(status.held)),
-        ("holder_pid", holder.map_or(Field::Null, |holder| Field::Number(holder.pid.into()))),
-        ("holder", holder.map_or(Field::Null, |holder| Field::Text(holder.command.clone()))),
-        ("leased", Field::Bool(leased)),
-    ];
-    all.extend(fields(status.lease.as_ref()));
-    print(&json_line(&message("status", target, &lines.join("; "), all)))
+    let message = Message::about(Level::Info, "status", target, &lines.join("; "))
+        .with("lock_file", status.lock_file.as_path())
+        .with("free", status.is_free())
+        .with("held", status.held)
+        .with("holder_pid", holder.map(|holder| u64::from(holder.pid)))
+        .with("holder", holder.map(|holder| holder.command.as_str()))
+        .with("leased", leased);
+    print(&with_lease(message, status.lease.as_ref()).json_line())
 }
 
 fn in_words(lease: &LeaseInfo) -> String {
     format!("{lease} (token {})", lease.token)
 }
 
+fn acquired_message<'a>(target: &'a Path, lease: &'a LeaseInfo) -> Message<'a> {
+    with_lease(Message::about(Level::Info, "lease_acquired", target, &in_words(lease)), Some(lease))
+}
+
 /// The outcome of `--acquire`. It is an error if nobody reads it.
 pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     if json() {
-        let message = message("lease_acquired", target, &in_words(lease), fields(Some(lease)));
-        return print_all(&json_line(&message));
+        return print_all(&acquired_message(target, lease).json_line());
     }
     acquired(target, lease);
     print_all(&format!("{}\n", lease.token))
@@ -97,28 +88,28 @@ pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
 
 /// Says that the lease is held.
 pub(crate) fn acquired(target: &Path, lease: &LeaseInfo) {
-    if told(Level::Info) {
-        say(&message("lease_acquired", target, &in_words(lease), fields(Some(lease))));
+    if shows(Level::Info) {
+        acquired_message(target, lease).say();
     }
 }
 
 /// The outcome of `--refresh`: for a machine, until when.
 pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
-    let message = || message("lease_refreshed", target, &in_words(lease), fields(Some(lease)));
+    let message = || with_lease(Message::about(Level::Info, "lease_refreshed", target, &in_words(lease)), Some(lease));
     if json() {
-        return print(&json_line(&message()));
+        return print(&message().json_line());
     }
-    if told(Level::Info) {
-        say(&message());
+    if shows(Level::Info) {
+        message().say();
     }
     Ok(())
 }
 
 /// Says that the lease was given back.
 pub(crate) fn released(target: &Path, claim: &Claim) {
-    if told(Level::Info) {
-        let token = claim.token().map_or(Field::Null, |token| Field::Number(token.into()));
-        let fields = vec![("owner", Field::Text(claim.owner().to_owned())), ("token", token)];
-        say(&message("lease_released", target, &format!("No longer leased by {}", claim.owner()), fields));
+    if shows(Level::Info) {
+        let text = format!("No longer leased by {}", claim.owner());
+        let message = Message::about(Level::Info, "lease_released", target, &text);
+        message.with("owner", claim.owner()).with("token", claim.token()).say();
     }
 }

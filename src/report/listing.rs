@@ -1,4 +1,5 @@
-//! What is listed on standard output while the work goes on.
+//! What is listed on standard output while the work goes on. A write for each line would cost as much as the deletion
+//! that it tells of, so lines are gathered. The signal thread, too, writes what is left.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,28 +8,38 @@ use rustix::io::Errno;
 
 use super::output::write_fully;
 
-/// Lines for standard output. A write for each would cost as much as the deletion. Not part of the [`Teller`]: the signal
-/// thread writes what is left.
-static LISTED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// A pipe that is ready takes so much without blocking (PIPE_BUF).
-pub(super) const MOST_LISTED: usize = 4096;
+const MAX_GATHERED: usize = 4096;
 
-pub(super) fn listed() -> MutexGuard<'static, Vec<u8>> {
-    LISTED.lock().unwrap_or_else(PoisonError::into_inner)
+fn lines() -> MutexGuard<'static, Vec<u8>> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn flush(listed: &mut Vec<u8>) -> Result<(), Errno> {
-    let outcome = write_fully(rustix::stdio::stdout(), listed);
-    listed.clear();
+fn write_out(lines: &mut Vec<u8>) -> Result<(), Errno> {
+    let outcome = write_fully(rustix::stdio::stdout(), lines);
+    lines.clear();
     outcome
 }
 
-/// Writes what has been deleted but not been listed yet, if that can be done at once: for the signal thread.
-pub(super) fn list_the_rest() {
-    let Ok(mut listed) = LISTED.try_lock() else { return };
+/// Adds `line`, and writes the lines before it if it does not fit beside them.
+pub(super) fn add(line: &str) -> Result<(), Errno> {
+    let mut lines = lines();
+    let outcome = if lines.len() + line.len() > MAX_GATHERED { write_out(&mut lines) } else { Ok(()) };
+    lines.extend_from_slice(line.as_bytes());
+    outcome
+}
+
+pub(super) fn flush() -> Result<(), Errno> {
+    write_out(&mut lines())
+}
+
+/// Writes what is left if that can be done at once: for the signal thread.
+pub(super) fn flush_if_ready() {
+    let Ok(mut lines) = LINES.try_lock() else { return };
     let stdout = rustix::stdio::stdout();
     let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
-    if !listed.is_empty() && poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
-        let _ = flush(&mut listed);
+    if !lines.is_empty() && poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = write_out(&mut lines);
     }
 }

@@ -1,10 +1,13 @@
 //! A message: what it consists of, whether it is told, and how it looks.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::output::write_all_at_once;
+use awrite::shown;
+
+use super::output::write_at_once;
 
 /// How important a message is, and, as a setting, the least important that is still told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +57,8 @@ pub(crate) fn use_style(style: Style) {
     JSON.store(style.json, Ordering::Relaxed);
 }
 
-pub(super) fn told(level: Level) -> bool {
+/// Whether messages of this level are shown.
+pub(super) fn shows(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
@@ -64,58 +68,129 @@ pub(super) fn json() -> bool {
 
 /// One thing to say.
 pub(super) struct Message<'a> {
-    pub(super) level: Level,
-    pub(super) event: &'static str,
-    /// Put before the text for people; JSON has `level` for it.
-    pub(super) prefix: &'static str,
-    pub(super) text: String,
-    pub(super) fields: Vec<(&'static str, Field<'a>)>,
+    level: Level,
+    event: &'static str,
+    text: String,
+    fields: Vec<(&'static str, Field<'a>)>,
 }
 
 /// The value of a JSON field.
 pub(super) enum Field<'a> {
     Path(&'a Path),
-    Text(String),
+    Text(Cow<'a, str>),
     Number(i128),
     Bool(bool),
     Null,
 }
 
-impl Field<'_> {
-    pub(super) fn millis(duration: Duration) -> Field<'static> {
+impl<'a> From<&'a Path> for Field<'a> {
+    fn from(path: &'a Path) -> Field<'a> {
+        Field::Path(path)
+    }
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(text: &'a str) -> Field<'a> {
+        Field::Text(text.into())
+    }
+}
+
+impl From<String> for Field<'_> {
+    fn from(text: String) -> Self {
+        Field::Text(text.into())
+    }
+}
+
+impl From<u64> for Field<'_> {
+    fn from(number: u64) -> Self {
+        Field::Number(number.into())
+    }
+}
+
+impl From<i32> for Field<'_> {
+    fn from(number: i32) -> Self {
+        Field::Number(number.into())
+    }
+}
+
+impl From<bool> for Field<'_> {
+    fn from(value: bool) -> Self {
+        Field::Bool(value)
+    }
+}
+
+/// In milliseconds.
+impl From<Duration> for Field<'_> {
+    fn from(duration: Duration) -> Self {
         Field::Number(i128::try_from(duration.as_millis()).unwrap_or(i128::MAX))
     }
 }
 
-pub(super) fn say(message: &Message<'_>) {
-    if json() {
-        write_all_at_once(&json_line(message));
-    } else {
-        write_all_at_once(&format!("{}{}\n", message.prefix, message.text));
+/// `null` for what is not known.
+impl<'a, T: Into<Field<'a>>> From<Option<T>> for Field<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Field::Null, Into::into)
     }
 }
 
-pub(super) fn json_line(message: &Message<'_>) -> String {
-    let mut line = String::with_capacity(256);
-    // Written by hand and not through a map, which would sort the fields.
-    line.push_str("{\"time\":");
-    push_json(&mut line, &format!("{:.3}", jiff::Timestamp::now()));
-    for (name, value) in [("level", message.level.name()), ("event", message.event), ("message", &message.text)] {
-        push_name(&mut line, name);
-        push_json(&mut line, value);
+impl<'a> Message<'a> {
+    pub(super) fn new(level: Level, event: &'static str, text: String) -> Message<'a> {
+        Message { level, event, text, fields: Vec::new() }
     }
-    for (name, value) in &message.fields {
-        push_name(&mut line, name);
+
+    /// A message about `path`, which is its first field and stands before the text.
+    pub(super) fn about(level: Level, event: &'static str, path: &'a Path, text: &str) -> Message<'a> {
+        Message::new(level, event, format!("{}: {text}", shown(path))).with("path", path)
+    }
+
+    /// Adds a field.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Field<'a>>) -> Message<'a> {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds a field, unless its value is not known.
+    pub(super) fn with_known(self, name: &'static str, value: Option<impl Into<Field<'a>>>) -> Message<'a> {
         match value {
-            Field::Path(path) => push_json(&mut line, &path.to_string_lossy()),
-            Field::Text(text) => push_json(&mut line, text),
-            Field::Number(number) => line.push_str(&number.to_string()),
-            Field::Bool(value) => line.push_str(if *value { "true" } else { "false" }),
-            Field::Null => line.push_str("null"),
+            Some(value) => self.with(name, value),
+            None => self,
         }
     }
-    line.push_str("}\n");
-    line
+
+    /// Writes it on standard error.
+    pub(super) fn say(&self) {
+        let prefix = match self.event {
+            // JSON has `level` for it.
+            _ if json() => return write_at_once(&self.json_line()),
+            "error" => "Error: ",
+            "warning" => "Warning: ",
+            _ => "",
+        };
+        write_at_once(&format!("{prefix}{}\n", self.text));
+    }
+
+    pub(super) fn json_line(&self) -> String {
+        let mut line = String::with_capacity(256);
+        // Written by hand and not through a map, which would sort the fields.
+        line.push_str("{\"time\":");
+        push_json(&mut line, &format!("{:.3}", jiff::Timestamp::now()));
+        for (name, value) in [("level", self.level.name()), ("event", self.event), ("message", &self.text)] {
+            push_name(&mut line, name);
+            push_json(&mut line, value);
+        }
+        for (name, value) in &self.fields {
+            push_name(&mut line, name);
+            match value {
+                Field::Path(path) => push_json(&mut line, &path.to_string_lossy()),
+                Field::Text(text) => push_json(&mut line, text),
+                Field::Number(number) => line.push_str(&number.to_string()),
+                Field::Bool(value) => line.push_str(if *value { "true" } else { "false" }),
+                Field::Null => line.push_str("null"),
+            }
+        }
+        line.push_str("}\n");
+        line
+    }
 }
 
 fn push_name(line: &mut String, name: &str) {
@@ -155,18 +230,8 @@ mod tests {
 
     #[test]
     fn json_begins_with_the_four_common_fields() {
-        let message = Message {
-            level: Level::Info,
-            event: "committed",
-            prefix: "",
-            text: "a \"quoted\"\nline".to_owned(),
-            fields: vec![
-                ("path", Field::Path(Path::new("f"))),
-                ("bytes", Field::Number(3)),
-                ("changed", Field::Bool(true)),
-            ],
-        };
-        let line = json_line(&message);
+        let message = Message::new(Level::Info, "committed", "a \"quoted\"\nline".to_owned());
+        let line = message.with("path", Path::new("f")).with("bytes", 3).with("changed", true).json_line();
         assert_eq!(line.matches('\n').count(), 1);
         assert_eq!(fields_in_order(&line), ["time", "level", "event", "message", "path", "bytes", "changed"]);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -179,24 +244,22 @@ mod tests {
     #[test]
     fn a_path_that_is_not_utf_8_does_not_break_json() {
         let path = Path::new(OsStr::from_bytes(b"a\xff\n\"b"));
-        let fields = vec![("path", Field::Path(path))];
-        let line =
-            json_line(&Message { level: Level::Warn, event: "warning", prefix: "", text: "odd".to_owned(), fields });
+        let line = Message::about(Level::Warn, "warning", path, "odd").json_line();
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "a\u{fffd}\n\"b");
     }
 
     proptest! {
         #[test]
-        fn whatever_it_says_is_one_line_of_json(text: String, path: Vec<u8>, number: i64) {
+        fn whatever_it_says_is_one_line_of_json(text: String, path: Vec<u8>, number: u64) {
             let path = Path::new(OsStr::from_bytes(&path));
-            let fields = vec![("path", Field::Path(path)), ("number", Field::Number(number.into()))];
-            let line = json_line(&Message { level: Level::Info, event: "info", prefix: "", text: text.clone(), fields });
+            let message = Message::new(Level::Info, "info", text.clone());
+            let line = message.with("path", path).with("number", number).json_line();
             prop_assert!(line.ends_with('\n') && !line.trim_end_matches('\n').contains(char::is_control));
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(value["message"].as_str(), Some(text.as_str()));
             prop_assert_eq!(value["path"].as_str(), Some(&*path.to_string_lossy()));
-            prop_assert_eq!(value["number"].as_i64(), Some(number));
+            prop_assert_eq!(value["number"].as_u64(), Some(number));
         }
     }
 }

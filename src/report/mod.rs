@@ -34,6 +34,5 @@ mod progress;
 
 pub(crate) use failures::{error, failure, interrupted, warning};
 pub(crate) use message::{Level, Style, use_style};
-pub(crate) use notices::{telling, warnings};
-pub(crate) use output::{print, raw, stdout_was_closed};
-pub(crate) use progress::end_progress;
+pub(crate) use notices::{notices, warnings};
+pub(crate) use output::{end_progress, print, raw, stdout_was_closed};

@@ -8,12 +8,12 @@ use awrite::Error;
 use rustix::io::Errno;
 
 /// A progress line stands on the terminal and must be cleared before anything else is written there.
-pub(super) static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
+static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-pub(super) const CLEAR_LINE: &str = "\r\x1b[K";
+const CLEAR_LINE: &str = "\r\x1b[K";
 
-pub(super) fn write_all_at_once(text: &str) {
+pub(super) fn write_at_once(text: &str) {
     let cleared;
     let bytes = if PROGRESS_SHOWN.swap(false, Ordering::Relaxed) {
         cleared = format!("{CLEAR_LINE}{text}");
@@ -22,6 +22,19 @@ pub(super) fn write_all_at_once(text: &str) {
         text.as_bytes()
     };
     let _ = write_fully(rustix::stdio::stderr(), bytes);
+}
+
+/// Draws `line` in place of the progress line that stands there.
+pub(super) fn draw_progress(line: &str) {
+    let _ = write_fully(rustix::stdio::stderr(), format!("{CLEAR_LINE}{line}").as_bytes());
+    PROGRESS_SHOWN.store(true, Ordering::Relaxed);
+}
+
+/// Takes the progress line off the terminal.
+pub(crate) fn end_progress() {
+    if PROGRESS_SHOWN.load(Ordering::Relaxed) {
+        write_at_once("");
+    }
 }
 
 pub(super) fn write_fully(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
@@ -57,7 +70,7 @@ fn no_output(error: Errno) -> Error {
 
 /// Says this on standard error, as it is.
 pub(crate) fn raw(text: &str) {
-    write_all_at_once(text);
+    write_at_once(text);
 }
 
 /// From here on, what is written on standard output goes nowhere: the caller has closed it.

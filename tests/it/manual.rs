@@ -178,7 +178,7 @@ fn pages_have_the_events_and_no_others() {
             let cell = row.split(" |").next().unwrap();
             events.extend(cell.split(['`', ',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
         }
-        for start in ["event: \"", "message(\"", "Level::Info, \"", "Level::Debug, \"", "(\""] {
+        for start in ["Level::Error, \"", "Level::Warn, \"", "Level::Info, \"", "Level::Debug, \"", "(\""] {
             for (at, _) in text.match_indices(start) {
                 let (name, behind) = text[at + start.len()..].split_once('"').unwrap();
                 // `("name", "text before the message"` is one, `("name", Field::…` a field.
