@@ -5,10 +5,12 @@
 
 #[path = "../../src/applets/mod.rs"]
 mod applets;
-#[path = "../../src/sys/entry.rs"]
+#[path = "../../src/entry.rs"]
 mod entry;
-#[path = "../../src/sys/process.rs"]
+#[path = "../../src/process/mod.rs"]
 mod process;
+#[path = "../../src/report/mod.rs"]
+mod report;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

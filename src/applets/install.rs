@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use awrite::{Error, ErrorKind};
 
-/// Makes all of `names` in `dir`, or none of them. With `force`, what stands there is replaced, except directories, and
+/// Makes all of `names` in `dir`, links to this program, which was called as `called_as`, or none of them. With `force`, what stands there is replaced, except directories, and
 /// except this program itself.
-pub(super) fn install(names: &[&str], dir: &Path, force: bool) -> Result<(), Error> {
-    let program = program()?;
+pub(super) fn install(names: &[&str], dir: &Path, force: bool, called_as: &OsStr) -> Result<(), Error> {
+    let program = program(called_as)?;
     install_to(&program, names, dir, force)
 }
 
@@ -98,9 +98,9 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
 }
 
 /// The absolute path of the running program.
-fn program() -> Result<PathBuf, Error> {
+fn program(called_as: &OsStr) -> Result<PathBuf, Error> {
     let known = std::env::current_exe().ok().filter(|path| path.is_absolute() && path.exists());
-    match known.or_else(from_name) {
+    match known.or_else(|| find(called_as)) {
         Some(path) => Ok(path),
         None => Err(Error::new(ErrorKind::Io, "cannot tell where this program is stored")
             .with_hint("call it by its path, or make the links with ln -s")),
@@ -108,14 +108,13 @@ fn program() -> Result<PathBuf, Error> {
 }
 
 /// By the name it was called by: what is left where there is no /proc.
-fn from_name() -> Option<PathBuf> {
-    let name = super::called_as();
-    if name.as_bytes().contains(&b'/') {
-        return fs::canonicalize(name).ok();
+fn find(called_as: &OsStr) -> Option<PathBuf> {
+    if called_as.as_bytes().contains(&b'/') {
+        return fs::canonicalize(called_as).ok();
     }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
+        .map(|dir| dir.join(called_as))
         .find(|file| file.is_file())
         .and_then(|file| fs::canonicalize(file).ok())
 }

@@ -57,6 +57,30 @@ pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
     Ok(text)
 }
 
+/// A shell that has completions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The name of a shell.
+pub(crate) fn parse_shell(text: &OsStr) -> Result<Shell, String> {
+    one_of(text, &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)])
+}
+
+/// What `text` stands for among `choices`.
+pub(crate) fn one_of<T: Copy>(text: &OsStr, choices: &[(&str, T)]) -> Result<T, String> {
+    match choices.iter().find(|(name, _)| text == *name) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("{} is none of {}", quoted(text), names.join(", ")))
+        }
+    }
+}
+
 /// A value in a message: quoted, and safe to print.
 pub(crate) fn quoted(text: &OsStr) -> String {
     format!("'{}'", awrite::shown(text.as_ref()))

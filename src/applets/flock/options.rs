@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{EX_OSERR, EX_USAGE};
+use crate::report::exit;
 
 /// What is locked.
 pub(super) enum Lock {
     Exclusive,
     Shared,
-    /// Given up.
+    /// InheritedFd up.
     None,
 }
 
@@ -31,7 +31,7 @@ impl Default for Settings {
             lock: Lock::Exclusive,
             no_wait: false,
             timeout: None,
-            conflict_status: 1,
+            conflict_status: exit::FLOCK_CONFLICT,
             close: false,
             no_fork: false,
             verbose: false,
@@ -72,7 +72,7 @@ const OPTIONS: [(u8, &str, bool); 13] = [
 const VERBOSE: u8 = 0;
 
 pub(super) fn usage<T>(text: &str) -> Outcome<T> {
-    Err(End::Fail(text.to_owned(), EX_USAGE))
+    Err(End::Fail(text.to_owned(), exit::USAGE))
 }
 
 /// Reads options up to the first word that is none, and returns that.
@@ -172,7 +172,7 @@ fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outc
         b'E' => {
             let status = number(value, "invalid exit code")?;
             settings.conflict_status = u8::try_from(status)
-                .map_err(|_| End::Fail("exit code out of range (expected 0 to 255)".to_owned(), EX_USAGE))?;
+                .map_err(|_| End::Fail("exit code out of range (expected 0 to 255)".to_owned(), exit::USAGE))?;
         }
         b'o' => settings.close = true,
         b'F' => settings.no_fork = true,
@@ -208,7 +208,7 @@ fn timeout(text: &OsStr) -> Outcome<Duration> {
     };
     let Some(seconds) = seconds else { return usage(&format!("invalid timeout value: '{}'", text.to_string_lossy())) };
     // What setitimer(2) does not take.
-    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), EX_OSERR);
+    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), exit::OSERR);
     if seconds > 9.2e18 {
         return Err(invalid());
     }
@@ -247,7 +247,7 @@ This is awrite, called as {name}.
 
 /// What holds for any command line.
 #[cfg(any(test, fuzzing))]
-pub(in crate::applets) fn any_words(words: &[OsString]) {
+pub(crate) fn any_words(words: &[OsString]) {
     let mut args = words.iter().cloned();
     if let Ok(Some(operand)) = options("flock", &mut args, &mut Settings::default()) {
         let behind: Vec<OsString> = std::iter::once(operand).chain(args).collect();

@@ -8,13 +8,8 @@
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use awrite::{Error, ErrorKind};
-
-use crate::applets;
+use crate::{applets, process, report};
 
 /// Called by the C runtime.
 #[cfg_attr(not(any(test, fuzzing)), unsafe(no_mangle))]
@@ -23,7 +18,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     open_missing_descriptors();
     // SAFETY: the C runtime calls `main` with `argc` strings in `argv`, which live as long as the process.
     let args = unsafe { arguments(argc, argv) };
-    guard(|| applets::run(args)).into()
+    process::guard(|| applets::run(args)).into()
 }
 
 /// The arguments. Not from `std::env::args_os`, which knows them only where the C library passes them to constructors
@@ -48,13 +43,6 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     args
 }
 
-static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
-
-/// Whether what is written on standard output goes nowhere, because the caller has closed it.
-pub(crate) fn stdout_was_closed() -> bool {
-    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
-}
-
 /// Gives descriptors 0, 1 and 2 something to be, where the caller closed them: otherwise the lock file or the target
 /// would be opened as number 2, and get messages written into it.
 fn open_missing_descriptors() {
@@ -66,7 +54,9 @@ fn open_missing_descriptors() {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
             }
-            STDOUT_WAS_CLOSED.fetch_or(fd == 1, Ordering::Relaxed);
+            if fd == 1 {
+                report::stdout_was_closed();
+            }
             if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == fd {
                 continue;
             }
@@ -80,71 +70,9 @@ fn open_missing_descriptors() {
     }
 }
 
-/// What the first panic said.
-static PANIC: Mutex<Option<String>> = Mutex::new(None);
-
-/// Runs `work` and returns its status; a panic is reported, after everything was cleaned up by unwinding, as status 1.
-///
-/// For the signal thread too: the hook is the process's, so nothing but this prints a panic's message.
-pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
-    panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("panic");
-        let text = match panic.location() {
-            Some(place) => format!("{text} ({}:{})", place.file(), place.line()),
-            None => text.to_owned(),
-        };
-        PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(text);
-    }));
-    contain(work).unwrap_or_else(|error| {
-        applets::report::error(&error);
-        1
-    })
-}
-
-/// Runs `work`; a panic in it becomes an error.
-pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
-    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        // Dropping a payload can panic again.
-        std::mem::forget(payload);
-        let text = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        let text = text.unwrap_or_else(|| "panic".to_owned());
-        Error::new(ErrorKind::Io, format!("internal error: {text}"))
-            .with_hint("this is a bug in awrite, please report it")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_cleans_up_and_ends_with_1() {
-        struct Cleans<'a>(&'a mut bool);
-        impl Drop for Cleans<'_> {
-            fn drop(&mut self) {
-                *self.0 = true;
-            }
-        }
-        let before = panic::take_hook();
-        let mut cleaned = false;
-        let status = guard(|| {
-            let _cleans = Cleans(&mut cleaned);
-            panic!("on {}", "purpose");
-        });
-        assert_eq!(status, 1);
-        let error = contain(|| panic!("again")).unwrap_err().to_string();
-        let _ = panic::take_hook();
-        panic::set_hook(before);
-        assert!(cleaned);
-        assert!(error.starts_with("internal error: again (src/sys/entry.rs:"), "{error}");
-        assert_eq!(guard(|| 7), 7);
-        let _ = panic::take_hook();
-    }
 
     #[test]
     fn arguments_are_bytes() {

@@ -25,19 +25,11 @@ use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, LockOptions, Observer, Wait, lock_descriptor, unlock_descriptor};
 
-use super::{lock, report};
-use crate::process::{self, Given, Inherited};
+use crate::process::{self, Inherited, InheritedFd};
+use crate::report::{self, exit};
 #[cfg(any(test, fuzzing))]
 pub(super) use options::any_words;
 use options::{End, Lock, Outcome, Settings, number, options, usage};
-
-// sysexits.h
-const EX_USAGE: u8 = 64;
-const EX_DATAERR: u8 = 65;
-const EX_NOINPUT: u8 = 66;
-const EX_UNAVAILABLE: u8 = 69;
-const EX_OSERR: u8 = 71;
-const EX_CANTCREAT: u8 = 73;
 
 pub(super) fn run(called_as: &OsStr, args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
     // As program_invocation_short_name: what follows the last slash.
@@ -45,7 +37,7 @@ pub(super) fn run(called_as: &OsStr, args: Vec<OsString>, inherited: &Inherited)
     let name = awrite::shown(Path::new(OsStr::from_bytes(name)));
     let status = match work(&name, args, inherited) {
         Ok(status) | Err(End::Status(status)) => status,
-        Err(End::Print(text)) => return report::print(&text).map(|()| 0),
+        Err(End::Print(text)) => return report::print(&text).map(|()| exit::SUCCESS),
         Err(End::Fail(text, status)) => {
             report::raw(&format!("{name}: {text}\n"));
             status
@@ -54,7 +46,7 @@ pub(super) fn run(called_as: &OsStr, args: Vec<OsString>, inherited: &Inherited)
             let long_name = awrite::shown(Path::new(called_as));
             let text = if text.is_empty() { text } else { format!("{long_name}: {text}\n") };
             report::raw(&format!("{text}Try '{name} --help' for more information.\n"));
-            EX_USAGE
+            exit::USAGE
         }
     };
     Ok(status)
@@ -74,10 +66,11 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
     let Some(operand) = first else { return usage("requires file descriptor, file or directory") };
     let Some(program) = args.next() else {
         let number = number(&operand, "bad file descriptor")?;
-        let fd = Given::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), EX_DATAERR))?;
+        let fd =
+            InheritedFd::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), exit::DATAERR))?;
         // Its name, if it has one, is the caller's business.
         take(&fd, Path::new(&number.to_string()), &settings, name, true)?;
-        return Ok(0);
+        return Ok(exit::SUCCESS);
     };
     let mut command = if program == "-c" || program == "--command" {
         let (Some(script), None) = (args.next(), args.next()) else {
@@ -106,12 +99,12 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
         process::supervise(command, inherited)
     };
     match outcome {
-        Ok(status) => Ok(lock::status_of(status)),
+        Ok(status) => Ok(exit::of_command(status)),
         Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
-            Err(End::Fail(format!("fork failed: {}", words(&e)), EX_OSERR))
+            Err(End::Fail(format!("fork failed: {}", words(&e)), exit::OSERR))
         }
         Err(e) => {
-            let status = if e.raw_os_error() == Some(libc::ENOMEM) { EX_OSERR } else { EX_UNAVAILABLE };
+            let status = if e.raw_os_error() == Some(libc::ENOMEM) { exit::OSERR } else { exit::UNAVAILABLE };
             Err(End::Fail(format!("failed to execute {}: {}", program.to_string_lossy(), words(&e)), status))
         }
     }
@@ -166,9 +159,9 @@ fn open(path: &Path, to_write: bool) -> Outcome<File> {
     };
     opened.map_err(|e| {
         let status = match e.raw_os_error() {
-            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => EX_OSERR,
-            Some(libc::EROFS | libc::ENOSPC) => EX_CANTCREAT,
-            _ => EX_NOINPUT,
+            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => exit::OSERR,
+            Some(libc::EROFS | libc::ENOSPC) => exit::CANTCREAT,
+            _ => exit::NOINPUT,
         };
         End::Fail(format!("cannot open lock file {}: {}", path.to_string_lossy(), words(&e)), status)
     })
@@ -215,8 +208,8 @@ fn refused(e: &Error, name_of_it: &Path, settings: &Settings, name: &str) -> End
         ErrorKind::LockTimeout => "timeout while waiting to get lock",
         _ => {
             let status = match e.errno() {
-                Some(libc::ENOLCK | libc::ENOMEM) => EX_OSERR,
-                _ => EX_DATAERR,
+                Some(libc::ENOLCK | libc::ENOMEM) => exit::OSERR,
+                _ => exit::DATAERR,
             };
             let errno = io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO));
             return End::Fail(format!("{}: {}", name_of_it.to_string_lossy(), words(&errno)), status);
