@@ -16,11 +16,8 @@ use crate::manual::sources;
 /// Sources by path, as `src/lock/mod.rs`.
 type Files = BTreeMap<String, String>;
 
-#[derive(Clone, Copy)]
-struct Token<'a> {
-    text: &'a str,
-    line: usize,
-}
+/// A word or sign of the code, and its line.
+type Token<'a> = (&'a str, usize);
 
 /// The length of the space, comment or literal that `text` begins with, if it does.
 fn no_code(text: &str) -> Option<usize> {
@@ -50,14 +47,14 @@ fn code(source: &str) -> Vec<Token<'_>> {
         let token = if rest.starts_with("::") { 2 } else { word.max(first.len_utf8()) };
         let (text, after) = rest.split_at(no_code(rest).unwrap_or(token));
         if no_code(rest).is_none() {
-            all.push(Token { text, line });
+            all.push((text, line));
         }
         line += text.matches('\n').count();
         rest = after;
     }
     let (mut kept, mut at) = (Vec::new(), 0);
     while at < all.len() {
-        let next: String = all[at..].iter().take(7).map(|token| token.text).collect();
+        let next: String = all[at..].iter().take(7).map(|(text, _)| *text).collect();
         if next == "#[cfg(test)]" || next == "#[cfg(all(test" {
             at += item_length(&all[at..]);
         } else {
@@ -71,14 +68,14 @@ fn code(source: &str) -> Vec<Token<'_>> {
 /// How many tokens an item has, its attributes included: up to its `;` or to the end of its braces.
 fn item_length(tokens: &[Token]) -> usize {
     let (mut depth, mut is_use) = (0, false);
-    for (at, token) in tokens.iter().enumerate() {
-        match token.text {
-            "use" => is_use = true,
+    for (at, (text, _)) in tokens.iter().enumerate() {
+        match *text {
+            "use" if depth == 0 => is_use = true,
             "(" | "[" | "{" => depth += 1,
             ")" | "]" | "}" => depth -= 1,
             _ => {}
         }
-        if depth == 0 && (token.text == ";" || token.text == "}" && !is_use) {
+        if depth == 0 && (*text == ";" || *text == "}" && !is_use) {
             return at + 1;
         }
     }
@@ -120,14 +117,14 @@ impl House {
     fn read(&mut self, file: &str, module: &str, files: &Files) {
         let Some(source) = files.get(file) else { return };
         let code = code(source);
-        let text = |at: usize| code.get(at).map_or("", |token| token.text);
+        let text = |at: usize| code.get(at).map_or("", |(text, _)| *text);
         let (mut scopes, mut depth) = (vec![(module.to_owned(), 0)], 0);
         let (mut at, mut below) = (0, Vec::new());
         while at < code.len() {
             let here = scopes.last().unwrap().0.clone();
             let room = self.modules.entry(here.clone()).or_default();
             file.clone_into(&mut room.file);
-            let line = code[at].line;
+            let line = code[at].1;
             match text(at) {
                 "{" => depth += 1,
                 "}" => {
@@ -174,49 +171,39 @@ impl House {
         }
     }
 
-    /// The files that define what `path` means in the module `here`; none if it is not of this house.
+    /// The files that define what `path` means in the module `here`; none if it is nothing of src.
     fn files_of(&self, here: &str, path: &[String], depth: usize) -> BTreeSet<String> {
-        let (root, first) = (here.split("::").next().unwrap(), path[0].as_str());
-        let is_here = self.modules.contains_key(&format!("{here}::{first}"))
-            || self.modules[here].says.iter().any(|said| said.name.as_deref() == Some(first));
-        match first {
-            _ if depth == 0 => BTreeSet::new(),
-            "crate" => self.inside(root, &path[1..], depth - 1),
-            "awrite" if root == "main" => BTreeSet::from(["src/lib.rs".to_owned()]),
-            "self" | "super" => self.inside(here, path, depth - 1),
-            _ if is_here => self.inside(here, path, depth - 1),
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// The files that define the item `path` of `module`.
-    fn inside(&self, module: &str, path: &[String], depth: usize) -> BTreeSet<String> {
-        let Some(room) = self.modules.get(module) else { return BTreeSet::new() };
-        let itself = BTreeSet::from([room.file.clone()]);
-        let Some((first, rest)) = path.split_first() else { return itself };
-        let child = format!("{module}::{first}");
+        let Some(room) = self.modules.get(here).filter(|_| depth > 0) else { return BTreeSet::new() };
+        let Some((first, rest)) = path.split_first() else { return BTreeSet::from([room.file.clone()]) };
+        let (root, child) = (here.split("::").next().unwrap(), format!("{here}::{first}"));
         match first.as_str() {
-            "self" => return self.inside(module, rest, depth),
-            "super" => return self.inside(module.rsplit_once("::").map_or(module, |(above, _)| above), rest, depth),
-            _ if self.modules.contains_key(&child) => return self.inside(&child, rest, depth),
+            "self" => return self.files_of(here, rest, depth),
+            "super" => return self.files_of(here.rsplit_once("::").map_or(here, |(above, _)| above), rest, depth),
+            "crate" => return self.files_of(root, rest, depth),
+            "awrite" if root == "main" => return BTreeSet::from(["src/lib.rs".to_owned()]),
+            _ if self.modules.contains_key(&child) => return self.files_of(&child, rest, depth),
             _ => {}
         }
-        let follow = |said: &Said| self.files_of(module, &[&said.path, rest].concat(), depth);
-        let is_named = |said: &&Said| said.name.as_ref() == Some(first) || first == "*" && said.name.is_some();
-        let mut named = room.says.iter().filter(is_named).peekable();
-        if named.peek().is_some() {
-            let defined = first == "*" || room.defines.contains(first);
-            return named.flat_map(follow).chain(itself.into_iter().filter(|_| defined)).collect();
+        let mut found = BTreeSet::new();
+        if first == "*" || room.defines.contains(first) {
+            found.insert(room.file.clone());
         }
-        let globs = room.says.iter().filter(|said| said.name.as_deref() == Some("*") && !room.defines.contains(first));
-        let through: BTreeSet<String> = globs
-            .flat_map(|said| self.files_of(module, &[&said.path[..said.path.len() - 1], path].concat(), depth))
-            .collect();
-        if through.is_empty() { itself } else { through }
+        for Said { path: from, name, .. } in &room.says {
+            match name.as_deref() {
+                Some("*") => {
+                    found.extend(self.files_of(here, &[&from[..from.len() - 1], path].concat(), depth - 1));
+                }
+                Some(name) if name == first || first == "*" => {
+                    found.extend(self.files_of(here, &[from, rest].concat(), depth - 1));
+                }
+                _ => {}
+            }
+        }
+        found
     }
 
     fn arrows(&self) -> Vec<Arrow> {
-        let mut arrows: Vec<Arrow> = Vec::new();
+        let mut arrows = Vec::new();
         for (here, room) in &self.modules {
             for Said { path, line, .. } in &room.says {
                 for to in self.files_of(here, path, 9).into_iter().filter(|to| *to != room.file) {
@@ -236,11 +223,11 @@ impl House {
 /// Reads what stands between `use` and `;`, and returns where it ends.
 fn read_use(code: &[Token], mut at: usize, start: &[String], says: &mut Vec<Said>) -> usize {
     let (mut path, mut name) = (start.to_vec(), None);
-    let line = code[at].line;
+    let line = code[at].1;
     while at < code.len() {
-        match code[at].text {
+        match code[at].0 {
             "{" => {
-                while !matches!(code[at].text, "}" | ";") {
+                while !matches!(code[at].0, "}" | ";") {
                     at = read_use(code, at + 1, &path, says);
                 }
                 return at + 1;
@@ -248,7 +235,7 @@ fn read_use(code: &[Token], mut at: usize, start: &[String], says: &mut Vec<Said
             "}" | "," | ";" => break,
             "::" => {}
             "as" => {
-                name = Some(code[at + 1].text.to_owned());
+                name = Some(code[at + 1].0.to_owned());
                 at += 1;
             }
             "self" if !path.is_empty() => {}
@@ -256,7 +243,7 @@ fn read_use(code: &[Token], mut at: usize, start: &[String], says: &mut Vec<Said
         }
         at += 1;
     }
-    if path.len() > start.len() || at > 0 && code[at - 1].text == "self" || name.is_some() {
+    if path.len() > start.len() || at > 0 && code[at - 1].0 == "self" || name.is_some() {
         let name = name.or_else(|| path.last().cloned());
         says.push(Said { path, line, name });
     }
@@ -312,7 +299,7 @@ fn complaints(table: &str, files: &Files) -> Vec<String> {
         let Arrow { from: file, line, said, to: other } = arrow;
         format!("{file}:{line} (floor {from}): `{said}` is in {other} (floor {to})")
     };
-    for arrow in arrows.iter().filter(|arrow| floor_of(&arrow.from) < floor_of(&arrow.to)) {
+    for arrow in arrows.iter().filter(|arrow| (1..floor_of(&arrow.to)).contains(&floor_of(&arrow.from))) {
         let advice = "An import leads down. Move what both need to the lower floor, or let the caller pass it in.";
         said.push(format!("{}. {advice}", shown(arrow)));
     }
@@ -377,7 +364,7 @@ fn what_is_wrong_is_found_and_nothing_else() {
         ),
         ("cellar.rs", "use super::door::*;", "`super::door::*` is in src/door.rs (floor 3). An import leads down."),
         ("cellar.rs", "use crate::door::{self};", "`crate::door` is in src/door.rs (floor 3). An import leads down."),
-        ("cellar.rs", "fn f<'a>() { '\\'';\n g::<crate::door::K>() }", "cellar.rs:2 (floor 1): `crate::door::K` is in"),
+        ("cellar.rs", "fn f<'a>() { '\\'';\n g::<crate::door::open>() }", "cellar.rs:2 (floor 1): `crate::door::open`"),
         (
             "cellar.rs",
             "mod m { fn f() { super::super::door::open() } }",
