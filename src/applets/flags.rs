@@ -239,7 +239,7 @@ impl Manual {
                     (index, self.specs[index].name().to_owned())
                 }
                 Ok(None) => return Ok(parsed),
-                Err(error) => return Err(Stop::Usage(words_of(&error))),
+                Err(error) => return Err(Stop::Usage(reason_of(&error))),
             };
             let spec = self.specs[index];
             let value = match spec.value {
@@ -317,7 +317,7 @@ impl Manual {
     }
 }
 
-fn words_of(error: &lexopt::Error) -> String {
+fn reason_of(error: &lexopt::Error) -> String {
     match error {
         lexopt::Error::UnexpectedValue { option, value } => format!("{option}: takes no value, got {}", quoted(value)),
         lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: a value is missing"),

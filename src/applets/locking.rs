@@ -89,13 +89,13 @@ pub(super) fn observer(style: Style) -> Observer {
 
 /// An observer that reports what the style asks for, and then calls `then`.
 pub(super) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
-    let tell = report::notices(style);
+    let report = report::notice_reporter(style);
     Observer::new(move |notice| {
         if matches!(notice, Notice::Waiting { .. }) {
             // Where no signal thread can be started, a signal ends the process as it would any other.
             let _ = process::about_to_wait();
         }
-        tell(notice);
+        report(notice);
         then(notice);
     })
 }

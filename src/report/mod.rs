@@ -34,5 +34,5 @@ mod progress;
 
 pub(crate) use failures::{error, failure, interrupted, warning};
 pub(crate) use message::{Level, Style, use_style};
-pub(crate) use notices::{notices, warnings};
+pub(crate) use notices::{notice_reporter, warnings};
 pub(crate) use output::{end_progress, print, raw, stdout_was_closed};

@@ -17,7 +17,7 @@ pub(crate) fn warnings() -> Observer {
 }
 
 /// Reports the notices that the style asks for.
-pub(crate) fn notices(style: Style) -> impl Fn(&Notice<'_>) + Send + Sync + 'static {
+pub(crate) fn notice_reporter(style: Style) -> impl Fn(&Notice<'_>) + Send + Sync + 'static {
     let line = ProgressLine::new(style).map(Mutex::new);
     move |notice| match (notice, &line) {
         (Notice::Progress { bytes, total }, Some(line)) => {

@@ -71,19 +71,7 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
         lock_inherited(&fd, Path::new(&number.to_string()), &settings, name)?;
         return Ok(exit::SUCCESS);
     };
-    let mut command = if program == "-c" || program == "--command" {
-        let (Some(script), None) = (args.next(), args.next()) else {
-            return usage(&format!("{} requires exactly one command argument", program.to_string_lossy()));
-        };
-        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into());
-        let mut command = Command::new(shell);
-        command.arg("-c").arg(script);
-        command
-    } else {
-        let mut command = Command::new(program);
-        command.args(args);
-        command
-    };
+    let mut command = command(program, args)?;
     let file = lock_path(Path::new(&operand), &settings, name)?;
     let program = command.get_program().to_owned();
     if settings.verbose {
@@ -107,6 +95,22 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
             Err(End::Fail(format!("failed to execute {}: {}", program.to_string_lossy(), strerror(&e)), status))
         }
     }
+}
+
+/// The command that the words after the operand describe.
+fn command(program: OsString, mut args: impl Iterator<Item = OsString>) -> Outcome<Command> {
+    if program != "-c" && program != "--command" {
+        let mut command = Command::new(program);
+        command.args(args);
+        return Ok(command);
+    }
+    let (Some(script), None) = (args.next(), args.next()) else {
+        return usage(&format!("{} requires exactly one command argument", program.to_string_lossy()));
+    };
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into());
+    let mut command = Command::new(shell);
+    command.arg("-c").arg(script);
+    Ok(command)
 }
 
 /// The text of strerror(3).

@@ -19,7 +19,7 @@ use super::super::locking;
 use super::command::could_not_run;
 use super::request::{LeaseAction, Request};
 use crate::process::{self, Inherited, Next};
-use crate::report::{self, exit, lease as says};
+use crate::report::{self, exit, lease as lease_report};
 
 /// How long a refresh waits for the lock. COMMAND may end meanwhile, and this process must notice that soon.
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
@@ -43,37 +43,38 @@ pub(super) fn carry_out(
     });
     match action {
         LeaseAction::Acquire { owner, ttl } => {
-            acquire(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
+            print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
         LeaseAction::Refresh { claim, ttl } => {
             let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
             lease.keep();
-            says::refreshed(target, &info)
+            lease_report::refreshed(target, &info)
         }
         LeaseAction::Release { claim } => {
             if Lease::end(target, claim, &request.options, &observer)? {
-                says::released(target, claim);
+                lease_report::released(target, claim);
             }
             Ok(())
         }
         LeaseAction::Status => {
             let status = Lease::status(target, &request.options)?;
-            says::status(target, &status)?;
-            return Ok(if status.is_free() { 0 } else { request.not_held() });
+            lease_report::status(target, &status)?;
+            return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
             let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
-            says::acquired(target, &lease.info());
+            lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
         }
     }
-    .map(|()| 0)
+    .map(|()| exit::SUCCESS)
 }
 
-fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
+/// Prints the token of a lease that was acquired. If that fails, a new lease is given back.
+fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
     let info = lease.info();
-    let Err(error) = says::token(target, &info) else {
+    let Err(error) = lease_report::token(target, &info) else {
         lease.keep();
         return Ok(());
     };
@@ -111,16 +112,16 @@ fn run(
     }
     // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
-    let lease = lease.with_options(&waiting(&request.options, REFRESH_WAIT), &quiet);
+    let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
     let mut refresher = Refresher { lease, target, lost: false, warned: false };
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
     let claim = refresher.lease.claim();
     refresher.lease.keep();
-    let lost = match Lease::end(target, &claim, &waiting(&request.options, RELEASE_WAIT), &quiet) {
+    let lost = match Lease::end(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
         _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
-            lose(target, &e, "the lease was lost while COMMAND ran");
+            report_lost(target, &e, "the lease was lost while COMMAND ran");
             true
         }
         Err(e) => {
@@ -129,7 +130,7 @@ fn run(
         }
         Ok(released) => {
             if released {
-                says::released(target, &claim);
+                lease_report::released(target, &claim);
             }
             false
         }
@@ -145,13 +146,13 @@ fn run(
     }
 }
 
-fn waiting(options: &LockOptions, limit: Duration) -> LockOptions {
+fn with_wait(options: &LockOptions, limit: Duration) -> LockOptions {
     let mut options = options.clone();
     options.wait = Wait::For(limit);
     options
 }
 
-fn lose(target: &Path, why: &Error, what: &str) {
+fn report_lost(target: &Path, why: &Error, what: &str) {
     report::error(&Error::new(ErrorKind::LockLost, format!("{what}: {}", why.reason())).on(target));
 }
 
@@ -183,7 +184,7 @@ impl Refresher<'_> {
             Err(e) => e,
         };
         if error.kind() == ErrorKind::LockLost || self.lease.info().left.is_none() {
-            lose(self.target, &error, "the lease is lost, COMMAND is told to stop");
+            report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;
         }

@@ -29,8 +29,8 @@ use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
-    // This default is not the library's.
     let mut settings = Settings::default();
+    // The library accepts empty input by default.
     settings.options.refuse_empty = true;
     let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
@@ -91,7 +91,7 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         file.fill(&content)?;
     }
-    // ^C goes to the producer in the pipe too, and then the input is not complete.
+    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
     process::give_way();
     file.commit().map(drop)
 }
