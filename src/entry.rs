@@ -1,9 +1,9 @@
 //! Where the process begins, in place of what `std` does before a Rust `main`.
 //!
 //! Before `std` calls `main` it ignores SIGPIPE. The disposition that this process was started with would then be lost,
-//! and COMMAND must get exactly that one: under systemd SIGPIPE is ignored, in a shell it is not. To begin at C's `main`
-//! also saves start-up time. Two things that `std` does there are done here instead: closed standard descriptors are
-//! opened, and a panic ends in a message and status 1.
+//! and COMMAND must get exactly that one: under systemd SIGPIPE is ignored, in a shell it is not. To begin at C's
+//! `main` also saves start-up time. Two things that `std` does there are done here instead: closed standard descriptors
+//! are opened, and a panic ends in a message and status 1.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
@@ -21,8 +21,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     process::guard(|| applets::run(args)).into()
 }
 
-/// The arguments. `std::env::args_os` has them only where the C library passes them to constructors (glibc does, musl does
-/// not).
+/// The arguments. `std::env::args_os` has them only where the C library passes them to constructors (glibc does, musl
+/// does not).
 ///
 /// # Safety
 ///
@@ -48,8 +48,8 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
 fn open_missing_descriptors() {
     // In ascending order: a new descriptor gets the lowest free number, so each one lands where it is missing.
     for fd in 0..=2 {
-        // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two. Nothing owns
-        // the descriptors that they open or close.
+        // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two. Nothing
+        // owns the descriptors that they open or close.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;

@@ -1,5 +1,5 @@
-//! The form of the tables of options. Each applet has one table. The parser, `--help` and the completions all read it, so
-//! an undocumented option cannot exist.
+//! The form of the tables of options. Each applet has one table. The parser, `--help` and the completions all read it,
+//! so an undocumented option cannot exist.
 //!
 //! An option only checks its value and stores it in the applet's settings. The work begins when everything was checked.
 
@@ -187,8 +187,8 @@ impl CommandLine {
     }
 }
 
-/// A grammar without the type of its settings. Texts are made from it. The parser works on it too, so that it is compiled
-/// only once and not for every applet.
+/// A grammar without the type of its settings. Texts are made from it. The parser works on it too, so that it is
+/// compiled only once and not for every applet.
 pub(crate) struct Manual {
     pub(crate) page: &'static Page,
     pub(super) specs: Vec<&'static Spec>,

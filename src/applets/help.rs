@@ -49,8 +49,8 @@ fn describe(text: &mut String, flag: &Spec) {
     }
 }
 
-/// Appends `words` in lines, and a line end. `first` blanks stand before the first line, `indent` before the others. The
-/// text so far must end in column `indent - first` of its line.
+/// Appends `words` in lines, and a line end. `first` blanks stand before the first line, `indent` before the others.
+/// The text so far must end in column `indent - first` of its line.
 fn wrap(text: &mut String, words: &str, first: usize, indent: usize) {
     text.push_str(&" ".repeat(first));
     let mut column = indent;

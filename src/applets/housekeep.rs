@@ -129,8 +129,8 @@ fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
     Ok(suffix)
 }
 
-/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former and
-/// days for the latter.
+/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former
+/// and days for the latter.
 fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
     let age = |text: &OsStr| {
         parse_duration(text).map_err(|reason| match reason.contains("longer") {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use awrite::{Error, ErrorKind};
 
-/// Makes links of all `names` in `dir`, or none. They lead to this program, whose `argv[0]` is `called_as`. With `force`
-/// they replace existing files, but no directory, and not this program itself.
+/// Makes links of all `names` in `dir`, or none. They lead to this program, whose `argv[0]` is `called_as`. With
+/// `force` they replace existing files, but no directory, and not this program itself.
 pub(super) fn install(names: &[&str], dir: &Path, force: bool, called_as: &OsStr) -> Result<(), Error> {
     let program = program(called_as)?;
     install_to(&program, names, dir, force)

@@ -24,8 +24,8 @@ use table::Applet;
 #[cfg(fuzzing)]
 pub(crate) use table::any_words;
 
-/// Runs the applet that `args` choose, and returns the exit status. The program's name is the first of `args`, if there are
-/// any.
+/// Runs the applet that `args` choose, and returns the exit status. The program's name is the first of `args`, if there
+/// are any.
 pub(crate) fn run(args: Vec<OsString>) -> u8 {
     let inherited = process::take_over();
     let mut args = args.into_iter();

@@ -208,7 +208,8 @@ fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     Ok(mask)
 }
 
-/// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been started.
+/// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
+/// started.
 pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
     match &lock.value {
         Some(value) => command.env(lock.variable, value),
@@ -229,7 +230,8 @@ pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
 
 fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
-    // SAFETY: the closure runs between fork and exec and calls only fcntl, which is async-signal-safe, with plain numbers.
+    // SAFETY: the closure runs between fork and exec and calls only fcntl, which is async-signal-safe, with plain
+    // numbers.
     unsafe {
         command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, flags) {
             -1 if !close => Err(io::Error::last_os_error()),

@@ -10,7 +10,8 @@ use crate::report::{self, exit};
 /// The message of the first panic.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs `work` and returns its status. After a panic, unwinding has cleaned up; the panic is reported and the status is 1.
+/// Runs `work` and returns its status. After a panic, unwinding has cleaned up; the panic is reported and the status is
+/// 1.
 ///
 /// The hook is set for the whole process, so the signal thread prints no message of its own either.
 pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {

@@ -13,8 +13,8 @@ use super::panic;
 use super::running::stop_children;
 use crate::report::{self, exit};
 
-/// They are passed on to a supervised child: those that end the work, and the others that would kill this process before
-/// the child, so that nobody would be left to release the lock.
+/// They are passed on to a supervised child: those that end the work, and the others that would kill this process
+/// before the child, so that nobody would be left to release the lock.
 const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The process that installed the handler; 0: none has. A forked child that has not yet become COMMAND has the handler
@@ -26,28 +26,28 @@ static WAKE: AtomicUsize = AtomicUsize::new(0);
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
 /// The exit status if a second signal ends the process at once.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
-/// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended, and
-/// signals are dropped.
+/// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
+/// and signals are dropped.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
 const HAS_ENDED: i32 = -1;
-/// Whether this process leads its session. When a terminal closes, the kernel sends SIGHUP to the session leader, and to
-/// the foreground group only once the leader has ended (setpgid(2), termios(3)): a leader that waits for its child has to
-/// pass SIGHUP on.
+/// Whether this process leads its session. When a terminal closes, the kernel sends SIGHUP to the session leader, and
+/// to the foreground group only once the leader has ended (setpgid(2), termios(3)): a leader that waits for its child
+/// has to pass SIGHUP on.
 static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
 /// Whether signals from a terminal are passed on too.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
 /// A second signal within this time of the first is the same request: `timeout` sends SIGTERM to the process and again
-/// to its group; when a terminal closes, the kernel and the shell both send SIGHUP. It must not cut the clean-up short. A
-/// later one comes from somebody who does not want to wait for a clean-up that hangs.
+/// to its group; when a terminal closes, the kernel and the shell both send SIGHUP. It must not cut the clean-up short.
+/// A later one comes from somebody who does not want to wait for a clean-up that hangs.
 const SAME_REQUEST_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: all calls are async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE has held that handler's address since before this one was installed. `info` is valid
-    // during the call, since the handler was installed with SA_SIGINFO. The interrupted code keeps its errno: `signal`
-    // and `raise` could change it, but this process ends after them; `kill` cannot fail, since the child exists until it
-    // is reaped and SUPERVISED is reset before that; the others do not set it.
+    // which posts a semaphore. WAKE has held that handler's address since before this one was installed. `info` is
+    // valid during the call, since the handler was installed with SA_SIGINFO. The interrupted code keeps its errno:
+    // `signal` and `raise` could change it, but this process ends after them; `kill` cannot fail, since the child
+    // exists until it is reaped and SUPERVISED is reset before that; the others do not set it.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
             // A forked child that has not yet become COMMAND: the signal must still end it.
@@ -88,9 +88,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
     }
 }
 
-/// Whether a process has sent the signal, by kill(2) and the like. The kernel sends the signals of a terminal, and sends
-/// them to the whole foreground group, which the child belongs to. Asks `si_code`, because `si_pid` is 0 for a sender
-/// outside this container.
+/// Whether a process has sent the signal, by kill(2) and the like. The kernel sends the signals of a terminal, and
+/// sends them to the whole foreground group, which the child belongs to. Asks `si_code`, because `si_pid` is 0 for a
+/// sender outside this container.
 fn sent_by_a_process(code: c_int) -> bool {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         code <= 0
@@ -102,9 +102,10 @@ fn sent_by_a_process(code: c_int) -> bool {
 
 /// Blocks the ending signals until [`watch`] is called.
 ///
-/// Starting a thread costs more than all the rest of a small write. So signals are only blocked at first, and the thread
-/// is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write that never
-/// waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came meanwhile.
+/// Starting a thread costs more than all the rest of a small write. So signals are only blocked at first, and the
+/// thread is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write
+/// that never waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came
+/// meanwhile.
 pub(crate) fn hold(inherited: &Inherited) {
     let mut held = inherited.mask;
     for signal in ENDING {
@@ -124,8 +125,8 @@ pub(crate) fn about_to_wait() -> Result<(), Error> {
     HELD.get().map_or(Ok(()), watch)
 }
 
-/// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child: what
-/// begins here must not be left half done. Does not return if a signal has come already.
+/// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child:
+/// what begins here must not be left half done. Does not return if a signal has come already.
 pub(crate) fn hold_again() {
     let mut held = set_mask(None);
     for signal in ENDING {
@@ -136,8 +137,8 @@ pub(crate) fn hold_again() {
     give_way_now();
 }
 
-/// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too, but
-/// ends nothing.
+/// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too,
+/// but ends nothing.
 pub(super) fn is_pending(inherited: &Inherited) -> bool {
     let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
@@ -154,8 +155,8 @@ pub(super) fn is_pending(inherited: &Inherited) -> bool {
 /// Starts the thread that handles SIGINT, SIGTERM and SIGHUP. Those that are ignored stay ignored (nohup).
 ///
 /// On the first signal the thread removes what must not stay and ends the process with status 3. If the target has been
-/// replaced already, it lets the main thread end with success instead. Another signal, a while later, ends the process at
-/// once.
+/// replaced already, it lets the main thread end with success instead. Another signal, a while later, ends the process
+/// at once.
 ///
 /// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
 /// must be removed. A second call only unblocks the signals.
@@ -203,8 +204,8 @@ fn catch(signal: c_int) {
     set_disposition(signal, handler as libc::sighandler_t);
 }
 
-/// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this sets
-/// the inherited mask again.
+/// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
+/// sets the inherited mask again.
 pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);

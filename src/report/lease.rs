@@ -7,8 +7,8 @@
 //! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
 //! | `lease_released` | stderr | info | `path` `owner` `token` |
 //!
-//! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host` `pid`.
-//! They are always there; an unknown value is `null`.
+//! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host`
+//! `pid`. They are always there; an unknown value is `null`.
 
 use std::path::Path;
 use std::time::SystemTime;

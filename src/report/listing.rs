@@ -1,5 +1,6 @@
-//! Lines that are listed on standard output during the work. They are buffered, because a write for each would cost as much
-//! as the deletion that it reports. The buffer is the process's, so that the signal thread can write what is left in it.
+//! Lines that are listed on standard output during the work. They are buffered, because a write for each would cost as
+//! much as the deletion that it reports. The buffer is the process's, so that the signal thread can write what is left
+//! in it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

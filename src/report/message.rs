@@ -44,8 +44,8 @@ impl Default for Style {
     }
 }
 
-// The style is global, because the signal thread and the panic guard report too. Two atomics and no lock: the thread that
-// was stopped could hold a lock.
+// The style is global, because the signal thread and the panic guard report too. Two atomics and no lock: the thread
+// that was stopped could hold a lock.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 static JSON: AtomicBool = AtomicBool::new(false);
 

@@ -4,8 +4,8 @@
 //! A message is written by one write(2), so that lines of processes that share a log do not mix. A message that cannot
 //! be written is dropped: there is no other place to report that, and a full or closed log must not make a write fail.
 //!
-//! JSON is one object a line. `time`, `level`, `event` and `message` come first, in this order, then the event's fields.
-//! A field whose value is not known is left out.
+//! JSON is one object a line. `time`, `level`, `event` and `message` come first, in this order, then the event's
+//! fields. A field whose value is not known is left out.
 //!
 //! | event | level | fields |
 //! |---|---|---|

@@ -20,8 +20,8 @@ impl ProgressLine {
         shown.then(|| ProgressLine { started: Instant::now(), drawn: None })
     }
 
-    /// Shows the line that `text` returns for the time since the start. It must be short enough for any terminal: a line
-    /// that wraps could not be redrawn.
+    /// Shows the line that `text` returns for the time since the start. It must be short enough for any terminal: a
+    /// line that wraps could not be redrawn.
     pub(super) fn draw(&mut self, text: impl FnOnce(Duration) -> String) {
         let now = Instant::now();
         // Work that is done in the first tenth of a second needs no progress line.

@@ -6,10 +6,10 @@
 //!   flock [options] N                                      an open descriptor of the caller
 //! ```
 //!
-//! The operand is the lock file itself, which is not so in awrite-lock, and it is never removed. Two things are better than
-//! in util-linux. If the holder removes the lock file while this process waits for it, the file is opened again; so this
-//! works beside awrite, which removes lock files. And signals are passed on to COMMAND, so that it does not stay behind
-//! with the lock.
+//! The operand is the lock file itself, which is not so in awrite-lock, and it is never removed. Two things are better
+//! than in util-linux. If the holder removes the lock file while this process waits for it, the file is opened again;
+//! so this works beside awrite, which removes lock files. And signals are passed on to COMMAND, so that it does not
+//! stay behind with the lock.
 
 mod options;
 

@@ -52,8 +52,8 @@ pub(super) fn fail(error: &Error, status: u8) -> Result<u8, Error> {
     Ok(status)
 }
 
-/// The path of `target` with a file name at its end. The lock file's name is made from that, but a directory may have been
-/// typed as `repo/` or `.`.
+/// The path of `target` with a file name at its end. The lock file's name is made from that, but a directory may have
+/// been typed as `repo/` or `.`.
 pub(super) fn lockable(target: &Path) -> Result<Cow<'_, Path>, Error> {
     if !target.is_dir() {
         return Ok(target.into());
