@@ -1,9 +1,9 @@
 //! Where the process begins, in place of what `std` does before a Rust `main`.
 //!
-//! `std` sets SIGPIPE to ignored before it calls `main`. What this process was started with could then no longer be
-//! told, and COMMAND is to get exactly that: under systemd SIGPIPE is ignored, in a shell it is not. Coming in at C's
-//! `main` also saves start-up time. In exchange two things that `std` does there are done here: no standard descriptor
-//! is left closed, and a panic ends in a message and status 1.
+//! Before `std` calls `main` it ignores SIGPIPE. The disposition that this process was started with would then be lost,
+//! and COMMAND must get exactly that one: under systemd SIGPIPE is ignored, in a shell it is not. To begin at C's
+//! `main` also saves start-up time. Two things that `std` does there are done here instead: closed standard descriptors
+//! are opened, and a panic ends in a message and status 1.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
@@ -21,8 +21,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     process::guard(|| applets::run(args)).into()
 }
 
-/// The arguments. Not from `std::env::args_os`, which knows them only where the C library passes them to constructors
-/// (glibc does, musl does not).
+/// The arguments. `std::env::args_os` has them only where the C library passes them to constructors (glibc does, musl
+/// does not).
 ///
 /// # Safety
 ///
@@ -36,20 +36,20 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
         if arg.is_null() {
             break;
         }
-        // SAFETY: not null, so one of the caller's strings.
+        // SAFETY: it is not null, so it is one of the caller's strings.
         let arg = unsafe { CStr::from_ptr(arg) };
         args.push(OsStr::from_bytes(arg.to_bytes()).to_owned());
     }
     args
 }
 
-/// Gives descriptors 0, 1 and 2 something to be, where the caller closed them: otherwise the lock file or the target
-/// would be opened as number 2, and get messages written into it.
+/// Opens descriptors 0, 1 and 2 where the caller closed them. Otherwise the lock file or the target would be opened as
+/// number 2, and messages would be written into it.
 fn open_missing_descriptors() {
     // In ascending order: a new descriptor gets the lowest free number, so each one lands where it is missing.
     for fd in 0..=2 {
-        // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two; what they
-        // open or close are descriptors that nothing owns yet.
+        // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two. Nothing
+        // owns the descriptors that they open or close.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
@@ -60,8 +60,8 @@ fn open_missing_descriptors() {
             if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == fd {
                 continue;
             }
-            // An empty root directory has no /dev/null. The reading end of a pipe that nobody writes to is at its end
-            // as standard input, and as standard output it refuses what is written: as good as closed.
+            // An empty root directory has no /dev/null. The reading end of a pipe without writers serves instead: it is
+            // empty as standard input, and as standard output it refuses writes, as if it were closed.
             let mut ends = [-1; 2];
             if libc::pipe(ends.as_mut_ptr()) == 0 {
                 libc::close(ends[1]);

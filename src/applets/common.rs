@@ -1,4 +1,4 @@
-//! What the applets share: options that say what is told, and an error.
+//! What the applets share: the options for messages, and an error.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,7 +9,7 @@ use awrite::{Error, ErrorKind};
 use super::flags::{Flag, Stop};
 use crate::report::{Level, Style};
 
-/// Settings that say how much is told, and in which form.
+/// Settings that contain the style of messages.
 pub(crate) trait HasStyle {
     fn style(&mut self) -> &mut Style;
 }
@@ -31,7 +31,7 @@ pub(crate) const fn json<S: HasStyle>() -> Flag<S> {
     })
 }
 
-/// For the applets whose work may take long.
+/// For applets whose work can take long.
 pub(crate) const fn progress<S: HasStyle>() -> Flag<S> {
     Flag::set("Messages", &["--progress"], "show progress on a terminal", |settings| settings.style().progress = true)
 }
@@ -44,7 +44,7 @@ pub(crate) const fn version<S>() -> Flag<S> {
     Flag::check("Other", &["-V", "--version"], "print the version and exit", |_, _| Err(Stop::Version))
 }
 
-/// The error when `program` cannot be run, for the sake of `target`.
+/// The error that `program`, which was to work on `target`, cannot be run.
 pub(crate) fn cannot_run(program: &OsStr, target: &Path, error: io::Error) -> Error {
     let reason = Error::io(program, error).to_string();
     Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target)

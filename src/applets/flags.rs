@@ -1,8 +1,7 @@
-//! One table of options an applet: the parser, `--help` and the completions all read it, so an option that is not
-//! documented cannot exist.
+//! The form of the tables of options. Each applet has one table. The parser, `--help` and the completions all read it,
+//! so an undocumented option cannot exist.
 //!
-//! An applet states its [`Grammar`]; an option's `apply` only checks its value and notes it in the applet's settings.
-//! Work comes later, when everything has been checked.
+//! An option only checks its value and stores it in the applet's settings. The work begins when everything was checked.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use lexopt::{Arg, Parser};
 
 use super::values::{Shell, quoted};
 
-/// The value of an option, or the operand: what it is called, and what completes it.
+/// The value of an option, or the operand: its name in texts, and what shells complete it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// Something that nothing completes.
+    /// It is not completed.
     Text(&'static str),
     File(&'static str),
     Dir(&'static str),
@@ -33,20 +32,20 @@ impl Value {
     }
 }
 
-/// An option: what it is called and what is said of it.
+/// An option: its names and its description.
 pub(crate) struct Spec {
-    /// The heading of `--help` under which it stands.
+    /// Its heading in `--help`.
     pub(crate) group: &'static str,
-    /// Every way to write it, short names first: `-w`, `-t`, `--timeout`.
+    /// All its names as they are typed, short ones first: `-w`, `-t`, `--timeout`. At least one is long.
     pub(crate) names: &'static [&'static str],
     /// Its value, if it takes one.
     pub(crate) value: Option<Value>,
-    /// What it does: a phrase without a final stop.
+    /// What it does: a phrase without a full stop.
     pub(crate) help: &'static str,
 }
 
 impl Spec {
-    /// The name that messages use, whichever was typed: the first long one, which says most.
+    /// The name in messages, whichever was typed: the first long one, which is the clearest.
     pub(crate) fn name(&self) -> &'static str {
         self.names.iter().copied().find(|name| name.starts_with("--")).unwrap_or_default()
     }
@@ -68,10 +67,10 @@ pub(crate) struct Flag<S> {
     apply: Apply<S>,
 }
 
-/// How an option is noted in the settings.
+/// How an option changes the settings.
 enum Apply<S> {
     Set(fn(&mut S)),
-    /// What may be refused. The value is empty where the option takes none.
+    /// May refuse the value, which is empty if the option takes none.
     Check(fn(&mut S, OsString) -> Result<(), Stop>),
 }
 
@@ -86,7 +85,7 @@ impl<S> Flag<S> {
         Flag { spec: Spec { group, names, value: None, help }, apply: Apply::Set(set) }
     }
 
-    /// An option without a value that may end the parsing.
+    /// An option without a value that may stop the parsing.
     pub(crate) const fn check(
         group: &'static str,
         names: &'static [&'static str],
@@ -110,20 +109,20 @@ impl<S> Flag<S> {
     }
 }
 
-/// Notes the value of an option, or refuses it.
+/// Stores the value of an option, or refuses it.
 pub(crate) fn put<T, P: From<T>>(place: &mut P, value: Result<T, String>) -> Result<(), Stop> {
     *place = value?.into();
     Ok(())
 }
 
-/// Why an applet does not do its work.
+/// Why an applet did not do its work.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// What is wrong with the command line; from an `apply`, without the option's name.
+    /// What is wrong with the command line. An option's check leaves out the option's name; the parser adds it.
     Usage(String),
-    /// It could not be done.
+    /// The work failed.
     Failed(Error),
-    // The rest is what is asked for instead. Who calls the applet does it, since it takes what all of them are.
+    // Something else was asked for. The caller of the applet does it, because it needs the table of all applets.
     Help,
     Version,
     List,
@@ -146,27 +145,27 @@ impl From<Error> for Stop {
     }
 }
 
-/// An applet's command line. Options come in the order of `--help`.
+/// An applet's command line. The options are in the order of `--help`.
 pub(crate) struct Grammar<S: 'static> {
     pub(crate) page: Page,
     pub(crate) flags: &'static [Flag<S>],
 }
 
-/// What is said of an applet besides its options.
+/// The description of an applet, without its options.
 pub(crate) struct Page {
     pub(crate) name: &'static str,
-    /// The lines of the synopsis, without the name.
+    /// The lines of the synopsis, without the applet's name.
     pub(crate) synopsis: &'static [&'static str],
     /// One or two sentences.
     pub(crate) about: &'static str,
     pub(crate) operand: Value,
     /// Whether `-- COMMAND [ARG...]` may follow the operand.
     pub(crate) takes_command: bool,
-    /// Ready-made text behind the options.
+    /// The text after the options.
     pub(crate) epilogue: &'static str,
 }
 
-/// What is on a command line besides options.
+/// What was on a command line besides options.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) operand: Option<OsString>,
@@ -188,8 +187,8 @@ impl CommandLine {
     }
 }
 
-/// A grammar without its settings: what all texts are made from. Parsing goes through it too, so that the parser is
-/// compiled once and not for every applet.
+/// A grammar without the type of its settings. Texts are made from it. The parser works on it too, so that it is
+/// compiled only once and not for every applet.
 pub(crate) struct Manual {
     pub(crate) page: &'static Page,
     pub(super) specs: Vec<&'static Spec>,
@@ -200,7 +199,7 @@ impl<S> Grammar<S> {
         Manual { page: &self.page, specs: self.flags.iter().map(|flag| &flag.spec).collect() }
     }
 
-    /// Reads `args` (without the program's name) into `settings`. An option given twice: the last one wins.
+    /// Parses `args` (without the program's name) into `settings`. If an option is given twice, the last one wins.
     pub(crate) fn parse(&'static self, args: Vec<OsString>, settings: &mut S) -> Result<Parsed, Stop> {
         self.manual().parse(args, &mut |index, value| match self.flags[index].apply {
             Apply::Set(set) => {
@@ -213,7 +212,7 @@ impl<S> Grammar<S> {
 }
 
 impl Manual {
-    /// Reads `args`, and has every option noted by `apply`, which gets its place in the table.
+    /// Parses `args`, and calls `apply` with each option's index in the table and its value.
     pub(super) fn parse(
         &self,
         args: Vec<OsString>,
@@ -222,8 +221,8 @@ impl Manual {
         let mut parser = Parser::from_args(args);
         let mut parsed = Parsed::default();
         loop {
-            // lexopt swallows `--` and does not say so; it must be seen to know what follows it. There are raw arguments
-            // only when no option is half read, so a `--` that is an option's value is never mistaken for it.
+            // lexopt skips `--` without a word, but COMMAND begins there. Raw arguments are only available between
+            // options, so a `--` that is an option's value is never taken for this one.
             if let Some(rest) = parser.try_raw_args() {
                 if rest.peek() == Some(OsStr::new("--")) {
                     return self.parse_after_dashes(parsed, rest.skip(1));
@@ -240,7 +239,7 @@ impl Manual {
                     (index, self.specs[index].name().to_owned())
                 }
                 Ok(None) => return Ok(parsed),
-                Err(error) => return Err(Stop::Usage(words_of(&error))),
+                Err(error) => return Err(Stop::Usage(reason_of(&error))),
             };
             let spec = self.specs[index];
             let value = match spec.value {
@@ -256,7 +255,7 @@ impl Manual {
         }
     }
 
-    /// Reads the words after the first `--`: the operand, if it is still to come, and COMMAND after another `--`.
+    /// Parses the words after the first `--`: the operand, if it has not come yet, and COMMAND after another `--`.
     fn parse_after_dashes(
         &self,
         mut parsed: Parsed,
@@ -266,7 +265,7 @@ impl Manual {
         while !at_command {
             match words.next() {
                 None => return Ok(parsed),
-                // `-- --`: more likely an operand that came out empty than a file of that name.
+                // `-- --`: a script whose variable for the operand is empty, more likely than a file of that name.
                 Some(word) if word == "--" && parsed.operand.is_none() => return Err(self.missing_operand()),
                 Some(word) if word == "--" && self.page.takes_command => at_command = true,
                 Some(word) => self.take_operand(&mut parsed, word)?,
@@ -277,7 +276,7 @@ impl Manual {
         Ok(parsed)
     }
 
-    /// What to say where the operand is not there and has to be.
+    /// The error that a required operand is missing.
     pub(crate) fn missing_operand(&self) -> Stop {
         Stop::Usage(format!("{} is missing", self.page.operand.name()))
     }
@@ -299,7 +298,7 @@ impl Manual {
         known.ok_or_else(|| Stop::Usage(format!("-{}: unknown option", letter.escape_default())))
     }
 
-    /// By its whole name, or as getopt_long(3) has it by the beginning of only one option's name.
+    /// Finds an option by its whole name or, as getopt_long(3) does, by a prefix that no other option's name has.
     pub(super) fn find_long(&self, arg: &str) -> Result<usize, Stop> {
         let name = arg.strip_prefix("--").unwrap_or(arg);
         if let Some(index) = self.specs.iter().position(|spec| spec.long().any(|long| long == name)) {
@@ -318,7 +317,7 @@ impl Manual {
     }
 }
 
-fn words_of(error: &lexopt::Error) -> String {
+fn reason_of(error: &lexopt::Error) -> String {
     match error {
         lexopt::Error::UnexpectedValue { option, value } => format!("{option}: takes no value, got {}", quoted(value)),
         lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: a value is missing"),

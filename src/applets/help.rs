@@ -1,4 +1,4 @@
-//! The text of `--help`, made from the table of options.
+//! `--help`, generated from the table of options.
 
 use super::flags::{Manual, Spec};
 
@@ -29,11 +29,11 @@ pub(super) fn text(manual: &Manual) -> String {
 }
 
 const WIDTH: usize = 80;
-/// Where the explanations of `--help` begin.
+/// The column where the descriptions of options begin.
 const COLUMN: usize = 28;
 
 fn describe(text: &mut String, flag: &Spec) {
-    // Long names line up, whether there is a short one or not.
+    // Long names are aligned, with or without a short one before them.
     let indent = if flag.short().next().is_none() { "      " } else { "  " };
     let mut head = format!("{indent}{}", flag.names.join(", "));
     if let Some(value) = flag.value {
@@ -49,8 +49,8 @@ fn describe(text: &mut String, flag: &Spec) {
     }
 }
 
-/// Appends `words`, `first` blanks before the first line and `indent` before the others, and ends the line. The text so
-/// far ends `indent - first` columns into its line.
+/// Appends `words` in lines, and a line end. `first` blanks stand before the first line, `indent` before the others.
+/// The text so far must end in column `indent - first` of its line.
 fn wrap(text: &mut String, words: &str, first: usize, indent: usize) {
     text.push_str(&" ".repeat(first));
     let mut column = indent;
@@ -70,7 +70,7 @@ fn wrap(text: &mut String, words: &str, first: usize, indent: usize) {
     text.push('\n');
 }
 
-/// What every table must keep to; each applet's tests call it.
+/// Checks what holds for every table. Each applet's tests call this.
 #[cfg(test)]
 pub(crate) fn check_table(manual: &Manual) {
     let kebab = |name: &str| {

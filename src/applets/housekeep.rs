@@ -1,4 +1,4 @@
-//! `awrite-housekeep`: clears away what crashes left, and old backups.
+//! `awrite-housekeep`: deletes what crashes have left, and old backups.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::process::{self, Inherited};
 use crate::report::housekeep::HousekeepReport;
 use crate::report::{self, Style};
 
-/// What the options have said.
+/// The values of the options.
 #[derive(Default)]
 pub(super) struct Settings {
     style: Style,
@@ -129,7 +129,8 @@ fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
     Ok(suffix)
 }
 
-/// An age for lock and temporary files, and one for backups: without a unit, hours and days.
+/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former
+/// and days for the latter.
 fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
     let age = |text: &OsStr| {
         parse_duration(text).map_err(|reason| match reason.contains("longer") {
@@ -143,7 +144,7 @@ fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
             whole.push(unit);
             whole
         };
-        // Checked as it was typed, for the message.
+        // First as it was typed, so that an error message shows that.
         age(text)?;
         return Ok((age(&with("h"))?, age(&with("d"))?));
     }
@@ -152,7 +153,7 @@ fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
 
 fn parse_count(text: &OsStr) -> Result<u64, String> {
     let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-    // More than fit in 64 bits is as good as all.
+    // A number that does not fit into 64 bits means all of them.
     digits
         .map(|digits| digits.parse().unwrap_or(u64::MAX))
         .ok_or_else(|| format!("{} is not a number of backups", quoted(text)))

@@ -1,4 +1,4 @@
-//! The options that say how a lock is taken, for every applet that takes one.
+//! The options of locking, and the observer, for all applets that take a lock.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::values::{one_of, parse_duration, parse_mode, parse_owner, parse_path,
 use crate::process;
 use crate::report::{self, Style};
 
-/// What the options below have said.
+/// The values of the options below.
 #[derive(Default)]
 pub(super) struct Locking {
     wait: bool,
@@ -26,13 +26,13 @@ pub(super) struct Locking {
     token: Option<u64>,
 }
 
-/// Settings that have those of a lock in them.
+/// Settings that contain those of locking.
 pub(super) trait HasLocking {
     fn locking(&mut self) -> &mut Locking;
 }
 
 impl Locking {
-    /// What the options and the environment come to, or what contradicts what.
+    /// Combines the options with the environment. Fails if options contradict each other.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
         let method = match self.method {
@@ -67,7 +67,7 @@ impl Locking {
         options.mode = self.mode;
         options.keep |= self.keep;
         if self.file.is_some() {
-            // Said of this one lock, so stronger than where the environment puts all of them.
+            // --lock-file names this one lock, so it is stronger than the environment's directory for all locks.
             options.dir = None;
             options.file = self.file;
         }
@@ -76,26 +76,26 @@ impl Locking {
         }
         options.method = method.unwrap_or_default();
         options.stale_after = stale_after;
-        // This process has no other use for SIGALRM, and locks on its main thread.
+        // This process does not use SIGALRM otherwise, and takes locks on its main thread.
         options.use_alarm = true;
         Ok(options)
     }
 }
 
-/// An observer that says what the style asks for.
+/// An observer that reports what the style asks for.
 pub(super) fn observer(style: Style) -> Observer {
     observer_and(style, |_| {})
 }
 
-/// One that says what the style asks for, and then does something more.
+/// An observer that reports what the style asks for, and then calls `then`.
 pub(super) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
-    let tell = report::notices(style);
+    let report = report::notice_reporter(style);
     Observer::new(move |notice| {
         if matches!(notice, Notice::Waiting { .. }) {
-            // Where no thread can be had for signals, they end the process as they would any other.
+            // Where no signal thread can be started, a signal ends the process as it would any other.
             let _ = process::about_to_wait();
         }
-        tell(notice);
+        report(notice);
         then(notice);
     })
 }
@@ -134,7 +134,7 @@ pub(super) const fn no_wait<S: HasLocking>() -> Flag<S> {
     Flag::set(GROUP, &["-n", "--no-wait"], "fail at once if the lock is held", |s| s.locking().no_wait = true)
 }
 
-/// The same, by flock(1)'s names too.
+/// The same with flock(1)'s names too.
 pub(super) const fn no_wait_or_nonblock<S: HasLocking>() -> Flag<S> {
     let mut flag = no_wait();
     flag.spec.names = &["-n", "--no-wait", "--nonblock", "--nonblocking", "--nb"];

@@ -1,4 +1,4 @@
-//! All that is command line: which applet is meant, its flags, exit codes, signals and children.
+//! The command lines: choosing the applet, its options, and what it does with them.
 
 mod common;
 mod completions;
@@ -24,13 +24,14 @@ use table::Applet;
 #[cfg(fuzzing)]
 pub(crate) use table::any_words;
 
-/// Runs what `args` (the program's name first, if there is one) ask for and returns the status to exit with.
+/// Runs the applet that `args` choose, and returns the exit status. The program's name is the first of `args`, if there
+/// are any.
 pub(crate) fn run(args: Vec<OsString>) -> u8 {
     let inherited = process::take_over();
     let mut args = args.into_iter();
     let name = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    // An error in the options is to come out as JSON too, wherever among them `--json` stands.
+    // An error in the options must be JSON too, even if `--json` comes after it.
     if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json") {
         report::use_style(Style { json: true, ..Style::default() });
     }
@@ -56,7 +57,7 @@ fn dispatch(called_as: &OsStr, mut args: Vec<OsString>, inherited: &Inherited) -
     (applet.run)(args, inherited).or_else(|stop| answer(stop, applet, called_as))
 }
 
-/// Does what is asked for instead of the applet's work.
+/// Does what was asked for instead of the applet's work.
 fn answer(stop: Stop, applet: &Applet, called_as: &OsStr) -> Result<u8, Error> {
     let text = match stop {
         Stop::Usage(reason) => {

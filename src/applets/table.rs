@@ -1,4 +1,4 @@
-//! Which applets there are, and by which names they are called.
+//! The table of all applets and their names.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,11 +9,11 @@ use super::{flags, flock, values};
 use super::{housekeep, lock, write};
 use crate::process::Inherited;
 
-/// One of the programs that this binary is.
+/// One of the programs that this binary contains.
 pub(super) struct Applet {
-    /// What it is called, and called by.
+    /// Its name in texts, and the file name that chooses it.
     pub(super) name: &'static str,
-    /// The first argument that chooses it where the binary's name does not; empty: it is what other names mean.
+    /// The first argument that chooses it if the file name does not. Empty for the applet that all other names choose.
     pub(super) word: &'static str,
     pub(super) run: fn(Vec<OsString>, &Inherited) -> Result<u8, Stop>,
     pub(super) manual: fn() -> Manual,
@@ -25,10 +25,10 @@ pub(super) const APPLETS: [Applet; 3] = [
     Applet { name: "awrite-housekeep", word: "housekeep", run: housekeep::run, manual: || housekeep::GRAMMAR.manual() },
 ];
 
-/// Another name of the write applet. It needs no rule of its own, since any unknown name is one.
+/// Another name of the write applet. It needs no rule, since every unknown name chooses that applet.
 pub(super) const SECOND_NAME: &str = "atomic-write";
 
-/// The applet, and whether the first argument has chosen it.
+/// The applet for a file name and a first argument, and whether the argument has chosen it.
 pub(super) fn choose(name: &[u8], first: Option<&OsStr>) -> (&'static Applet, bool) {
     let [write, others @ ..] = &APPLETS;
     if let Some(applet) = others.iter().find(|applet| applet.name.as_bytes() == name) {
@@ -58,7 +58,7 @@ pub(super) fn link_names() -> Vec<&'static str> {
     names
 }
 
-/// What holds for any command line of any applet.
+/// Checks what holds for any command line of any applet.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_words(words: &[OsString]) {
     fn ask<S: Default>(grammar: &'static flags::Grammar<S>, words: &[OsString]) {

@@ -1,4 +1,5 @@
-//! Children: started as this process was started, waited for, and never left behind.
+//! Children. A child starts with the signal dispositions and the mask that this process was started with; it is always
+//! waited for.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -15,14 +16,14 @@ use super::masks::{Inherited, all_signals, set_mask};
 use super::running::children;
 use super::signals::{self, about_to_wait, give_way, interrupted, is_pending};
 
-/// A child process. Dropped before it was waited for, it is told to stop and waited for then.
+/// A child process. Dropping it before it was waited for sends it SIGTERM and waits for it.
 pub(crate) struct Running {
     child: Child,
     pid: Option<Pid>,
     reaped: bool,
 }
 
-/// Starts `command` as this process was started, signals considered.
+/// Starts `command`, unless a signal has ended the work.
 pub(crate) fn start(mut command: Command, inherited: &Inherited) -> io::Result<Running> {
     about_to_wait().map_err(io::Error::other)?;
     inherited.hand_to(&mut command);
@@ -44,8 +45,8 @@ impl Running {
         self.child.stdout.take()
     }
 
-    /// Waits for its end. If a signal has come meanwhile, it does not return: the child may have ended because of it,
-    /// and a shell, for one, ends with status 0 then if its script says so.
+    /// Waits for its end. Does not return if a signal that ends the work has come meanwhile: the child may have ended
+    /// because of it and still report success, as a shell does if its script says so.
     pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
         let status = self.reap();
         give_way();
@@ -55,10 +56,8 @@ impl Running {
     fn reap(&mut self) -> io::Result<ExitStatus> {
         self.reaped = true;
         if let Some(pid) = self.pid {
-            // Wait without reaping; take the number out of the signal thread's reach; then reap. Errors: what is wrong
-            // shows again in the wait below.
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+            // Before it is reaped, which frees its number, the signal thread must forget it.
+            await_end(pid);
             children().running = None;
         }
         self.child.wait()
@@ -79,9 +78,15 @@ impl Drop for Running {
     }
 }
 
-/// Runs `command` as this process was started, and waits for its end. Meanwhile the signals that a process sends here go
-/// to it; what a terminal sends reaches it by itself. A signal that came before ends the work, and the command is not
-/// started then. One that comes after the command's end is too late for anything.
+/// Waits until a child has ended, and does not reap it.
+fn await_end(pid: Pid) {
+    // On an error, `Child::wait` will return the same one.
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+}
+
+/// Runs `command` and waits for its end. Meanwhile signals that processes send here are passed on to it; those of a
+/// terminal reach it without that. If a signal has come before, the command is not started and the work ends. A signal
+/// that comes after the command's end is dropped.
 pub(crate) fn supervise(command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
     supervise_beside(command, inherited, || Next::Nothing).inspect_err(|e| {
         if e.kind() == io::ErrorKind::Interrupted {
@@ -90,18 +95,18 @@ pub(crate) fn supervise(command: Command, inherited: &Inherited) -> io::Result<E
     })
 }
 
-/// What is to be done beside a supervised child.
+/// What a task beside a supervised child asks for next.
 pub(crate) enum Next {
-    /// Ask again after this time, or before.
+    /// To be called again after this time, or earlier.
     In(Duration),
-    /// Tell the child to stop, and do not ask again.
+    /// To have SIGTERM sent to the child, and not to be called again.
     Stop,
-    /// Nothing any more.
+    /// Not to be called again.
     Nothing,
 }
 
-/// The same with something to do meanwhile, which must not take long each time. A signal that came before is an error
-/// here, [`io::ErrorKind::Interrupted`], for the caller to clean up and [`give_way`].
+/// The same with a task to do meanwhile; each call of `beside` must be short. If a signal has come before, this returns
+/// [`io::ErrorKind::Interrupted`], so that the caller can clean up and then [`give_way`].
 pub(crate) fn supervise_beside(
     mut command: Command,
     inherited: &Inherited,
@@ -131,27 +136,26 @@ pub(crate) fn supervise_beside(
                 Next::Nothing => break,
             }
         }
-        // Waited for, out of reach of the handler, and only then reaped: its number is somebody else's from then on.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+        // Before it is reaped, which frees its number, the handler must forget it.
+        await_end(pid);
     }
     signals::pass_nothing_on();
     child.wait()
 }
 
-/// The end of a child, to be waited for with a limit.
+/// The end of a child, which can be waited for with a time limit.
 struct End {
     pid: Pid,
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fd: Option<OwnedFd>,
 }
 
-/// The longest single wait for it. The clock of such a wait stands still while the machine sleeps; whoever goes by
-/// another one must be able to notice.
+/// The longest single wait. Its clock stops while the machine is suspended; the lease's clock does not, so its refresh
+/// must not depend on this one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The same where there is nothing to wait on (pidfd_open(2): Linux 5.3), and it can only be looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause between two looks at a child where there is no pidfd (pidfd_open(2): since Linux 5.3).
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl End {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -165,7 +169,7 @@ impl End {
         End { pid }
     }
 
-    /// Waits for it at most `limit`, and less long if a signal comes. Does not reap the child.
+    /// Waits for it, at most for `limit`, and not so long if a signal comes. Does not reap the child.
     fn comes_within(&self, limit: Duration) -> bool {
         self.wait(limit);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -180,11 +184,11 @@ impl End {
             let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], limit.as_ref());
             return;
         }
-        std::thread::sleep(limit.min(LOOK_AGAIN));
+        std::thread::sleep(limit.min(POLL_INTERVAL));
     }
 }
 
-/// Makes this process `command`. Returns only if that fails.
+/// Replaces this process by `command` (exec). Returns only if that fails.
 pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io::Error {
     if let Err(e) = block_signals(inherited) {
         give_way();
@@ -194,7 +198,7 @@ pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io:
     command.exec()
 }
 
-/// Blocks all signals, and returns the former mask; an error if one has come already that ends the work.
+/// Blocks all signals and returns the former mask. Fails if a signal that ends the work has come already.
 fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     let mask = set_mask(Some(&all_signals()));
     if interrupted() || is_pending(inherited) {
@@ -204,7 +208,8 @@ fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     Ok(mask)
 }
 
-/// Gives `command` a lock, or keeps it from it. `lock` must live until the command has been started.
+/// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
+/// started.
 pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
     match &lock.value {
         Some(value) => command.env(lock.variable, value),
@@ -218,14 +223,15 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
     }
 }
 
-/// Lets `command` have this descriptor, which must be open until the command has been started.
+/// Lets `command` inherit this descriptor, which must stay open until the command has been started.
 pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
     set_close_on_exec(command, fd.as_raw_fd(), false);
 }
 
 fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
-    // SAFETY: the closure runs between fork and exec and calls nothing but fcntl, with numbers that it owns.
+    // SAFETY: the closure runs between fork and exec and calls only fcntl, which is async-signal-safe, with plain
+    // numbers.
     unsafe {
         command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, flags) {
             -1 if !close => Err(io::Error::last_os_error()),
@@ -287,7 +293,7 @@ mod tests {
             ("kill -9 $$", "killed by signal 9 (SIGKILL)"),
             ("kill -PIPE $$", "killed by signal 13 (SIGPIPE)"),
         ] {
-            // Another test may have a child running: there is one at a time in the program, but not among tests.
+            // Another test may run a child at the same time, though the program runs one at a time.
             let status = start(sh(script), &inherited).unwrap().wait().unwrap();
             assert_eq!(ending(status), said);
         }

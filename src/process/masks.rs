@@ -7,11 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 
-/// What a child gets back.
+/// Their dispositions are restored in a child.
 pub(super) const HANDED_ON: [c_int; 6] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
-/// What ends the work cleanly.
+/// They end the work cleanly.
 pub(super) const ENDING: [c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
 /// The signal dispositions and the mask that this process was started with.
 #[derive(Clone, Copy)]
 pub(crate) struct Inherited {
@@ -20,7 +21,7 @@ pub(crate) struct Inherited {
     pub(super) mask: libc::sigset_t,
 }
 
-/// Notes what was inherited, and makes this process one whose writes fail with an error instead of a signal.
+/// Records what was inherited, and ignores SIGPIPE and SIGXFSZ: a write then fails with an error instead.
 pub(crate) fn take_over() -> Inherited {
     let mut ignored = [false; HANDED_ON.len()];
     for (signal, ignored) in HANDED_ON.into_iter().zip(&mut ignored) {
@@ -30,7 +31,7 @@ pub(crate) fn take_over() -> Inherited {
         };
         *ignored = inherited == libc::SIG_IGN;
         if signal == libc::SIGCHLD && *ignored {
-            // Children would reap themselves, and their status would be lost (waitid: ECHILD).
+            // If SIGCHLD is ignored, the kernel reaps children and their status is lost (waitid: ECHILD).
             set_disposition(signal, libc::SIG_DFL);
         }
     }
@@ -45,8 +46,8 @@ impl Inherited {
     /// Makes `command` start as this process was started.
     pub(crate) fn hand_to(&self, command: &mut Command) {
         let Inherited { ignored, mask } = *self;
-        // After std's own preparations: it sets SIGPIPE to its default and empties the mask.
-        // SAFETY: the closure runs between fork and exec and makes nothing but async-signal-safe calls on its own data.
+        // `pre_exec` runs after std's own preparations, which set SIGPIPE to its default and empty the mask.
+        // SAFETY: the closure runs between fork and exec. It makes only async-signal-safe calls, on its own data.
         unsafe {
             command.pre_exec(move || {
                 for (signal, ignored) in HANDED_ON.into_iter().zip(ignored) {
@@ -59,7 +60,7 @@ impl Inherited {
     }
 }
 
-/// The present disposition of `signal`.
+/// The current disposition of `signal`.
 pub(super) fn disposition(signal: c_int) -> libc::sighandler_t {
     let mut old = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: the pointer is to a local of the right type, and all-zero is a valid value of it.
@@ -69,11 +70,11 @@ pub(super) fn disposition(signal: c_int) -> libc::sighandler_t {
     }
 }
 
-/// Sets the disposition of `signal`, which is none that cannot be set, and returns the former one. A handler runs with
-/// the ending signals blocked. Async-signal-safe.
+/// Sets the disposition of `signal` (not SIGKILL or SIGSTOP) and returns the former one. A handler runs with the ending
+/// signals blocked. Async-signal-safe.
 pub(super) fn set_disposition(signal: c_int, to: libc::sighandler_t) -> libc::sighandler_t {
-    // SAFETY: `sigaction` is plain data for which all-zero is valid, the pointers are to live locals, and the handlers
-    // passed in are SIG_IGN, SIG_DFL or `on_signal`, which is async-signal-safe.
+    // SAFETY: `sigaction` is plain data for which all-zero is valid; the pointers are to live locals; the callers pass
+    // SIG_IGN, SIG_DFL or `on_signal`, which is async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = to;

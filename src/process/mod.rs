@@ -1,18 +1,20 @@
 //! This process as the system sees it: its signals, its children, its descriptors.
 //!
+//! The columns are groups of signals, the rows are what happens to them in the order of time:
+//!
 //! ```text
 //!   started with            SIGPIPE, SIGXFSZ: anything       SIGCHLD: anything    INT, TERM, HUP: default | ignored
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
 //!   hold                                                                          blocked | ignored
-//!   watch                                                                         caught, by a thread | ignored
+//!   watch                                                                         handled by a thread | ignored
 //!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
-//! The first signal wakes the thread, which decides (see [`watch`]). Meanwhile the main thread goes on until it needs
-//! the clean-up's mutex, ends a child, or wants to report a failure: there it gives way ([`give_way`]), so that the
-//! signal is what gets reported, not what it has broken.
+//! The first signal wakes the signal thread, which decides what to do (see [`watch`]). Meanwhile the main thread goes
+//! on until it needs the clean-up's mutex, has waited for a child, or wants to report a failure. There it gives way
+//! ([`give_way`]): the user is to read that a signal came, not which failure the signal caused.
 
 mod children;
 mod masks;

@@ -1,4 +1,4 @@
-//! What becomes of a panic: everything is cleaned up by unwinding, and a message says so.
+//! Panics: unwinding cleans up, then an error message is printed.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
@@ -7,12 +7,13 @@ use awrite::{Error, ErrorKind};
 
 use crate::report::{self, exit};
 
-/// What the first panic said.
+/// The message of the first panic.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs `work` and returns its status; a panic is reported, after everything was cleaned up by unwinding, as status 1.
+/// Runs `work` and returns its status. After a panic, unwinding has cleaned up; the panic is reported and the status is
+/// 1.
 ///
-/// For the signal thread too: the hook is the process's, so nothing but this prints a panic's message.
+/// The hook is set for the whole process, so the signal thread prints no message of its own either.
 pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
     panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
@@ -33,7 +34,7 @@ pub(crate) fn guard(work: impl FnOnce() -> u8) -> u8 {
     })
 }
 
-/// Runs `work`; a panic in it becomes an error.
+/// Runs `work`. A panic in it becomes an error.
 pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         // Dropping a payload can panic again.

@@ -1,13 +1,13 @@
-//! The child that runs now, for the signal thread to end.
+//! The child that runs now. The signal thread ends it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The child that runs now, if any, for the signal thread.
 pub(super) struct Children {
+    /// There is one at a time at most.
     pub(super) running: Option<Pid>,
-    /// No more are to be started.
+    /// No more children may be started.
     pub(super) stopping: bool,
 }
 
@@ -21,7 +21,7 @@ pub(super) fn stop_children() {
     let mut children = children();
     children.stopping = true;
     if let Some(pid) = children.running {
-        // It is not reaped before `running` is cleared, so this is no other process that got its number.
+        // No other process can have this number yet: the child is reaped only after `running` is cleared.
         let _ = kill_process(pid, Signal::TERM);
     }
 }

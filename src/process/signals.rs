@@ -13,42 +13,44 @@ use super::panic;
 use super::running::stop_children;
 use crate::report::{self, exit};
 
-/// What is passed on to a supervised child. Besides those that end the work, the others that would end this process
-/// before the child: nobody would then be left to release the lock.
+/// They are passed on to a supervised child: those that end the work, and the others that would kill this process
+/// before the child, so that nobody would be left to release the lock.
 const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
-/// The process that `watch` was called in: a child that has not yet become COMMAND has the handler, too.
+/// The process that installed the handler; 0: none has. A forked child that has not yet become COMMAND has the handler
+/// too.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 /// ctrlc's own handler, which wakes its thread.
 static WAKE: AtomicUsize = AtomicUsize::new(0);
-/// When the first signal came, on the monotonic clock; 0: none has.
+/// The arrival of the first signal on the monotonic clock; 0: none has come.
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
-/// What an impatient second signal ends with.
+/// The exit status if a second signal ends the process at once.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
-/// The child that signals are passed on to; 0: there is none, and a signal ends the work; -1: it has ended, and with it
-/// all that a signal could still be meant for.
+/// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
+/// and signals are dropped.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
 const HAS_ENDED: i32 = -1;
-/// A terminal that is closed tells the leader of its session, and the others only once that one has ended
-/// (setpgid(2), termios(3)): a leader that waits for its child has to pass it on.
+/// Whether this process leads its session. When a terminal closes, the kernel sends SIGHUP to the session leader, and
+/// to the foreground group only once the leader has ended (setpgid(2), termios(3)): a leader that waits for its child
+/// has to pass SIGHUP on.
 static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
-/// Even those that a terminal sends.
+/// Whether signals from a terminal are passed on too.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
-/// A second signal within this time of the first is the same wish: `timeout` sends SIGTERM to the process and again to
-/// its group, a closing terminal SIGHUP from the kernel and from the shell. It must not cut the clean-up short. A later
-/// one comes from somebody who is tired of waiting for a clean-up that hangs.
-const SAME_WISH_MS: i64 = 250;
+/// A second signal within this time of the first is the same request: `timeout` sends SIGTERM to the process and again
+/// to its group; when a terminal closes, the kernel and the shell both send SIGHUP. It must not cut the clean-up short.
+/// A later one comes from somebody who does not want to wait for a clean-up that hangs.
+const SAME_REQUEST_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: everything called is async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's
-    // handler, which posts a semaphore. WAKE holds that handler's address since before this one was installed. errno is
-    // kept for the code that was interrupted by every one of them but `signal` and `raise`, after which this process
-    // ends, and `kill`, which cannot fail: the child is there until it is reaped, and SUPERVISED is reset before that.
-    // `info` is valid during the call, since the handler was installed with SA_SIGINFO.
+    // SAFETY: all calls are async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's handler,
+    // which posts a semaphore. WAKE has held that handler's address since before this one was installed. `info` is
+    // valid during the call, since the handler was installed with SA_SIGINFO. The interrupted code keeps its errno:
+    // `signal` and `raise` could change it, but this process ends after them; `kill` cannot fail, since the child
+    // exists until it is reaped and SUPERVISED is reset before that; the others do not set it.
     unsafe {
         if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
-            // Forked to become COMMAND, and not there yet: the signal must not get lost on the way.
+            // A forked child that has not yet become COMMAND: the signal must still end it.
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);
             return;
@@ -78,7 +80,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
                     wake(signal);
                 }
             }
-            Err(first_ms) if now_ms - first_ms > SAME_WISH_MS => {
+            Err(first_ms) if now_ms - first_ms > SAME_REQUEST_MS => {
                 libc::_exit(IMPATIENT_STATUS.load(Ordering::SeqCst));
             }
             Err(_) => {}
@@ -86,8 +88,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
     }
 }
 
-/// Whether kill(2) and the like have sent a signal, not the kernel for a terminal: that one goes to the whole foreground
-/// group, the child included. By the code, since the sender's process id is 0 when it is outside of this container.
+/// Whether a process has sent the signal, by kill(2) and the like. The kernel sends the signals of a terminal, and
+/// sends them to the whole foreground group, which the child belongs to. Asks `si_code`, because `si_pid` is 0 for a
+/// sender outside this container.
 fn sent_by_a_process(code: c_int) -> bool {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         code <= 0
@@ -99,9 +102,10 @@ fn sent_by_a_process(code: c_int) -> bool {
 
 /// Blocks the ending signals until [`watch`] is called.
 ///
-/// Starting a thread costs more than a small write does otherwise. So signals are only held back at first, and the
+/// Starting a thread costs more than all the rest of a small write. So signals are only blocked at first, and the
 /// thread is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write
-/// that never waits ends before a signal could be missed; one that came meanwhile is found by [`give_way`].
+/// that never waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came
+/// meanwhile.
 pub(crate) fn hold(inherited: &Inherited) {
     let mut held = inherited.mask;
     for signal in ENDING {
@@ -109,20 +113,20 @@ pub(crate) fn hold(inherited: &Inherited) {
         unsafe { libc::sigaddset(&raw mut held, signal) };
     }
     set_mask(Some(&held));
-    // Set once in a process, at its start.
+    // Never set before: this is called once, when the process starts.
     let _ = HELD.set(*inherited);
 }
 
-/// What signals are held back from, if they are.
+/// What was inherited, if [`hold`] was called.
 static HELD: OnceLock<Inherited> = OnceLock::new();
 
-/// To be called where the process may have to wait for somebody else: signals are held back no longer.
+/// Must be called where the process may have to wait for somebody else. Signals are delivered from here on.
 pub(crate) fn about_to_wait() -> Result<(), Error> {
     HELD.get().map_or(Ok(()), watch)
 }
 
-/// Holds signals back again, until the process is [`about_to_wait`], [`give_way`]s or supervises a child: what begins here
-/// must not be left half done. If one has come already it does not return.
+/// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child:
+/// what begins here must not be left half done. Does not return if a signal has come already.
 pub(crate) fn hold_again() {
     let mut held = set_mask(None);
     for signal in ENDING {
@@ -133,8 +137,8 @@ pub(crate) fn hold_again() {
     give_way_now();
 }
 
-/// Whether a signal that ends the work waits to be delivered: none that was ignored or blocked from the start, which can
-/// be pending too, but ends nothing.
+/// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too,
+/// but ends nothing.
 pub(super) fn is_pending(inherited: &Inherited) -> bool {
     let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
@@ -148,13 +152,14 @@ pub(super) fn is_pending(inherited: &Inherited) -> bool {
     ENDING.iter().any(|&signal| is_in(&pending, signal) && ends(signal))
 }
 
-/// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP, unless they are ignored: then they stay so (nohup).
+/// Starts the thread that handles SIGINT, SIGTERM and SIGHUP. Those that are ignored stay ignored (nohup).
 ///
-/// On the first of them it removes what must not stay and ends the process with status 3; but if the target has been
-/// replaced already, it lets the main thread end with success. Another signal, a while later, ends the process at once.
+/// On the first signal the thread removes what must not stay and ends the process with status 3. If the target has been
+/// replaced already, it lets the main thread end with success instead. Another signal, a while later, ends the process
+/// at once.
 ///
-/// To be called from the main thread, where it is about to wait, or before anything is made that must be removed, unless
-/// signals are held. Called again it only holds them back no longer.
+/// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
+/// must be removed. A second call only unblocks the signals.
 pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
     if WATCHED.load(Ordering::SeqCst) != 0 {
         set_mask(Some(&inherited.mask));
@@ -166,8 +171,8 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
     }
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    // The thread inherits this mask and keeps it: every signal, SIGALRM too, then reaches the main thread and interrupts
-    // what blocks there. It also closes the moment in which ctrlc catches what has to stay ignored.
+    // The thread inherits this mask and keeps it. Every signal, SIGALRM too, is then delivered to the main thread, and
+    // interrupts a blocking call there. The mask also hides that ctrlc for a moment catches what has to stay ignored.
     set_mask(Some(&all_signals()));
     let started = ctrlc::set_handler(first_signal);
     if started.is_ok() {
@@ -199,12 +204,12 @@ fn catch(signal: c_int) {
     set_disposition(signal, handler as libc::sighandler_t);
 }
 
-/// From here on the signals that a process sends here go to `child`, once the mask is the inherited one again: signals are
-/// blocked when this is called, and no longer when it returns.
+/// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
+/// sets the inherited mask again.
 pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    // Not rustix's getsid, whose result cannot be 0: as it is where the leader is outside of this PID namespace.
+    // Not rustix's getsid, whose result cannot be 0. It is 0 where the leader is outside this PID namespace.
     // SAFETY: getsid and getpid have no preconditions.
     let leads = unsafe { libc::getsid(0) == libc::getpid() };
     LEADS_SESSION.store(leads, Ordering::SeqCst);
@@ -214,33 +219,33 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
             catch(signal);
         }
     }
-    // A terminal's ^C that has come by now may have come before the child was there to get it.
+    // A pending ^C of a terminal may have been sent before the child existed.
     PASS_ALL_ON.store(true, Ordering::SeqCst);
     set_mask(Some(&inherited.mask));
     PASS_ALL_ON.store(false, Ordering::SeqCst);
 }
 
-/// The child has ended, and is about to be reaped: from here on signals come too late for anything.
+/// To be called when the child has ended, before it is reaped. From here on signals are dropped.
 pub(super) fn pass_nothing_on() {
     SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
 }
 
-/// Runs in ctrlc's thread.
+/// The reaction to the first signal. Runs in ctrlc's thread.
 fn first_signal() {
     let outcome = panic::contain(|| {
-        // First of all: from here on the main thread cannot commit what a COMMAND that is told to stop has left half
-        // done.
+        // Before anything else: from here on the main thread cannot commit the unfinished output of a COMMAND that is
+        // told to stop below.
         let shutdown = Shutdown::begin();
         if shutdown.committed() {
-            // Done, and said so by status 0. Whoever does not wait for the rest (a sync that hangs) hears that it is not
-            // known to be durable.
+            // The target is replaced, and the main thread ends with status 0. If the user does not wait for the rest (a
+            // sync that hangs), the status is that of "not known to be durable".
             IMPATIENT_STATUS.store(exit::FAILURE.into(), Ordering::SeqCst);
             return None;
         }
         stop_children();
         let files = shutdown.temporary_files();
         shutdown.clean();
-        // Last: standard error may be a pipe that nobody reads.
+        // Last, because it may block: standard error may be a pipe that nobody reads.
         report::interrupted(exit::INTERRUPTED, files);
         Some(exit::INTERRUPTED)
     });
@@ -249,33 +254,33 @@ fn first_signal() {
         Some(exit::FAILURE)
     });
     if let Some(status) = status {
-        // SAFETY: `_exit` has no preconditions. Not `exit`, whose handlers would run beside the main thread.
+        // Not `exit`, whose handlers would run beside the main thread.
+        // SAFETY: `_exit` has no preconditions.
         unsafe { libc::_exit(status.into()) }
     }
 }
 
-/// Whether a signal has come that ends the work.
+/// Whether a signal that ends the work was delivered.
 pub(super) fn interrupted() -> bool {
     FIRST_SIGNAL_MS.load(Ordering::SeqCst) != 0
 }
 
-/// To be called where the main thread is about to commit or to report a failure that a signal may have caused: returns
-/// only if none has come, or if the target has been replaced already.
+/// The main thread calls this before it commits, and before it reports a failure that a signal may have caused. Returns
+/// only if no signal has come or the target has been replaced already.
 pub(crate) fn give_way() {
     if HELD.get().is_some_and(is_pending) {
-        // Delivered as soon as it is no longer held. Where no thread can be had, it ends the process as it would any
-        // other.
+        // This delivers the signal. Where no thread can be started, the signal ends the process as it would any other.
         let _ = about_to_wait();
     }
     give_way_now();
 }
 
-/// The same for a signal that is held back no longer.
+/// The same for a signal that was delivered.
 fn give_way_now() {
     if !interrupted() {
         return;
     }
-    // Does not return once the signal thread cleans up; that thread ends the process.
+    // Blocks for ever once the signal thread cleans up. That thread ends the process.
     let shutdown = Shutdown::begin();
     if shutdown.committed() {
         return;

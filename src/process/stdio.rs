@@ -1,10 +1,10 @@
-//! Descriptors that children are given, or that this process was given.
+//! Descriptors that this process has inherited, and input for children.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-/// A descriptor that this process was started with.
+/// A descriptor that this process has inherited.
 pub(crate) struct InheritedFd(RawFd);
 
 impl InheritedFd {
@@ -13,30 +13,29 @@ impl InheritedFd {
         if number < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        let given = InheritedFd(number);
-        rustix::io::fcntl_getfd(given.as_fd())?;
-        Ok(given)
+        let inherited = InheritedFd(number);
+        rustix::io::fcntl_getfd(inherited.as_fd())?;
+        Ok(inherited)
     }
 }
 
 impl AsFd for InheritedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: not -1. Nothing in this process owns it or closes it.
+        // SAFETY: it is not -1, and nothing in this process owns or closes it.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
-/// Something to read that is at its end: /dev/null, for where there is none.
+/// Input that is at its end, like /dev/null, which an empty root directory does not have.
 pub(crate) fn empty_input() -> io::Result<OwnedFd> {
-    // Not pipe2, which macOS lacks. No child can be started between the calls: only the main thread does that.
+    // Not pipe2, which macOS lacks. Close-on-exec cannot come too late: only this thread starts children.
     let (reading, writing) = rustix::pipe::pipe()?;
     drop(writing);
     rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
     Ok(reading)
 }
 
-/// Whether what is left to read from `fd` is there already, so that reading to its end waits for nobody: a pipe that
-/// nobody writes to any more.
+/// Whether `fd` is a pipe whose writers have all gone: reading the rest of it waits for nobody.
 pub(crate) fn is_complete(fd: impl AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_at_its_end() {
+    fn empty_input_is_at_its_end() {
         let mut bytes = [0; 1];
         assert_eq!(rustix::io::read(empty_input().unwrap(), &mut bytes), Ok(0));
     }

@@ -1,16 +1,16 @@
-//! What failed: errors, warnings, and the signal that ended the work.
+//! Errors, warnings, and the signal that ended the work.
 
 use awrite::{Error, shown};
 
 use super::message::{Level, Message, json, shows};
 use super::{listing, remedy};
 
-/// Says what failed, and the remedy.
+/// Reports an error and, as a hint, its remedy.
 pub(crate) fn error(error: &Error) {
     failure(error, error.exit_code());
 }
 
-/// The same where the status to end with is not the error's own.
+/// The same for a process that ends with `exit_code`, which is not the error's own.
 pub(crate) fn failure(error: &Error, exit_code: u8) {
     let hint = error.hint_in(remedy::words);
     let mut text = error.to_string();
@@ -26,14 +26,14 @@ pub(crate) fn failure(error: &Error, exit_code: u8) {
         .say();
 }
 
-/// Says what failed though the work is done.
+/// Reports that something failed though the work is done.
 pub(crate) fn warning(error: &Error) {
     if shows(Level::Warn) {
         Message::new(Level::Warn, "warning", error.to_string()).with_known("path", error.path()).say();
     }
 }
 
-/// Says that a signal ended the work, after `files` temporary files have been removed.
+/// Reports that a signal ended the work. `files` temporary files have been removed.
 pub(crate) fn interrupted(exit_code: u8, files: usize) {
     Message::new(Level::Error, "interrupted", "Interrupted".to_owned()).with("exit_code", u64::from(exit_code)).say();
     if files > 0 && shows(Level::Warn) {

@@ -1,4 +1,4 @@
-//! What the housekeeper says: one line for each deleted file on standard output, the rest on standard error.
+//! The report of housekeeping: a line for each deleted file on standard output, the rest on standard error.
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
@@ -22,16 +22,16 @@ use super::message::{Level, Message, Style, json, shows};
 use super::output::end_progress;
 use super::progress::{ProgressLine, REDRAW_AFTER, human_size};
 
-/// Receives the library's events and says what the style asks for.
+/// Receives the library's events and reports those that the style asks for.
 pub(crate) struct HousekeepReport {
     dry_run: bool,
     /// `-q`: errors only.
     quiet: bool,
     deleted: u64,
     progress: Option<ProgressLine>,
-    /// When the lines so far were written.
+    /// When lines were last written.
     flushed: Instant,
-    /// Whether standard output takes any more.
+    /// The first error of standard output.
     stdout: Result<(), Errno>,
 }
 
@@ -42,7 +42,7 @@ impl HousekeepReport {
         HousekeepReport { dry_run, quiet, deleted: 0, progress, flushed: Instant::now(), stdout: Ok(()) }
     }
 
-    /// Stops the work when there is nobody left to list the deleted files for.
+    /// Stops the work when nobody reads the list of deleted files any more.
     pub(crate) fn receive(&mut self, event: &HousekeepEvent<'_>) -> ControlFlow<()> {
         match event {
             HousekeepEvent::Deleted { path, leftover, bytes, age } => {
@@ -71,7 +71,7 @@ impl HousekeepReport {
         ControlFlow::Continue(())
     }
 
-    /// One line on standard output, soon.
+    /// Lists a deleted file on standard output.
     fn list(&mut self, path: &Path, leftover: Leftover, bytes: u64, age: Duration) -> ControlFlow<()> {
         let line = if json() {
             let (event, verb) = if self.dry_run { ("would_delete", "Would delete") } else { ("deleted", "Deleted") };
@@ -89,7 +89,7 @@ impl HousekeepReport {
         self.flush_in_time()
     }
 
-    /// No line waits long enough for others that a person would notice.
+    /// Writes the lines that have waited long enough: a person must not notice the delay.
     fn flush_in_time(&mut self) -> ControlFlow<()> {
         if self.stdout.is_ok() && self.flushed.elapsed() >= REDRAW_AFTER {
             self.flushed = Instant::now();
@@ -98,7 +98,7 @@ impl HousekeepReport {
         if self.stdout.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    /// Says what has been done, and returns the status to exit with.
+    /// Reports the summary, and returns the exit status.
     pub(crate) fn finish(self, summary: &HousekeepSummary) -> Result<u8, Error> {
         end_progress();
         let status = if summary.failures > 0 { exit::FAILURE } else { exit::SUCCESS };
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn summaries() {
-        // Not constructible from outside the library, but its default is.
+        // Outside the library only the default can be constructed.
         let mut summary = HousekeepSummary::default();
         assert_eq!(in_words(&summary, false), "Nothing to delete");
         assert_eq!(in_words(&summary, true), "Nothing to delete");

@@ -1,14 +1,14 @@
-//! What is said of leases: what was asked for on standard output, the rest on standard error.
+//! The report of leases: results on standard output, messages on standard error.
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `leased` and those of a lease |
-//! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and those of a lease |
-//! | `lease_refreshed` | stdout | info | `path` and those of a lease |
+//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `leased` and the lease's fields |
+//! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
+//! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
 //! | `lease_released` | stderr | info | `path` `owner` `token` |
 //!
-//! Those of a lease: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host` `pid`.
-//! Unlike elsewhere they are all there, with `null` for what is not known.
+//! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host`
+//! `pid`. They are always there; an unknown value is `null`.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -37,7 +37,7 @@ fn time(time: SystemTime) -> Field<'static> {
     jiff::Timestamp::try_from(time).ok().map(|time| format!("{time:.3}")).into()
 }
 
-/// The outcome of `--status`.
+/// Prints the result of `--status`.
 pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
     let mut lines = Vec::new();
     if status.held {
@@ -77,7 +77,7 @@ fn acquired_message<'a>(target: &'a Path, lease: &'a LeaseInfo) -> Message<'a> {
     with_lease(Message::about(Level::Info, "lease_acquired", target, &in_words(lease)), Some(lease))
 }
 
-/// The outcome of `--acquire`. It is an error if nobody reads it.
+/// Prints the result of `--acquire`. It is an error if nobody reads it.
 pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     if json() {
         return print_all(&acquired_message(target, lease).json_line());
@@ -86,14 +86,14 @@ pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     print_all(&format!("{}\n", lease.token))
 }
 
-/// Says that the lease is held.
+/// Reports that the lease was acquired.
 pub(crate) fn acquired(target: &Path, lease: &LeaseInfo) {
     if shows(Level::Info) {
         acquired_message(target, lease).say();
     }
 }
 
-/// The outcome of `--refresh`: for a machine, until when.
+/// Reports the result of `--refresh`. With `--json` it goes to standard output: a program wants to know the new end.
 pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     let message = || with_lease(Message::about(Level::Info, "lease_refreshed", target, &in_words(lease)), Some(lease));
     if json() {
@@ -105,7 +105,7 @@ pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says that the lease was given back.
+/// Reports that the lease was released.
 pub(crate) fn released(target: &Path, claim: &Claim) {
     if shows(Level::Info) {
         let text = format!("No longer leased by {}", claim.owner());

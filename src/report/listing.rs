@@ -1,5 +1,6 @@
-//! What is listed on standard output while the work goes on. A write for each line would cost as much as the deletion
-//! that it tells of, so lines are gathered. The signal thread, too, writes what is left.
+//! Lines that are listed on standard output during the work. They are buffered, because a write for each would cost as
+//! much as the deletion that it reports. The buffer is the process's, so that the signal thread can write what is left
+//! in it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,8 +10,8 @@ use rustix::io::Errno;
 use super::output::write_fully;
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// A pipe that is ready takes so much without blocking (PIPE_BUF).
-const MAX_GATHERED: usize = 4096;
+/// A pipe that is ready takes this much without blocking (PIPE_BUF).
+const CAPACITY: usize = 4096;
 
 fn lines() -> MutexGuard<'static, Vec<u8>> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
@@ -22,10 +23,10 @@ fn write_out(lines: &mut Vec<u8>) -> Result<(), Errno> {
     outcome
 }
 
-/// Adds `line`, and writes the lines before it if it does not fit beside them.
+/// Adds `line`. If it does not fit into the buffer, the lines before it are written first.
 pub(super) fn add(line: &str) -> Result<(), Errno> {
     let mut lines = lines();
-    let outcome = if lines.len() + line.len() > MAX_GATHERED { write_out(&mut lines) } else { Ok(()) };
+    let outcome = if lines.len() + line.len() > CAPACITY { write_out(&mut lines) } else { Ok(()) };
     lines.extend_from_slice(line.as_bytes());
     outcome
 }
@@ -34,7 +35,7 @@ pub(super) fn flush() -> Result<(), Errno> {
     write_out(&mut lines())
 }
 
-/// Writes what is left if that can be done at once: for the signal thread.
+/// Writes what is left, unless that would block. For the signal thread.
 pub(super) fn flush_if_ready() {
     let Ok(mut lines) = LINES.try_lock() else { return };
     let stdout = rustix::stdio::stdout();

@@ -1,4 +1,4 @@
-//! A message: what it consists of, whether it is told, and how it looks.
+//! A message: its parts, its text form and its JSON form; and the style, which says which messages are shown, and how.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,7 +9,7 @@ use awrite::shown;
 
 use super::output::write_at_once;
 
-/// How important a message is, and, as a setting, the least important that is still told.
+/// The importance of a message and, as a setting, the least importance that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Level {
@@ -30,7 +30,7 @@ impl Level {
     }
 }
 
-/// What is told, and how.
+/// Which messages are shown, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     pub(crate) level: Level,
@@ -44,14 +44,14 @@ impl Default for Style {
     }
 }
 
-// The style is the process's, not a value that is handed around: the signal thread and the panic guard speak too. Two
-// atomics, because a lock could be held by the very thread that was stopped.
+// The style is global, because the signal thread and the panic guard report too. Two atomics and no lock: the thread
+// that was stopped could hold a lock.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// From here on, messages look like this.
+/// Sets the style of all messages from here on.
 pub(crate) fn use_style(style: Style) {
-    // JSON is for machines, which want to hear what happened; a person asks for it by -v. `-q --json` stays quiet.
+    // Programs that read JSON want to know what happened; a person asks for that by -v. `-q --json` stays quiet.
     let level = if style.json && style.level == Level::Warn { Level::Info } else { style.level };
     LEVEL.store(level as u8, Ordering::Relaxed);
     JSON.store(style.json, Ordering::Relaxed);
@@ -66,7 +66,7 @@ pub(super) fn json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// One thing to say.
+/// A message on standard error, or a JSON object on standard output.
 pub(super) struct Message<'a> {
     level: Level,
     event: &'static str,
@@ -119,7 +119,7 @@ impl From<bool> for Field<'_> {
     }
 }
 
-/// In milliseconds.
+/// A number of milliseconds.
 impl From<Duration> for Field<'_> {
     fn from(duration: Duration) -> Self {
         Field::Number(i128::try_from(duration.as_millis()).unwrap_or(i128::MAX))
@@ -138,7 +138,7 @@ impl<'a> Message<'a> {
         Message { level, event, text, fields: Vec::new() }
     }
 
-    /// A message about `path`, which is its first field and stands before the text.
+    /// A message about `path`, which stands before the text and is the first field.
     pub(super) fn about(level: Level, event: &'static str, path: &'a Path, text: &str) -> Message<'a> {
         Message::new(level, event, format!("{}: {text}", shown(path))).with("path", path)
     }
@@ -171,7 +171,7 @@ impl<'a> Message<'a> {
 
     pub(super) fn json_line(&self) -> String {
         let mut line = String::with_capacity(256);
-        // Written by hand and not through a map, which would sort the fields.
+        // Not through serde_json's map, which would sort the fields.
         line.push_str("{\"time\":");
         push_json(&mut line, &format!("{:.3}", jiff::Timestamp::now()));
         for (name, value) in [("level", self.level.name()), ("event", self.event), ("message", &self.text)] {
@@ -201,7 +201,7 @@ fn push_name(line: &mut String, name: &str) {
 
 fn push_json(line: &mut String, text: &str) {
     match serde_json::to_string(text) {
-        // JSON lets DEL and U+0080 to U+009F stand as they are; terminals obey the latter.
+        // JSON allows DEL and U+0080 to U+009F unescaped, but terminals take the latter for commands.
         Ok(quoted) if quoted.contains(char::is_control) => {
             for c in quoted.chars() {
                 if c.is_control() { line.push_str(&format!("\\u{:04x}", u32::from(c))) } else { line.push(c) }
@@ -221,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fields_in_order(line: &str) -> Vec<String> {
-        // serde_json's map is sorted, so the order is read off the text.
+        // serde_json's map is sorted, so the order is found in the text.
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         let mut names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
         names.sort_by_key(|name| line.find(&format!("\"{name}\":")).unwrap());

@@ -1,11 +1,11 @@
-//! Everything the commands say: notices and errors as text or as JSON on standard error, asked-for text on standard
-//! output.
+//! Everything that the commands say. Messages go to standard error, as text or as JSON; results, such as the text of
+//! `--help`, go to standard output.
 //!
 //! A message is written by one write(2), so that lines of processes that share a log do not mix. A message that cannot
-//! be written is dropped: there is nowhere left to say so, and a full or closed log must not fail a write.
+//! be written is dropped: there is no other place to report that, and a full or closed log must not make a write fail.
 //!
-//! JSON: one object a line, `time`, `level`, `event` and `message` first, in that order, then the event's own fields.
-//! A field whose value is not known is left out.
+//! JSON is one object a line. `time`, `level`, `event` and `message` come first, in this order, then the event's
+//! fields. A field whose value is not known is left out.
 //!
 //! | event | level | fields |
 //! |---|---|---|
@@ -18,7 +18,7 @@
 //! | `info`, `debug` | the same | `path` |
 //! | `interrupted` | error | `exit_code` |
 //! | `cleaning_up` | info | `files` |
-//! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, as for what it prints on standard output |
+//! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, which also lists the events on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
 //! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released` | | see report/lease.rs |
 
@@ -35,5 +35,5 @@ mod remedy;
 
 pub(crate) use failures::{error, failure, interrupted, warning};
 pub(crate) use message::{Level, Style, use_style};
-pub(crate) use notices::{notices, warnings};
+pub(crate) use notices::{notice_reporter, warnings};
 pub(crate) use output::{end_progress, print, raw, stdout_was_closed};

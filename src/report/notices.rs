@@ -1,4 +1,4 @@
-//! What the library tells while it works.
+//! The notices that the library sends during its work, as messages.
 
 use std::sync::Mutex;
 
@@ -7,7 +7,7 @@ use awrite::{Notice, Observer, shown, shown_duration};
 use super::message::{Level, Message, Style, shows};
 use super::progress::{self, ProgressLine};
 
-/// An observer that says nothing but warnings.
+/// An observer that reports warnings only.
 pub(crate) fn warnings() -> Observer {
     Observer::new(|notice| {
         if matches!(notice, Notice::Warning { .. }) {
@@ -16,8 +16,8 @@ pub(crate) fn warnings() -> Observer {
     })
 }
 
-/// Says of notices what the style asks for.
-pub(crate) fn notices(style: Style) -> impl Fn(&Notice<'_>) + Send + Sync + 'static {
+/// Reports the notices that the style asks for.
+pub(crate) fn notice_reporter(style: Style) -> impl Fn(&Notice<'_>) + Send + Sync + 'static {
     let line = ProgressLine::new(style).map(Mutex::new);
     move |notice| match (notice, &line) {
         (Notice::Progress { bytes, total }, Some(line)) => {
@@ -29,7 +29,7 @@ pub(crate) fn notices(style: Style) -> impl Fn(&Notice<'_>) + Send + Sync + 'sta
 }
 
 fn say(notice: &Notice<'_>) {
-    // Asked first, so that nothing is formatted in vain: most notices are never shown.
+    // Checked first: most notices are never shown, and need not be formatted.
     if shows(importance(notice)) {
         if let Some(message) = message(notice) {
             message.say();
@@ -37,7 +37,7 @@ fn say(notice: &Notice<'_>) {
     }
 }
 
-/// The level at which `notice` is shown. Waiting is shown to everybody, though it is nothing to be warned of.
+/// The level that decides whether `notice` is shown. Waiting is shown by default, though its message is no warning.
 fn importance(notice: &Notice<'_>) -> Level {
     match notice {
         Notice::Waiting { .. } | Notice::Locked { contended: true, .. } | Notice::Warning { .. } => Level::Warn,

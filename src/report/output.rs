@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use awrite::Error;
 use rustix::io::Errno;
 
-/// A progress line stands on the terminal and must be cleared before anything else is written there.
+/// Whether a progress line is on the terminal. It must be cleared before anything else is written there.
 static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
+/// Whether the caller had closed standard output. Another file is open in its place now, and takes what is written.
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 const CLEAR_LINE: &str = "\r\x1b[K";
@@ -24,13 +25,13 @@ pub(super) fn write_at_once(text: &str) {
     let _ = write_fully(rustix::stdio::stderr(), bytes);
 }
 
-/// Draws `line` in place of the progress line that stands there.
+/// Shows `line` as the progress line.
 pub(super) fn draw_progress(line: &str) {
     let _ = write_fully(rustix::stdio::stderr(), format!("{CLEAR_LINE}{line}").as_bytes());
     PROGRESS_SHOWN.store(true, Ordering::Relaxed);
 }
 
-/// Takes the progress line off the terminal.
+/// Clears the progress line.
 pub(crate) fn end_progress() {
     if PROGRESS_SHOWN.load(Ordering::Relaxed) {
         write_at_once("");
@@ -49,7 +50,7 @@ pub(super) fn write_fully(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Er
     Ok(())
 }
 
-/// Writes what was asked for (`--help`, `--list`) on standard output. A reader that has seen enough is no error.
+/// Writes a result (`--help`, `--list`) to standard output. It is no error if the reader has gone: it has read enough.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     match write_fully(rustix::stdio::stdout(), text.as_bytes()) {
         Err(Errno::PIPE) => Ok(()),
@@ -57,23 +58,23 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// The same for what must not get lost: that nobody reads it is an error.
+/// The same for a result that must not be lost. It is an error if nobody reads it.
 pub(super) fn print_all(text: &str) -> Result<(), Error> {
     let closed = if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) { Err(Errno::BADF) } else { Ok(()) };
     closed.and_then(|()| write_fully(rustix::stdio::stdout(), text.as_bytes())).map_err(no_output)
 }
 
 fn no_output(error: Errno) -> Error {
-    // Not Error::io alone: its hint for a full disk speaks of a target.
+    // The hint that Error::io gives for a full disk is about a target.
     Error::io("standard output", io::Error::from(error)).with_hint("nothing was changed")
 }
 
-/// Says this on standard error, as it is.
+/// Writes `text` to standard error as it is.
 pub(crate) fn raw(text: &str) {
     write_at_once(text);
 }
 
-/// From here on, what is written on standard output goes nowhere: the caller has closed it.
+/// Records that the caller had closed standard output.
 pub(crate) fn stdout_was_closed() {
     STDOUT_WAS_CLOSED.store(true, Ordering::Relaxed);
 }

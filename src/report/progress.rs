@@ -1,4 +1,4 @@
-//! The progress line on a terminal.
+//! The progress line on a terminal, redrawn every tenth of a second.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,24 @@ use super::output::draw_progress;
 
 pub(super) const REDRAW_AFTER: Duration = Duration::from_millis(100);
 
-/// The line, redrawn every tenth of a second.
 pub(super) struct ProgressLine {
     started: Instant,
     drawn: Option<Instant>,
 }
 
 impl ProgressLine {
-    /// `None` where it is not wanted, or standard error is no terminal: in a log the line would be garbage.
+    /// `None` if it is not wanted, or if standard error is no terminal: in a log the line would be garbage.
     pub(super) fn new(style: Style) -> Option<ProgressLine> {
         let wanted = style.progress && !style.json && style.level > Level::Error;
         let shown = wanted && rustix::termios::isatty(rustix::stdio::stderr());
         shown.then(|| ProgressLine { started: Instant::now(), drawn: None })
     }
 
-    /// Draws what `text` makes of the time since the start, which must be short enough for any terminal: a line that
-    /// wraps could not be redrawn.
+    /// Shows the line that `text` returns for the time since the start. It must be short enough for any terminal: a
+    /// line that wraps could not be redrawn.
     pub(super) fn draw(&mut self, text: impl FnOnce(Duration) -> String) {
         let now = Instant::now();
-        // Not before the first tenth of a second either: what is done by then needs no progress line.
+        // Work that is done in the first tenth of a second needs no progress line.
         if now.duration_since(self.drawn.unwrap_or(self.started)) >= REDRAW_AFTER {
             self.drawn = Some(now);
             draw_progress(&text(now.duration_since(self.started)));
@@ -33,7 +32,7 @@ impl ProgressLine {
     }
 }
 
-/// Bytes so far, their rate, and how much of `total` they are.
+/// The text for `bytes` transferred so far: their rate, and their percentage of `total`.
 pub(super) fn transferred(bytes: u64, total: Option<u64>, took: Duration) -> String {
     let millis = took.as_millis().max(1);
     let rate = u64::try_from(u128::from(bytes) * 1000 / millis).unwrap_or(u64::MAX);

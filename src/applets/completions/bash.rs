@@ -42,7 +42,7 @@ pub(super) fn bash() -> String {
 fn bash_function(manual: &Manual) -> String {
     let mut text = format!("\n{}() {{\n", function(manual));
     text.push_str("    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n");
-    // `=` is a word of its own in bash: --sync = full.
+    // bash takes `=` for a separate word: --sync = full.
     text.push_str(
         "    if [[ $cur == = ]]; then cur=''; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n",
     );

@@ -46,7 +46,7 @@ pub(super) fn fish() -> String {
             fish_rules(&mut text, manual.page.name, &manual, "not __awrite_in_command");
         }
     }
-    // The applets' own names are not wrapped: fish would then look at the line as if `awrite` had been typed.
+    // No -w for the names of applets: fish would complete the line as if `awrite` had been typed.
     text.push_str(&format!("complete -c {SECOND_NAME} -w awrite\n"));
     text
 }

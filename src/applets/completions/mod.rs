@@ -1,5 +1,5 @@
-//! Completions for shells, generated from the tables of options: one file a shell, for all the applets, also by their
-//! words behind `awrite`.
+//! Completions for shells, generated from the tables of options. One script for each shell serves all applets, also
+//! those that are called as `awrite WORD`.
 
 mod bash;
 mod fish;

@@ -1,19 +1,19 @@
-//! The names that stand in the scripts.
+//! Names for the scripts.
 
 use super::super::flags::Manual;
 use super::super::table::{APPLETS, SECOND_NAME};
 
-/// What chooses an applet behind `awrite`, and what is to be said of it.
+/// The word that chooses an applet after `awrite`, and the applet's description.
 pub(super) fn manuals() -> Vec<(&'static str, Manual)> {
     APPLETS.iter().map(|applet| (applet.word, (applet.manual)())).collect()
 }
 
-/// What an applet's function is called.
+/// The name of an applet's shell function.
 pub(super) fn function(manual: &Manual) -> String {
     format!("_{}", manual.page.name.replace('-', "_"))
 }
 
-/// All that this program is called.
+/// All names of this program.
 pub(super) fn names() -> String {
     let mut names: Vec<&str> = APPLETS.iter().map(|applet| applet.name).collect();
     names.push(SECOND_NAME);

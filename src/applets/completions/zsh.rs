@@ -18,7 +18,7 @@ pub(super) fn zsh() -> String {
     text.push_str("    esac\n    if (( CURRENT > 2 )); then\n        case $words[2] in\n");
     for (word, manual) in manuals() {
         if !word.is_empty() {
-            // The word goes, so that the applet's own rules count the operands right.
+            // The word is removed, so that the applet's rules count operands correctly.
             text.push_str(&format!(
                 "            {word}) words=($words[1] $words[3,-1]); (( CURRENT-- )); {}_options; return ;;\n",
                 function(&manual)
@@ -38,7 +38,8 @@ fn zsh_function(manual: &Manual, word: &str) -> String {
             None => String::new(),
         };
         for spelling in row.names {
-            // `=`: the value may be joined; `+` for short ones: directly. `*`: it may be given again, the last one wins.
+            // `=` and `+`: the value may be a separate word, or follow the name after `=` (long) or directly (short).
+            // `*`: the option may be given again.
             let joined = match (row.value, spelling.starts_with("--")) {
                 (None, _) => "",
                 (Some(_), true) => "=",
@@ -66,7 +67,7 @@ fn zsh_action(value: Value) -> String {
     }
 }
 
-/// For between single quotes and inside `[…]` or between colons of an _arguments rule.
+/// Quotes text for single quotes around an _arguments rule, and for `[…]` or colons in it.
 fn zsh_quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:")
 }

@@ -1,5 +1,4 @@
-//! flock(1), for who calls this program by that name: options, messages and exit codes are those of util-linux 2.38, for
-//! images that lack it.
+//! `flock`, for images without util-linux: options, messages and exit codes are those of flock(1) in util-linux 2.38.
 //!
 //! ```text
 //!   flock [options] FILE|DIRECTORY COMMAND [ARGUMENT...]
@@ -7,9 +6,10 @@
 //!   flock [options] N                                      an open descriptor of the caller
 //! ```
 //!
-//! Unlike awrite-lock's, the operand is the lock file itself, and it is never removed. Two things are better than there:
-//! a lock file that its holder has removed meanwhile is opened again, so that it works beside awrite, whose lock files
-//! come and go; and signals are passed on to COMMAND, which is never left behind with the lock.
+//! The operand is the lock file itself, which is not so in awrite-lock, and it is never removed. Two things are better
+//! than in util-linux. If the holder removes the lock file while this process waits for it, the file is opened again;
+//! so this works beside awrite, which removes lock files. And signals are passed on to COMMAND, so that it does not
+//! stay behind with the lock.
 
 mod options;
 
@@ -32,7 +32,7 @@ pub(super) use options::any_words;
 use options::{End, Lock, Outcome, Settings, number, options, usage};
 
 pub(super) fn run(called_as: &OsStr, args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
-    // As program_invocation_short_name: what follows the last slash.
+    // The part after the last slash, as in program_invocation_short_name.
     let name = called_as.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
     let name = awrite::shown(Path::new(OsStr::from_bytes(name)));
     let status = match work(&name, args, inherited) {
@@ -67,24 +67,11 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
     let Some(program) = args.next() else {
         let number = number(&operand, "bad file descriptor")?;
         let fd =
-            InheritedFd::number(number).map_err(|e| End::Fail(format!("{number}: {}", words(&e)), exit::DATAERR))?;
-        // Its name, if it has one, is the caller's business.
-        take(&fd, Path::new(&number.to_string()), &settings, name, true)?;
+            InheritedFd::number(number).map_err(|e| End::Fail(format!("{number}: {}", strerror(&e)), exit::DATAERR))?;
+        lock_inherited(&fd, Path::new(&number.to_string()), &settings, name)?;
         return Ok(exit::SUCCESS);
     };
-    let mut command = if program == "-c" || program == "--command" {
-        let (Some(script), None) = (args.next(), args.next()) else {
-            return usage(&format!("{} requires exactly one command argument", program.to_string_lossy()));
-        };
-        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into());
-        let mut command = Command::new(shell);
-        command.arg("-c").arg(script);
-        command
-    } else {
-        let mut command = Command::new(program);
-        command.args(args);
-        command
-    };
+    let mut command = command(program, args)?;
     let file = lock_path(Path::new(&operand), &settings, name)?;
     let program = command.get_program().to_owned();
     if settings.verbose {
@@ -101,43 +88,59 @@ fn work(name: &str, args: Vec<OsString>, inherited: &Inherited) -> Outcome<u8> {
     match outcome {
         Ok(status) => Ok(exit::of_command(status)),
         Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
-            Err(End::Fail(format!("fork failed: {}", words(&e)), exit::OSERR))
+            Err(End::Fail(format!("fork failed: {}", strerror(&e)), exit::OSERR))
         }
         Err(e) => {
             let status = if e.raw_os_error() == Some(libc::ENOMEM) { exit::OSERR } else { exit::UNAVAILABLE };
-            Err(End::Fail(format!("failed to execute {}: {}", program.to_string_lossy(), words(&e)), status))
+            Err(End::Fail(format!("failed to execute {}: {}", program.to_string_lossy(), strerror(&e)), status))
         }
     }
 }
 
-/// As strerror(3) has it.
-fn words(e: &io::Error) -> String {
+/// The command that the words after the operand describe.
+fn command(program: OsString, mut args: impl Iterator<Item = OsString>) -> Outcome<Command> {
+    if program != "-c" && program != "--command" {
+        let mut command = Command::new(program);
+        command.args(args);
+        return Ok(command);
+    }
+    let (Some(script), None) = (args.next(), args.next()) else {
+        return usage(&format!("{} requires exactly one command argument", program.to_string_lossy()));
+    };
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into());
+    let mut command = Command::new(shell);
+    command.arg("-c").arg(script);
+    Ok(command)
+}
+
+/// The text of strerror(3).
+fn strerror(e: &io::Error) -> String {
     Error::io("", io::Error::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO))).reason()
 }
 
-/// On standard output; what cannot be written there is nobody's loss.
+/// Prints to standard output, and ignores errors there.
 fn say(text: &str) {
     let _ = report::print(text);
 }
 
-/// Opens and locks the file or directory `path`, until the file locked is the one that has the name.
+/// Opens and locks the file or directory `path`, again and again until the locked file is the one at `path`.
 fn lock_path(path: &Path, settings: &Settings, name: &str) -> Outcome<File> {
     let started = Instant::now();
     let mut to_write = false;
     loop {
         let file = open(path, to_write)?;
         let left = settings.timeout.map(|limit| {
-            // Never zero, which would mean not to wait: the time-out is for the wait itself to find.
+            // Not zero, which would mean not to wait: the wait itself must report the timeout.
             if limit.is_zero() { limit } else { limit.saturating_sub(started.elapsed()).max(Duration::from_nanos(1)) }
         });
-        match try_take(&file, path, settings, left, false) {
+        match try_lock(&file, path, settings, left, false) {
             Ok(()) => {
-                tell_time(settings, name, started);
+                print_elapsed(settings, name, started);
                 return Ok(file);
             }
-            // Removed while we waited for it.
+            // It was removed while we waited for it.
             Err(e) if e.kind() == ErrorKind::LockLost => {}
-            // NFS, where a flock is a record lock and an exclusive one needs a descriptor for writing.
+            // On NFS a flock is a record lock, and an exclusive one needs a descriptor that is open for writing.
             Err(e) if matches!(e.errno(), Some(libc::EBADF | libc::EIO)) && !to_write && is_writable(path) => {
                 to_write = true;
             }
@@ -149,12 +152,12 @@ fn lock_path(path: &Path, settings: &Settings, name: &str) -> Outcome<File> {
 fn open(path: &Path, to_write: bool) -> Outcome<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(to_write).custom_flags(libc::O_NOCTTY).mode(0o666);
-    // Not `create`, which std only does together with write access.
+    // `OpenOptions::create` would need write access.
     let mut creating = options.clone();
     creating.custom_flags(libc::O_NOCTTY | libc::O_CREAT);
     let opened = match creating.open(path) {
-        // O_CREAT on a directory; and a protected file in a sticky directory (fs.protected_regular).
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EISDIR)) => options.write(false).open(path),
+        // O_CREAT fails on a directory.
+        Err(e) if e.raw_os_error() == Some(libc::EISDIR) => options.write(false).open(path),
         opened => opened,
     };
     opened.map_err(|e| {
@@ -163,7 +166,7 @@ fn open(path: &Path, to_write: bool) -> Outcome<File> {
             Some(libc::EROFS | libc::ENOSPC) => exit::CANTCREAT,
             _ => exit::NOINPUT,
         };
-        End::Fail(format!("cannot open lock file {}: {}", path.to_string_lossy(), words(&e)), status)
+        End::Fail(format!("cannot open lock file {}: {}", path.to_string_lossy(), strerror(&e)), status)
     })
 }
 
@@ -171,38 +174,38 @@ fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-/// Locks a descriptor; `name_of_it` is what messages call it.
-fn take(fd: impl AsFd, name_of_it: &Path, settings: &Settings, name: &str, any: bool) -> Outcome<()> {
+/// Locks a descriptor, which messages call `label`. Whether its file still has a name is up to the caller.
+fn lock_inherited(fd: &InheritedFd, label: &Path, settings: &Settings, name: &str) -> Outcome<()> {
     let started = Instant::now();
-    try_take(fd, name_of_it, settings, settings.timeout, any).map_err(|e| refused(&e, name_of_it, settings, name))?;
-    tell_time(settings, name, started);
+    try_lock(fd, label, settings, settings.timeout, true).map_err(|e| refused(&e, label, settings, name))?;
+    print_elapsed(settings, name, started);
     Ok(())
 }
 
-fn try_take(
+fn try_lock(
     fd: impl AsFd,
-    name_of_it: &Path,
+    label: &Path,
     settings: &Settings,
     timeout: Option<Duration>,
-    any: bool,
+    removed_too: bool,
 ) -> Result<(), Error> {
     let mut options = LockOptions::default();
     options.use_alarm = true;
-    options.keep = any;
+    options.keep = removed_too;
     options.shared = match settings.lock {
         Lock::Exclusive => false,
         Lock::Shared => true,
-        Lock::None => return unlock_descriptor(fd, name_of_it),
+        Lock::None => return unlock_descriptor(fd, label),
     };
     options.wait = match timeout {
         _ if settings.no_wait => Wait::No,
         Some(limit) => Wait::For(limit),
         None => Wait::Forever,
     };
-    lock_descriptor(fd, name_of_it, &options, &Observer::default()).map(drop)
+    lock_descriptor(fd, label, &options, &Observer::default()).map(drop)
 }
 
-fn refused(e: &Error, name_of_it: &Path, settings: &Settings, name: &str) -> End {
+fn refused(e: &Error, label: &Path, settings: &Settings, name: &str) -> End {
     let told = match e.kind() {
         ErrorKind::LockBusy => "failed to get lock",
         ErrorKind::LockTimeout => "timeout while waiting to get lock",
@@ -212,7 +215,7 @@ fn refused(e: &Error, name_of_it: &Path, settings: &Settings, name: &str) -> End
                 _ => exit::DATAERR,
             };
             let errno = io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO));
-            return End::Fail(format!("{}: {}", name_of_it.to_string_lossy(), words(&errno)), status);
+            return End::Fail(format!("{}: {}", label.to_string_lossy(), strerror(&errno)), status);
         }
     };
     if settings.verbose {
@@ -221,7 +224,7 @@ fn refused(e: &Error, name_of_it: &Path, settings: &Settings, name: &str) -> End
     End::Status(settings.conflict_status)
 }
 
-fn tell_time(settings: &Settings, name: &str, started: Instant) {
+fn print_elapsed(settings: &Settings, name: &str, started: Instant) {
     if settings.verbose {
         let took = started.elapsed();
         say(&format!("{name}: getting lock took {}.{:06} seconds\n", took.as_secs(), took.subsec_micros()));

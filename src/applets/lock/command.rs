@@ -1,4 +1,4 @@
-//! COMMAND, run with the lock held.
+//! Running COMMAND with the lock held.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -30,11 +30,11 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
     drop(handed);
     let kept = lock.ensure_held();
     if let Err(error) = lock.release() {
-        // COMMAND's status says more.
+        // Only a warning: the exit status is COMMAND's.
         report::warning(&error);
     }
     match outcome {
-        // A lost lock says more than COMMAND's status: COMMAND has run without it, in part.
+        // A lost lock is more important than COMMAND's status: COMMAND has run without the lock for a time.
         Ok(status) => kept.map(|()| exit::of_command(status)),
         Err(error) => could_not_run(target, &words.program, error),
     }
@@ -45,15 +45,15 @@ pub(super) fn could_not_run(target: &Path, program: &OsStr, error: io::Error) ->
     fail(&cannot_run(program, target, error), status)
 }
 
-/// Reports `error`, and returns the status to end with, which is not the error's own.
+/// Reports `error`, and returns `status`, the exit status, which is not the error's own.
 pub(super) fn fail(error: &Error, status: u8) -> Result<u8, Error> {
     process::give_way();
     report::failure(error, status);
     Ok(status)
 }
 
-/// The path of `target` with a file name at its end, which a lock file can stand beside: of a directory, it may have been
-/// typed as `repo/` or `.`.
+/// The path of `target` with a file name at its end. The lock file's name is made from that, but a directory may have
+/// been typed as `repo/` or `.`.
 pub(super) fn lockable(target: &Path) -> Result<Cow<'_, Path>, Error> {
     if !target.is_dir() {
         return Ok(target.into());

@@ -1,4 +1,4 @@
-//! What `awrite-lock` does with leases.
+//! Leases: acquiring, refreshing and releasing them, and running COMMAND under one.
 //!
 //! ```text
 //!   awrite-lock --acquire --owner ID --ttl DURATION TARGET               prints the token
@@ -19,13 +19,13 @@ use super::super::locking;
 use super::command::could_not_run;
 use super::request::{LeaseAction, Request};
 use crate::process::{self, Inherited, Next};
-use crate::report::{self, exit, lease as says};
+use crate::report::{self, exit, lease as lease_report};
 
-/// A refresh waits so long for the lock, so that the end of COMMAND is noticed in between.
+/// How long a refresh waits for the lock. COMMAND may end meanwhile, and this process must notice that soon.
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
-/// Until it is tried again, when it has failed for another reason than that.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// The end of COMMAND waits so long for the lock at most. The lease ends by itself then.
+/// The pause before the next attempt, after a refresh failed for another reason than the lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) fn carry_out(
@@ -34,8 +34,8 @@ pub(super) fn carry_out(
     request: &Request,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    // From the moment that the lock is held until the process ends or has a COMMAND to pass signals on to: a signal must
-    // not leave a lease that nobody knows of.
+    // Signals are blocked from the moment that the lock is held until the process ends or has a COMMAND to pass them on
+    // to. Otherwise a signal could leave a lease that nobody knows of.
     let observer = locking::observer_and(request.style, |notice| {
         if matches!(notice, Notice::Locked { .. }) {
             process::hold_again();
@@ -43,37 +43,38 @@ pub(super) fn carry_out(
     });
     match action {
         LeaseAction::Acquire { owner, ttl } => {
-            acquire(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
+            print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
         LeaseAction::Refresh { claim, ttl } => {
             let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
             lease.keep();
-            says::refreshed(target, &info)
+            lease_report::refreshed(target, &info)
         }
         LeaseAction::Release { claim } => {
             if Lease::end(target, claim, &request.options, &observer)? {
-                says::released(target, claim);
+                lease_report::released(target, claim);
             }
             Ok(())
         }
         LeaseAction::Status => {
             let status = Lease::status(target, &request.options)?;
-            says::status(target, &status)?;
-            return Ok(if status.is_free() { 0 } else { request.not_held() });
+            lease_report::status(target, &status)?;
+            return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
             let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
-            says::acquired(target, &lease.info());
+            lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
         }
     }
-    .map(|()| 0)
+    .map(|()| exit::SUCCESS)
 }
 
-fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
+/// Prints the token of a lease that was acquired. If that fails, a new lease is given back.
+fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
     let info = lease.info();
-    let Err(error) = says::token(target, &info) else {
+    let Err(error) = lease_report::token(target, &info) else {
         lease.keep();
         return Ok(());
     };
@@ -81,7 +82,7 @@ fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
         lease.keep();
         return Err(error.with_hint("the lease was there before, and stands"));
     }
-    // A lease that nobody knows the token of would only be in the way.
+    // Nobody has read the token, so the lease would only be in the way.
     match lease.release() {
         Ok(()) => Err(error.with_hint("the lease was given back")),
         Err(e) => {
@@ -91,12 +92,12 @@ fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether its owner had it before it was acquired now.
+/// Whether the owner had the lease before it was acquired now.
 fn is_older(info: &LeaseInfo) -> bool {
     info.locked_at != info.refreshed_at
 }
 
-/// Runs COMMAND under the lease, and gives it back.
+/// Runs COMMAND under the lease, and releases it.
 fn run(
     lease: Lease,
     target: &Path,
@@ -109,18 +110,18 @@ fn run(
     if !close {
         process::hand_lock(&mut command, &lease.hand_over());
     }
-    // While COMMAND runs it is not of interest when its lease waits for what.
+    // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
-    let lease = lease.with_options(&waiting(&request.options, REFRESH_WAIT), &quiet);
-    let mut keeper = Keeper { lease, target, lost: false, warned: false };
-    let outcome = process::supervise_beside(command, inherited, || keeper.turn());
-    let claim = keeper.lease.claim();
-    keeper.lease.keep();
-    let lost = match Lease::end(target, &claim, &waiting(&request.options, RELEASE_WAIT), &quiet) {
-        _ if keeper.lost => true,
+    let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
+    let mut refresher = Refresher { lease, target, lost: false, warned: false };
+    let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
+    let claim = refresher.lease.claim();
+    refresher.lease.keep();
+    let lost = match Lease::end(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
+        _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
-            // It ended before we could look, as did COMMAND: while this process was stopped.
-            lose(target, &e, "the lease was lost while COMMAND ran");
+            // This process was stopped; the lease and COMMAND both ended before it could look.
+            report_lost(target, &e, "the lease was lost while COMMAND ran");
             true
         }
         Err(e) => {
@@ -129,7 +130,7 @@ fn run(
         }
         Ok(released) => {
             if released {
-                says::released(target, &claim);
+                lease_report::released(target, &claim);
             }
             false
         }
@@ -145,28 +146,28 @@ fn run(
     }
 }
 
-fn waiting(options: &LockOptions, limit: Duration) -> LockOptions {
+fn with_wait(options: &LockOptions, limit: Duration) -> LockOptions {
     let mut options = options.clone();
     options.wait = Wait::For(limit);
     options
 }
 
-fn lose(target: &Path, why: &Error, what: &str) {
+fn report_lost(target: &Path, why: &Error, what: &str) {
     report::error(&Error::new(ErrorKind::LockLost, format!("{what}: {}", why.reason())).on(target));
 }
 
-/// Refreshes a lease in time.
-struct Keeper<'a> {
+/// Refreshes the lease while COMMAND runs.
+struct Refresher<'a> {
     lease: Lease,
     target: &'a Path,
-    /// And that has been said.
+    /// The lease is lost, and the user has been told.
     lost: bool,
-    /// A failure to refresh it has been told of.
+    /// The user has been warned that the lease cannot be refreshed.
     warned: bool,
 }
 
-impl Keeper<'_> {
-    fn turn(&mut self) -> Next {
+impl Refresher<'_> {
+    fn run_if_due(&mut self) -> Next {
         let due = self.lease.due();
         if !due.is_zero() {
             return Next::In(due);
@@ -176,14 +177,14 @@ impl Keeper<'_> {
                 self.warned = false;
                 return Next::In(self.lease.due());
             }
-            // A writer of our own, maybe: nobody takes the lease while somebody else has the lock.
+            // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
             Err(e) if matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
                 return Next::In(Duration::ZERO);
             }
             Err(e) => e,
         };
         if error.kind() == ErrorKind::LockLost || self.lease.info().left.is_none() {
-            lose(self.target, &error, "the lease is lost, COMMAND is told to stop");
+            report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;
         }
@@ -191,6 +192,6 @@ impl Keeper<'_> {
             self.warned = true;
             report::warning(&error.during("cannot refresh the lease yet"));
         }
-        Next::In(TRY_AGAIN)
+        Next::In(RETRY_INTERVAL)
     }
 }

@@ -1,9 +1,9 @@
-//! `awrite-lock`: runs a command with the lock held that awrite takes.
+//! `awrite-lock`: runs a command while it holds the lock that awrite takes.
 //!
 //! ```text
 //!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
 //!   awrite-lock [OPTIONS] TARGET -c SCRIPT
-//!   awrite-lock [OPTIONS] N                          an open descriptor of the caller
+//!   awrite-lock [OPTIONS] N                          locks an open descriptor of the caller
 //!   awrite-lock --acquire|--refresh|--release|--status [OPTIONS] TARGET     see lock/leasing.rs
 //! ```
 

@@ -1,4 +1,4 @@
-//! The options of `awrite-lock`, and what they have said.
+//! The options of `awrite-lock`.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::super::locking::{self, HasLocking, Locking};
 use super::super::values::{parse_duration, quoted};
 use crate::report::Style;
 
-/// What the options have said.
+/// The values of the options.
 #[derive(Default)]
 pub(crate) struct Settings {
     pub(super) style: Style,
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     pub(super) script: Option<OsString>,
 }
 
-/// What is asked for of a lease.
+/// What is to be done with a lease.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Acquire,

@@ -1,4 +1,4 @@
-//! What the options of `awrite-lock` come to.
+//! The checked command line of `awrite-lock`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use super::super::locking;
 use super::options::{GRAMMAR, Settings, Verb};
 use crate::report::{Style, exit};
 
-/// A checked command line.
 pub(super) struct Request {
     pub(super) action: Action,
     pub(super) options: LockOptions,
@@ -20,7 +19,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The status to end with when the lock or lease was not acquired, or was lost.
+    /// The exit status if the lock or lease was not acquired, or was lost.
     pub(super) fn not_held(&self) -> u8 {
         self.conflict_status.unwrap_or(exit::NOT_HELD)
     }
@@ -28,13 +27,13 @@ impl Request {
 
 pub(super) enum Action {
     Run(Run),
-    /// Lock the descriptor of this number.
+    /// Locks the descriptor of this number.
     Lock(i32),
     Unlock(i32),
     Lease(PathBuf, LeaseAction),
 }
 
-/// COMMAND, to be run with the lock held.
+/// To run COMMAND with the lock held.
 pub(super) struct Run {
     pub(super) target: PathBuf,
     pub(super) command: CommandLine,
@@ -51,7 +50,7 @@ pub(super) enum LeaseAction {
     Run { owner: String, ttl: Duration, command: CommandLine, close: bool },
 }
 
-/// Finds all contradictions. Changes nothing.
+/// Finds all contradictions between options. Changes nothing.
 pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, Stop> {
     let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
     let usage = |reason: &str| Stop::Usage(reason.to_owned());
@@ -83,7 +82,7 @@ pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, S
     Ok(Request { action, options, style, observer: locking::observer(style), conflict_status })
 }
 
-/// What is asked for of a lease, if anything is, or what contradicts what.
+/// What is to be done with a lease, if there is anything. Fails if options contradict each other.
 fn lease_action(
     settings: &Settings,
     claim: Option<&Claim>,

@@ -29,8 +29,8 @@ use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
-    // The defaults that are this applet's and not the library's.
     let mut settings = Settings::default();
+    // The library accepts empty input by default.
     settings.options.refuse_empty = true;
     let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
@@ -41,11 +41,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
 
 fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     process::hold(inherited);
-    // Before the lock: a missing file is told without waiting.
+    // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
         Some(Input::File(path)) => {
             if !path.is_file() {
-                // To open a FIFO is to wait for its writer.
+                // Opening a FIFO waits for its writer.
                 process::about_to_wait()?;
             }
             Some(Source::open(path)?)
@@ -54,7 +54,7 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     };
     let file = AtomicFile::open(&request.output, &request.options)?;
     let source = match source {
-        // What OUTPUT was before the lock was held does not count.
+        // The input is OUTPUT itself: it may have been replaced before the lock was held.
         Some(source) if same_file(&source.name, &request.output, request.options.lock.no_follow) => {
             Some(Source::open(&source.name)?)
         }
@@ -68,7 +68,7 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     outcome
 }
 
-/// Whether so much of OUTPUT's current content has to be read that it may take a while.
+/// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
     (options.append || options.if_changed || options.backup.is_some())
@@ -81,17 +81,17 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
         Some(source) => source,
         None => Source::stdin()?,
     };
-    if !source.is_at_hand() || reads_much(request) {
+    if !source.is_ready() || reads_much(request) {
         process::about_to_wait()?;
     }
     if request.stream || source.is_regular {
-        // A regular file is all there already; the kernel can share or copy it.
+        // A regular file is complete; the kernel can share or copy its content.
         file.fill_from(source.fd(), &source.name)?;
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         file.fill(&content)?;
     }
-    // The signal that ended a producer came here as well, and what it had written is not what was meant.
+    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
     process::give_way();
     file.commit().map(drop)
 }
@@ -119,7 +119,7 @@ fn transform(
     process::hand_lock(&mut child, &lock);
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
     drop(lock);
-    // From here on, every way out that does not wait for the child ends it (its Drop).
+    // From here on, the child's Drop ends it on every way out that does not wait for it.
     let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
     let name = Path::new(&command.program);
     let content = if request.stream {

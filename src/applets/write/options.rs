@@ -1,4 +1,4 @@
-//! The options of `awrite`, and what they have said.
+//! The options of `awrite`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use super::super::locking::{self, HasLocking, Locking};
 use super::super::values::{one_of, parse_mode, parse_path, parse_shell, parse_suffix};
 use crate::report::Style;
 
-/// What the options have said.
+/// The values of the options.
 #[derive(Default)]
 pub(crate) struct Settings {
     pub(super) style: Style,
     pub(super) locking: Locking,
-    /// All that needs no more than a value.
+    /// The values that go to the library as they are.
     pub(super) options: WriteOptions,
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Options of a backup, which is asked for by any of them.
+    /// The options of the backup. Each of them implies one.
     fn backup(&mut self) -> &mut BackupOptions {
         self.options.backup.get_or_insert_default()
     }

@@ -1,4 +1,4 @@
-//! What the options of `awrite` come to.
+//! The checked command line of `awrite`.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,6 @@ use super::source::same_file;
 use super::validation::validation;
 use crate::process::{self, Inherited};
 
-/// A checked command line.
 pub(super) struct Request {
     pub(super) output: PathBuf,
     pub(super) command: Option<CommandLine>,
@@ -20,13 +19,13 @@ pub(super) struct Request {
     pub(super) options: WriteOptions,
 }
 
-/// What `-i` says.
+/// The value of `-i`.
 pub(super) enum Input {
     Stdin,
     File(PathBuf),
 }
 
-/// What the options come to, all contradictions found. Changes nothing.
+/// Finds all contradictions between options. Changes nothing.
 pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Request, Stop> {
     if settings.install {
         return Err(install(parsed, &settings));
@@ -56,7 +55,7 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     options.check = settings.validate.map(|script| validation(script, *inherited));
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
-            // The disk may have taken its time.
+            // The disk may have been slow, and a signal may have come meanwhile.
             process::give_way();
         }
     });

@@ -1,4 +1,4 @@
-//! Where the content comes from.
+//! The input of `awrite`.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,17 +12,17 @@ use rustix::fs::FileType;
 
 use crate::process;
 
-/// Where the content comes from.
+/// The file or the standard input that the content comes from.
 pub(super) struct Source {
     /// `None`: standard input.
     file: Option<File>,
-    /// For messages.
+    /// Its name in messages.
     pub(super) name: PathBuf,
     pub(super) is_regular: bool,
     size: u64,
 }
 
-/// A file of this size is copied before anybody could press a key.
+/// A file of this size is copied before anybody could press ^C.
 pub(super) const SMALL: u64 = 1 << 20;
 
 impl Source {
@@ -43,7 +43,7 @@ impl Source {
                 source.is_regular = true;
                 source.size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
             }
-            // Opening one is no error, only reading it is: later than it has to be told.
+            // Opening a directory is no error, only reading it is, which would be too late.
             FileType::Directory => {
                 return Err(Error::io(&source.name, io::Error::from_raw_os_error(libc::EISDIR)));
             }
@@ -59,8 +59,8 @@ impl Source {
         }
     }
 
-    /// Whether reading it takes no time that a signal could fall into.
-    pub(super) fn is_at_hand(&self) -> bool {
+    /// Whether reading it takes so little time that no signal need be expected.
+    pub(super) fn is_ready(&self) -> bool {
         if self.is_regular { self.size <= SMALL } else { process::is_complete(self.fd()) }
     }
 
@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-/// Whether two names mean one file now.
+/// Whether two paths lead to the same file now.
 pub(super) fn same_file(input: &Path, output: &Path, no_follow: bool) -> bool {
     let output = if no_follow { fs::symlink_metadata(output) } else { fs::metadata(output) };
     match (fs::metadata(input), output) {

@@ -1,4 +1,4 @@
-//! `--validate`, and what a command must come to before its output is written.
+//! `--validate`, and the exit status that a command must have.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,7 +9,7 @@ use awrite::{Check, Error, ErrorKind};
 use super::super::common::cannot_run;
 use crate::process::{self, Inherited};
 
-/// `--validate`.
+/// The check of `--validate`.
 pub(super) fn validation(script: OsString, inherited: Inherited) -> Check {
     Check::new(move |new, target| {
         let cannot_run = |e| cannot_run(OsStr::new("sh"), target, e);
