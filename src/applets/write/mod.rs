@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, read_all};
+use awrite::{AtomicFile, Error, Notice, Remedy, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -120,19 +120,27 @@ fn transform(
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
     drop(lock);
     // From here on, the child's Drop ends it on every way out that does not wait for it.
-    let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
     let name = Path::new(&command.program);
-    let content = if request.stream {
-        file.fill_from(&stdout, name)?;
-        None
-    } else {
-        Some(read_all(&stdout, name, &request.options.observer)?)
-    };
-    drop(stdout);
+    let mut content = Vec::new();
+    let mut bytes = 0;
+    child.read_output(name, |output| {
+        bytes += output.len() as u64;
+        request.options.observer.tell(&Notice::Progress { bytes, total: None });
+        if request.stream {
+            return file.fill(output);
+        }
+        content.try_reserve(output.len()).map_err(|_| out_of_memory(name))?;
+        content.extend_from_slice(output);
+        Ok(())
+    })?;
     let status = child.wait().map_err(cannot_run)?;
     ensure_success(status, "command failed", &request.output)?;
-    if let Some(content) = content {
+    if !request.stream {
         file.fill(&content)?;
     }
     file.commit().map(drop)
+}
+
+fn out_of_memory(name: &Path) -> Error {
+    Error::io(name, io::Error::from_raw_os_error(libc::ENOMEM)).with_remedy(Remedy::Stream)
 }
