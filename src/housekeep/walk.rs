@@ -8,13 +8,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::job::Job;
-use super::names;
-use crate::error::{Error, ErrorKind, Result};
+use super::sweep::Sweep;
+use super::version_control::is_version_control;
+use crate::error::{Error, ErrorKind};
 use crate::sys::{Dir, FileKind};
 
 /// How many directories may be inside one another. A limit because each level takes a descriptor, of which a process
@@ -54,7 +52,7 @@ impl Level {
 }
 
 /// Cleans `root`, and what is below it if the options say so.
-pub(super) fn walk(job: &mut Job<'_>, root: Dir) -> ControlFlow<()> {
+pub(super) fn walk(sweep: &mut Sweep<'_>, root: Dir) -> ControlFlow<()> {
     let device = root.id().dev;
     let root = Arc::new(root);
     let mut stack: Vec<Level> = Vec::new();
@@ -62,10 +60,10 @@ pub(super) fn walk(job: &mut Job<'_>, root: Dir) -> ControlFlow<()> {
     let mut entered = Some(root);
     loop {
         if let Some(dir) = entered.take() {
-            if job.clean(&dir)? && job.options.recursive {
+            if sweep.clean(&dir)? && sweep.options.recursive {
                 match Level::new(dir.clone()) {
                     Ok(level) => stack.push(level),
-                    Err(e) => job.failed(Error::io(dir.path(), e))?,
+                    Err(e) => sweep.failed(Error::io(dir.path(), e))?,
                 }
             }
         }
@@ -73,68 +71,59 @@ pub(super) fn walk(job: &mut Job<'_>, root: Dir) -> ControlFlow<()> {
         match level.next(&mut buffer) {
             Ok(Some(name)) => {
                 let (dir, depth) = (level.dir.clone(), stack.len());
-                entered = enter(job, &dir, &name, device, depth)?;
+                entered = enter(sweep, &dir, &name, device, depth)?;
             }
             Ok(None) => drop(stack.pop()),
             Err(e) => {
                 let path = level.dir.path().to_owned();
-                job.failed(Error::io(path, e))?;
+                sweep.failed(Error::io(path, e))?;
             }
         }
     }
 }
 
 /// Opens the subdirectory `name`; `None`: it is not to be entered.
-fn enter(job: &mut Job<'_>, dir: &Dir, name: &OsStr, device: u64, depth: usize) -> ControlFlow<(), Option<Arc<Dir>>> {
+fn enter(
+    sweep: &mut Sweep<'_>,
+    dir: &Dir,
+    name: &OsStr,
+    device: u64,
+    depth: usize,
+) -> ControlFlow<(), Option<Arc<Dir>>> {
     let none = ControlFlow::Continue(None);
-    if names::is_version_control(name.as_bytes()) {
-        job.not_entered(&dir.join(name), "version control")?;
+    if is_version_control(name) {
+        sweep.not_entered(&dir.join(name), "version control")?;
         return none;
     }
-    if job.options.one_file_system {
+    if sweep.options.one_file_system {
         // Before it is opened, which could mount something there.
         match dir.status(name) {
             Ok(Some(status)) if status.kind != FileKind::Directory => return none,
             Ok(Some(status)) if status.mount_root || status.id.dev != device => {
-                job.not_entered(&dir.join(name), "another file system")?;
+                sweep.not_entered(&dir.join(name), "another file system")?;
                 return none;
             }
             Ok(None) => return none,
             Ok(Some(_)) => {}
             Err(e) => {
-                job.failed(Error::io(dir.join(name), e))?;
+                sweep.failed(Error::io(dir.join(name), e))?;
                 return none;
             }
         }
     }
     if depth >= MAX_DEPTH {
         let reason = format!("Too many directories inside one another (more than {MAX_DEPTH})");
-        job.failed(Error::new(ErrorKind::Io, reason).on(dir.join(name)))?;
+        sweep.failed(Error::new(ErrorKind::Io, reason).on(dir.join(name)))?;
         return none;
     }
     match dir.open_child(name) {
-        Ok(child) if job.options.one_file_system && child.id().dev != device => none,
+        Ok(child) if sweep.options.one_file_system && child.id().dev != device => none,
         Ok(child) => ControlFlow::Continue(Some(Arc::new(child))),
         // Removed or replaced since its name was read; or, where kinds are not told with the names, no directory.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE)) => none,
         Err(e) => {
-            job.failed(Error::io(dir.join(name), e))?;
+            sweep.failed(Error::io(dir.join(name), e))?;
             none
         }
     }
-}
-
-/// Refuses to begin inside of a version control directory.
-pub(super) fn refuse_version_control(dir: &Path) -> Result<()> {
-    let whole = std::fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
-    let holds = |dir: &Path, name: &str| dir.join(name).symlink_metadata().is_ok();
-    let found = whole.ancestors().any(|above| {
-        above.file_name().is_some_and(|name| names::is_version_control(name.as_bytes()))
-            || ["HEAD", "objects", "refs"].into_iter().all(|name| holds(above, name))
-    });
-    if !found {
-        return Ok(());
-    }
-    let hint = "what looks like a lock file there is one; name another directory";
-    Err(Error::new(ErrorKind::Usage, "Is part of a version control directory").on(dir).with_hint(hint))
 }
