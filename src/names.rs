@@ -61,16 +61,15 @@ pub(crate) fn lease_name(name: &OsStr) -> OsString {
 /// arrives at the same name.
 fn side_name(name: &OsStr, suffix: &str) -> OsString {
     let bytes = name.as_bytes();
-    let mut side = Vec::with_capacity(bytes.len() + suffix.len());
     if bytes.len() + suffix.len() <= NAME_MAX {
-        side.extend_from_slice(bytes);
-    } else {
-        let hash = format!("-{:016x}", fnv1a(bytes));
-        side.extend_from_slice(&bytes[..NAME_MAX - suffix.len() - hash.len()]);
-        side.extend_from_slice(hash.as_bytes());
+        return joined(&[bytes, suffix.as_bytes()]);
     }
-    side.extend_from_slice(suffix.as_bytes());
-    OsString::from_vec(side)
+    let hash = format!("-{:016x}", fnv1a(bytes));
+    joined(&[&bytes[..NAME_MAX - suffix.len() - hash.len()], hash.as_bytes(), suffix.as_bytes()])
+}
+
+fn joined(parts: &[&[u8]]) -> OsString {
+    OsString::from_vec(parts.concat())
 }
 
 /// FNV-1a, 64 bits. It is fixed for ever, since programs of different versions must arrive at the same lock. It needs no
@@ -118,18 +117,12 @@ pub(crate) fn is_reserved_suffix(suffix: &OsStr) -> bool {
 /// `.NAME.awrite-`. NAME is cut so that the whole name fits in `limit` bytes.
 pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
     let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
-    let base = base.as_bytes();
-    let mut prefix = OsString::from(".");
-    prefix.push(OsStr::from_bytes(&base[..base.len().min(room)]));
-    prefix.push(TEMP_INFIX);
-    prefix
+    joined(&[b".", &base.as_bytes()[..base.len().min(room)], TEMP_INFIX.as_bytes()])
 }
 
 /// The name of a temporary file for `base`, with the first characters of `nonce` as its random letters.
 pub(crate) fn temp_name(base: &OsStr, nonce: &str) -> OsString {
-    let mut name = temp_prefix(base, NAME_MAX);
-    name.push(&nonce[..TEMP_RANDOM]);
-    name
+    joined(&[temp_prefix(base, NAME_MAX).as_bytes(), &nonce.as_bytes()[..TEMP_RANDOM]])
 }
 
 /// Whether `name` is one of a temporary file: `.NAME.awrite-XXXXXX`.
@@ -149,9 +142,7 @@ pub(crate) fn mark_name(name: &OsStr, nonce: &str) -> OsString {
 
 /// What the name of every mark for the lock `name` begins with, unless it has been cut.
 pub(crate) fn mark_stem(name: &OsStr) -> OsString {
-    let mut stem = name.to_owned();
-    stem.push(MARK_INFIX);
-    stem
+    joined(&[name.as_bytes(), MARK_INFIX.as_bytes()])
 }
 
 /// Whether `name` is one of a mark.

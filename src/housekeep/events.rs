@@ -1,9 +1,13 @@
 //! What housekeeping tells: event by event, and as a summary.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
+
+/// Whether the receiver of the events lets the work go on.
+pub(super) type Flow<T = ()> = ControlFlow<(), T>;
 
 /// A kind of file that housekeeping deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

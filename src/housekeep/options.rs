@@ -59,19 +59,16 @@ impl Default for HousekeepOptions {
 impl HousekeepOptions {
     /// Refuses options that mean nothing, and a suffix that would reach for the wrong files.
     pub(super) fn ensure_valid(&self) -> Result<()> {
-        if !(self.locks || self.backups || self.temps) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "nothing to do: neither locks, backups nor temporary files are named",
-            ));
-        }
         let suffix = self.backup_suffix.as_bytes();
         let impossible = suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0);
-        if self.backups && (impossible || is_reserved_suffix(&self.backup_suffix)) {
-            let reason = "the backup suffix must not be empty, contain / or end in .lock";
-            return Err(Error::new(ErrorKind::Usage, reason));
-        }
-        Ok(())
+        let reason = if !(self.locks || self.backups || self.temps) {
+            "nothing to do: neither locks, backups nor temporary files are named"
+        } else if self.backups && (impossible || is_reserved_suffix(&self.backup_suffix)) {
+            "the backup suffix must not be empty, contain / or end in .lock"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Usage, reason))
     }
 }
 

@@ -55,16 +55,15 @@ impl<'a> Batches<'a> {
                 }
             })?;
             while found.len() > most {
-                match partition.halve() {
-                    Some(other) => {
-                        self.left.push(other);
-                        found.retain(|c| partition.contains(&c.name, c.kind));
-                        found.shrink_to_fit();
-                        // A large group cannot be divided. It then bounds the memory.
-                        most = BATCH.max(2 * found.len());
-                    }
-                    None => most = usize::MAX,
-                }
+                let Some(other) = partition.halve() else {
+                    most = usize::MAX;
+                    break;
+                };
+                self.left.push(other);
+                found.retain(|c| partition.contains(&c.name, c.kind));
+                found.shrink_to_fit();
+                // A large group cannot be divided. It then bounds the memory.
+                most = BATCH.max(2 * found.len());
             }
             if !more {
                 break;

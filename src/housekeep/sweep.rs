@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::tz::TimeZone;
 
 use super::age::now;
 use super::classify::NameKind;
 use super::delete::{self, Attempt, Deleted, NotDeleted};
-use super::events::{HousekeepEvent, HousekeepSummary, Leftover};
+use super::events::{Flow, HousekeepEvent, HousekeepSummary, Leftover};
 use super::options::HousekeepOptions;
 use super::retention::{BackupTime, Retention};
 use super::scan::{Batches, Candidate};
@@ -31,7 +31,7 @@ const MOST_DEFERRED: usize = 64;
 /// One run of housekeeping: what it is asked to do, and what it has done so far.
 pub(super) struct Sweep<'a> {
     pub(super) options: &'a HousekeepOptions,
-    report: &'a mut dyn FnMut(&HousekeepEvent<'_>) -> ControlFlow<()>,
+    report: &'a mut dyn FnMut(&HousekeepEvent<'_>) -> Flow,
     summary: HousekeepSummary,
     /// How many names were read.
     entries: u64,
@@ -44,12 +44,12 @@ pub(super) struct Sweep<'a> {
 struct Deferred {
     dir: Arc<Dir>,
     name: Box<[u8]>,
-    doomed: Doomed,
+    deletion: Deletion,
     due: Instant,
 }
 
 /// What is to be deleted.
-enum Doomed {
+enum Deletion {
     Lock,
     Lease,
     Temp,
@@ -65,17 +65,6 @@ enum Doomed {
     },
 }
 
-impl Doomed {
-    fn leftover(&self) -> Leftover {
-        match self {
-            Doomed::Lock => Leftover::Lock,
-            Doomed::Lease => Leftover::Lease,
-            Doomed::Temp => Leftover::Temp,
-            Doomed::DatedBackup { .. } | Doomed::PlainBackup { .. } => Leftover::Backup,
-        }
-    }
-}
-
 /// A backup in its group.
 struct Backup<'a> {
     /// The file that it is a backup of.
@@ -89,7 +78,7 @@ struct Backup<'a> {
 impl<'a> Sweep<'a> {
     pub(super) fn new(
         options: &'a HousekeepOptions,
-        report: &'a mut dyn FnMut(&HousekeepEvent<'_>) -> ControlFlow<()>,
+        report: &'a mut dyn FnMut(&HousekeepEvent<'_>) -> Flow,
     ) -> Sweep<'a> {
         Sweep {
             options,
@@ -102,12 +91,12 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    pub(super) fn finish(self, flow: ControlFlow<()>) -> HousekeepSummary {
+    pub(super) fn finish(self, flow: Flow) -> HousekeepSummary {
         HousekeepSummary { stopped: flow.is_break(), ..self.summary }
     }
 
     /// Deletes what is to be deleted in `dir` itself. Returns whether it may have subdirectories to go on with.
-    pub(super) fn clean(&mut self, dir: &Arc<Dir>) -> ControlFlow<(), bool> {
+    pub(super) fn clean(&mut self, dir: &Arc<Dir>) -> Flow<bool> {
         self.summary.directories += 1;
         let mut batches = Batches::new(dir, self.options);
         let mut repository = RepositoryNames::default();
@@ -136,12 +125,12 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn delete_all(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> ControlFlow<()> {
+    fn delete_all(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
         for Candidate { name, kind } in candidates {
             match kind {
-                NameKind::Lock => self.delete(dir, name, Doomed::Lock)?,
-                NameKind::Lease => self.delete(dir, name, Doomed::Lease)?,
-                NameKind::Temp => self.delete(dir, name, Doomed::Temp)?,
+                NameKind::Lock => self.delete(dir, name, Deletion::Lock)?,
+                NameKind::Lease => self.delete(dir, name, Deletion::Lease)?,
+                NameKind::Temp => self.delete(dir, name, Deletion::Temp)?,
                 NameKind::Backup(_) | NameKind::DatedTarget => {}
             }
         }
@@ -149,7 +138,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Deletes the backups among `candidates` that are too many or too old.
-    fn delete_backups(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> ControlFlow<()> {
+    fn delete_backups(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
         let mut backups = self.find_backups(dir, candidates)?;
         let retention = Retention::new(self.options.keep_newest, self.options.backups_older_than);
         let now = now();
@@ -159,11 +148,11 @@ impl<'a> Sweep<'a> {
             let (kept, old) = group.split_at(retention.keeps(group, |backup| backup.made, now));
             // The oldest first: if the work ends half-way, the most valuable backups are left.
             for Backup { of, name, made, planned } in old.iter().rev() {
-                let doomed = match planned {
-                    Some(planned) => Doomed::PlainBackup { of: of.len() as u16, planned: **planned },
-                    None => Doomed::DatedBackup { time: made.time },
+                let deletion = match planned {
+                    Some(planned) => Deletion::PlainBackup { of: of.len() as u16, planned: **planned },
+                    None => Deletion::DatedBackup { time: made.time },
                 };
-                self.delete(dir, name, doomed)?;
+                self.delete(dir, name, deletion)?;
             }
             for Backup { name, .. } in kept {
                 let path = dir.join(OsStr::from_bytes(name));
@@ -175,7 +164,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// The backups among `candidates`, each with the file it is of and its time.
-    fn find_backups<'c>(&mut self, dir: &Dir, candidates: &'c [Candidate]) -> ControlFlow<(), Vec<Backup<'c>>> {
+    fn find_backups<'c>(&mut self, dir: &Dir, candidates: &'c [Candidate]) -> Flow<Vec<Backup<'c>>> {
         let mut backups = Vec::new();
         for Candidate { name, kind } in candidates {
             let NameKind::Backup(length) = *kind else { continue };
@@ -206,18 +195,15 @@ impl<'a> Sweep<'a> {
         self.zone.get_or_insert_with(local_time::zone)
     }
 
-    /// The time in a backup's name is local time.
+    /// The time in a backup's name, which is local time.
     fn moment(&mut self, stamp: Stamp) -> i128 {
-        match self.zone().to_timestamp(stamp.time) {
-            Ok(timestamp) => timestamp.as_nanosecond(),
-            // The end of the year 9999, which jiff cannot convert: the future.
-            Err(_) => i128::MAX,
-        }
+        // jiff cannot convert the last hours of the year 9999, which is in the future.
+        self.zone().to_timestamp(stamp.time).map_or(i128::MAX, |time| time.as_nanosecond())
     }
 
     /// Deletes one file, or puts it off if it is too fresh.
-    fn delete(&mut self, dir: &Arc<Dir>, name: &[u8], doomed: Doomed) -> ControlFlow<()> {
-        if let Some(deferred) = self.attempt(dir, name, doomed, false)? {
+    fn delete(&mut self, dir: &Arc<Dir>, name: &[u8], deletion: Deletion) -> Flow {
+        if let Some(deferred) = self.attempt(dir, name, deletion, false)? {
             self.deferred.push(deferred);
             if self.deferred.len() >= MOST_DEFERRED {
                 return self.delete_deferred();
@@ -227,53 +213,42 @@ impl<'a> Sweep<'a> {
     }
 
     /// Waits for the files that were too fresh, and deletes them.
-    pub(super) fn delete_deferred(&mut self) -> ControlFlow<()> {
-        for Deferred { dir, name, doomed, due } in std::mem::take(&mut self.deferred) {
+    pub(super) fn delete_deferred(&mut self) -> Flow {
+        for Deferred { dir, name, deletion, due } in std::mem::take(&mut self.deferred) {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            self.attempt(&dir, &name, doomed, true)?;
+            self.attempt(&dir, &name, deletion, true)?;
         }
         ControlFlow::Continue(())
     }
 
     /// Tries to delete one file, and reports what came of it. Returns the file if it is too fresh.
-    fn attempt(
-        &mut self,
-        dir: &Arc<Dir>,
-        name: &[u8],
-        doomed: Doomed,
-        again: bool,
-    ) -> ControlFlow<(), Option<Deferred>> {
-        let leftover = doomed.leftover();
-        let older_than = match leftover {
-            Leftover::Lock | Leftover::Lease => self.options.locks_older_than,
-            Leftover::Temp => self.options.temps_older_than,
-            Leftover::Backup => Duration::ZERO,
-        };
-        let attempt = Attempt { now: now(), older_than, dry_run: self.options.dry_run, again };
+    fn attempt(&mut self, dir: &Arc<Dir>, name: &[u8], deletion: Deletion, again: bool) -> Flow<Option<Deferred>> {
+        let options = self.options;
+        let attempt = Attempt { now: now(), dry_run: options.dry_run, again };
         let file = OsStr::from_bytes(name);
-        let deletion = match doomed {
-            Doomed::Lock => delete::lock(dir, file, attempt),
-            Doomed::Lease => delete::lease(dir, file, attempt),
-            Doomed::Temp => delete::temp(dir, file, attempt),
-            Doomed::DatedBackup { time } => delete::dated_backup(dir, file, time, attempt),
-            Doomed::PlainBackup { of, ref planned } => {
+        let (leftover, outcome) = match deletion {
+            Deletion::Lock => (Leftover::Lock, delete::lock(dir, file, options.locks_older_than, attempt)),
+            Deletion::Lease => (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt)),
+            Deletion::Temp => (Leftover::Temp, delete::temp(dir, file, options.temps_older_than, attempt)),
+            Deletion::DatedBackup { time } => (Leftover::Backup, delete::dated_backup(dir, file, time, attempt)),
+            Deletion::PlainBackup { of, ref planned } => {
                 let of = OsStr::from_bytes(&name[..usize::from(of)]);
                 // A time out of range says nothing; any will do.
                 let time = jiff::Timestamp::from_nanosecond(planned.modified).unwrap_or_default();
                 let time = self.zone().to_datetime(time);
-                let asides = BackupNames::of_time(of, &self.options.backup_suffix, time);
-                delete::plain_backup(dir, file, of, &asides, planned, attempt)
+                let asides = BackupNames::of_time(of, &options.backup_suffix, time);
+                (Leftover::Backup, delete::plain_backup(dir, file, of, &asides, planned, attempt))
             }
         };
         let path = dir.join(file);
-        match deletion {
+        match outcome {
             Ok(Deleted { bytes, age }) => {
                 self.summary.add(leftover, bytes);
                 self.tell(&HousekeepEvent::Deleted { path: &path, leftover, bytes, age })?;
             }
             Err(NotDeleted::Kept(reason)) => self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?,
             Err(NotDeleted::TooFresh(wait)) => {
-                let deferred = Deferred { dir: dir.clone(), name: name.into(), doomed, due: Instant::now() + wait };
+                let deferred = Deferred { dir: dir.clone(), name: name.into(), deletion, due: Instant::now() + wait };
                 return ControlFlow::Continue(Some(deferred));
             }
             Err(NotDeleted::Gone) => {}
@@ -284,16 +259,16 @@ impl<'a> Sweep<'a> {
         ControlFlow::Continue(None)
     }
 
-    pub(super) fn not_entered(&mut self, path: &Path, reason: &'static str) -> ControlFlow<()> {
+    pub(super) fn not_entered(&mut self, path: &Path, reason: &'static str) -> Flow {
         self.tell(&HousekeepEvent::NotEntered { path, reason })
     }
 
-    pub(super) fn failed(&mut self, error: Error) -> ControlFlow<()> {
+    pub(super) fn failed(&mut self, error: Error) -> Flow {
         self.summary.failures += 1;
         self.tell(&HousekeepEvent::Failed(&error))
     }
 
-    fn tell(&mut self, event: &HousekeepEvent<'_>) -> ControlFlow<()> {
+    fn tell(&mut self, event: &HousekeepEvent<'_>) -> Flow {
         (self.report)(event)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::super::age::age;
-use super::refusal::{IN_USE, NOT_REGULAR, NotDeleted, TOO_YOUNG};
+use super::refusal::{IN_USE, NOT_REGULAR, NotDeleted, Result, TOO_YOUNG};
 use crate::sys::{Dir, FileStatus};
 
 /// How to look at a file.
@@ -16,8 +16,6 @@ use crate::sys::{Dir, FileStatus};
 pub(crate) struct Attempt {
     /// Nanoseconds since 1970.
     pub(crate) now: i128,
-    /// A file that was modified since stays. Zero for backups: their ages are compared before.
-    pub(crate) older_than: Duration,
     pub(crate) dry_run: bool,
     /// The file was too fresh, and the time to wait has passed since.
     pub(crate) again: bool,
@@ -30,25 +28,22 @@ pub(crate) struct Deleted {
     pub(crate) age: Duration,
 }
 
-/// How an attempt ended.
-pub(crate) type Deletion = Result<Deleted, NotDeleted>;
-
 impl Attempt {
     /// How long ago `time` was.
     pub(super) fn since(self, time: i128) -> Duration {
         age(self.now, time)
     }
 
-    pub(super) fn ensure_old_enough(self, status: &FileStatus) -> Result<(), NotDeleted> {
-        if self.since(status.modified) < self.older_than { Err(TOO_YOUNG) } else { Ok(()) }
+    pub(super) fn ensure_older(self, than: Duration, status: &FileStatus) -> Result<()> {
+        if self.since(status.modified) < than { Err(TOO_YOUNG) } else { Ok(()) }
     }
 
     /// Puts the file off if it was changed within `time`, unless that has been done before.
-    pub(super) fn ensure_not_fresh(self, status: &FileStatus, time: Duration) -> Result<(), NotDeleted> {
-        if self.is_fresh(status, time) { Err(NotDeleted::TooFresh(time)) } else { Ok(()) }
+    pub(super) fn ensure_not_fresh(self, time: Duration, status: &FileStatus) -> Result<()> {
+        if self.is_fresh(time, status) { Err(NotDeleted::TooFresh(time)) } else { Ok(()) }
     }
 
-    pub(super) fn is_fresh(self, status: &FileStatus, time: Duration) -> bool {
+    pub(super) fn is_fresh(self, time: Duration, status: &FileStatus) -> bool {
         !self.again && self.since(status.changed) < time
     }
 
@@ -57,7 +52,7 @@ impl Attempt {
         Deleted { bytes, age: self.since(status.modified) }
     }
 
-    pub(super) fn unlink(self, dir: &Dir, name: &OsStr, status: &FileStatus) -> Deletion {
+    pub(super) fn unlink(self, dir: &Dir, name: &OsStr, status: &FileStatus) -> Result<Deleted> {
         if !self.dry_run {
             dir.unlink(name).map_err(gone_or_failed)?;
         }
@@ -69,12 +64,12 @@ pub(super) fn gone_or_failed(error: io::Error) -> NotDeleted {
     if error.kind() == io::ErrorKind::NotFound { NotDeleted::Gone } else { error.into() }
 }
 
-pub(super) fn status(dir: &Dir, name: &OsStr) -> Result<FileStatus, NotDeleted> {
+pub(super) fn status(dir: &Dir, name: &OsStr) -> Result<FileStatus> {
     dir.status(name)?.ok_or(NotDeleted::Gone)
 }
 
 /// Opens `name` without waiting for anything.
-pub(super) fn open(dir: &Dir, name: &OsStr, access: OFlags) -> Result<File, NotDeleted> {
+pub(super) fn open(dir: &Dir, name: &OsStr, access: OFlags) -> Result<File> {
     dir.open_file(name, access | OFlags::NONBLOCK, 0).map_err(|e| match e.raw_os_error() {
         Some(libc::ENOENT) => NotDeleted::Gone,
         Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => NOT_REGULAR,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::attempt::{Attempt, Deleted, Deletion, gone_or_failed, open, status};
-use super::refusal::{IN_USE, NotDeleted, REPLACED, ensure_regular};
+use super::attempt::{Attempt, Deleted, gone_or_failed, open, status};
+use super::refusal::{IN_USE, NotDeleted, REPLACED, Result, ensure_regular};
 use crate::lock::is_held_by_link;
 use crate::names::{BackupNames, lock_name};
 use crate::sys::{self, Dir, FileStatus, ofd};
@@ -19,7 +19,7 @@ const UNDER_WAY: Duration = Duration::from_secs(60);
 const DATING: Duration = Duration::from_millis(100);
 
 /// Deletes a backup that was made at `time`, by its name. Nobody replaces it.
-pub(crate) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, attempt: Attempt) -> Deletion {
+pub(crate) fn dated_backup(dir: &Dir, name: &OsStr, time: i128, attempt: Attempt) -> Result<Deleted> {
     let status = status(dir, name)?;
     ensure_regular(&status)?;
     Ok(Deleted { age: attempt.since(time), ..attempt.unlink(dir, name, &status)? })
@@ -34,17 +34,17 @@ pub(crate) fn plain_backup(
     asides: &BackupNames<'_>,
     planned: &FileStatus,
     attempt: Attempt,
-) -> Deletion {
+) -> Result<Deleted> {
     ensure_regular(planned)?;
     // A backup that is a second link to the old file has the content's time until its writer sets it, after the commit.
     // Up to the commit, it is the target too.
     if is_held(dir, &lock_name(of))? {
         return Err(IN_USE);
     }
-    if planned.links > 1 && attempt.is_fresh(planned, UNDER_WAY) {
+    if planned.links > 1 && attempt.is_fresh(UNDER_WAY, planned) {
         return Err(NotDeleted::Kept("may be being made"));
     }
-    attempt.ensure_not_fresh(planned, DATING)?;
+    attempt.ensure_not_fresh(DATING, planned)?;
     let now = status(dir, name)?;
     ensure_as_planned(&now, planned)?;
     if attempt.dry_run {
@@ -62,7 +62,7 @@ pub(crate) fn plain_backup(
 
 /// Compares all but ctime, which renaming changes. No writer makes a new backup of the same inode with the same time and
 /// length.
-fn ensure_as_planned(now: &FileStatus, planned: &FileStatus) -> Result<(), NotDeleted> {
+fn ensure_as_planned(now: &FileStatus, planned: &FileStatus) -> Result<()> {
     let same = (now.id, now.kind, now.size, now.modified) == (planned.id, planned.kind, planned.size, planned.modified);
     if same { Ok(()) } else { Err(REPLACED) }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::attempt::{Attempt, Deletion, open, status};
-use super::refusal::{IN_USE, NotDeleted, ensure_lock_file, ensure_regular, ensure_same};
-use crate::error::{ErrorKind, Result};
+use super::attempt::{Attempt, Deleted, open, status};
+use super::refusal::{IN_USE, NotDeleted, Result, ensure_lock_file, ensure_regular, ensure_same};
+use crate::error::{self, ErrorKind};
 use crate::lease;
 use crate::lock::{Cleared, LockFile, clear_link, clear_mark};
 use crate::names::is_mark_name;
@@ -22,14 +22,14 @@ use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
 const OPENED: Duration = Duration::from_millis(20);
 
 /// Deletes a lock file of either method, or what the breaking of a link lock has left.
-pub(crate) fn lock(dir: &Arc<Dir>, name: &OsStr, attempt: Attempt) -> Deletion {
+pub(crate) fn lock(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt: Attempt) -> Result<Deleted> {
     // For reading: a watcher of a file that is no lock file must not be told that somebody had it open for writing.
     let file = match open(dir, name, OFlags::RDONLY) {
         // What is no lock file may well be unreadable.
         Err(NotDeleted::Failed(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
             let status = status(dir, name)?;
             ensure_lock_file(&status)?;
-            attempt.ensure_old_enough(&status)?;
+            attempt.ensure_older(older_than, &status)?;
             return Err(e.into());
         }
         opened => opened?,
@@ -38,10 +38,11 @@ pub(crate) fn lock(dir: &Arc<Dir>, name: &OsStr, attempt: Attempt) -> Deletion {
     if seen.kind == FileKind::Regular && (seen.size > 0 || is_mark_name(name)) {
         // On NFS, a file that is open when it is deleted stays under another name.
         drop(file);
+        attempt.ensure_older(older_than, &seen)?;
         return link_lock(dir, name, &seen, attempt);
     }
     ensure_lock_file(&seen)?;
-    attempt.ensure_old_enough(&seen)?;
+    attempt.ensure_older(older_than, &seen)?;
     if attempt.since(seen.changed) < OPENED {
         // Fresh the second time, too: it is another file, so there is a writer.
         return Err(if attempt.again { IN_USE } else { NotDeleted::TooFresh(OPENED) });
@@ -57,14 +58,14 @@ pub(crate) fn lock(dir: &Arc<Dir>, name: &OsStr, attempt: Attempt) -> Deletion {
     let now = status(dir, name)?;
     ensure_same(&now, seen.id)?;
     ensure_lock_file(&now)?;
-    attempt.ensure_old_enough(&now)?;
-    let deletion = attempt.unlink(dir, name, &now);
+    attempt.ensure_older(older_than, &now)?;
+    let outcome = attempt.unlink(dir, name, &now);
     // Closing it releases the lock. Only now, when the name is gone.
     drop(file);
-    deletion
+    outcome
 }
 
-fn take_flock(dir: &Dir, name: &OsStr, mut file: File, id: FileId) -> std::result::Result<File, NotDeleted> {
+fn take_flock(dir: &Dir, name: &OsStr, mut file: File, id: FileId) -> Result<File> {
     let taken = match sys::try_flock(&file, false) {
         // NFS wants a descriptor open for writing.
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
@@ -78,25 +79,24 @@ fn take_flock(dir: &Dir, name: &OsStr, mut file: File, id: FileId) -> std::resul
     if taken { Ok(file) } else { Err(IN_USE) }
 }
 
-fn link_lock(dir: &Arc<Dir>, name: &OsStr, status: &FileStatus, attempt: Attempt) -> Deletion {
-    attempt.ensure_old_enough(status)?;
+fn link_lock(dir: &Arc<Dir>, name: &OsStr, status: &FileStatus, attempt: Attempt) -> Result<Deleted> {
     let cleared = if is_mark_name(name) {
         clear_mark(dir, name, attempt.dry_run)
     } else {
         clear_link(dir, name, attempt.dry_run)
     };
-    deletion_of(cleared, status, attempt)
+    outcome_of(cleared, status, attempt)
 }
 
 /// Deletes the record of a lease.
-pub(crate) fn lease(dir: &Arc<Dir>, name: &OsStr, attempt: Attempt) -> Deletion {
+pub(crate) fn lease(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt: Attempt) -> Result<Deleted> {
     let status = status(dir, name)?;
     ensure_regular(&status)?;
-    attempt.ensure_old_enough(&status)?;
-    deletion_of(lease::clear(dir, name, attempt.dry_run), &status, attempt)
+    attempt.ensure_older(older_than, &status)?;
+    outcome_of(lease::clear(dir, name, attempt.dry_run), &status, attempt)
 }
 
-fn deletion_of(cleared: Result<Cleared>, status: &FileStatus, attempt: Attempt) -> Deletion {
+fn outcome_of(cleared: error::Result<Cleared>, status: &FileStatus, attempt: Attempt) -> Result<Deleted> {
     match cleared {
         Ok(Cleared::Removed) => Ok(attempt.deleted(status)),
         Ok(Cleared::Kept(reason)) => Err(NotDeleted::Kept(reason)),

@@ -22,13 +22,15 @@ pub(crate) enum NotDeleted {
     Failed(io::Error),
 }
 
+pub(super) type Result<T> = std::result::Result<T, NotDeleted>;
+
 impl From<io::Error> for NotDeleted {
     fn from(error: io::Error) -> NotDeleted {
         NotDeleted::Failed(error)
     }
 }
 
-pub(super) fn ensure_regular(status: &FileStatus) -> Result<(), NotDeleted> {
+pub(super) fn ensure_regular(status: &FileStatus) -> Result<()> {
     if status.kind != FileKind::Regular {
         Err(NOT_REGULAR)
     } else if status.mount_root {
@@ -39,7 +41,7 @@ pub(super) fn ensure_regular(status: &FileStatus) -> Result<(), NotDeleted> {
 }
 
 /// Refuses what cannot be a lock file of `flock`.
-pub(super) fn ensure_lock_file(status: &FileStatus) -> Result<(), NotDeleted> {
+pub(super) fn ensure_lock_file(status: &FileStatus) -> Result<()> {
     ensure_regular(status)?;
     if status.size > 0 {
         Err(NotDeleted::Kept("not empty"))
@@ -50,6 +52,6 @@ pub(super) fn ensure_lock_file(status: &FileStatus) -> Result<(), NotDeleted> {
     }
 }
 
-pub(super) fn ensure_same(status: &FileStatus, id: FileId) -> Result<(), NotDeleted> {
+pub(super) fn ensure_same(status: &FileStatus, id: FileId) -> Result<()> {
     if status.id == id { Ok(()) } else { Err(REPLACED) }
 }
