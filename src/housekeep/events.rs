@@ -1,4 +1,4 @@
-//! What housekeeping tells: event by event, and as a summary.
+//! What housekeeping reports: events, and a summary.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -23,49 +23,49 @@ pub enum Leftover {
     Temp,
 }
 
-/// What [`housekeep`] tells while it works.
+/// What [`housekeep`](crate::housekeep()) reports while it works.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum HousekeepEvent<'a> {
-    /// A file has been deleted; in a dry run: would be.
+    /// A file has been deleted, or would be in a dry run.
     Deleted {
-        /// The file: the directory as it was given, and the way from there.
+        /// The file, below the directory as it was given.
         path: &'a Path,
-        /// What it was.
+        /// The kind of file.
         leftover: Leftover,
-        /// How many bytes that has freed: its length, or nothing while it has other names.
+        /// How many bytes were freed: the length of the file, or 0 while it has other names.
         bytes: u64,
-        /// How old it was; zero for a time in the future.
+        /// How old the file was; zero for a time in the future.
         age: Duration,
     },
-    /// A file that looked like a leftover was left alone.
+    /// A file that looked like a leftover was kept.
     Kept {
         /// The file.
         path: &'a Path,
-        /// What it looked like.
+        /// The kind that it looked like.
         leftover: Leftover,
-        /// Why.
+        /// The reason, for a message.
         reason: &'static str,
     },
-    /// A directory was left out.
+    /// A directory was not entered.
     NotEntered {
         /// The directory.
         path: &'a Path,
-        /// Why.
+        /// The reason, for a message.
         reason: &'static str,
     },
     /// Something could not be read or deleted. The rest goes on.
     Failed(&'a Error),
-    /// The work goes on. Sent often; the receiver thins it out.
+    /// The work goes on. Sent often: show only some of them.
     Progress {
         /// Directories so far.
         directories: u64,
-        /// Names read so far. Those of a very large directory may count more than once.
+        /// Names read so far. The names in a very large directory may be read and counted more than once.
         entries: u64,
     },
 }
 
-/// What [`housekeep`] has done; in a dry run: would have done.
+/// What [`housekeep`](crate::housekeep()) has done, or would have done in a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HousekeepSummary {
@@ -77,13 +77,13 @@ pub struct HousekeepSummary {
     pub backups: u64,
     /// Temporary files deleted.
     pub temps: u64,
-    /// Bytes freed by that.
+    /// Bytes freed.
     pub bytes: u64,
-    /// Directories looked at.
+    /// Directories read.
     pub directories: u64,
-    /// Times that [`HousekeepEvent::Failed`] was told.
+    /// How often [`HousekeepEvent::Failed`] was reported.
     pub failures: u64,
-    /// The receiver has stopped it before its end.
+    /// Whether the receiver of the events stopped the work before its end.
     pub stopped: bool,
 }
 

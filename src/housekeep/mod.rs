@@ -1,20 +1,20 @@
-//! Housekeeping: deletes what crashed programs and time have left in a directory, which are lock files that nobody holds,
-//! temporary files whose writer has gone, and old backups.
+//! Housekeeping deletes what crashes and time have left in a directory: lock files that nobody holds, temporary files
+//! whose writer has ended, old backups. Each file below uses only those under it.
 //!
 //! ```text
 //!   walk             directory after directory, by descriptor, never through a symbolic link
 //!   sweep            one directory: find, decide, delete, report
 //!   delete           the last look at one file, and its deletion
 //!   scan             a directory's names, in batches
-//!   retention        which backups stay, by number and age
 //!   classify         what a name may stand for
+//!   retention        which backups stay, by number and age
 //!   version_control  directories that are left alone
 //!   age              how old a file is
 //!   options, events  what is asked, what is told
 //! ```
 //!
-//! Whoever may write a directory can change it between any two steps. So a plan is never trusted: what is deleted is what
-//! the last look saw, under its directory's descriptor.
+//! Other processes can change the directory between any two steps. So a plan is never trusted: only what the last look saw
+//! is deleted, by its directory's descriptor.
 
 mod age;
 mod classify;
@@ -38,29 +38,29 @@ pub use events::{HousekeepEvent, HousekeepSummary, Leftover};
 pub use options::HousekeepOptions;
 use sweep::Sweep;
 
-/// Deletes what `options` name from `dir`, and tells `report` of it, which may stop the work after any event.
+/// Deletes from `dir` what `options` name. Calls `report` with each event, which may stop the work.
 ///
-/// It may run beside living writers, lock holders, and other housekeepers: it breaks no lock that is held, and makes no
-/// writer fail. A file that vanishes meanwhile is no error. Running it twice deletes nothing more.
+/// It may run beside writers, lock holders and other housekeepers. It breaks no lock that is held and makes no writer
+/// fail. A file that vanishes meanwhile is no error. A second run deletes nothing more.
 ///
 /// Two things to know:
 ///
-/// - A lock file that nobody holds at this moment is deleted, also one that was meant to stay
-///   ([`LockOptions::keep`](crate::LockOptions::keep)). Programs that open a lock file and lock it later without checking
-///   that it is still the same one (`flock(1)`) can then come to hold two locks side by side. Leave such directories out,
-///   or set [`locks_older_than`](HousekeepOptions::locks_older_than).
-/// - A file that looks like a lock file is opened and closed. If this very process holds a classic record lock
-///   (`fcntl(F_SETLK)`) on it through another descriptor, it loses it, as by any close (fcntl(2)).
+/// - A lock file that nobody holds at this moment is deleted, even if it was kept on purpose
+///   ([`LockOptions::keep`](crate::LockOptions::keep)). Some programs, such as `flock(1)`, open a lock file and lock it
+///   later, without checking that it is still the same file. Two of them can then hold a lock at once. Leave such
+///   directories out, or set [`locks_older_than`](HousekeepOptions::locks_older_than).
+/// - A file that looks like a lock file is opened and closed. If this process holds a classic record lock on it
+///   (`fcntl(F_SETLK)`) through another descriptor, the lock is lost, as by any close (fcntl(2)).
 ///
-/// A file that was changed a moment ago (a temporary file within a second, a backup without a time in its name within a
-/// tenth of one, a lock file within a fiftieth) is looked at again after that time, at the end of the work: its writer
-/// may not have come to lock it, or to say how old it is.
+/// A file that was changed a moment ago is looked at again at the end of the work: its writer may not have locked it yet,
+/// or not have set its time. A moment is a second for a temporary file, 100 ms for a backup without a time in its name,
+/// and 20 ms for a lock file.
 ///
 /// # Errors
 ///
-/// The options name nothing to do or contradict each other; `dir` cannot be opened, or is part of a version control
-/// directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever deleted. Other failures are told as
-/// [`HousekeepEvent::Failed`] and counted.
+/// The options name nothing to do, or a suffix that backups cannot have. `dir` cannot be opened, or is part of a version
+/// control directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever deleted. All other failures are
+/// reported as [`HousekeepEvent::Failed`] and counted.
 ///
 /// ```
 /// use std::ops::ControlFlow;

@@ -12,29 +12,30 @@ use crate::names::is_reserved_suffix;
 #[non_exhaustive]
 pub struct HousekeepOptions {
     /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
-    /// Locks by link(2) that are stale, and what their breakers left. And the records of expired leases, `NAME.lease`.
+    /// Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
     pub locks: bool,
     /// Delete old backups.
     pub backups: bool,
-    /// Delete temporary files whose writer has gone.
+    /// Delete temporary files whose writer has ended.
     pub temps: bool,
-    /// Look into subdirectories too, never through symbolic links.
+    /// Work in subdirectories too, but never through symbolic links.
     pub recursive: bool,
-    /// Do not go into directories where something else is mounted.
+    /// Do not enter directories on which another file system is mounted.
     pub one_file_system: bool,
-    /// Leave lock files alone that were modified since. Default: none is too young, since programs that check the lock
-    /// file's inode, as all of this crate do, cannot lose a lock this way.
+    /// Keep lock files that are younger, by their modification time. Default: zero, because programs that check the lock
+    /// file's inode, as this crate does, cannot lose a lock this way.
     pub locks_older_than: Duration,
-    /// Leave temporary files alone that were modified since.
+    /// Keep temporary files that are younger, by their modification time.
     pub temps_older_than: Duration,
-    /// Delete only backups that are at least this old, by the time in their name, or else by their modification time.
+    /// Keep backups that are younger, by the time in their name or, without one, by their modification time.
     pub backups_older_than: Option<Duration>,
-    /// Keep so many of the newest backups of each file. Default: 1, or 0 where
-    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is deleted.
+    /// Keep this number of the newest backups of each file. Default: 1, or 0 where
+    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. With both, a backup is deleted if neither
+    /// keeps it.
     pub keep_newest: Option<u64>,
-    /// What the names of backups end in. Default: `.backup`.
+    /// The end of the names of backups. Default: `.backup`.
     pub backup_suffix: OsString,
-    /// Delete nothing; tell what would be deleted.
+    /// Delete nothing, and report what would be deleted.
     pub dry_run: bool,
 }
 
@@ -57,7 +58,7 @@ impl Default for HousekeepOptions {
 }
 
 impl HousekeepOptions {
-    /// Refuses options that mean nothing, and a suffix that would reach for the wrong files.
+    /// Refuses options that ask for nothing, and a suffix that other files have.
     pub(super) fn ensure_valid(&self) -> Result<()> {
         let suffix = self.backup_suffix.as_bytes();
         let impossible = suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0);

@@ -1,5 +1,5 @@
-//! The last look at a file, and its deletion. Everything is relative to the directory's descriptor, and what counts is
-//! the file itself, never what was seen before.
+//! The last look at a file, and its deletion. Every step uses the directory's descriptor. What counts is the file itself,
+//! never what was seen before.
 //!
 //! What keeps each kind from being deleted while somebody uses it:
 //!
@@ -8,16 +8,16 @@
 //!   by its creator, so it is left alone for a moment.
 //! - **A link lock**: its protocol. It breaks a stale lock as the next writer would.
 //! - **A lease**: its target's lock, as for every change of a lease.
-//! - **A temporary file**: a `flock`, which its writer holds as long as the file has a name. A file that is created with
-//!   a name is not locked yet for an instant. To try the lock then could cost the writer its own, so a fresh file is not
-//!   tried, but looked at again later.
+//! - **A temporary file**: a `flock`, which its writer holds as long as the file has a name. Where the file is created
+//!   with a name, there is an instant before the lock. If housekeeping had the lock at that instant, the writer would not
+//!   get it. So housekeeping does not try the lock of a fresh file, and looks at it again later.
 //! - **A backup with a time in its name**: nothing ever replaces one.
-//! - **A plain backup**: a new name. Writers replace it by rename at any moment, so it first gets the name that it would
-//!   have with its time in it. If it then proves to be another file than planned, it gets its old name back. After a
-//!   crash in between, or where a still newer backup has taken the old name, it stays under the new one, and the next
-//!   run judges it by the time in that. The target's lock is only tested, to find a writer that has made a backup and not
-//!   set its time yet. To take it would not be enough, because locks and backups may have directories of their own, and
-//!   would make a writer fail that does not wait.
+//! - **A plain backup**: another name. Writers replace it by rename at any moment. So housekeeping first renames it to
+//!   what it would be called with its time in its name, and looks at it there. If it is not the file that was planned, it
+//!   gets its old name back. After a crash in between, or where a still newer backup has the old name by then, the new
+//!   name stays, and the next run judges the backup by the time in it. The target's lock is only tested, to find a writer
+//!   that has made a backup and not set its time yet. Housekeeping does not take that lock for the deletion: locks and
+//!   backups may have directories of their own, which are not known here, and a writer that does not wait would fail.
 
 mod attempt;
 mod backup;
