@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// The duration that `30`, `1.5`, `500ms`, `2m`, `1h` or `1d` means: digits with at most one point, then a unit, or else
 /// seconds. `None` where `text` is not of this form. What is longer than [`Duration::MAX`] becomes that.
+#[doc(hidden)]
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -43,6 +44,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// A duration for a message, such as `5s`, `2m`, `500ms` or `1.5s`. [`parse_duration`] reads it.
+#[doc(hidden)]
 #[must_use]
 pub fn shown_duration(d: Duration) -> String {
     let (secs, nanos) = (d.as_secs(), d.subsec_nanos());

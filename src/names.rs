@@ -242,12 +242,8 @@ impl<'a> BackupNames<'a> {
     }
 
     fn numbered(&self, number: u32) -> OsString {
-        let mut name = self.base.to_owned();
-        if let Some(time) = self.time {
-            name.push(format!(".{}", Stamp { time, number }));
-        }
-        name.push(self.suffix);
-        name
+        let stamp = self.time.map_or_else(String::new, |time| format!(".{}", Stamp { time, number }));
+        joined(&[self.base.as_bytes(), stamp.as_bytes(), self.suffix.as_bytes()])
     }
 
     /// Counts up until `take` accepts a name, and returns that name.

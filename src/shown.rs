@@ -4,6 +4,7 @@ use std::path::Path;
 
 /// A path, made fit for a message: control characters are escaped, since a file name must not control the reader's
 /// terminal, and what is not UTF-8 is shown as replacement characters.
+#[doc(hidden)]
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     if !text.contains(char::is_control) {

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn roots() {
+    fn groups() {
         assert_eq!(group_of(b"log"), b"log");
         assert_eq!(group_of(b"log.20260102-030405"), b"log");
         assert_eq!(group_of(b"log.20260102-030405.20260102-030406-3"), b"log");
