@@ -15,7 +15,7 @@ pub enum Remedy {
     /// Choose another name or directory for the backup: [`WriteOptions::backup`](crate::WriteOptions::backup).
     BackupElsewhere,
     /// Lock the file by its name. A descriptor cannot wait for a link lock.
-    ByName,
+    LockByName,
     /// Replace a file that this user may not write: [`WriteOptions::force`](crate::WriteOptions::force).
     Force,
     /// Start this process so that it inherits the descriptor of the lock, or start the command that should not share the
@@ -33,11 +33,11 @@ pub enum Remedy {
     LockFile,
     /// Look at the file that stands in place of the lock file. Remove it, or use another lock file:
     /// [`LockOptions::file`](crate::LockOptions::file).
-    LookAt(PathBuf),
+    Inspect(PathBuf),
     /// Create this missing directory: [`WriteOptions::mkdir`](crate::WriteOptions::mkdir).
     Mkdir(PathBuf),
     /// Write the new content to the standard output of the command whose output replaces the file.
-    NotBelow,
+    ToStdout,
     /// Run it again. A backup would have kept the old content.
     RunAgain,
     /// Read the input piece by piece, which needs no memory for the whole.
@@ -53,7 +53,7 @@ impl fmt::Display for Remedy {
         f.write_str(match self {
             Remedy::AllowEmpty => "allow empty input if the file shall be empty",
             Remedy::BackupElsewhere => "choose another name or directory for the backup",
-            Remedy::ByName => "lock the file by its name",
+            Remedy::LockByName => "lock the file by its name",
             Remedy::Force => "ask to replace a file that may not be written",
             Remedy::Inherit { pid } => {
                 return write!(f, "process {pid} holds it; start this one so that it inherits descriptors");
@@ -61,11 +61,11 @@ impl fmt::Display for Remedy {
             Remedy::InPlace => "ask to overwrite it in place under the lock; that is not atomic",
             Remedy::LockElsewhere => "keep lock files in another directory, the same for every writer",
             Remedy::LockFile => "a lock file is never opened through a link; remove the link or use another lock file",
-            Remedy::LookAt(path) => return write!(f, "look at {}; remove it or use another lock file", shown(path)),
+            Remedy::Inspect(path) => return write!(f, "look at {}; remove it or use another lock file", shown(path)),
             Remedy::Mkdir(parent) => {
                 return write!(f, "directory {} does not exist; create it, or ask for that", shown(parent));
             }
-            Remedy::NotBelow => "write the new content to the command's standard output",
+            Remedy::ToStdout => "write the new content to the command's standard output",
             Remedy::RunAgain => "run it again; a backup keeps the old content",
             Remedy::Stream => "read the input piece by piece: that needs no memory for it",
             Remedy::UseFlock => "lock by flock",
