@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use crate::cleanup::{self, Ticket, Undo};
-use crate::names::{NAME_MAX, TEMP_RANDOM, temp_prefix};
+use crate::names::{NAME_LIMITS, TEMP_RANDOM, temp_prefix};
 use crate::sys::dir::LinkWay;
 use crate::sys::{self, Dir, FileId, FileStatus};
 
@@ -183,7 +183,7 @@ fn with_temp_name<T>(
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
     // eCryptfs has room for less, and says so.
-    let mut longest = [NAME_MAX, 143].into_iter();
+    let mut longest = NAME_LIMITS.into_iter();
     let mut limit = longest.next().unwrap_or(0);
     loop {
         let prefix = temp_prefix(base, limit);
