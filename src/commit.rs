@@ -12,23 +12,13 @@ use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
 use crate::remedy::Remedy;
-use crate::stage::Stage;
-use crate::sys::{Dir, FileStatus, retry, set_mode};
+use crate::stage::{Rename, Stage};
+use crate::sys::{Dir, set_mode};
 use crate::target::Target;
 
 /// Renames the stage over the target: the commit point. Returns the file, which is the target now.
 pub(crate) fn replace(stage: Stage, target: &Target) -> std::result::Result<File, (io::Error, Stage)> {
-    let dir = stage.dir.clone();
-    stage.become_file(true, |from, file| match retry(|| dir.rename(from, &target.dir, &target.name)) {
-        // Over NFS the answer can be lost after the deed: what counts is which file has the name.
-        Err(_) if stands_there(target, file) => Ok(()),
-        outcome => outcome,
-    })
-}
-
-fn stands_there(target: &Target, file: &File) -> bool {
-    let there = target.dir.status(&target.name).ok().flatten();
-    there.is_some_and(|there| FileStatus::of(file).is_ok_and(|file| file.id == there.id))
+    stage.rename(&target.dir, &target.name, Rename::Commit)
 }
 
 /// Makes the names in `dir` durable, where the file system can.

@@ -131,8 +131,13 @@ impl Target {
         self.status.is_some_and(|s| s.kind == FileKind::Symlink)
     }
 
+    /// Whether something is mounted exactly on it: rename onto it is EBUSY.
+    pub(crate) fn is_mounted_on(&self) -> bool {
+        self.status.is_some_and(|s| s.mount_root)
+    }
+
     /// Refuses what cannot be replaced: anything but a regular file, a link to one, or nothing.
-    pub(crate) fn check_kind(&self) -> Result<()> {
+    pub(crate) fn ensure_regular(&self) -> Result<()> {
         match self.status {
             None => Ok(()),
             Some(s) => refuse_special(&self.given, s.kind),
@@ -140,7 +145,7 @@ impl Target {
     }
 
     /// Refuses an existing file that this user may not write.
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    pub(crate) fn ensure_writable(&self) -> Result<()> {
         if self.status.is_none_or(|s| s.kind != FileKind::Regular) {
             return Ok(());
         }
@@ -180,6 +185,11 @@ impl Target {
     pub(crate) fn gone(&self) -> Option<Original> {
         let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
         Some(Original::gone(status))
+    }
+
+    /// A system call on it that failed.
+    pub(crate) fn failed(&self, e: io::Error) -> Error {
+        Error::io(&self.given, e)
     }
 
     /// The path of `name` beside the target.

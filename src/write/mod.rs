@@ -1,0 +1,422 @@
+//! Writing a file: the protocol from end to end.
+//!
+//! States of a write:
+//!
+//! ```text
+//!   open: resolve, refuse ──lock, resolve again──> held ──commit──> replaced, released
+//!                         └──(lock_on_commit)────> spooling ──commit: lock, resolve again──> held
+//!   spooling, held ──drop, any error──> as it was: stage, lock and new directories are gone
+//! ```
+//!
+//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. Only under the lock
+//! is the old content read. What a commit does, step by step, stands in `sequence.rs`.
+
+mod sequence;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backup;
+use crate::commit;
+use crate::copy::{self, Failed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Purpose, Visitor, lock_target};
+use crate::lock::{FileLock, HandOver, Place, Spot};
+use crate::notice::Notice;
+use crate::options::{LockOptions, WriteOptions};
+use crate::original::Original;
+use crate::remedy::Remedy;
+use crate::stage::{Birth, Stage};
+use crate::sys::Dir;
+use crate::target::{Resolve, Target};
+use sequence::Commit;
+
+/// What a write has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Length of the content in bytes.
+    pub bytes: u64,
+    /// False when the content was identical and the file was left alone ([`WriteOptions::if_changed`]).
+    pub changed: bool,
+    /// Where the previous content was kept.
+    pub backup: Option<PathBuf>,
+}
+
+/// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes it
+/// the target, all at once.
+///
+/// From [`open`](AtomicFile::open) on, the target's lock is held (unless
+/// [`lock_on_commit`](WriteOptions::lock_on_commit) puts that off). Dropping the value without committing aborts: the
+/// target is as before, temporary file and lock are gone.
+///
+/// Writes are not buffered; put a [`BufWriter`] around it for small ones.
+///
+/// ```
+/// use std::io::Write;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("config.json");
+/// let mut file = awrite::AtomicFile::open(&path, &awrite::WriteOptions::default())?;
+/// writeln!(file, "{{\"ok\":true}}")?;
+/// file.commit()?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "{\"ok\":true}\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    state: State,
+    options: WriteOptions,
+    /// Bytes of input, without what was there before (append).
+    input: u64,
+    /// A write failed: what is staged is not what the caller meant.
+    broken: bool,
+    started: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Spooling(Spool),
+    Held(Hold),
+}
+
+/// A write before its lock. Another writer may replace the target meanwhile: what it is, and what it contains, is for
+/// [`Spool::lock`] to find out.
+#[derive(Debug)]
+struct Spool {
+    // Dropped in this order.
+    stage: Option<Stage>,
+    target: Target,
+}
+
+/// A write under its lock.
+#[derive(Debug)]
+struct Hold {
+    // Dropped in this order.
+    stage: Option<Stage>,
+    lock: FileLock,
+    /// Where the target's lease is.
+    lease: Spot,
+    target: Target,
+}
+
+impl AtomicFile {
+    /// Begins to replace `path`, which need not exist. Waits for its lock as `options.lock` says.
+    ///
+    /// # Errors
+    ///
+    /// The target is no regular file, may not be written, or is mounted on; the lock was not to be had; the options
+    /// contradict each other. Nothing has been changed then.
+    pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
+        let (path, started) = (path.as_ref(), Instant::now());
+        if let Some(options) = &options.backup {
+            backup::ensure_nameable(options)?;
+        }
+        let state = if options.lock_on_commit {
+            let target = Target::resolve(path, resolve(options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            State::Spooling(Spool { stage: None, target })
+        } else {
+            State::Held(Hold::take(path, options)?)
+        };
+        Ok(AtomicFile { state, options: options.clone(), input: 0, broken: false, started })
+    }
+
+    /// Opens the current content for reading; `None`: the target does not exist.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or the lock is put off to the commit: what is read now could be stale by then.
+    pub fn original(&self) -> Result<Option<File>> {
+        let hold = self.held("the current content cannot be read before the lock is taken")?;
+        let original = hold.open_original()?;
+        original.map(|original| original.into_content().map_err(|e| hold.unreadable(e))).transpose()
+    }
+
+    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. What it does below
+    /// with the same target goes on under this lock, but to replace the target there is an error.
+    ///
+    /// # Errors
+    ///
+    /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        self.held("the lock is not held yet")?.lock.hand_over()
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// Said of the target, which is unchanged: the disk is full, the file too large.
+    pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+        let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
+        let outcome = outcome.and_then(|written| written.map_err(|e| self.target().failed(e)));
+        self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
+    }
+
+    /// Writes all that is left to read in `source`, in constant memory: shared or copied by the kernel where both are
+    /// files and the file system can, otherwise read and written. Returns how many bytes that was.
+    ///
+    /// # Errors
+    ///
+    /// Of reading, said of `source_name`; of writing, said of the target. Neither has changed the target.
+    pub fn fill_from(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
+        let (before, observer) = (self.input, self.options.observer.clone());
+        let told = |bytes, total: Option<u64>| {
+            let total = total.map(|t| before + t);
+            observer.tell(&Notice::Progress { bytes: before + bytes, total });
+        };
+        let outcome = self.stage().map(|stage| copy::copy(source, &stage.file, told));
+        let outcome = outcome.and_then(|copied| {
+            copied.map_err(|failed| match failed {
+                Failed::Reading(e) => Error::io(source_name, e),
+                Failed::Writing(e) => self.target().failed(e),
+            })
+        });
+        self.count(outcome)
+    }
+
+    /// Makes what was written the target's content, and releases the lock.
+    ///
+    /// # Errors
+    ///
+    /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
+    /// place, a part of it). [`ErrorKind::LockLost`]: the lease that [`LockOptions::claim`](crate::LockOptions::claim)
+    /// names is another's by now.
+    pub fn commit(self) -> Result<Committed> {
+        if self.broken {
+            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target().given));
+        }
+        if self.input == 0 && self.options.refuse_empty {
+            return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
+        }
+        let AtomicFile { state, options, started, .. } = self;
+        let mut hold = match state {
+            State::Held(hold) => hold,
+            State::Spooling(spool) => spool.lock(&options)?,
+        };
+        let stage = match hold.stage.take() {
+            Some(stage) => stage,
+            None => hold.make_stage(&options)?,
+        };
+        Commit { hold, options, started }.run(stage)
+    }
+
+    fn held(&self, otherwise: &str) -> Result<&Hold> {
+        match &self.state {
+            State::Held(hold) => Ok(hold),
+            State::Spooling(spool) => Err(Error::new(ErrorKind::Usage, otherwise).on(&spool.target.given)),
+        }
+    }
+
+    fn target(&self) -> &Target {
+        match &self.state {
+            State::Spooling(Spool { target, .. }) | State::Held(Hold { target, .. }) => target,
+        }
+    }
+
+    /// The stage, which is made at the first call.
+    fn stage(&mut self) -> Result<&Stage> {
+        match &mut self.state {
+            State::Spooling(spool) => spool.stage(&self.options),
+            State::Held(hold) => hold.stage(&self.options),
+        }
+    }
+
+    /// Keeps account of the input.
+    fn count(&mut self, outcome: Result<u64>) -> Result<u64> {
+        match &outcome {
+            Ok(n) => self.input += n,
+            Err(_) => self.broken = true,
+        }
+        outcome
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = match self.stage() {
+            Ok(stage) => (&stage.file).write(bytes),
+            Err(e) => Err(io::Error::other(e)),
+        };
+        match &outcome {
+            Ok(n) => self.input += *n as u64,
+            Err(e) => self.broken |= e.kind() != io::ErrorKind::Interrupted,
+        }
+        outcome
+    }
+
+    /// Does nothing: writes are not buffered, and syncing is the commit's.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Spool {
+    fn stage(&mut self, options: &WriteOptions) -> Result<&Stage> {
+        let stage = match self.stage.take() {
+            Some(stage) => stage,
+            // Private: with which mode the file ends is known under the lock.
+            None => create_stage(&self.target, Birth::Private, options)?,
+        };
+        Ok(self.stage.insert(stage))
+    }
+
+    /// Takes the lock. What was staged may now be beside the wrong file, or belong behind what has been written meanwhile.
+    fn lock(mut self, options: &WriteOptions) -> Result<Hold> {
+        let mut hold = Hold::take(&self.target.given, options)?;
+        self.target.pass_dirs_to(&mut hold.target);
+        let Some(spool) = self.stage.take() else { return Ok(hold) };
+        if spool.dir.id() == hold.target.dir.id() && !options.append {
+            hold.stage = Some(spool);
+            return Ok(hold);
+        }
+        (&spool.file).rewind().map_err(|e| hold.target.failed(e))?;
+        let copied = copy::copy(&spool.file, &hold.stage(options)?.file, |_, _| {});
+        copied.map_err(|failed| hold.target.failed(failed.into_inner()))?;
+        Ok(hold)
+    }
+}
+
+impl Hold {
+    fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
+        let visitor = Visitor::of(&options.lock);
+        let refuse = |target: &Target, place: &Place| ensure_replaceable(target, place, options);
+        // Two who shared it would overwrite each other.
+        let alone = LockOptions { shared: false, ..options.lock.clone() };
+        let (how, observer) = (resolve(options), &options.observer);
+        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
+        Ok(Hold { stage: None, lock, lease: place.lease, target })
+    }
+
+    fn stage(&mut self, options: &WriteOptions) -> Result<&Stage> {
+        let stage = match self.stage.take() {
+            Some(stage) => stage,
+            None => self.make_stage(options)?,
+        };
+        Ok(self.stage.insert(stage))
+    }
+
+    /// A stage that begins with the old content where that was asked for.
+    fn make_stage(&self, options: &WriteOptions) -> Result<Stage> {
+        // Of a link that is replaced itself, the file behind it may have a mode to keep.
+        let plain = options.mode.is_none() && (self.target.status.is_none() || options.no_preserve_mode);
+        let birth = if plain && !self.target.is_link() { Birth::Plain } else { Birth::Private };
+        let stage = create_stage(&self.target, birth, options)?;
+        if options.append {
+            if let Some(old) = self.open_original()? {
+                let old = old.content().map_err(|e| self.unreadable(e))?;
+                let copied = copy::copy(old, &stage.file, |_, _| {});
+                copied.map_err(|failed| self.target.failed(failed.into_inner()))?;
+            }
+        }
+        Ok(stage)
+    }
+
+    fn open_original(&self) -> Result<Option<Original>> {
+        self.target.open_original().map_err(|e| self.unreadable(e))
+    }
+
+    fn unreadable(&self, e: io::Error) -> Error {
+        self.target.failed(e).during("cannot read the current content")
+    }
+}
+
+fn resolve(options: &WriteOptions) -> Resolve {
+    Resolve { no_follow: options.lock.no_follow, mkdir: options.mkdir }
+}
+
+/// Refuses what cannot or must not be replaced.
+fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
+    target.ensure_regular()?;
+    if target.is_mounted_on() && !options.in_place {
+        return Err(commit::mounted_on(&target.given));
+    }
+    if let Some(backup) = &options.backup {
+        backup::ensure_apart(target, place, backup)?;
+    }
+    if options.force { Ok(()) } else { target.ensure_writable() }
+}
+
+/// An empty stage beside the target.
+fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result<Stage> {
+    let stage = match Stage::create(target.dir.clone(), &target.name, birth) {
+        // A file mounted into a directory that may not be written: what is staged for it need not be beside it.
+        Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())
+            .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private)),
+        outcome => outcome,
+    };
+    let stage = stage.map_err(|e| target.failed(e))?;
+    let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
+    options.observer.tell(&Notice::Debug { path: &target.given, text });
+    Ok(stage)
+}
+
+/// The directory, not the file, refuses.
+fn is_refusal(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
+}
+
+/// Replaces `path` by all that `reader` gives.
+///
+/// # Errors
+///
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]; an error of `reader` aborts, and is said of the target.
+pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptions) -> Result<Committed> {
+    let mut file = AtomicFile::open(path, options)?;
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return file.commit(),
+            Ok(n) => file.fill(&buffer[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(file.target().failed(e).during("cannot read the input")),
+        }
+    }
+}
+
+/// Reads and replaces `path` under its lock, so that no other update is lost: `change` reads the current content (empty
+/// where there is none) and writes the new one.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("counter");
+/// awrite::update(&path, &awrite::WriteOptions::default(), |old, new| {
+///     let mut text = String::new();
+///     old.read_to_string(&mut text)?;
+///     let count: u64 = text.trim().parse().unwrap_or(0);
+///     writeln!(new, "{}", count + 1)
+/// })?;
+/// # assert_eq!(std::fs::read_to_string(&path)?, "1\n");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]; an error of `change` aborts, and is said of the target.
+pub fn update(
+    path: impl AsRef<Path>,
+    options: &WriteOptions,
+    change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>,
+) -> Result<Committed> {
+    let mut file = AtomicFile::open(path, options)?;
+    let mut old: Box<dyn Read> = match file.original()? {
+        Some(old) => Box::new(io::BufReader::new(old)),
+        None => Box::new(io::empty()),
+    };
+    let mut new = BufWriter::new(&mut file);
+    let outcome = change(&mut old, &mut new).and_then(|()| new.flush());
+    // What is buffered after an error must not be written while unwinding it.
+    let _ = new.into_parts();
+    match outcome {
+        Ok(()) => file.commit(),
+        Err(e) => Err(file.target().failed(e).of_kind(ErrorKind::Refused).during("the update was given up")),
+    }
+}
