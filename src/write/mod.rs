@@ -8,8 +8,8 @@
 //!   spooling, held ──drop, any error──> as it was: stage, lock and new directories are gone
 //! ```
 //!
-//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. Only under the lock
-//! is the old content read. What a commit does, step by step, stands in `sequence.rs`.
+//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
+//! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
 mod sequence;
 
@@ -70,7 +70,11 @@ pub struct Committed {
 /// ```
 #[derive(Debug)]
 pub struct AtomicFile {
-    state: State,
+    // Dropped in this order: the stage, then the lock, then directories made for the target.
+    /// Made at the first byte.
+    stage: Option<Stage>,
+    phase: Phase,
+    target: Target,
     options: WriteOptions,
     /// Bytes of input, without what was there before (append).
     input: u64,
@@ -80,27 +84,19 @@ pub struct AtomicFile {
 }
 
 #[derive(Debug)]
-enum State {
-    Spooling(Spool),
-    Held(Hold),
+enum Phase {
+    /// Before the lock. Another writer may replace the target meanwhile: what it is, and what it contains, is found out
+    /// under the lock.
+    Spooling,
+    /// Under the lock; `lease` is where the target's lease is.
+    Held { lock: FileLock, lease: Spot },
 }
 
-/// A write before its lock. Another writer may replace the target meanwhile: what it is, and what it contains, is for
-/// [`Spool::lock`] to find out.
-#[derive(Debug)]
-struct Spool {
-    // Dropped in this order.
-    stage: Option<Stage>,
-    target: Target,
-}
-
-/// A write under its lock.
+/// A target under its lock, in a commit.
 #[derive(Debug)]
 struct Hold {
     // Dropped in this order.
-    stage: Option<Stage>,
     lock: FileLock,
-    /// Where the target's lease is.
     lease: Spot,
     target: Target,
 }
@@ -117,14 +113,15 @@ impl AtomicFile {
         if let Some(options) = &options.backup {
             backup::ensure_nameable(options)?;
         }
-        let state = if options.lock_on_commit {
+        let (phase, target) = if options.lock_on_commit {
             let target = Target::resolve(path, resolve(options))?;
             ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
-            State::Spooling(Spool { stage: None, target })
+            (Phase::Spooling, target)
         } else {
-            State::Held(Hold::take(path, options)?)
+            let Hold { lock, lease, target } = Hold::take(path, options)?;
+            (Phase::Held { lock, lease }, target)
         };
-        Ok(AtomicFile { state, options: options.clone(), input: 0, broken: false, started })
+        Ok(AtomicFile { stage: None, phase, target, options: options.clone(), input: 0, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -133,9 +130,9 @@ impl AtomicFile {
     ///
     /// It cannot be read, or the lock is put off to the commit: what is read now could be stale by then.
     pub fn original(&self) -> Result<Option<File>> {
-        let hold = self.held("the current content cannot be read before the lock is taken")?;
-        let original = hold.open_original()?;
-        original.map(|original| original.into_content().map_err(|e| hold.unreadable(e))).transpose()
+        self.held("the current content cannot be read before the lock is taken")?;
+        let original = open_original(&self.target)?;
+        original.map(|original| original.into_content().map_err(|e| unreadable(&self.target, e))).transpose()
     }
 
     /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. What it does below
@@ -145,7 +142,7 @@ impl AtomicFile {
     ///
     /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
     pub fn hand_over(&self) -> Result<HandOver> {
-        self.held("the lock is not held yet")?.lock.hand_over()
+        self.held("the lock is not held yet")?.hand_over()
     }
 
     /// Writes all of `bytes`.
@@ -155,7 +152,7 @@ impl AtomicFile {
     /// Said of the target, which is unchanged: the disk is full, the file too large.
     pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
-        let outcome = outcome.and_then(|written| written.map_err(|e| self.target().failed(e)));
+        let outcome = outcome.and_then(|written| written.map_err(|e| self.target.failed(e)));
         self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
     }
 
@@ -175,7 +172,7 @@ impl AtomicFile {
         let outcome = outcome.and_then(|copied| {
             copied.map_err(|failed| match failed {
                 Failed::Reading(e) => Error::io(source_name, e),
-                Failed::Writing(e) => self.target().failed(e),
+                Failed::Writing(e) => self.target.failed(e),
             })
         });
         self.count(outcome)
@@ -190,42 +187,38 @@ impl AtomicFile {
     /// names is another's by now.
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
-            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target().given));
+            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
         }
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { state, options, started, .. } = self;
-        let mut hold = match state {
-            State::Held(hold) => hold,
-            State::Spooling(spool) => spool.lock(&options)?,
+        let AtomicFile { stage, phase, target, options, started, .. } = self;
+        let (stage, hold) = match phase {
+            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
+            Phase::Spooling => lock_now(target, stage, &options)?,
         };
-        let stage = match hold.stage.take() {
+        let stage = match stage {
             Some(stage) => stage,
-            None => hold.make_stage(&options)?,
+            None => begin_stage(&hold.target, &options)?,
         };
         Commit { hold, options, started }.run(stage)
     }
 
-    fn held(&self, otherwise: &str) -> Result<&Hold> {
-        match &self.state {
-            State::Held(hold) => Ok(hold),
-            State::Spooling(spool) => Err(Error::new(ErrorKind::Usage, otherwise).on(&spool.target.given)),
+    fn held(&self, otherwise: &str) -> Result<&FileLock> {
+        match &self.phase {
+            Phase::Held { lock, .. } => Ok(lock),
+            Phase::Spooling => Err(Error::new(ErrorKind::Usage, otherwise).on(&self.target.given)),
         }
     }
 
-    fn target(&self) -> &Target {
-        match &self.state {
-            State::Spooling(Spool { target, .. }) | State::Held(Hold { target, .. }) => target,
-        }
-    }
-
-    /// The stage, which is made at the first call.
     fn stage(&mut self) -> Result<&Stage> {
-        match &mut self.state {
-            State::Spooling(spool) => spool.stage(&self.options),
-            State::Held(hold) => hold.stage(&self.options),
-        }
+        let stage = match (self.stage.take(), &self.phase) {
+            (Some(stage), _) => stage,
+            (None, Phase::Held { .. }) => begin_stage(&self.target, &self.options)?,
+            // Private: which mode the file will have is found out under the lock.
+            (None, Phase::Spooling) => create_stage(&self.target, Birth::Private, &self.options)?,
+        };
+        Ok(self.stage.insert(stage))
     }
 
     /// Keeps account of the input.
@@ -257,32 +250,6 @@ impl Write for AtomicFile {
     }
 }
 
-impl Spool {
-    fn stage(&mut self, options: &WriteOptions) -> Result<&Stage> {
-        let stage = match self.stage.take() {
-            Some(stage) => stage,
-            // Private: with which mode the file ends is known under the lock.
-            None => create_stage(&self.target, Birth::Private, options)?,
-        };
-        Ok(self.stage.insert(stage))
-    }
-
-    /// Takes the lock. What was staged may now be beside the wrong file, or belong behind what has been written meanwhile.
-    fn lock(mut self, options: &WriteOptions) -> Result<Hold> {
-        let mut hold = Hold::take(&self.target.given, options)?;
-        self.target.pass_dirs_to(&mut hold.target);
-        let Some(spool) = self.stage.take() else { return Ok(hold) };
-        if spool.dir.id() == hold.target.dir.id() && !options.append {
-            hold.stage = Some(spool);
-            return Ok(hold);
-        }
-        (&spool.file).rewind().map_err(|e| hold.target.failed(e))?;
-        let copied = copy::copy(&spool.file, &hold.stage(options)?.file, |_, _| {});
-        copied.map_err(|failed| hold.target.failed(failed.into_inner()))?;
-        Ok(hold)
-    }
-}
-
 impl Hold {
     fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
         let visitor = Visitor::of(&options.lock);
@@ -291,40 +258,53 @@ impl Hold {
         let alone = LockOptions { shared: false, ..options.lock.clone() };
         let (how, observer) = (resolve(options), &options.observer);
         let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
-        Ok(Hold { stage: None, lock, lease: place.lease, target })
+        Ok(Hold { lock, lease: place.lease, target })
     }
+}
 
-    fn stage(&mut self, options: &WriteOptions) -> Result<&Stage> {
-        let stage = match self.stage.take() {
-            Some(stage) => stage,
-            None => self.make_stage(options)?,
-        };
-        Ok(self.stage.insert(stage))
-    }
-
-    /// A stage that begins with the old content where that was asked for.
-    fn make_stage(&self, options: &WriteOptions) -> Result<Stage> {
-        // Of a link that is replaced itself, the file behind it may have a mode to keep.
-        let plain = options.mode.is_none() && (self.target.status.is_none() || options.no_preserve_mode);
-        let birth = if plain && !self.target.is_link() { Birth::Plain } else { Birth::Private };
-        let stage = create_stage(&self.target, birth, options)?;
-        if options.append {
-            if let Some(old) = self.open_original()? {
-                let old = old.content().map_err(|e| self.unreadable(e))?;
-                let copied = copy::copy(old, &stage.file, |_, _| {});
-                copied.map_err(|failed| self.target.failed(failed.into_inner()))?;
-            }
+/// Ends the spooling. What was spooled may now be beside the wrong file, or belong behind what has been written meanwhile.
+/// On error the spool goes before the directories that it is in: the parameters are dropped from the last to the first.
+fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
+    let mut hold = Hold::take(&before.given, options)?;
+    before.pass_dirs_to(&mut hold.target);
+    let target = &hold.target;
+    let stage = match spool {
+        Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
+            (&spool.file).rewind().map_err(|e| target.failed(e))?;
+            let stage = begin_stage(target, options)?;
+            copy_all(&spool.file, &stage, target)?;
+            Some(stage)
         }
-        Ok(stage)
-    }
+        spool => spool,
+    };
+    Ok((stage, hold))
+}
 
-    fn open_original(&self) -> Result<Option<Original>> {
-        self.target.open_original().map_err(|e| self.unreadable(e))
+/// The stage of a locked target. It begins with the old content where that was asked for.
+fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
+    let plain = options.mode.is_none() && (target.status.is_none() || options.no_preserve_mode);
+    // Behind a link that is replaced itself there may be a file whose mode is kept.
+    let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
+    let stage = create_stage(target, birth, options)?;
+    if options.append {
+        if let Some(old) = open_original(target)? {
+            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
+        }
     }
+    Ok(stage)
+}
 
-    fn unreadable(&self, e: io::Error) -> Error {
-        self.target.failed(e).during("cannot read the current content")
-    }
+fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
+    let copied = copy::copy(from, &stage.file, |_, _| {});
+    copied.map(drop).map_err(|failed| target.failed(failed.into_inner()))
+}
+
+fn open_original(target: &Target) -> Result<Option<Original>> {
+    target.open_original().map_err(|e| unreadable(target, e))
+}
+
+fn unreadable(target: &Target, e: io::Error) -> Error {
+    target.failed(e).during("cannot read the current content")
 }
 
 fn resolve(options: &WriteOptions) -> Resolve {
@@ -375,7 +355,7 @@ pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptio
             Ok(0) => return file.commit(),
             Ok(n) => file.fill(&buffer[..n])?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(file.target().failed(e).during("cannot read the input")),
+            Err(e) => return Err(file.target.failed(e).during("cannot read the input")),
         }
     }
 }
@@ -417,6 +397,6 @@ pub fn update(
     let _ = new.into_parts();
     match outcome {
         Ok(()) => file.commit(),
-        Err(e) => Err(file.target().failed(e).of_kind(ErrorKind::Refused).during("the update was given up")),
+        Err(e) => Err(file.target.failed(e).of_kind(ErrorKind::Refused).during("the update was given up")),
     }
 }

@@ -18,7 +18,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::{Committed, Hold};
+use super::{Committed, Hold, open_original};
 use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy;
@@ -48,7 +48,7 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
-        let original = self.hold.open_original()?;
+        let original = open_original(&self.hold.target)?;
         let bytes = stage.file.metadata().map_err(|e| self.failed(e))?.len();
         if self.is_unchanged(&stage, original.as_ref())? {
             drop(stage);
