@@ -72,8 +72,8 @@ enum Acl {
 
 /// What to do about the new file's ACL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AclStep {
-    Set,
+enum AclStep<'a> {
+    Set(&'a [u8]),
     /// A directory's default ACL may have given it one.
     Remove,
     /// As the kernel made it.
@@ -81,15 +81,15 @@ enum AclStep {
 }
 
 #[derive(Debug)]
-struct Plan {
-    acl: AclStep,
+struct Plan<'a> {
+    acl: AclStep<'a>,
     mode: u32,
     left: Vec<Lost>,
 }
 
 /// What becomes of mode and ACL: of an original with `old_mode` and `acl`, where the new file has the same owner and
 /// group or not.
-fn plan(old_mode: u32, acl: &Acl, same_owner: bool, wanted: Wanted) -> Plan {
+fn plan(old_mode: u32, acl: &Acl, same_owner: bool, wanted: Wanted) -> Plan<'_> {
     let mut left = Vec::new();
     let mut mode = wanted.mode.unwrap_or(old_mode);
     if wanted.mode.is_none() && !same_owner && old_mode & SET_ID != 0 {
@@ -97,7 +97,7 @@ fn plan(old_mode: u32, acl: &Acl, same_owner: bool, wanted: Wanted) -> Plan {
         left.push(Lost::SetId);
     }
     let acl = match acl {
-        Acl::Known(_) => AclStep::Set,
+        Acl::Known(list) => AclStep::Set(list),
         // Under the original's mode the entries of an inherited list would come into force.
         Acl::Absent => AclStep::Remove,
         Acl::Failed => {
@@ -145,14 +145,14 @@ pub(crate) fn apply(file: &File, original: &Original, wanted: Wanted) -> io::Res
     let same_owner = !needs_owner || has_owner_of(file, old)?;
 
     let mut plan = self::plan(old.mode, &acl, same_owner, wanted);
-    match (plan.acl, &acl) {
-        (AclStep::Set, Acl::Known(list)) => {
+    match plan.acl {
+        AclStep::Set(list) => {
             if xattr::set(file, ACL, list).is_err() {
                 plan = self::plan(old.mode, &Acl::Failed, same_owner, wanted);
             }
         }
-        (AclStep::Remove, _) => remove_acl(file)?,
-        _ => {}
+        AclStep::Remove => remove_acl(file)?,
+        AclStep::Leave => {}
     }
     set_mode(file, plan.mode)?;
     for name in names {
@@ -255,6 +255,7 @@ mod tests {
     #[test]
     fn mode_and_acl_in_every_case() {
         use AclStep::{Leave, Remove, Set};
+        let list = some_list();
         // What the original has, whether the owner is the same, what is asked for -> what the new file gets, what is lost.
         let both = vec![Lost::SetId, Lost::Acl];
         for (old, acl, owner, (mode, xattrs), (step, new, left)) in [
@@ -265,8 +266,8 @@ mod tests {
             (0o6755, NONE, OTHER, (None, true), (Remove, 0o755, vec![Lost::SetId])),
             (0o1755, NONE, OTHER, (None, true), (Remove, 0o1755, vec![])),
             (0o4755, NONE, OTHER, (Some(0o4711), true), (Remove, 0o4711, vec![])),
-            (0o660, known(), SAME, (None, true), (Set, 0o660, vec![])),
-            (0o660, known(), SAME, (Some(0o600), true), (Set, 0o600, vec![])),
+            (0o660, known(), SAME, (None, true), (Set(&list), 0o660, vec![])),
+            (0o660, known(), SAME, (Some(0o600), true), (Set(&list), 0o600, vec![])),
             (0o660, Acl::Failed, SAME, (None, true), (Leave, 0o600, vec![Lost::Acl])),
             (0o660, Acl::Failed, SAME, (Some(0o664), true), (Leave, 0o604, vec![Lost::Acl])),
             (0o4770, Acl::Failed, OTHER, (None, true), (Leave, 0o700, both.clone())),
