@@ -25,57 +25,42 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::options_struct;
 use crate::sys::Dir;
 use job::Job;
 #[cfg(fuzzing)]
 pub(crate) use names::any_name;
 
-/// What housekeeping is to do. Start from `HousekeepOptions::default()`, which does nothing, and set what is wanted.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HousekeepOptions {
-    /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
-    /// Locks by link(2) that are stale, and what their breakers left. And the records of expired leases, `NAME.lease`.
-    pub locks: bool,
-    /// Delete old backups.
-    pub backups: bool,
-    /// Delete temporary files whose writer has gone.
-    pub temps: bool,
-    /// Look into subdirectories too, never through symbolic links.
-    pub recursive: bool,
-    /// Do not go into directories where something else is mounted.
-    pub one_file_system: bool,
-    /// Leave lock files alone that were modified since. Default: none is too young, since programs that check the lock
-    /// file's inode, as all of this crate do, cannot lose a lock this way.
-    pub locks_older_than: Duration,
-    /// Leave temporary files alone that were modified since.
-    pub temps_older_than: Duration,
-    /// Delete only backups that are at least this old, by the time in their name, or else by their modification time.
-    pub backups_older_than: Option<Duration>,
-    /// Keep so many of the newest backups of each file. Default: 1, or 0 where
-    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is deleted.
-    pub keep_newest: Option<u64>,
-    /// What the names of backups end in. Default: `.backup`.
-    pub backup_suffix: OsString,
-    /// Delete nothing; tell what would be deleted.
-    pub dry_run: bool,
-}
-
-impl Default for HousekeepOptions {
-    fn default() -> Self {
-        HousekeepOptions {
-            locks: false,
-            backups: false,
-            temps: false,
-            recursive: false,
-            one_file_system: false,
-            locks_older_than: Duration::ZERO,
-            temps_older_than: Duration::ZERO,
-            backups_older_than: None,
-            keep_newest: None,
-            backup_suffix: ".backup".into(),
-            dry_run: false,
-        }
+options_struct! {
+    /// What housekeeping is to do: by default, nothing.
+    HousekeepOptions {
+        /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record
+        /// lock. Locks by link(2) that are stale, and what their breakers left. And the records of expired leases,
+        /// `NAME.lease`.
+        locks: bool = false,
+        /// Delete old backups.
+        backups: bool = false,
+        /// Delete temporary files whose writer has gone.
+        temps: bool = false,
+        /// Look into subdirectories too, never through symbolic links.
+        recursive: bool = false,
+        /// Do not go into directories where something else is mounted.
+        one_file_system: bool = false,
+        /// Leave lock files alone that were modified since. Default: none is too young, since programs that check the
+        /// lock file's inode, as all of this crate do, cannot lose a lock this way.
+        locks_older_than: Duration = Duration::ZERO,
+        /// Leave temporary files alone that were modified since.
+        temps_older_than: Duration = Duration::ZERO,
+        /// Delete only backups that are at least this old, by the time in their name, or else by their modification
+        /// time.
+        backups_older_than: Option<Duration> = None,
+        /// Keep so many of the newest backups of each file. Default: 1, or 0 where
+        /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is deleted.
+        keep_newest: Option<u64> = None,
+        /// What the names of backups end in. Default: `.backup`.
+        backup_suffix: OsString = ".backup".into(),
+        /// Delete nothing; tell what would be deleted.
+        dry_run: bool = false,
     }
 }
 
