@@ -78,7 +78,7 @@ impl Backup {
     }
 }
 
-/// Refuses options that cannot name a backup, before anything is locked or read.
+/// Refuses options that name no backup or a directory that is not there, before anything is locked or read.
 pub(crate) fn ensure_nameable(options: &BackupOptions) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let suffix = options.suffix.as_bytes();
@@ -88,9 +88,9 @@ pub(crate) fn ensure_nameable(options: &BackupOptions) -> Result<()> {
     open_dir(options).map(drop)
 }
 
-/// Refuses a backup that would take the place of the lock that is held while it is made, or of the lease's record.
+/// Refuses a backup that would replace the lock file, which is held meanwhile, or the lease's record.
 pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions) -> Result<()> {
-    // A name with the time of the backup in it is nobody's choice for a lock.
+    // Nobody names a lock file after the time of a backup.
     if options.timestamp {
         return Ok(());
     }
@@ -105,7 +105,7 @@ pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptio
     Ok(())
 }
 
-/// The directory for backups, where it is not the target's.
+/// The directory for backups; `None`: the target's.
 fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     let Some(path) = &options.dir else { return Ok(None) };
     let dir = Dir::open(path).map_err(|e| {
@@ -116,7 +116,7 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup, durable unless `durability` says otherwise.
+/// Makes the backup, as durable as `durability` says. `must_copy`: the original will be overwritten in place.
 pub(crate) fn make(
     target: &Target,
     original: &Original,
@@ -143,13 +143,15 @@ pub(crate) fn make(
     Ok(Backup { path: dir.join(&name), dir, name, linked, ticket })
 }
 
-/// Only a file with this one name may be linked: with others, whoever writes through them would write the backup.
+/// Whether the backup may be a link. With other names of the file, a program that writes through them would change the
+/// backup.
 fn is_plain(target: &Target, original: &FileStatus) -> bool {
     original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
 }
 
-/// A second link to the target: its name, and, where that is a new one, the ticket for it. `None`: not possible here
-/// (protected_hardlinks, another file system, too many links …); a copy then says what is wrong, if that fails too.
+/// Makes a second link to the target. Returns its name, and the ticket for it where the name is new. `None`: no link is
+/// possible (protected_hardlinks, another file system, too many links …). A copy follows, and reports what is wrong if it
+/// fails too.
 fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
     let to_new_name = |name: &OsStr| {
         cleanup::make(|| {

@@ -1,4 +1,4 @@
-//! Replacing the target: the one place that does.
+//! Replacing the target. Nothing else in this crate does.
 
 use std::fs::{File, FileTimes, Metadata};
 use std::io::{self, Seek};
@@ -30,8 +30,8 @@ pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Res
     Ok(())
 }
 
-/// Overwrites the target where it stands: not atomic. A signal waits until it is done. It keeps its owner, and its mode
-/// where `mode` names no other.
+/// Overwrites the target in place, which is not atomic. A signal waits until it is done. The target keeps its owner, and
+/// its mode unless `mode` gives another.
 pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync: bool) -> Result<File> {
     let fail = |e: io::Error| Error::io(&target.given, e);
     let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
@@ -48,13 +48,13 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
     };
     cleanup::commit(|| {
         if let Some(mode) = mode {
-            // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried:
-            // who may not change the mode shall hear it before anything is overwritten.
+            // Takes permissions away before the new content is there; the others are added after it. Called even where
+            // there is nothing to take away: a user who may not change the mode learns it before anything is overwritten.
             let narrowed = before.permissions().mode() & mode;
             set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
         }
         if let Err(e) = reserve(&file, length) {
-            // The write is refused for the first error; one more has nothing to add.
+            // The first error is reported; a second one adds nothing.
             let _ = unreserve(&file, &before);
             return Err(fail(e));
         }
@@ -83,8 +83,8 @@ fn reserve(file: &File, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// What has been found of the room is not given back when it does not suffice, by ext4 for one, and mtime has changed.
-/// The mode is as before too: it may have been narrowed, or have lost set-id bits to the reservation.
+/// Undoes a reservation that failed. A file system (ext4 for one) may keep the blocks that it found, and changes mtime. The
+/// mode may have been narrowed, or have lost set-id bits.
 fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
     // The length it has already: this frees the blocks behind it.
     file.set_len(before.len())?;
@@ -92,12 +92,12 @@ fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
     file.set_permissions(before.permissions())
 }
 
-/// Whether rename onto `name` failed because something is mounted there.
+/// Whether a rename failed because something is mounted on the target.
 pub(crate) fn is_busy(e: &io::Error) -> bool {
     e.raw_os_error() == Some(libc::EBUSY)
 }
 
-/// The error for it.
+/// The error for a target that something is mounted on.
 pub(crate) fn mounted_on(target: &Path) -> Error {
     Error::from_raw(ErrorKind::MountPoint, libc::EBUSY)
         .because("Something is mounted on this file, so it cannot be replaced")

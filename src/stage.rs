@@ -128,7 +128,7 @@ impl Stage {
     pub(crate) fn plain_mode(&self) -> io::Result<u32> {
         match self.birth {
             Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
-            // Another file tells it, which stays empty: this one may hold what the umask's mode would open to others.
+            // Asked of another file, which stays empty: the content of this one may not be for everyone.
             Birth::Private => Stage::create(self.dir.clone(), &self.base, Birth::Plain)?.plain_mode(),
         }
     }
@@ -219,19 +219,20 @@ fn mark_in_use(file: &File) {
     let _ = sys::try_flock(file, false);
 }
 
-/// Runs `make` with fresh temporary names until one is not taken, and lists what it made.
+/// Calls `make` with fresh temporary names until one is free, and lists what it made.
 fn with_temp_name<T>(
     dir: &Arc<Dir>,
     base: &OsStr,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
-    // eCryptfs has room for less, and says so.
+    // eCryptfs has room for 143 bytes, and refuses longer names.
     let mut longest = [NAME_MAX, 143].into_iter();
     let mut limit = longest.next().unwrap_or(0);
     loop {
         let prefix = temp_prefix(base, limit);
         let attempt: io::Result<_> = cleanup::make(|| {
-            // The crate finds the name; the directory is ours, and "/" spares its look-up of the current one.
+            // tempfile only chooses the name. `make` puts the file into our directory, so this one is of no concern: with
+            // "/" tempfile need not look up the current directory.
             let (made, path) = tempfile::Builder::new()
                 .prefix(&prefix)
                 .rand_bytes(TEMP_RANDOM)
@@ -259,7 +260,7 @@ fn link_temp_name(dir: &Arc<Dir>, base: &OsStr, file: &File, way: LinkWay) -> io
     Ok((name, ticket))
 }
 
-/// A second link to `name` in `from`, under a temporary name in `dir`.
+/// Makes a second link to `name` in `from`, under a temporary name in `dir`.
 pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
     let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))

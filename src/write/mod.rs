@@ -47,12 +47,12 @@ pub struct Committed {
     pub backup: Option<PathBuf>,
 }
 
-/// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes it
-/// the target, all at once.
+/// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
+/// file the target, all at once.
 ///
 /// From [`open`](AtomicFile::open) on, the target's lock is held (unless
-/// [`lock_on_commit`](WriteOptions::lock_on_commit) puts that off). Dropping the value without committing aborts: the
-/// target is as before, temporary file and lock are gone.
+/// [`lock_on_commit`](WriteOptions::lock_on_commit) puts that off). Dropping the value without a commit aborts the write:
+/// the target is as before, and temporary file and lock are gone.
 ///
 /// Writes are not buffered; put a [`BufWriter`] around it for small ones.
 ///
@@ -71,28 +71,27 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct AtomicFile {
     // Dropped in this order: the stage, then the lock, then directories made for the target.
-    /// Made at the first byte.
+    /// `None` before the first byte.
     stage: Option<Stage>,
     phase: Phase,
     target: Target,
     options: WriteOptions,
-    /// Bytes of input, without what was there before (append).
+    /// Bytes of input, without the old content that it is appended to.
     input: u64,
-    /// A write failed: what is staged is not what the caller meant.
+    /// A write failed, so the stage does not contain what the caller meant.
     broken: bool,
     started: Instant,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Before the lock. Another writer may replace the target meanwhile: what it is, and what it contains, is found out
-    /// under the lock.
+    /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
     Held { lock: FileLock, lease: Spot },
 }
 
-/// A target under its lock, in a commit.
+/// A target under its lock.
 #[derive(Debug)]
 struct Hold {
     // Dropped in this order.
@@ -106,8 +105,8 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// The target is no regular file, may not be written, or is mounted on; the lock was not to be had; the options
-    /// contradict each other. Nothing has been changed then.
+    /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
+    /// options contradict each other. Nothing has been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
         let (path, started) = (path.as_ref(), Instant::now());
         if let Some(options) = &options.backup {
@@ -128,15 +127,15 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or the lock is put off to the commit: what is read now could be stale by then.
+    /// It cannot be read; or the lock is put off to the commit, and what is read now could be stale by then.
     pub fn original(&self) -> Result<Option<File>> {
         self.held("the current content cannot be read before the lock is taken")?;
         let original = open_original(&self.target)?;
         original.map(|original| original.into_content().map_err(|e| unreadable(&self.target, e))).transpose()
     }
 
-    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. What it does below
-    /// with the same target goes on under this lock, but to replace the target there is an error.
+    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. The child works with
+    /// the target under this lock; replacing the target there is an error.
     ///
     /// # Errors
     ///
@@ -149,19 +148,19 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// Said of the target, which is unchanged: the disk is full, the file too large.
+    /// The disk is full, or the file too large: the error names the target, which is unchanged.
     pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
         let outcome = outcome.and_then(|written| written.map_err(|e| self.target.failed(e)));
         self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
     }
 
-    /// Writes all that is left to read in `source`, in constant memory: shared or copied by the kernel where both are
-    /// files and the file system can, otherwise read and written. Returns how many bytes that was.
+    /// Writes all that is left to read in `source`, in constant memory. Where both are files and the file system can, the
+    /// kernel shares or copies the content; otherwise it is read and written. Returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// Of reading, said of `source_name`; of writing, said of the target. Neither has changed the target.
+    /// An error of reading names `source_name`, an error of writing the target. The target is unchanged.
     pub fn fill_from(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
         let (before, observer) = (self.input, self.options.observer.clone());
         let told = |bytes, total: Option<u64>| {
@@ -183,8 +182,8 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
-    /// place, a part of it). [`ErrorKind::LockLost`]: the lease that [`LockOptions::claim`](crate::LockOptions::claim)
-    /// names is another's by now.
+    /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -215,7 +214,7 @@ impl AtomicFile {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
             (None, Phase::Held { .. }) => begin_stage(&self.target, &self.options)?,
-            // Private: which mode the file will have is found out under the lock.
+            // The mode is decided under the lock.
             (None, Phase::Spooling) => create_stage(&self.target, Birth::Private, &self.options)?,
         };
         Ok(self.stage.insert(stage))
@@ -244,7 +243,7 @@ impl Write for AtomicFile {
         outcome
     }
 
-    /// Does nothing: writes are not buffered, and syncing is the commit's.
+    /// Does nothing: writes are not buffered, and the commit syncs.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -254,7 +253,7 @@ impl Hold {
     fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
         let visitor = Visitor::of(&options.lock);
         let refuse = |target: &Target, place: &Place| ensure_replaceable(target, place, options);
-        // Two who shared it would overwrite each other.
+        // Two writers that share a lock would overwrite each other's work.
         let alone = LockOptions { shared: false, ..options.lock.clone() };
         let (how, observer) = (resolve(options), &options.observer);
         let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
@@ -262,8 +261,10 @@ impl Hold {
     }
 }
 
-/// Ends the spooling. What was spooled may now be beside the wrong file, or belong behind what has been written meanwhile.
-/// On error the spool goes before the directories that it is in: the parameters are dropped from the last to the first.
+/// Ends the spooling: takes the lock. By now the spool may be in the wrong directory, or belong behind content that has
+/// been written meanwhile; it is copied then.
+///
+/// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
 fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
     let mut hold = Hold::take(&before.given, options)?;
     before.pass_dirs_to(&mut hold.target);
@@ -280,10 +281,10 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
     Ok((stage, hold))
 }
 
-/// The stage of a locked target. It begins with the old content where that was asked for.
+/// The stage for a locked target. With `append` it begins with the old content.
 fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
     let plain = options.mode.is_none() && (target.status.is_none() || options.no_preserve_mode);
-    // Behind a link that is replaced itself there may be a file whose mode is kept.
+    // Where the link itself is replaced, the new file gets the mode of the file behind it.
     let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
     let stage = create_stage(target, birth, options)?;
     if options.append {
@@ -326,7 +327,8 @@ fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) ->
 /// An empty stage beside the target.
 fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result<Stage> {
     let stage = match Stage::create(target.dir.clone(), &target.name, birth) {
-        // A file mounted into a directory that may not be written: what is staged for it need not be beside it.
+        // The target may be a file that is mounted into a directory that may not be written. It is overwritten in place,
+        // so its stage may be anywhere.
         Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())
             .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private)),
         outcome => outcome,
@@ -337,7 +339,7 @@ fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result
     Ok(stage)
 }
 
-/// The directory, not the file, refuses.
+/// Whether the directory may not be written.
 fn is_refusal(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
@@ -346,7 +348,7 @@ fn is_refusal(e: &io::Error) -> bool {
 ///
 /// # Errors
 ///
-/// As [`AtomicFile::open`] and [`AtomicFile::commit`]; an error of `reader` aborts, and is said of the target.
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `reader` aborts the write, and names the target.
 pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptions) -> Result<Committed> {
     let mut file = AtomicFile::open(path, options)?;
     let mut buffer = vec![0; 128 * 1024];
@@ -380,7 +382,7 @@ pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptio
 ///
 /// # Errors
 ///
-/// As [`AtomicFile::open`] and [`AtomicFile::commit`]; an error of `change` aborts, and is said of the target.
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `change` aborts the write, and names the target.
 pub fn update(
     path: impl AsRef<Path>,
     options: &WriteOptions,
@@ -393,7 +395,7 @@ pub fn update(
     };
     let mut new = BufWriter::new(&mut file);
     let outcome = change(&mut old, &mut new).and_then(|()| new.flush());
-    // What is buffered after an error must not be written while unwinding it.
+    // Dropping the buffer would write it, also after an error.
     let _ = new.into_parts();
     match outcome {
         Ok(()) => file.commit(),

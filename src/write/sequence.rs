@@ -1,19 +1,19 @@
 //! What a commit does, one step after the other, under the target's lock:
 //!
-//! 1. leave the target alone if its content is the same ([`WriteOptions::if_changed`]);
-//! 2. give the stage the target's metadata;
-//! 3. ask the caller's check;
-//! 4. make sure that the lease is not somebody else's;
-//! 5. back up the old content;
-//! 6. give the stage a name (publish) and sync it;
-//! 7. make sure that the lock is still held;
-//! 8. replace: rename the stage over the target, the commit point; or, where something is mounted on the target, overwrite
-//!    it in place, without the steps 2 and 6;
-//! 9. sync the directory, and those that were made for the target;
-//! 10. release the lock.
+//! 1. If the content is the same, leave the target alone ([`WriteOptions::if_changed`]).
+//! 2. Give the stage the target's metadata.
+//! 3. Ask the caller's check.
+//! 4. Make sure that nobody else has taken the lease.
+//! 5. Back up the old content.
+//! 6. Give the stage a name (publish) and sync it.
+//! 7. Make sure that the lock is still held.
+//! 8. Replace the target: the commit point. The stage is renamed over it. Where something is mounted on the target, rename
+//!    is impossible; it is overwritten in place, without the steps 2 and 6.
+//! 9. Sync the directory, and the directories that were made for the target.
+//! 10. Release the lock.
 //!
-//! An error before step 8 leaves the target as it was and nothing beside it. What fails after it is reported, but the
-//! content is the new one.
+//! An error before step 8 leaves the target as it was and nothing beside it. An error after it is reported, but the target
+//! has the new content.
 
 use std::io;
 use std::time::Instant;
@@ -75,7 +75,7 @@ impl Commit {
         }
     }
 
-    /// The steps 2 to 9. Once the target has been replaced, the result says whether that is durable.
+    /// Steps 2 to 9. Once the target has been replaced, an error of step 9 is part of the result.
     fn replace(&self, mut stage: Stage, original: Option<&Original>) -> Result<(Option<Backup>, Result<()>)> {
         let target = &self.hold.target;
         let mut way = if target.is_mounted_on() { Way::InPlace } else { Way::Rename };
@@ -90,7 +90,7 @@ impl Commit {
                 stage.publish().map_err(|e| self.unnamed(e))?;
                 self.sync(&stage)?;
             }
-            // Last: a sync may take longer than a link lock lives.
+            // After the sync, which may take longer than a link lock lives.
             self.hold.lock.ensure_held().map_err(|e| e.on(&target.given))?;
             self.announce(way);
             let file = match way {
@@ -128,7 +128,7 @@ impl Commit {
         let (options, target) = (&self.options, &self.hold.target);
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
         let plain_mode = || stage.plain_mode().map_err(fail);
-        // The producer may remove the file meanwhile; what was asked to be kept of it is known all the same.
+        // The producer may have removed the file. What is to be kept of it was read before.
         let gone = if original.is_none() { target.gone() } else { None };
         let Some(original) = original.or(gone.as_ref()) else {
             return match options.mode {
@@ -152,7 +152,7 @@ impl Commit {
         Ok(())
     }
 
-    /// The caller's last word. Before the sync, so that what a formatter changes in the new file is synced too.
+    /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too.
     fn run_check(&self, stage: &mut Stage) -> Result<()> {
         let Some(check) = &self.options.check else { return Ok(()) };
         let target = &self.hold.target.given;
@@ -165,7 +165,7 @@ impl Commit {
             .with_hint("a check may change the new file, but not replace or remove it"))
     }
 
-    /// The last look at a lease that binds this write: nobody else may have taken it.
+    /// The last look at the lease that this write acts under, if it does: nobody else may have taken it.
     fn ensure_claim(&self) -> Result<()> {
         let (Hold { lease, target, lock, .. }, options) = (&self.hold, &self.options);
         let visitor = Visitor::of(&options.lock);
@@ -176,9 +176,8 @@ impl Commit {
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 
-    /// Before a rename the backup is made while the stage has no name, so that a crash leaves one temporary name at the
-    /// most. The stage is synced even before that, since the backup may replace an earlier one: a failing disk shall say
-    /// so first.
+    /// Before a rename the backup is made while the stage has no name, so that a crash leaves at most one temporary name.
+    /// The backup may replace an earlier one, so the stage is synced first: a failing disk is found before that.
     fn back_up(&self, stage: &Stage, original: Option<&Original>, way: Way) -> Result<Option<Backup>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         if way == Way::Rename {
@@ -191,9 +190,9 @@ impl Commit {
         Ok(Some(backup))
     }
 
-    /// Makes the new content durable. After it has a name: btrfs does not log an inode that has none, and the sync would
-    /// be for nothing. Never tried again on error: the kernel has dropped what it could not write, and would report
-    /// success.
+    /// Makes the new content durable. For the commit the stage must have its name: btrfs does not log an inode without one,
+    /// and the sync would have no effect. An error is final: the kernel has dropped the pages that it could not write, and
+    /// a second fsync would report success.
     fn sync(&self, stage: &Stage) -> Result<()> {
         if self.options.durability == Durability::None {
             return Ok(());
@@ -218,7 +217,7 @@ impl Commit {
         commit::sync_dir(&target.dir, &target.given, &self.options.observer).map_err(|e| self.not_durable(e))
     }
 
-    /// After the commit: what was made for it stays, the lock is released, and the outcome is told.
+    /// The directories made for the target stay, the observer is told, and the lock is released.
     fn release(mut self, committed: Committed, durable: Result<()>) -> Result<Committed> {
         let sync = committed.changed && self.options.durability == Durability::Full;
         let kept = self.hold.target.keep_dirs(sync);
