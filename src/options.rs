@@ -93,9 +93,8 @@ options_struct! {
         /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
         /// as plain `flock(1)`.
         keep: bool = false,
-        /// Follow a symbolic link to the file it means (so that all names of a file share one lock). Default: true,
-        /// through [`LockOptions::no_follow`] being false.
-        no_follow: bool = false,
+        /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
+        follow: bool = true,
         /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so
         /// long as nobody else has taken it since), and a write looks again right before it replaces the target.
         /// Default: as anybody, who waits for the end of a lease as for the lock; below a process that has handed its
@@ -287,12 +286,12 @@ options_struct! {
         append: bool = false,
         /// Permission bits of the new file. Default: the original's, or 0666 less umask.
         mode: Option<u32> = None,
-        /// Give the new file 0666 less umask, whatever the original had.
-        no_preserve_mode: bool = false,
+        /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
+        preserve_mode: bool = true,
         /// What happens to owner and group.
         ownership: Ownership = Ownership::default(),
-        /// Do not carry extended attributes and ACLs over.
-        no_preserve_xattrs: bool = false,
+        /// Carry extended attributes and ACLs over. Default: true.
+        preserve_xattrs: bool = true,
         /// Replace a file that this user may not write.
         force: bool = false,
         /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).

@@ -29,10 +29,10 @@ const MAX_LINKS: usize = 40;
 const MAX_ROUNDS: usize = 100;
 
 /// How a path is resolved.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Resolve {
-    /// Replace a symbolic link itself.
-    pub(crate) no_follow: bool,
+    /// Follow a symbolic link. Otherwise the link itself is the target.
+    pub(crate) follow: bool,
     /// Create missing parent directories.
     pub(crate) mkdir: bool,
 }
@@ -68,7 +68,7 @@ impl Undo for MadePath {
 
 impl Target {
     pub(crate) fn resolve(given: &Path, how: Resolve) -> Result<Target> {
-        let (parent, name, status) = walk(given, how.no_follow)?;
+        let (parent, name, status) = walk(given, how.follow)?;
         let (mut made_dirs, mut rounds) = (Vec::new(), 0);
         let dir = loop {
             match Dir::open(&parent) {
@@ -90,15 +90,15 @@ impl Target {
     /// The file `name` in `dir`, of which a lock file or the record of a lease was found there.
     pub(crate) fn in_dir(dir: &Arc<Dir>, name: &OsStr) -> io::Result<Target> {
         let status = dir.status(name)?;
-        let (given, name) = (dir.join(name), name.to_owned());
-        Ok(Target { given, dir: dir.clone(), name, status, how: Resolve::default(), made_dirs: Vec::new() })
+        let (given, name, how) = (dir.join(name), name.to_owned(), Resolve { follow: true, mkdir: false });
+        Ok(Target { given, dir: dir.clone(), name, status, how, made_dirs: Vec::new() })
     }
 
     /// Resolves again, and takes the file's metadata as it is now. False: the path means another file by now.
     pub(crate) fn settle(&mut self) -> Result<bool> {
         // What is read from now on must not come from a cache that is older than the lock.
         self.dir.refresh();
-        let (parent, name, status) = walk(&self.given, self.how.no_follow)?;
+        let (parent, name, status) = walk(&self.given, self.how.follow)?;
         let same = name == self.name && parent == self.dir.path() && self.dir.still_there();
         if same {
             self.status = status;
@@ -201,7 +201,7 @@ impl Target {
 }
 
 /// Follows symbolic links by hand to (directory, name, what stands there now).
-fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<FileStatus>)> {
+fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileStatus>)> {
     if given.as_os_str().is_empty() {
         return Err(Error::new(ErrorKind::Usage, "the name of the file is empty"));
     }
@@ -216,7 +216,7 @@ fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<File
         };
         let status = FileStatus::at(CWD.as_fd(), &path).map_err(fail)?;
         match status {
-            Some(s) if s.kind == FileKind::Symlink && !no_follow => {
+            Some(s) if s.kind == FileKind::Symlink && follow => {
                 if links == 0 {
                     // Ask the kernel first: it finds loops, and the file behind links such as /dev/stdout, whose text is no
                     // path.

@@ -212,11 +212,11 @@ const FLAGS: &[Flag<Settings>] = &[
         },
     },
     Flag::switch(METADATA, &["preserve-mode"], &[], "keep the original's mode (the default)", |settings, _| {
-        settings.options.no_preserve_mode = false;
+        settings.options.preserve_mode = true;
         Ok(())
     }),
     Flag::switch(METADATA, &["no-preserve-mode"], &[], "give the new file the umask's default mode", |settings, _| {
-        settings.options.no_preserve_mode = true;
+        settings.options.preserve_mode = false;
         Ok(())
     }),
     Flag::switch(METADATA, &["preserve-owner"], &[], "keep owner and group; failing to is an error", |settings, _| {
@@ -239,7 +239,7 @@ const FLAGS: &[Flag<Settings>] = &[
         &[],
         "do not carry extended attributes and ACLs over",
         |settings, _| {
-            settings.options.no_preserve_xattrs = true;
+            settings.options.preserve_xattrs = false;
             Ok(())
         },
     ),
@@ -280,7 +280,7 @@ const FLAGS: &[Flag<Settings>] = &[
         &[],
         "replace a symbolic link itself, not the file behind it",
         |settings, _| {
-            settings.options.lock.no_follow = true;
+            settings.options.lock.follow = false;
             Ok(())
         },
     ),
@@ -405,7 +405,7 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
     if options.lock_on_commit {
         let conflict = if parsed.command.is_some() {
             Some("COMMAND")
-        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.no_follow)) {
+        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.follow)) {
             Some("-i OUTPUT")
         } else {
             None
@@ -415,9 +415,9 @@ fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Jo
             return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
         }
     }
-    let no_follow = options.lock.no_follow;
+    let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
-    options.lock.no_follow = no_follow;
+    options.lock.follow = follow;
     options.backup = settings.backup.then_some(settings.backup_options);
     options.check = settings.validate.map(|script| validation(script, *inherited));
     options.observer = report::observer_and(settings.style, |notice| {
@@ -445,7 +445,7 @@ fn work(job: Job, inherited: &Inherited) -> Result<(), Error> {
     let file = AtomicFile::open(&job.output, &job.options)?;
     let source = match source {
         // What OUTPUT was before the lock was held does not count.
-        Some(source) if same_file(&source.name, &job.output, job.options.lock.no_follow) => {
+        Some(source) if same_file(&source.name, &job.output, job.options.lock.follow) => {
             Some(Source::open(&source.name)?)
         }
         source => source,
@@ -611,8 +611,8 @@ impl Source {
 }
 
 /// Whether two names mean one file now.
-fn same_file(input: &Path, output: &Path, no_follow: bool) -> bool {
-    let output = if no_follow { fs::symlink_metadata(output) } else { fs::metadata(output) };
+fn same_file(input: &Path, output: &Path, follow: bool) -> bool {
+    let output = if follow { fs::metadata(output) } else { fs::symlink_metadata(output) };
     match (fs::metadata(input), output) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
@@ -698,11 +698,11 @@ mod tests {
         for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
             assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
         }
-        assert!(!settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().no_preserve_mode);
-        assert!(settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().no_preserve_mode);
+        assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
+        assert!(!settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().preserve_mode);
         assert!(settled(&["f"]).unwrap().refuse_empty);
         assert!(!settled(&["f", "--allow-empty"]).unwrap().refuse_empty);
-        assert!(settled(&["f", "--no-follow"]).unwrap().lock.no_follow);
+        assert!(!settled(&["f", "--no-follow"]).unwrap().lock.follow);
         assert!(settled(&["f", "--lock-method=flock"]).is_ok());
         assert!(settled(&["f", "--lock-on-commit", "-i", "src/main.rs"]).is_ok());
     }
@@ -725,9 +725,9 @@ mod tests {
 
     #[test]
     fn one_file_by_two_names() {
-        assert!(same_file(Path::new("src/main.rs"), Path::new("./src/main.rs"), false));
-        assert!(!same_file(Path::new("src/main.rs"), Path::new("src/lib.rs"), false));
-        assert!(!same_file(Path::new("src/none"), Path::new("src/none"), false));
-        assert!(!same_file(Path::new(""), Path::new(""), false));
+        assert!(same_file(Path::new("src/main.rs"), Path::new("./src/main.rs"), true));
+        assert!(!same_file(Path::new("src/main.rs"), Path::new("src/lib.rs"), true));
+        assert!(!same_file(Path::new("src/none"), Path::new("src/none"), true));
+        assert!(!same_file(Path::new(""), Path::new(""), true));
     }
 }

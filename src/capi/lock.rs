@@ -123,7 +123,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     };
     to.shared = has(AWRITE_LOCK_SHARED);
     to.keep |= has(AWRITE_LOCK_KEEP);
-    to.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
+    to.follow = !has(AWRITE_LOCK_NO_FOLLOW);
     to.mode = mode(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: strings or NULL, as the caller promises.
     let (file, dir) =

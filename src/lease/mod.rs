@@ -160,7 +160,7 @@ impl Lease {
     /// [`ErrorKind::DamagedRecord`]: a lease record says nothing that can be trusted. Otherwise what kept the lock file or
     /// the record from being read.
     pub fn status(target: impl AsRef<Path>, options: &LockOptions) -> Result<LockStatus> {
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
@@ -516,7 +516,7 @@ fn under_lock<T>(
     change: impl FnOnce(&Desk<'_>) -> Result<T>,
 ) -> Result<T> {
     let options = LockOptions { shared: false, claim: None, ..options.clone() };
-    let how = Resolve { no_follow: options.no_follow, mkdir: false };
+    let how = Resolve { follow: options.follow, mkdir: false };
     let (target, place, lock) = lock_target(target, how, &options, visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
     let outcome = change(&Desk { lock: &lock, target: &target, spot: &place.lease, options: &options, observer });
     release(lock, observer);

@@ -283,7 +283,7 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 
 /// The stage for a locked target. With `append` it begins with the old content.
 fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
-    let plain = options.mode.is_none() && (target.status.is_none() || options.no_preserve_mode);
+    let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
     // Where the link itself is replaced, the new file gets the mode of the file behind it.
     let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
     let stage = create_stage(target, birth, options)?;
@@ -309,7 +309,7 @@ fn unreadable(target: &Target, e: io::Error) -> Error {
 }
 
 fn resolve(options: &WriteOptions) -> Resolve {
-    Resolve { no_follow: options.lock.no_follow, mkdir: options.mkdir }
+    Resolve { follow: options.lock.follow, mkdir: options.mkdir }
 }
 
 /// Refuses what cannot or must not be replaced.

@@ -137,10 +137,10 @@ impl Commit {
             };
         };
         let mode = match options.mode {
-            None if options.no_preserve_mode => Some(plain_mode()?),
+            None if !options.preserve_mode => Some(plain_mode()?),
             mode => mode,
         };
-        let wanted = Wanted { mode, ownership: options.ownership, xattrs: !options.no_preserve_xattrs };
+        let wanted = Wanted { mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
         let inform = |text: &str| options.observer.tell(&Notice::Info { path: &target.given, text });
         for lost in metadata::apply(&stage.file, original, wanted).map_err(fail)? {
             inform(&format!("not kept: {lost}"));
