@@ -6,54 +6,37 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::is_reserved_suffix;
+use crate::options::options_struct;
 
-/// What housekeeping is to do. Start from `HousekeepOptions::default()`, which does nothing, and set what is wanted.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HousekeepOptions {
-    /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
-    /// Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
-    pub locks: bool,
-    /// Delete old backups.
-    pub backups: bool,
-    /// Delete temporary files whose writer has ended.
-    pub temps: bool,
-    /// Work in subdirectories too, but never through symbolic links.
-    pub recursive: bool,
-    /// Do not enter directories on which another file system is mounted.
-    pub one_file_system: bool,
-    /// Keep lock files that are younger, by their modification time. Default: zero, because programs that check the lock
-    /// file's inode, as this crate does, cannot lose a lock this way.
-    pub locks_older_than: Duration,
-    /// Keep temporary files that are younger, by their modification time.
-    pub temps_older_than: Duration,
-    /// Keep backups that are younger, by the time in their name or, without one, by their modification time.
-    pub backups_older_than: Option<Duration>,
-    /// Keep this number of the newest backups of each file. Default: 1, or 0 where
-    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. With both, a backup is deleted if neither
-    /// keeps it.
-    pub keep_newest: Option<u64>,
-    /// The end of the names of backups. Default: `.backup`.
-    pub backup_suffix: OsString,
-    /// Delete nothing, and report what would be deleted.
-    pub dry_run: bool,
-}
-
-impl Default for HousekeepOptions {
-    fn default() -> Self {
-        HousekeepOptions {
-            locks: false,
-            backups: false,
-            temps: false,
-            recursive: false,
-            one_file_system: false,
-            locks_older_than: Duration::ZERO,
-            temps_older_than: Duration::ZERO,
-            backups_older_than: None,
-            keep_newest: None,
-            backup_suffix: ".backup".into(),
-            dry_run: false,
-        }
+options_struct! {
+    /// What housekeeping is to do: by default, nothing.
+    HousekeepOptions {
+        /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record
+        /// lock. Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
+        locks: bool = false,
+        /// Delete old backups.
+        backups: bool = false,
+        /// Delete temporary files whose writer has ended.
+        temps: bool = false,
+        /// Work in subdirectories too, but never through symbolic links.
+        recursive: bool = false,
+        /// Do not enter directories on which another file system is mounted.
+        one_file_system: bool = false,
+        /// Keep lock files that are younger, by their modification time. Default: zero, because programs that check the
+        /// lock file's inode, as this crate does, cannot lose a lock this way.
+        locks_older_than: Duration = Duration::ZERO,
+        /// Keep temporary files that are younger, by their modification time.
+        temps_older_than: Duration = Duration::ZERO,
+        /// Keep backups that are younger, by the time in their name or, without one, by their modification time.
+        backups_older_than: Option<Duration> = None,
+        /// Keep this number of the newest backups of each file. Default: 1, or 0 where
+        /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. With both, a backup is deleted if
+        /// neither keeps it.
+        keep_newest: Option<u64> = None,
+        /// The end of the names of backups. Default: `.backup`.
+        backup_suffix: OsString = ".backup".into(),
+        /// Delete nothing, and report what would be deleted.
+        dry_run: bool = false,
     }
 }
 

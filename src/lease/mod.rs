@@ -44,8 +44,8 @@ use crate::lock::{self, Cleared, FileLock, HandOver, Place, Spot};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
 use crate::options::{Claim, LockOptions, Wait, check_owner};
-use crate::stage::{Birth, Stage};
-use crate::sys::{Dir, FileId, FileStatus, retry};
+use crate::stage::{Birth, Rename, Stage};
+use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
 
 use clock::{Clock, Machine};
@@ -160,7 +160,7 @@ impl Lease {
     /// [`ErrorKind::DamagedRecord`]: a lease record says nothing that can be trusted. Otherwise what kept the lock file or
     /// the record from being read.
     pub fn status(target: impl AsRef<Path>, options: &LockOptions) -> Result<LockStatus> {
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
@@ -516,7 +516,7 @@ fn under_lock<T>(
     change: impl FnOnce(&Desk<'_>) -> Result<T>,
 ) -> Result<T> {
     let options = LockOptions { shared: false, claim: None, ..options.clone() };
-    let how = Resolve { no_follow: options.no_follow, mkdir: false };
+    let how = Resolve { follow: options.follow, mkdir: false };
     let (target, place, lock) = lock_target(target, how, &options, visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
     let outcome = change(&Desk { lock: &lock, target: &target, spot: &place.lease, options: &options, observer });
     release(lock, observer);
@@ -556,15 +556,8 @@ impl Desk<'_> {
         // See AtomicFile::commit: synced once it has a name.
         stage.publish().map_err(fail)?;
         stage.file.sync_all().map_err(fail)?;
-        let id = stage.id().map_err(fail)?;
-        let stands = || dir.status(name).is_ok_and(|now| now.is_some_and(|now| now.id == id));
-        let rename = |from: &OsStr| match retry(|| dir.rename(from, dir, name)) {
-            // Over NFS the answer can be lost after the deed.
-            Err(_) if stands() => Ok(()),
-            outcome => outcome,
-        };
         self.lock.ensure_held()?;
-        stage.become_file(false, |from, _| rename(from)).map_err(|(e, _)| fail(e))?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // It stands. To call that a failure would leave the caller without the token of a lease it has.
             let text = format!("the lease may be lost when the power fails: {}", reason_of(&e));
