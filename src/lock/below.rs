@@ -19,7 +19,7 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
     loop {
         let Ok(Seen::Record { record, .. }) = look(&place.dir, &place.name) else { return Ok(None) };
         let of_record =
-            |baton: &&inherited::Carried| baton.content == record.nonce.as_bytes() && baton.pid == record.pid;
+            |baton: &&inherited::InheritedFile| baton.content == record.nonce.as_bytes() && baton.pid == record.pid;
         let Some(baton) = batons.iter().find(of_record).filter(|_| record.is_alive(&Here::now())) else {
             return Ok(None);
         };

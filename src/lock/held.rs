@@ -203,3 +203,51 @@ impl FileLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::place::Place;
+    use super::super::request::Patience;
+    use super::*;
+    use crate::options::LockOptions;
+    use crate::target::{Resolve, Target};
+
+    /// A lock file that cannot be removed, as another user's in a sticky directory.
+    struct Stuck;
+
+    impl Undo for Stuck {
+        fn undo(&self) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
+    }
+
+    #[test]
+    fn a_file_that_stays_is_said_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::resolve(&dir.path().join("f"), Resolve::default()).unwrap();
+        let options = LockOptions::default();
+        let place = Place::of(&target, &options).unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
+        let observer = Observer::new(move |notice| {
+            if let Notice::Warning { path, text } = notice {
+                heard.lock().unwrap().push(format!("{}: {text}", path.file_name().unwrap().to_str().unwrap()));
+            }
+        });
+        let stuck = || {
+            let patience = &mut Patience::new(&target.given, &options, &observer);
+            let (target, options, intent) = (&target, &options, Intent::Exclusive);
+            let request = &mut Request { place: &place, target, options, intent, patience };
+            let (file, _removes) = list(request, || LockFile::open(request, false)).unwrap();
+            let ((), ticket) = cleanup::make(|| io::Result::Ok(((), Stuck))).unwrap();
+            FileLock::take(&file, ticket, request).unwrap()
+        };
+        let error = stuck().release().unwrap_err().to_string();
+        assert!(error.ends_with("/f.lock: cannot remove the lock file: Operation not permitted"), "{error}");
+        assert!(said.lock().unwrap().is_empty());
+        stuck().release_or_warn();
+        assert_eq!(*said.lock().unwrap(), ["f.lock: cannot remove the lock file: Operation not permitted"]);
+    }
+}

@@ -313,7 +313,7 @@ pub(super) fn hand_over(file: impl AsFd, id: FileId, intent: Intent, depth: u32)
 }
 
 /// A file that an ancestor has open for those below it, according to the environment.
-pub(super) struct Carried {
+pub(super) struct InheritedFile {
     fd: RawFd,
     pub(super) id: FileId,
     /// The ancestor.
@@ -321,7 +321,7 @@ pub(super) struct Carried {
     pub(super) content: Vec<u8>,
 }
 
-impl Carried {
+impl InheritedFile {
     /// Opens the file anew, for a description of our own.
     pub(super) fn open(&self) -> Option<File> {
         let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", self.fd)).ok()?;
@@ -330,7 +330,7 @@ impl Carried {
 }
 
 /// The inherited files that may be batons: those with a nonce in them. A lock file is empty.
-pub(super) fn batons() -> Vec<Carried> {
+pub(super) fn batons() -> Vec<InheritedFile> {
     let content_of = |entry: &Entry| {
         let fd = sys::Borrowed::number(entry.fd).filter(|fd| FileStatus::of(fd).is_ok_and(|s| s.id == entry.id))?;
         let mut content = vec![0; 2 * NONCE];
@@ -340,7 +340,7 @@ pub(super) fn batons() -> Vec<Carried> {
     };
     let carried = |entry: Entry| {
         let content = content_of(&entry)?;
-        Some(Carried { fd: entry.fd, id: entry.id, pid: entry.pid, content })
+        Some(InheritedFile { fd: entry.fd, id: entry.id, pid: entry.pid, content })
     };
     inherited().into_iter().filter_map(carried).collect()
 }
