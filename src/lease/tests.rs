@@ -1,4 +1,4 @@
-//! The changes of a record, by clocks that the test sets.
+//! The changes of a record, with clocks that the test sets.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ fn others_and_old_tokens_change_nothing() {
         assert_eq!(kind(s.end(owner, token)), ErrorKind::LockLost);
         assert_eq!(s.text(), text);
     }
-    // Nor does its end make it theirs.
+    // The end of the lease does not make it theirs either.
     s.clock.pass(TTL * 2);
     assert_eq!(kind(s.refresh("b", None)), ErrorKind::LockLost);
     assert_eq!(kind(s.end("b", None)), ErrorKind::LockLost);
@@ -181,7 +181,7 @@ fn after_a_restart_the_wall_clock_decides() {
     assert_eq!(kind(s.enter()), ErrorKind::Leased);
     s.clock.pass(TTL / 2);
     s.enter().unwrap();
-    // Refreshed, it is on the new boot's clock.
+    // After a refresh, the new boot's clock measures it.
     s.refresh("a", None).unwrap();
     s.clock.step(1_000_000);
     assert_eq!(kind(s.enter()), ErrorKind::Leased);
@@ -202,11 +202,11 @@ fn tokens_grow_whatever_happens() {
     // By expiry.
     s.clock.pass(TTL);
     grown(s.acquire("b").unwrap());
-    // By expiry, the clock set back.
+    // By expiry, after the clock was set back.
     s.clock.step(-1_000_000);
     s.clock.pass(TTL);
     grown(s.acquire("a").unwrap());
-    // By release, the clock being behind: the record stays, but nobody is kept out by it, and it cannot be revived.
+    // By release while the clock is behind the token: the record stays, but keeps nobody out and cannot be revived.
     assert!(s.end("a", None).unwrap());
     assert!(s.text().unwrap().contains(r#""released":true"#));
     assert!(!s.end("a", None).unwrap());
@@ -262,7 +262,7 @@ fn housekeeping_clears_what_is_over_and_nothing_else() {
     assert!(s.names().is_empty());
     fs::write(&path, "somebody's data").unwrap();
     assert_eq!(clear("f.lease", false), Cleared::Kept("not a lease that can be read"));
-    // The lock of this one has another hash in its name.
+    // Too long a name: the record has it cut, so the target cannot be told.
     let long = s.dir.path().join("n".repeat(255));
     let ttl = Duration::from_millis(1);
     let written = s.take(&long, ttl).unwrap();

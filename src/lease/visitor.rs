@@ -48,7 +48,7 @@ impl<'a> Visitor<'a> {
         Visitor { role, clock: &Machine }
     }
 
-    /// The lease that this caller has to wait for; `None`: none. An error where waiting would not help. To be asked under
+    /// The lease that this caller has to wait for, if any. An error where waiting would not help. To be asked under
     /// the lock; without it, the answer only tells when to try.
     pub(crate) fn kept_out(&self, spot: &Spot, target: &Path) -> Result<Option<Leased>> {
         if matches!(self.role, Role::Keeper) {

@@ -44,8 +44,8 @@ pub(crate) struct LinkLock {
 
 #[derive(Debug)]
 struct Pulse {
-    /// The record, opened for the heartbeat, so that this never touches a successor's record. `None` before and
-    /// after.
+    /// The record, opened for the heartbeat, so that this never touches a successor's record. `None` before that, and once
+    /// the lock is released.
     file: Option<File>,
     /// What children have been given.
     baton: Option<Baton>,
@@ -148,7 +148,7 @@ impl LinkLock {
         self.beat(&mut self.pulse())
     }
 
-    /// A check and, if it is still ours, a sign of life.
+    /// Checks the nonce and gives a sign of life. False: the lock is lost.
     fn beat(&self, pulse: &mut Pulse) -> Result<bool> {
         pulse.lost = pulse.lost || !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce);
         // Last, so that nothing comes between the sign of life and the caller's next step.

@@ -10,7 +10,7 @@
 //! ```text
 //!   byte 0              shared by waiters (flock.rs)
 //!   byte DEPTH+1        taken by those who go on directly below a holder of that DEPTH; exclusive ones one at a time
-//!   byte MARKS+PID    the mark: shared by a holder that hands its lock on, until it gives the lock back; locked alone
+//!   byte MARKS+PID      the mark: shared by a holder that hands its lock on, until it gives the lock back; locked alone
 //!                       by a holder that ended before those below, so that the last of these gives the lock back
 //!   byte END            shared by a housekeeper, as long as it has the lock
 //! ```

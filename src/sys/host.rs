@@ -21,7 +21,7 @@ pub(crate) fn boot_clock() -> Duration {
 
 /// Nanoseconds since 1970, by the clock that anybody with the right to it can set.
 pub(crate) fn wall_clock() -> i128 {
-    // No time that a kernel keeps has more than 126 bits of nanoseconds.
+    // A `Duration` has less than 95 bits of nanoseconds.
     let nanos = |d: Duration| i128::try_from(d.as_nanos()).unwrap_or(i128::MAX);
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => nanos(since),
