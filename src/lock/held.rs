@@ -206,13 +206,15 @@ impl FileLock {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::sync::Mutex;
 
     use super::super::place::Place;
     use super::super::request::Patience;
     use super::*;
     use crate::options::LockOptions;
-    use crate::target::{Resolve, Target};
+    use crate::sys::Dir;
+    use crate::target::Target;
 
     /// A lock file that cannot be removed, as another user's in a sticky directory.
     struct Stuck;
@@ -226,7 +228,8 @@ mod tests {
     #[test]
     fn a_file_that_stays_is_said_once() {
         let dir = tempfile::tempdir().unwrap();
-        let target = Target::resolve(&dir.path().join("f"), Resolve::default()).unwrap();
+        let opened = Arc::new(Dir::open(dir.path()).unwrap());
+        let target = Target::in_dir(&opened, OsStr::new("f")).unwrap();
         let options = LockOptions::default();
         let place = Place::of(&target, &options).unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
