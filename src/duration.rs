@@ -10,6 +10,7 @@ const LONGEST: u64 = 10_000 * 365 * 86_400;
 /// What `30`, `1.5`, `500ms`, `2m`, `1h 30m`, `10min`, `1w` or `01:30:00` mean: jiff's friendly format. A number without
 /// a unit is seconds. A day has 24 hours; months and years, which are not all of one length, are refused. `None`: it is
 /// no duration, it is negative, or it is longer than 10,000 years.
+#[doc(hidden)]
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -23,9 +24,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "w" if !fraction.is_empty() => ("h", 7 * 24),
         unit => (unit, 1),
     };
-    let zero = |digits: &str| if digits.is_empty() && !number.is_empty() { "0" } else { "" };
+    let whole = if whole.is_empty() && !fraction.is_empty() { "0" } else { whole };
     let point = if fraction.is_empty() { "" } else { "." };
-    let span = SpanParser::new().parse_span(format!("{}{whole}{point}{fraction}{unit}", zero(whole))).ok()?;
+    let span = SpanParser::new().parse_span(format!("{whole}{point}{fraction}{unit}")).ok()?;
     if span.is_negative() || span.get_years() != 0 || span.get_months() != 0 {
         return None;
     }
@@ -36,7 +37,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         + i128::from(span.get_microseconds()) * 1_000
         + i128::from(span.get_nanoseconds());
     let nanos = u128::try_from(nanos).ok()? * times;
-    // What is too short to count must not turn into "not at all".
+    // A wait below a nanosecond must not become zero, which means not to wait at all.
     let some = text.bytes().any(|b| (b'1'..=b'9').contains(&b));
     let nanos = if nanos == 0 && some { 1 } else { nanos };
     let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
@@ -44,7 +45,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, rest as u32))
 }
 
-/// A duration for a message, in the largest unit that says it whole: `5s`, `1.5s`, `500ms`, `2m`.
+/// A duration for a message, such as `5s`, `2m`, `500ms` or `1.5s`. [`parse_duration`] reads it.
+#[doc(hidden)]
 #[must_use]
 pub fn shown_duration(d: Duration) -> String {
     let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
@@ -70,7 +72,7 @@ pub(crate) fn any_text(text: &str) {
     let Some(duration) = parse_duration(text) else { return };
     let shown = shown_duration(duration);
     assert_eq!(parse_duration(&shown), Some(duration), "{text:?} is shown as {shown:?}");
-    // Nothing but "not at all" is nothing.
+    // Only zero becomes zero.
     assert_eq!(duration.is_zero(), !text.bytes().any(|b| (b'1'..=b'9').contains(&b)), "{text:?}");
 }
 

@@ -124,7 +124,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     };
     options.shared = has(AWRITE_LOCK_SHARED);
     options.keep |= has(AWRITE_LOCK_KEEP);
-    options.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
+    options.follow = !has(AWRITE_LOCK_NO_FOLLOW);
     options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: the caller promises that each is NULL or a C string.
     let (file, dir) =

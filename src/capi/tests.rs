@@ -92,7 +92,7 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
         &[
             (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
             (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep = true),
-            (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.no_follow = true),
+            (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.follow = false),
             (|c| c.wait = l::AWRITE_WAIT_NO, |r| r.wait = Wait::No),
             (
                 |c| (c.wait, c.timeout_ms) = (l::AWRITE_WAIT_LIMITED, 1500),
@@ -119,8 +119,8 @@ fn each_option_of_a_write_is_the_one_it_is_called() {
         &[
             (|c| c.flags = w::AWRITE_LATE_LOCK, |r| r.lock_on_commit = true),
             (|c| c.flags = w::AWRITE_APPEND, |r| r.append = true),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.no_preserve_mode = true),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.no_preserve_xattrs = true),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
             (|c| c.flags = w::AWRITE_FORCE, |r| r.force = true),
             (|c| c.flags = w::AWRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
             (|c| c.flags = w::AWRITE_IF_CHANGED, |r| r.if_changed = true),

@@ -1,16 +1,16 @@
-//! The two clocks a lease is measured by.
+//! The two clocks that measure a lease.
 //!
-//! The wall clock can be stepped, by hand or by NTP, and then frees a lease too early or keeps it too long. The boot
-//! clock cannot, and goes on while the machine sleeps, but means nothing on another machine or after a restart. So a
-//! record has its end on both, and says which boot the second is of.
+//! The wall clock can be set, by hand or by NTP. A lease measured by it alone then ends too early or too late. The boot
+//! clock cannot be set and goes on while the machine sleeps, but says nothing on another machine or after a restart. So
+//! a record has its end on both clocks, and names the boot.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::sys::host;
 
-/// What time it is. A trait so that the tests can step it.
+/// What time it is. A trait so that the tests can set it.
 pub(crate) trait Clock {
     /// Microseconds since 1970.
     fn wall_us(&self) -> i64;
-    /// Where this boot's clock stands; `None` where there is none, or none that other processes would agree with.
+    /// Where the boot clock stands; `None` where there is none, or none that every process here reads alike.
     fn boot(&self) -> Option<Boot>;
 
     fn wall_ms(&self) -> i64 {
@@ -33,54 +33,16 @@ pub(crate) struct Machine;
 
 impl Clock for Machine {
     fn wall_us(&self) -> i64 {
-        let micros = |d: std::time::Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => micros(since),
-            Err(before) => -micros(before.duration()),
-        }
+        i64::try_from(host::wall_clock() / 1000).unwrap_or(i64::MAX)
     }
 
     fn boot(&self) -> Option<Boot> {
-        Some(Boot { id: boot_id()?.to_owned(), ms: boot_ms()? })
+        let id = host::boot_id_of_clock()?.to_owned();
+        Some(Boot { id, ms: u64::try_from(host::boot_clock().as_millis()).ok()? })
     }
 }
 
-/// The kernel's name for this boot. `None` without /proc, as in an empty root directory.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn boot_id() -> Option<&'static str> {
-    use std::sync::OnceLock;
-    static ID: OnceLock<Option<String>> = OnceLock::new();
-    ID.get_or_init(|| {
-        // A time namespace has a boot clock of its own under the same boot id (time_namespaces(7)). Only the first
-        // namespace's is comparable; its inode number is fixed (PROC_TIME_INIT_INO). Before Linux 5.6 there are none.
-        if std::fs::read_link("/proc/self/ns/time").is_ok_and(|name| name.as_os_str() != "time:[4026531834]") {
-            return None;
-        }
-        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let id = id.trim();
-        (!id.is_empty()).then(|| id.to_owned())
-    })
-    .as_deref()
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn boot_ms() -> Option<u64> {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec).ok()?, u64::try_from(now.tv_nsec).ok()?);
-    Some(seconds * 1000 + nanos / 1_000_000)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn boot_id() -> Option<&'static str> {
-    None
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn boot_ms() -> Option<u64> {
-    None
-}
-
-/// Clocks that stand where the test puts them.
+/// Clocks that the test sets.
 #[cfg(test)]
 pub(crate) mod fake {
     use std::cell::RefCell;
@@ -104,12 +66,12 @@ pub(crate) mod fake {
             }
         }
 
-        /// Somebody sets the wall clock.
+        /// Somebody sets the wall clock forward or back.
         pub(crate) fn step(&self, seconds: i64) {
             self.0.borrow_mut().0 += seconds * 1_000_000;
         }
 
-        /// The machine is started anew: its boot clock begins at nothing.
+        /// The machine restarts: its boot clock begins at zero.
         pub(crate) fn reboot(&self, id: &str) {
             self.0.borrow_mut().1 = Some(Boot { id: id.into(), ms: 0 });
         }

@@ -1,22 +1,30 @@
-//! The one way to a target: resolve it, take its lock, resolve it again under the lock, and ask its lease.
+//! The one way to a target: resolve it, take its lock, resolve it again under the lock, and check its lease.
+//!
+//! ```text
+//!   unlocked ──acquire──> locked ──settle, kept_out──> held, for the caller
+//!                            ├──settle: the path means another file by now──> unlocked, again
+//!                            └──another's lease──> unlocked; wait for its end; again
+//! ```
 
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
 
 use super::visitor::{Leased, Visitor};
 use crate::duration::shown_duration;
 use crate::error::Result;
-use crate::lock::{FileLock, Intent, Patience, Place, acquire_at};
+use crate::lock::{FileLock, Intent, Patience, Pauses, Place, Request, acquire_at};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::target::{Resolve, Target};
 
-/// The pauses between looks at another's lease: from the first, growing, to the last. It ends in seconds or minutes, and
-/// its record is read each time.
-const FIRST_LEASE_PAUSE: Duration = Duration::from_millis(1);
-const LAST_LEASE_PAUSE: Duration = Duration::from_millis(50);
+/// The pauses of a process that waits for the end of another's lease, in seconds or minutes. It reads the record after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How often a target's directories are made anew, when another writer keeps removing them.
+const MAX_ROUNDS: u32 = 100;
 
-/// What a caller wants the lock of a target for.
+/// What a caller takes the lock of a target for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// To hold it.
@@ -30,10 +38,15 @@ impl FileLock {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`] when it was not free in time, with the holder where it
-    /// could be found; [`ErrorKind::Leased`] when another owner's lease did not end in time; [`ErrorKind::LockLost`] when
-    /// the lease that [`LockOptions::claim`] names is not that owner's; otherwise what kept the lock file from being made
-    /// or opened.
+    /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. The error names the holder,
+    /// where that is known. [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
+    /// lease that [`LockOptions::claim`] names is not that owner's. Otherwise, the lock file could not be created or
+    /// opened.
+    ///
+    /// [`ErrorKind::LockBusy`]: crate::ErrorKind::LockBusy
+    /// [`ErrorKind::LockTimeout`]: crate::ErrorKind::LockTimeout
+    /// [`ErrorKind::Leased`]: crate::ErrorKind::Leased
+    /// [`ErrorKind::LockLost`]: crate::ErrorKind::LockLost
     pub fn acquire(target: impl AsRef<Path>, options: &LockOptions) -> Result<FileLock> {
         FileLock::acquire_with(target, options, &Observer::default())
     }
@@ -44,7 +57,7 @@ impl FileLock {
     ///
     /// As [`FileLock::acquire`].
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let visitor = Visitor::of(options);
         let (_, _, lock) =
             lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
@@ -54,8 +67,8 @@ impl FileLock {
 
 /// Resolves `given`, takes its lock, and resolves it again under the lock, until both mean the same file.
 ///
-/// `check` may refuse the target before anything is created or waited for, and is asked again under the lock if the target
-/// may have changed since. `visitor` says for whose leases to wait.
+/// `accept` may refuse the target before anything is created or waited for. It is asked again under the lock if the target
+/// may have changed since. `visitor` says whose leases to wait for.
 pub(crate) fn lock_target(
     given: &Path,
     how: Resolve,
@@ -63,7 +76,7 @@ pub(crate) fn lock_target(
     visitor: &Visitor<'_>,
     observer: &Observer,
     purpose: Purpose,
-    check: impl Fn(&Target, &Place) -> Result<()>,
+    accept: impl Fn(&Target, &Place) -> Result<()>,
 ) -> Result<(Target, Place, FileLock)> {
     let intent = match purpose {
         Purpose::Replace => Intent::Replacing,
@@ -76,68 +89,57 @@ pub(crate) fn lock_target(
         let mut target = Target::resolve(given, how)?;
         let before = target.status;
         let place = Place::of(&target, options)?;
-        check(&target, &place)?;
-        place.check(&target)?;
-        let lock = match acquire_at(&place, &target, options, intent, &mut patience) {
+        accept(&target, &place)?;
+        place.ensure_not_target(&target)?;
+        let patience = &mut patience;
+        let lock = match acquire_at(&mut Request { place: &place, target: &target, options, intent, patience }) {
             Ok(lock) => lock,
-            // Another writer made the directory, failed, and removed it again under us: with --mkdir we make it anew.
-            Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < 100 => {
+            // Another writer made the directory, failed, and removed it under us. With --mkdir, make it anew.
+            Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < MAX_ROUNDS => {
                 rounds += 1;
                 continue;
             }
             Err(e) => return Err(e),
         };
-        if target.settle()? {
-            let (waited, contended) = (patience.started.elapsed(), patience.told);
-            if contended || target.status != before {
-                check(&target, &place)?;
-            }
-            // Whoever holds the lock above this process has made sure of the lease already, and its owner cannot give it
-            // back before that one ends.
-            let below = lock.held.method() == "inherited";
-            if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| !below) {
-                // The lease's owner needs the lock to refresh or release it.
-                drop(lock);
-                outlast(&mut patience, leased, visitor, &place)?;
-                continue;
-            }
-            observer.tell(&Notice::Locked {
-                target: given,
-                lock_file: lock.path(),
-                method: lock.held.method(),
-                waited,
-                contended,
-            });
-            return Ok((target, place, lock));
+        if !target.settle()? {
+            // While we waited, `given` has come to mean another file: another directory, or a link that leads elsewhere.
+            drop(lock);
+            continue;
         }
-        // What `given` means changed while we waited: another directory, or a link that leads elsewhere.
-        drop(lock);
+        let (waited, contended) = (patience.started.elapsed(), patience.told);
+        if contended || target.status != before {
+            accept(&target, &place)?;
+        }
+        // An ancestor that holds the lock has checked the lease already. Its owner cannot give the lease back before the
+        // ancestor releases the lock.
+        let method = lock.held.method();
+        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| method != "inherited") {
+            // The lease's owner needs the lock to refresh or release the lease.
+            drop(lock);
+            wait_for_lease(leased, patience, visitor, &place)?;
+            continue;
+        }
+        observer.tell(&Notice::Locked { target: given, lock_file: lock.path(), method, waited, contended });
+        return Ok((target, place, lock));
     }
 }
 
-/// Waits, without the lock, until another's lease may have ended. What it finds is to be looked at again under the
-/// lock.
-fn outlast(patience: &mut Patience<'_>, mut leased: Leased, visitor: &Visitor<'_>, place: &Place) -> Result<()> {
+/// Waits, without the lock, until another's lease may have ended. The caller has to look again under the lock.
+fn wait_for_lease(mut leased: Leased, patience: &mut Patience<'_>, visitor: &Visitor<'_>, place: &Place) -> Result<()> {
     if patience.wait == Wait::No {
         return Err(leased.refusal(patience.target));
     }
     patience.tell_waiting(&place.path);
-    let mut pause = FIRST_LEASE_PAUSE;
-    // See waiting::poll.
-    let stretch = 100 + std::process::id() % 50;
-    loop {
-        let left = patience.left().unwrap_or(LAST_LEASE_PAUSE);
-        if left.is_zero() {
-            let waited = shown_duration(patience.limit().unwrap_or_default());
-            return Err(leased.refusal(patience.target).with_hint(format!("waited {waited} for its end")));
-        }
-        std::thread::sleep(pause.min(left).min(leased.left));
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+    while let Some(pause) = pauses.next(patience) {
+        sleep(pause.min(leased.left));
         place.lease.dir.refresh();
         match visitor.kept_out(&place.lease, patience.target) {
             Ok(Some(still)) => leased = still,
-            // An error too is for the one who has the lock to find.
+            // An error is found again under the lock, by whoever gets that.
             Ok(None) | Err(_) => return Ok(()),
         }
-        pause = (pause * 3 / 2).min(LAST_LEASE_PAUSE) * stretch / 100;
     }
+    let waited = shown_duration(patience.limit().unwrap_or_default());
+    Err(leased.refusal(patience.target).with_hint(format!("waited {waited} for its end")))
 }

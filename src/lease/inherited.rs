@@ -1,9 +1,10 @@
 //! Going on under a lease that an ancestor of this process has, instead of waiting for its end for ever.
 //!
-//! Whoever runs a command under a lease says so in its environment: `AWRITE_LEASED=DEV:INO:TOKEN:NAME[/…]`, device and
-//! inode of the directory that the record is in, the token, and the record's name, which is the one part that has no
-//! slash but may have anything else. So it counts for that target only, however it is named, and for that one lease:
-//! when it is over, what runs below must not wait and write after the next owner.
+//! A process that runs a command under a lease says so in the command's environment:
+//! `AWRITE_LEASED=DEV:INO:TOKEN:NAME[/…]`. These are device and inode of the record's directory, the token, and the name of
+//! the record, which may contain any byte but a slash. So the entry counts for that target only, whatever path leads to
+//! it, and for that one lease. When the lease is over, a process below must not wait and then overwrite the next owner's
+//! work.
 //!
 //! The variable can be forged, but so can `--owner`: leases are for those who cooperate.
 
@@ -13,16 +14,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use crate::sys::FileId;
 
 /// The environment variable.
-pub(crate) const VARIABLE: &str = "AWRITE_LEASED";
+pub(super) const VARIABLE: &str = "AWRITE_LEASED";
 
-/// The token under which this process is to act on the target whose record this is.
-pub(crate) fn token(dir: FileId, name: &OsStr) -> Option<u64> {
-    token_in(std::env::var_os(VARIABLE)?.as_bytes(), dir, name)
+/// What the variable says now. Malformed entries are ignored.
+fn inherited() -> OsString {
+    std::env::var_os(VARIABLE).unwrap_or_default()
 }
 
-/// What the variable says for a child: a lease of its own, besides those above.
-pub(crate) fn with(dir: FileId, token: u64, name: &OsStr) -> OsString {
-    appended(std::env::var_os(VARIABLE).unwrap_or_default(), dir, token, name)
+/// The token of the lease that this process runs under, of the target with this record.
+pub(super) fn token(dir: FileId, name: &OsStr) -> Option<u64> {
+    token_in(inherited().as_bytes(), dir, name)
+}
+
+/// The variable for a child of this process, with one more lease.
+pub(super) fn with(dir: FileId, token: u64, name: &OsStr) -> OsString {
+    appended(inherited(), dir, token, name)
 }
 
 fn appended(value: OsString, dir: FileId, token: u64, name: &OsStr) -> OsString {
@@ -36,7 +42,7 @@ fn appended(value: OsString, dir: FileId, token: u64, name: &OsStr) -> OsString 
 }
 
 fn token_in(value: &[u8], dir: FileId, name: &OsStr) -> Option<u64> {
-    // The innermost one counts.
+    // The innermost entry counts.
     value.rsplit(|&b| b == b'/').find_map(|entry| {
         let mut parts = entry.splitn(4, |&b| b == b':');
         let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();

@@ -6,9 +6,9 @@
 //!  "host":"build-1","pid":4711,"boot_id":"5b8e…","expires_boottime_ms":912345}
 //! ```
 //!
-//! `boot_id` and `expires_boottime_ms` are null where there is no boot clock. `"released":true` stands in a record that
-//! was given back and is only kept for its token. A record that says anything else is not ours to interpret, let alone
-//! to replace: what we do not know could be what keeps us out.
+//! `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
+//! that was given back, and is only kept for its token. A record with any other field is refused and never replaced: what
+//! we do not know may be what keeps us out.
 
 use std::fmt;
 use std::io::Read;
@@ -22,37 +22,37 @@ use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Spot;
 use crate::options::check_owner;
-use crate::sys::FileKind;
+use crate::sys::{FileKind, host};
 
-/// What is wrong with a record, in words.
+/// The error says what is wrong with a record.
 type Parsed<T> = std::result::Result<T, String>;
 
 const VERSION: u64 = 1;
-/// Many times what a record can have.
+/// Many times the size of the longest record.
 const MAX_SIZE: u64 = 64 * 1024;
-/// The longest that a lease can last without a refresh: ten years.
+/// The longest time that a lease can last without a refresh: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
 
 /// Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) owner: String,
-    pub(crate) token: u64,
-    pub(crate) locked_at: i64,
-    pub(crate) refreshed_at: i64,
-    pub(crate) expires_at: i64,
-    pub(crate) ttl_ms: u64,
-    pub(crate) host: String,
-    pub(crate) pid: u32,
+pub(super) struct LeaseRecord {
+    pub(super) owner: String,
+    pub(super) token: u64,
+    pub(super) locked_at: i64,
+    pub(super) refreshed_at: i64,
+    pub(super) expires_at: i64,
+    pub(super) ttl_ms: u64,
+    pub(super) host: String,
+    pub(super) pid: u32,
     /// The same end as `expires_at`, on the boot clock.
-    pub(crate) boot_end: Option<Boot>,
-    pub(crate) released: bool,
+    pub(super) boot_end: Option<Boot>,
+    pub(super) released: bool,
 }
 
-/// The end of a lease as messages say it: `10:15:00`, with the date where it is another day's, in local time. To find
-/// out which that is takes dozens of system calls, so not before it is shown.
+/// The end of a lease for messages, in local time: `10:15:00`, with the date where that is not today's. To read the local
+/// time zone takes dozens of system calls, so that is done when the end is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Until {
+pub(super) struct Until {
     now: i64,
     end: i64,
 }
@@ -65,20 +65,25 @@ impl fmt::Display for Until {
         if local(self.now).is_none_or(|now| now.date() != end.date()) {
             write!(f, "{} ", end.date())?;
         }
-        // Not by strftime, which would be 28 KB of the program.
+        // Not by strftime, which would add 28 KB to the program.
         write!(f, "{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second())
     }
 }
 
-impl Record {
-    /// A lease that begins now. `previous` is what the record said until now, whoever's it was.
-    pub(crate) fn new(owner: &str, ttl: Duration, previous: Option<&Record>, clock: &dyn Clock) -> Option<Record> {
+impl LeaseRecord {
+    /// A lease that begins now. `previous` is the record until now, of any owner. `None`: there is no greater token.
+    pub(super) fn new(
+        owner: &str,
+        ttl: Duration,
+        previous: Option<&LeaseRecord>,
+        clock: &dyn Clock,
+    ) -> Option<LeaseRecord> {
         let now = u64::try_from(clock.wall_us()).unwrap_or(0).max(1);
         let token = match previous {
             Some(previous) => now.max(previous.token.checked_add(1)?),
             None => now,
         };
-        let mut record = Record {
+        let mut record = LeaseRecord {
             owner: owner.to_owned(),
             token,
             locked_at: 0,
@@ -91,25 +96,25 @@ impl Record {
             released: false,
         };
         record.extend(ttl, clock);
-        // One moment, so that a new lease can be told from one that its owner had already.
+        // The same moment. It tells a new lease from one that the owner had already.
         record.locked_at = record.refreshed_at;
         Some(record)
     }
 
-    /// Lets it end `ttl` from now.
-    pub(crate) fn extend(&mut self, ttl: Duration, clock: &dyn Clock) {
-        // Rounded up: a lease of less than a millisecond is one all the same.
+    /// Makes it end `ttl` from now.
+    pub(super) fn extend(&mut self, ttl: Duration, clock: &dyn Clock) {
+        // Rounded up: a lease of less than a millisecond is a lease, too.
         let ttl = ttl.as_nanos().div_ceil(1_000_000);
         self.ttl_ms = u64::try_from(ttl).unwrap_or(u64::MAX);
         self.refreshed_at = clock.wall_ms();
         self.expires_at = self.refreshed_at.saturating_add_unsigned(self.ttl_ms);
         self.boot_end = clock.boot().map(|now| Boot { ms: now.ms.saturating_add(self.ttl_ms), ..now });
-        self.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.host = host::host_name();
         self.pid = std::process::id();
     }
 
-    /// How long it has still to go; `None`: it is over.
-    pub(crate) fn left(&self, clock: &dyn Clock) -> Option<Duration> {
+    /// The time until its end; `None`: it is over.
+    pub(super) fn left(&self, clock: &dyn Clock) -> Option<Duration> {
         if self.released {
             return None;
         }
@@ -120,15 +125,15 @@ impl Record {
         (left > 0).then(|| Duration::from_millis(left))
     }
 
-    /// When that is, for a message.
-    pub(crate) fn until(&self, clock: &dyn Clock) -> Until {
+    /// Its end, for a message.
+    pub(super) fn until(&self, clock: &dyn Clock) -> Until {
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
         Until { now, end: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
     }
 
-    /// The text of the file. `None`: the clock stands outside the years that can be written down.
-    pub(crate) fn to_json(&self) -> Option<String> {
+    /// The text of the file. `None`: the clock shows a year that the format does not have.
+    pub(super) fn to_json(&self) -> Option<String> {
         let text = |s: &str| Value::from(s);
         let time = |ms| Timestamp::from_millisecond(ms).ok().map(|t| Value::from(format!("{t:.3}")));
         let fields = [
@@ -146,13 +151,13 @@ impl Record {
             ("released", true.into()),
         ];
         let fields = &fields[..fields.len() - usize::from(!self.released)];
-        // By hand, since a map of serde_json would be sorted: people read this file too.
+        // By hand, in this order, because people read this file too. A map of serde_json is sorted by name.
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         Some(format!("{{{}}}\n", fields.join(",")))
     }
 
-    /// Why `text` is no record, in words.
-    pub(crate) fn parse(text: &[u8]) -> Parsed<Record> {
+    /// Reads the text of a file. The error says why it is not a record.
+    pub(super) fn parse(text: &[u8]) -> Parsed<LeaseRecord> {
         let value: Value = serde_json::from_slice(text).map_err(|_| "it is not JSON".to_owned())?;
         let Value::Object(mut fields) = value else { return Err("it is not a JSON object".to_owned()) };
         match fields.remove("version") {
@@ -164,7 +169,7 @@ impl Record {
             None => {}
         }
         let fields = &mut fields;
-        let record = Record {
+        let record = LeaseRecord {
             owner: string(fields, "owner")?,
             token: number(fields, "token")?,
             locked_at: time(fields, "locked_at")?,
@@ -195,16 +200,16 @@ impl Record {
         Ok(record)
     }
 
-    /// What the record at `spot` says; `None`: there is none. Needs no lock: a record is only ever replaced whole.
-    pub(crate) fn read(spot: &Spot) -> Result<Option<Record>> {
+    /// The record at `spot`, if there is one. Needs no lock, since a record is only replaced as a whole.
+    pub(super) fn read(spot: &Spot) -> Result<Option<LeaseRecord>> {
         let fail = |e: std::io::Error| Error::io(spot.path(), e).during("cannot read the lease");
-        // Look before opening: to open a device or a FIFO does something. Without leases this is all it costs.
+        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
         let Some(status) = spot.dir.status(&spot.name).map_err(fail)? else { return Ok(None) };
         if status.kind != FileKind::Regular {
             return Err(damaged(spot, &format!("it is a {}", status.kind.name())));
         }
         let file = match spot.dir.open_file(&spot.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
-            // Gone between the two calls: only seen by those who look without the lock.
+            // Removed between the two calls. Only a caller without the lock can see that.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             file => file.map_err(fail)?,
         };
@@ -213,7 +218,7 @@ impl Record {
         if text.len() as u64 > MAX_SIZE {
             return Err(damaged(spot, "it is too long"));
         }
-        Record::parse(&text).map(Some).map_err(|why| damaged(spot, &why))
+        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(spot, &why))
     }
 }
 
@@ -254,15 +259,15 @@ fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
 /// What holds for any content of a file.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_record(bytes: &[u8]) {
-    match Record::parse(bytes) {
+    match LeaseRecord::parse(bytes) {
         Ok(record) => {
-            // A time that was read can be written.
+            // A time that was read can be written again.
             let text = record.to_json().unwrap_or_default();
-            assert_eq!(Record::parse(text.as_bytes()), Ok(record.clone()), "{text}");
+            assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record.clone()), "{text}");
             assert!(record.token > 0 && record.ttl_ms > 0 && check_owner(&record.owner).is_ok());
             let _ = record.until(&super::clock::Machine).to_string();
         }
-        // It goes into a message.
+        // It becomes part of a message.
         Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
     }
 }
@@ -298,17 +303,17 @@ mod tests {
             let [locked_at, refreshed_at, expires_at] = times;
             let boot_end = boot.map(|(id, ms)| Boot { id, ms });
             let record =
-                Record { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, released };
+                LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, released };
             let text = record.to_json().unwrap();
             any_record(text.as_bytes());
-            prop_assert_eq!(Record::parse(text.as_bytes()), Ok(record));
+            prop_assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record));
         }
     }
 
     const TTL: Duration = Duration::from_secs(60);
 
-    fn record() -> Record {
-        Record::new("agent \"7\"", TTL, None, &Fake::new()).unwrap()
+    fn record() -> LeaseRecord {
+        LeaseRecord::new("agent \"7\"", TTL, None, &Fake::new()).unwrap()
     }
 
     #[test]
@@ -316,9 +321,9 @@ mod tests {
         for released in [false, true] {
             let mut record = record();
             record.released = released;
-            assert_eq!(Record::parse(record.to_json().unwrap().as_bytes()), Ok(record.clone()));
+            assert_eq!(LeaseRecord::parse(record.to_json().unwrap().as_bytes()), Ok(record.clone()));
             record.boot_end = None;
-            assert_eq!(Record::parse(record.to_json().unwrap().as_bytes()), Ok(record));
+            assert_eq!(LeaseRecord::parse(record.to_json().unwrap().as_bytes()), Ok(record));
         }
     }
 
@@ -339,7 +344,7 @@ mod tests {
     fn a_part_of_a_record_is_none() {
         let whole = record().to_json().unwrap();
         for end in 0..whole.len() - 1 {
-            assert!(Record::parse(&whole.as_bytes()[..end]).is_err(), "{}", &whole[..end]);
+            assert!(LeaseRecord::parse(&whole.as_bytes()[..end]).is_err(), "{}", &whole[..end]);
         }
     }
 
@@ -367,24 +372,24 @@ mod tests {
         ] {
             let text = whole.replacen(what, by, 1);
             assert_ne!(text, whole, "{what}");
-            assert!(Record::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(LeaseRecord::parse(text.as_bytes()).is_err(), "{text}");
         }
         for text in ["", "null", "[]", "{}", "not ours\n", "\0\0\0"] {
-            assert!(Record::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(LeaseRecord::parse(text.as_bytes()).is_err(), "{text}");
         }
-        // What the format says is all that is asked for: the version may be left out.
+        // The version may be left out.
         let text = whole.replacen(r#""version":1,"#, "", 1);
-        assert_eq!(Record::parse(text.as_bytes()), Ok(record_of(&whole)));
+        assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record_of(&whole)));
     }
 
-    fn record_of(text: &str) -> Record {
-        Record::parse(text.as_bytes()).unwrap()
+    fn record_of(text: &str) -> LeaseRecord {
+        LeaseRecord::parse(text.as_bytes()).unwrap()
     }
 
     #[test]
     fn steps_of_the_wall_clock_neither_free_nor_extend() {
         let clock = Fake::new();
-        let record = Record::new("a", TTL, None, &clock).unwrap();
+        let record = LeaseRecord::new("a", TTL, None, &clock).unwrap();
         for step in [-1_000_000, 3_000_000, -2_000_000] {
             clock.step(step);
             assert_eq!(record.left(&clock), Some(TTL));
@@ -400,7 +405,7 @@ mod tests {
     fn without_a_common_boot_the_wall_clock_decides() {
         for lose in [|clock: &Fake| clock.reboot("boot-2"), |clock: &Fake| clock.forget_boot()] {
             let clock = Fake::new();
-            let record = Record::new("a", TTL, None, &clock).unwrap();
+            let record = LeaseRecord::new("a", TTL, None, &clock).unwrap();
             lose(&clock);
             assert_eq!(record.left(&clock), Some(TTL));
             clock.step(59);
@@ -415,17 +420,17 @@ mod tests {
     #[test]
     fn tokens_are_the_time_and_never_shrink() {
         let clock = Fake::new();
-        let first = Record::new("a", TTL, None, &clock).unwrap();
+        let first = LeaseRecord::new("a", TTL, None, &clock).unwrap();
         assert_eq!(first.token, 1_700_000_000_000_000);
-        let second = Record::new("b", TTL, Some(&first), &clock).unwrap();
+        let second = LeaseRecord::new("b", TTL, Some(&first), &clock).unwrap();
         assert_eq!(second.token, first.token + 1);
         clock.step(-1_000_000);
-        let third = Record::new("a", TTL, Some(&second), &clock).unwrap();
+        let third = LeaseRecord::new("a", TTL, Some(&second), &clock).unwrap();
         assert_eq!(third.token, first.token + 2);
         clock.step(-2_000_000_000);
-        assert_eq!(Record::new("a", TTL, None, &clock).unwrap().token, 1);
-        let last = Record { token: u64::MAX, ..first };
-        assert_eq!(Record::new("a", TTL, Some(&last), &clock), None);
+        assert_eq!(LeaseRecord::new("a", TTL, None, &clock).unwrap().token, 1);
+        let last = LeaseRecord { token: u64::MAX, ..first };
+        assert_eq!(LeaseRecord::new("a", TTL, Some(&last), &clock), None);
     }
 
     #[test]
@@ -440,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_fraction_of_a_millisecond_is_a_lease() {
-        let record = Record::new("a", Duration::from_nanos(1), None, &Fake::new()).unwrap();
+        let record = LeaseRecord::new("a", Duration::from_nanos(1), None, &Fake::new()).unwrap();
         assert_eq!(record.ttl_ms, 1);
     }
 }

@@ -1,9 +1,22 @@
-//! The changes of a record, by clocks that the test sets.
+//! The changes of a record, with clocks that the test sets.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, fs};
 
 use super::clock::fake::Fake;
-use super::*;
+use super::door::{Purpose, lock_target};
+use super::record::{LeaseRecord, MAX_TTL};
+use super::store::{LeaseStore, Written, clear_by};
+use super::visitor::{Role, Visitor};
+use crate::error::{ErrorKind, Result};
+use crate::lock::{Cleared, FileLock};
+use crate::notice::Observer;
+use crate::options::{Claim, LockOptions, Wait};
+use crate::sys::Dir;
+use crate::target::Resolve;
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -23,20 +36,25 @@ impl Scene {
         self.dir.path().join("f")
     }
 
+    fn on<T>(&self, target: &Path, act: impl FnOnce(&LeaseStore<'_>) -> T) -> T {
+        act(&LeaseStore { clock: &self.clock, target, options: &self.options, observer: &Observer::default() })
+    }
+
+    fn take(&self, target: &Path, ttl: Duration) -> Result<Written> {
+        self.on(target, |store| store.acquire("a", ttl))
+    }
+
     fn acquire(&self, owner: &str) -> Result<u64> {
-        acquire(&self.clock, &self.target(), owner, TTL, &self.options, &Observer::default())
-            .map(|(record, _)| record.token)
+        self.on(&self.target(), |store| store.acquire(owner, TTL)).map(|written| written.record.token)
     }
 
     fn refresh(&self, owner: &str, token: Option<u64>) -> Result<u64> {
-        let claim = token.map_or_else(|| Claim::new(owner).unwrap(), |token| Claim::of(owner, token));
-        refresh(&self.clock, &self.target(), &claim, None, &self.options, &Observer::default())
-            .map(|(record, _)| record.token)
+        let refreshed = self.on(&self.target(), |store| store.refresh(&claim(owner, token), None));
+        refreshed.map(|written| written.record.token)
     }
 
     fn end(&self, owner: &str, token: Option<u64>) -> Result<bool> {
-        let claim = token.map_or_else(|| Claim::new(owner).unwrap(), |token| Claim::of(owner, token));
-        end(&self.clock, &self.target(), &claim, &self.options, &Observer::default())
+        self.on(&self.target(), |store| store.end(&claim(owner, token)))
     }
 
     /// Whether a plain writer gets in.
@@ -44,7 +62,7 @@ impl Scene {
         let visitor = Visitor { role: Role::Anybody, clock: &self.clock };
         lock_target(
             &self.target(),
-            Resolve::default(),
+            Resolve { follow: true, mkdir: false },
             &self.options,
             &visitor,
             &Observer::default(),
@@ -62,6 +80,10 @@ impl Scene {
         let entries = fs::read_dir(self.dir.path()).unwrap();
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     }
+}
+
+fn claim(owner: &str, token: Option<u64>) -> Claim {
+    token.map_or_else(|| Claim::new(owner).unwrap(), |token| Claim::of(owner, token))
 }
 
 #[track_caller]
@@ -116,7 +138,7 @@ fn others_and_old_tokens_change_nothing() {
         assert_eq!(kind(s.end(owner, token)), ErrorKind::LockLost);
         assert_eq!(s.text(), text);
     }
-    // Nor does its end make it theirs.
+    // The end of the lease does not make it theirs either.
     s.clock.pass(TTL * 2);
     assert_eq!(kind(s.refresh("b", None)), ErrorKind::LockLost);
     assert_eq!(kind(s.end("b", None)), ErrorKind::LockLost);
@@ -159,7 +181,7 @@ fn after_a_restart_the_wall_clock_decides() {
     assert_eq!(kind(s.enter()), ErrorKind::Leased);
     s.clock.pass(TTL / 2);
     s.enter().unwrap();
-    // Refreshed, it is on the new boot's clock.
+    // After a refresh, the new boot's clock measures it.
     s.refresh("a", None).unwrap();
     s.clock.step(1_000_000);
     assert_eq!(kind(s.enter()), ErrorKind::Leased);
@@ -180,11 +202,11 @@ fn tokens_grow_whatever_happens() {
     // By expiry.
     s.clock.pass(TTL);
     grown(s.acquire("b").unwrap());
-    // By expiry, the clock set back.
+    // By expiry, after the clock was set back.
     s.clock.step(-1_000_000);
     s.clock.pass(TTL);
     grown(s.acquire("a").unwrap());
-    // By release, the clock being behind: the record stays, but nobody is kept out by it, and it cannot be revived.
+    // By release while the clock is behind the token: the record stays, but keeps nobody out and cannot be revived.
     assert!(s.end("a", None).unwrap());
     assert!(s.text().unwrap().contains(r#""released":true"#));
     assert!(!s.end("a", None).unwrap());
@@ -240,12 +262,12 @@ fn housekeeping_clears_what_is_over_and_nothing_else() {
     assert!(s.names().is_empty());
     fs::write(&path, "somebody's data").unwrap();
     assert_eq!(clear("f.lease", false), Cleared::Kept("not a lease that can be read"));
-    // The lock of this one has another hash in its name.
+    // Too long a name: the record has it cut, so the target cannot be told.
     let long = s.dir.path().join("n".repeat(255));
     let ttl = Duration::from_millis(1);
-    let (_, record) = acquire(&s.clock, &long, "a", ttl, &s.options, &Observer::default()).unwrap();
+    let written = s.take(&long, ttl).unwrap();
     s.clock.pass(ttl);
-    let name = record.path.file_name().unwrap().to_str().unwrap();
+    let name = written.path.file_name().unwrap().to_str().unwrap();
     assert_eq!(clear(name, false), Cleared::Kept("its target cannot be told from its name"));
 }
 
@@ -266,7 +288,7 @@ fn what_is_no_file_is_no_record() {
 #[test]
 fn times_that_are_no_lease() {
     let s = Scene::new();
-    let take = |ttl| acquire(&s.clock, &s.target(), "a", ttl, &s.options, &Observer::default());
+    let take = |ttl| s.take(&s.target(), ttl);
     for ttl in [Duration::ZERO, MAX_TTL + Duration::from_nanos(1), Duration::MAX] {
         assert_eq!(kind(take(ttl)), ErrorKind::Usage);
     }
@@ -279,8 +301,8 @@ fn times_that_are_no_lease() {
 #[test]
 fn the_end_is_said_in_local_time() {
     let clock = Fake::new();
-    let record = Record::new("agent-7", Duration::from_secs(1), None, &clock).unwrap();
+    let record = LeaseRecord::new("agent-7", Duration::from_secs(1), None, &clock).unwrap();
     assert_eq!(record.until(&clock).to_string().len(), "10:15:00".len());
-    let record = Record::new("agent-7", TTL * 60 * 24, None, &clock).unwrap();
+    let record = LeaseRecord::new("agent-7", TTL * 60 * 24, None, &clock).unwrap();
     assert_eq!(record.until(&clock).to_string().len(), "2026-01-02 10:15:00".len());
 }

@@ -1,64 +1,64 @@
-//! Who comes to lock a target, as far as its lease is concerned: whose lease it has to wait for, and whose not.
+//! Which leases a caller that locks a target has to wait for.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{Clock, Machine};
 use super::inherited;
-use super::record::{Record, Until};
+use super::record::{LeaseRecord, Until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Spot;
 use crate::options::{Claim, LockOptions};
 
-/// Who comes to lock a target, as far as its lease is concerned.
+/// A caller that locks a target, in its relation to the target's lease.
 pub(crate) struct Visitor<'a> {
     pub(super) role: Role<'a>,
     pub(super) clock: &'a dyn Clock,
 }
 
 pub(super) enum Role<'a> {
-    /// Waits for the end of any lease but one that it runs below.
+    /// Waits for the end of any lease, except one that it runs under.
     Anybody,
-    /// Acts under a lease.
+    /// Acts under the lease that it claims.
     Holder(&'a Claim),
     /// Wants the lease for this owner.
     Taker(&'a str),
-    /// Has to do with the record alone, and looks at it itself.
+    /// Changes the record, and checks it by itself.
     Keeper,
 }
 
-/// A lease that keeps a visitor out.
+/// Another's lease, which a caller has to wait for.
 pub(crate) struct Leased {
     owner: String,
     until: Until,
     /// How long at most.
-    pub(crate) left: Duration,
+    pub(super) left: Duration,
 }
 
 impl Leased {
-    pub(crate) fn refusal(&self, target: &Path) -> Error {
+    pub(super) fn refusal(&self, target: &Path) -> Error {
         Error::new(ErrorKind::Leased, format!("Leased by {} until {}", self.owner, self.until)).on(target)
     }
 }
 
 impl<'a> Visitor<'a> {
-    /// One who locks a target to do something with it.
+    /// A caller that locks a target to use it.
     pub(crate) fn of(options: &'a LockOptions) -> Visitor<'a> {
         let role = options.claim.as_ref().map_or(Role::Anybody, Role::Holder);
         Visitor { role, clock: &Machine }
     }
 
-    /// The lease for whose end this visitor has to wait; `None`: nothing is in the way. An error where waiting is of no
-    /// use. To be asked under the lock, but for those who only want to know when to try.
+    /// The lease that this caller has to wait for, if any. An error where waiting would not help. To be asked under
+    /// the lock; without it, the answer only tells when to try.
     pub(crate) fn kept_out(&self, spot: &Spot, target: &Path) -> Result<Option<Leased>> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
         }
-        let record = Record::read(spot)?;
+        let record = LeaseRecord::read(spot)?;
         if let Role::Holder(claim) = self.role {
-            return confirm(claim, record.as_ref(), target, self.clock).map(|()| None);
+            return ensure_claimed(claim, record.as_ref(), target, self.clock).map(|()| None);
         }
-        if let Some(token) = self.inherited(spot) {
+        if let Some(token) = self.inherited_token(spot) {
             return match record {
                 Some(r) if r.token == token && !r.released => Ok(None),
                 _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over")
@@ -74,13 +74,13 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Whether it has to do with one lease only, of which it has to make sure again before it changes anything.
+    /// Whether the caller acts under one certain lease, and so has to ask again before it replaces the target.
     pub(crate) fn is_bound(&self, spot: &Spot) -> bool {
-        matches!(self.role, Role::Holder(_)) || self.inherited(spot).is_some()
+        matches!(self.role, Role::Holder(_)) || self.inherited_token(spot).is_some()
     }
 
-    /// The token of a lease that an ancestor of this process has.
-    pub(super) fn inherited(&self, spot: &Spot) -> Option<u64> {
+    /// The token of an ancestor's lease that the caller runs under.
+    pub(super) fn inherited_token(&self, spot: &Spot) -> Option<u64> {
         matches!(self.role, Role::Anybody).then(|| inherited::token(spot.dir.id(), &spot.name)).flatten()
     }
 
@@ -89,8 +89,13 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// Whether `record` is the lease that is claimed. Its time does not matter: what counts is that nobody has taken it.
-pub(super) fn confirm(claim: &Claim, record: Option<&Record>, target: &Path, clock: &dyn Clock) -> Result<()> {
+/// Makes sure that `record` is the lease that is claimed. It may have expired, as long as nobody has taken it since.
+pub(super) fn ensure_claimed(
+    claim: &Claim,
+    record: Option<&LeaseRecord>,
+    target: &Path,
+    clock: &dyn Clock,
+) -> Result<()> {
     let why = match record {
         None => format!("Not leased by {}", claim.owner()),
         Some(r) if r.owner != claim.owner() => match r.left(clock) {

@@ -1,16 +1,11 @@
-//! Taking the lock at a place, by whichever method holds there.
+//! Taking the lock at a place, by the method that is right there.
 
-use std::sync::Arc;
-
-use super::below;
 use super::flock::LockFile;
-use super::held::{FileLock, Held};
+use super::held::{FileLock, list};
 use super::inherited::{self, Confirmed, Intent};
-use super::link;
-use super::look;
-use super::patience::Patience;
 use super::place::Place;
-use crate::cleanup;
+use super::request::{Patience, Request};
+use super::{below, link, look};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::notice::Observer;
@@ -18,73 +13,63 @@ use crate::options::{LockMethod, LockOptions, Wait};
 use crate::remedy::Remedy;
 use crate::target::Target;
 
-/// Takes the lock at `place`, for messages the one of `target`.
-pub(crate) fn acquire_at(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
-    intent: Intent,
-    patience: &mut Patience<'_>,
-) -> Result<FileLock> {
-    if patience.method(place, options) == LockMethod::Link && !LockFile::is_below(place) {
-        return link::acquire(place, target, options, intent, patience);
+/// Takes the lock that `request` asks for.
+pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
+    let place = request.place;
+    if request.method() == LockMethod::Link && !LockFile::is_below(place) {
+        return link::acquire(request);
     }
-    // Set once the environment has turned out to lie about who holds the lock.
-    let mut deceived = false;
+    // Until the environment has turned out to lie about who holds the lock.
+    let mut trusts_environment = true;
     loop {
-        // Listed at once: whoever made or waits for a lock file may be the one who has to remove it.
-        let opened = cleanup::make(|| {
-            let mut file = LockFile::open(place, target.status.as_ref(), options)?;
-            if !deceived {
-                file.look_above();
-            }
-            let file = Arc::new(file);
-            Ok((file.clone(), Held::Flock(file)))
-        });
-        let (file, ticket) = opened.map_err(|e| place.explain(&target.given, e))?;
+        let (file, ticket) = list(request, || LockFile::open(request, trusts_environment))?;
         if file.has_content() {
             drop((file, ticket));
-            // A record means that somebody holds the lock by link(2).
-            if let Some(lock) = below::go_on(place, target, options, intent, patience)? {
+            // The content is a record: somebody holds the lock by link(2).
+            if let Some(lock) = below::go_on(request)? {
                 return Ok(lock);
             }
-            link::wait_for_passage(place, target, options, intent, patience)?;
+            link::wait_until_none(request)?;
             continue;
         }
-        file.check(&place.path)?;
+        file.ensure_lock_file()?;
         if let Some(ancestor) = file.ancestor() {
-            ancestor.permit(intent, &target.given)?;
+            ancestor.ensure_grantable(request.intent, &request.target.given)?;
         } else if let Some(pid) = inherited::lost_on_the_way(file.id()).filter(|pid| file.is_held_by(*pid)) {
             let reason = "The lock is held above this process, but its descriptor was closed on the way";
-            return Err(Error::new(ErrorKind::Usage, reason).on(&target.given).with_remedy(Remedy::Inherit { pid }));
+            return Err(Error::new(ErrorKind::Usage, reason)
+                .on(&request.target.given)
+                .with_remedy(Remedy::Inherit { pid }));
         }
-        let lock = FileLock::take(&file, ticket, target, options, intent, patience)?;
+        let lock = FileLock::take(&file, ticket, request)?;
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {
             match file.confirm() {
                 Confirmed::Holds => return Ok(lock),
-                Confirmed::Forged => deceived = true,
+                Confirmed::Forged => trusts_environment = false,
                 Confirmed::Gone => {}
             }
         }
-        // The previous holder removed the file that we waited for: our lock is on a dead inode. Or the ancestor under
-        // whose lock we would have gone on has given it up.
+        // Start over. Either the holder we waited for has removed the file, and our lock is on a dead inode; or the
+        // ancestor has given up the lock that we would have gone on under.
         drop(lock);
     }
 }
 
-/// Takes the lock of `target` at its usual place, as it is and whoever has a lease of it, without waiting.
+/// Takes the lock of `target` at its usual place, without waiting, and whoever has a lease of it. A lock file that was
+/// there before stays there.
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
     let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let place = Place::of(target, &options)?;
-    // What was there before stays there.
     options.keep = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
     let mut patience = Patience::new(&target.given, &options, &observer);
     patience.briefly = true;
-    let lock = acquire_at(&place, target, &options, Intent::Exclusive, &mut patience)?;
+    let intent = Intent::Exclusive;
+    let request = &mut Request { place: &place, target, options: &options, intent, patience: &mut patience };
+    let lock = acquire_at(request)?;
     Ok((place, lock))
 }
 
-/// Whether the lock at `place` is held, and by whom. Makes and removes nothing; the lock is taken for an instant.
+/// Whether the lock at `place` is held, and by whom. Makes and removes nothing; takes the lock for an instant.
 pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Holder>)> {
     let Some(file) = LockFile::existing(place).map_err(|e| place.explain(&target.given, e))? else {
         return Ok((false, None));
@@ -92,9 +77,9 @@ pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Hol
     if file.has_content() {
         return look::holder(place);
     }
-    file.check(&place.path)?;
+    file.ensure_lock_file()?;
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let taken = file.take(&options, &mut Patience::new(&target.given, &options, &observer));
+    let taken = file.take(&mut Patience::new(&target.given, &options, &observer));
     match taken.map_err(|e| Error::io(&target.given, e).during("cannot look at the lock"))? {
         true => Ok((false, None)),
         false => Ok((true, file.holder())),

@@ -1,14 +1,18 @@
 //! Going on under a lock by link(2) that an ancestor of this process holds.
 //!
 //! The kernel knows nothing of such a lock. So its holder gives its children something that the kernel does know, a
-//! baton: a file in memory (memfd_create(2)) with the lock's nonce in it, which the holder has locked by `flock`. Below
-//! that all is as below a `flock` (inherited.rs), with the baton in the place of the lock file.
+//! baton: a file in memory (memfd_create(2)) that contains the lock's nonce, locked by the holder with `flock`. From
+//! there on everything is as below a `flock` (inherited.rs), with the baton in place of the lock file.
 //!
-//! A nonce can be read by others, who could make such a file too. So a baton counts only if the process that the lock's
-//! record names has this very file open: nobody can put one there from outside.
+//! ```text
+//!   made, locked ──hand_over: mark──> handed on ──take_back: unlock every byte and the flock──> dead
+//! ```
 //!
-//! The lock ends with its holder, be there somebody below it or not; before a commit that one looks for the nonce
-//! ([`still_holds`]).
+//! Only the holder moves a baton. Others can read the nonce and could make such a file too. So a baton counts only if the
+//! process that the lock's record names has this very file open: nobody can put a file there from outside.
+//!
+//! The lock ends with its holder, even while somebody goes on below it. So a process below looks for the nonce before it
+//! commits ([`still_holds`]).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,7 +24,7 @@ use rustix::fs::OFlags;
 use super::access::open_for_touch;
 use super::inherited::{self, HandOver, Intent};
 use super::look::{is_contention, read};
-use super::record::Record;
+use super::record::LockRecord;
 use crate::error::{Error, Result};
 use crate::sys::dir::{modified_and_links, touch};
 use crate::sys::{self, Dir, FileStatus};
@@ -50,17 +54,17 @@ impl Baton {
         inherited::hand_over(&self.0, FileStatus::of(&self.0)?.id, intent, 0)
     }
 
-    /// Nobody begins to go on under the lock from now on.
+    /// From now on nobody can begin to go on under the lock.
     pub(super) fn take_back(&self) {
-        // Explicitly, not only by closing: children have the descriptor. An error would leave them with a baton whose
-        // nonce stands nowhere any more.
+        // Not only by closing: children have the descriptor. An error would leave them a baton whose nonce is in no lock
+        // any more.
         let _ = inherited::release(&self.0);
         let _ = sys::unflock(&self.0);
     }
 }
 
-/// Whether the lock `name` is still the one with `nonce`, for one who is about to commit below it. Gives a sign of life
-/// for its holder, so that nobody breaks it right then.
+/// Whether the lock `name` still has `nonce`, for a process that is about to commit below it. Gives a sign of life on
+/// behalf of the holder, so that nobody breaks the lock during the commit.
 pub(super) fn still_holds(dir: &Dir, name: &OsStr, nonce: &str) -> Result<bool> {
     let outcome = sign_of_life(dir, name, nonce);
     match outcome {
@@ -73,7 +77,7 @@ fn sign_of_life(dir: &Dir, name: &OsStr, nonce: &str) -> io::Result<bool> {
     dir.refresh();
     let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
     let (bytes, before, links) = read(&file)?;
-    let Ok(record) = Record::parse(&bytes) else { return Ok(false) };
+    let Ok(record) = LockRecord::parse(&bytes) else { return Ok(false) };
     let again = open_for_touch(dir, name)?;
     if record.nonce != nonce || links == 0 || FileStatus::of(&again)?.id != FileStatus::of(&file)?.id {
         return Ok(false);

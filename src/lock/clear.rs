@@ -1,24 +1,25 @@
-//! Clearing away what crashed holders of link locks have left, for a housekeeper.
+//! For housekeeping: removing what crashed holders of link locks have left.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::inherited::Intent;
-use super::link::{Goal, pursue};
+use super::link::{Goal, contend};
 use super::look::{Seen, look};
-use super::patience::Patience;
 use super::place::Place;
 use super::record::Here;
+use super::request::{Patience, Request};
 use crate::cleanup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{locked_name, marked_name};
 use crate::notice::Observer;
 use crate::options::{LockOptions, Wait};
 use crate::sys::Dir;
+use crate::sys::host::wall_clock;
 use crate::target::Target;
 
-/// What a housekeeper's attempt to remove a record has come to.
+/// What came of an attempt to remove a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Cleared {
     Removed,
@@ -27,7 +28,7 @@ pub(crate) enum Cleared {
     Gone,
 }
 
-/// Removes the lock by link(2) called `name` in `dir`, if it is one and stale, as whoever wants it next would.
+/// Removes `name` in `dir` if it is a stale link lock, in the way that the next holder would break it.
 pub(crate) fn clear_link(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
     let Some(target) = locked_name(name) else {
         return Ok(Cleared::Kept("its target cannot be told from its name"));
@@ -36,8 +37,7 @@ pub(crate) fn clear_link(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<
     clear_stale(&Place::of(&target, &LockOptions::default())?, &target, dry_run)
 }
 
-/// Removes the lock at `place` if it is one by link(2) and stale. One whose process runs on this machine is left to it,
-/// silent or not.
+/// Removes the lock at `place` if it is a stale link lock. A lock whose process runs here stays, even if that is silent.
 fn clear_stale(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared> {
     let here = Here::now();
     let (record, modified) = match look(&place.dir, &place.name) {
@@ -51,15 +51,14 @@ fn clear_stale(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared>
         return Ok(Cleared::Kept("in use"));
     }
     if dry_run {
-        // By this machine's clock: to ask the server's, a file would have to be made there.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let silence = u64::try_from(now.as_nanos() as i128 - modified).map_or(Duration::ZERO, Duration::from_nanos);
+        // By this machine's clock: to read the server's, we would have to create a file there.
+        let silence = u64::try_from(wall_clock() - modified).map_or(Duration::ZERO, Duration::from_nanos);
         let stale = record.is_dead(&here) || silence >= record.stale_after();
         return Ok(if stale { Cleared::Removed } else { Cleared::Kept("in use") });
     }
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let patience = &mut Patience::new(&target.given, &options, &observer);
-    match pursue(place, target, &options, Intent::Exclusive, patience, Goal::Clearance) {
+    let (patience, intent) = (&mut Patience::new(&target.given, &options, &observer), Intent::Exclusive);
+    match contend(&mut Request { place, target, options: &options, intent, patience }, Goal::Clear) {
         Ok(Some(broken)) => broken.release().map(|()| Cleared::Removed),
         Ok(None) => Ok(Cleared::Gone),
         Err(e) if e.kind() == ErrorKind::LockBusy => Ok(Cleared::Kept("in use")),
@@ -67,7 +66,7 @@ fn clear_stale(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared>
     }
 }
 
-/// Removes the mark called `name` in `dir` if it is for a nonce that its lock has not, or not any more: it can never mean
+/// Removes the mark `name` in `dir` if its lock does not have the nonce that the mark is for. Such a mark never means
 /// anything again.
 pub(crate) fn clear_mark(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Cleared> {
     let Some((of, nonce)) = marked_name(name) else {

@@ -1,16 +1,16 @@
-//! What is known of the file system that a lock file is on: whether its locks can be trusted, and whether they are kept
-//! in this kernel.
+//! The file system of a lock file: whether its locks can be trusted, and whether this kernel alone keeps them.
 
 use std::os::fd::AsFd;
 
-/// What a file system's locks are good for.
+/// What the locks of a file system are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileSystem {
     /// For messages.
     pub(crate) name: &'static str,
     /// This kernel alone decides about locks.
     pub(crate) local: bool,
-    /// Advisory locks exclude all who share the file system. Where they do not, or nobody can say, `link` is used.
+    /// Advisory locks exclude everybody who uses the file system. Where they do not, or it is not known, link locks are
+    /// used.
     pub(crate) trusted: bool,
 }
 
@@ -18,19 +18,19 @@ pub(crate) struct FileSystem {
 const LOCAL: FileSystem = FileSystem { name: "local", local: true, trusted: true };
 const UNKNOWN: FileSystem = FileSystem { name: "unknown file system", local: false, trusted: false };
 
-/// statfs(2) and linux/magic.h: those whose locks another machine decides about. FUSE is local unless its server
-/// forwards locks, and then record locks and flock stay apart there too.
+/// The file systems whose locks another machine decides about: number, name, trusted (statfs(2), linux/magic.h). FUSE
+/// counts as local. If its server forwards locks, it too keeps record locks and flock apart.
 #[cfg(target_os = "linux")]
 const REMOTE: &[(u32, &str, bool)] = &[
-    // Locks that depend on the server's lock daemon, on mount options, or are not passed on at all.
+    // Their locks depend on the server's lock daemon or on mount options, or are not passed on at all.
     (0x6969, "NFS", false),
-    // CIFS and SMB2 show numbers of their own beside SMB's.
+    // Mounts by the CIFS and SMB2 protocols have numbers of their own.
     (0x517B, "SMB", false),
     (0xFF53_4D42, "CIFS", false),
     (0xFE53_4D42, "SMB2", false),
     (0x5346_414F, "AFS", false),
     (0x6B41_4653, "AFS", false),
-    // Cluster file systems that keep the promise of flock(2) between machines, and those shared by one machine only.
+    // Cluster file systems, where flock(2) works between machines, and file systems that only one machine uses.
     (0x0102_1997, "9P", true),
     (0x00C3_6400, "Ceph", true),
     (0x564C, "NCP", true),
@@ -40,11 +40,11 @@ const REMOTE: &[(u32, &str, bool)] = &[
     (0x0BD0_0BD0, "Lustre", true),
 ];
 
-/// Asks for the file system that `fd` is on. One that cannot be asked is taken as remote and not to be trusted.
+/// The file system that `fd` is on. One that cannot be asked counts as remote and not trusted.
 #[cfg(target_os = "linux")]
 pub(crate) fn of(fd: impl AsFd) -> FileSystem {
     match rustix::fs::fstatfs(fd) {
-        // f_type is a long; the numbers are 32 bits, some with the highest set.
+        // f_type is a long. The numbers have 32 bits, and some of them have the highest bit set.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Ok(s) => by_number(s.f_type as u32),
         Err(_) => UNKNOWN,
@@ -75,8 +75,8 @@ pub(crate) fn of(_fd: impl AsFd) -> FileSystem {
     UNKNOWN
 }
 
-/// Whether `fd` is on a file system whose locks this kernel alone decides. What cannot be asked is taken as remote: the
-/// caller then does without what is only safe locally.
+/// Whether this kernel alone decides about locks on the file system of `fd`. One that cannot be asked counts as remote:
+/// the caller then leaves out what is only safe locally.
 pub(crate) fn is_local(fd: impl AsFd) -> bool {
     of(fd).local
 }

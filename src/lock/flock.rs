@@ -1,22 +1,28 @@
 //! The flock protocol.
 //!
-//! A lock file has no content and lives only while somebody holds or wants the lock. Deleting it on release is the
-//! field's classic bug (a waiter then holds a lock on an inode that nobody else can find), so three things go together:
+//! A lock file is empty and exists only while somebody holds or wants the lock. Deleting it on release is the classic
+//! error of lock files: a waiter then gets the lock of an inode that nobody else can find. Three rules prevent that:
 //!
-//! 1. Whoever gets the lock looks whether the file still has its name ([`LockFile::is_current`]); if not, it starts over.
-//! 2. A waiter registers (a shared record lock on byte 0, which a flock does not see), and a releaser that sees one
-//!    leaves the file to it: otherwise every release would wake every waiter into a dead inode.
-//! 3. A releaser that saw somebody unlocks and *looks again*; a waiter that gives up withdraws and *tries again*. Of any
-//!    two such, one sees the other, so that no file stays.
+//! 1. Whoever gets the lock checks that the locked file still has its name ([`LockFile::is_current`]). If not, it starts
+//!    over.
+//! 2. A waiter registers: it shares a record lock on byte 0, which flock ignores. A releaser that sees a registration
+//!    leaves the file to the waiter. Otherwise every release would wake all waiters on a dead inode.
+//! 3. A releaser that saw a registration unlocks and then looks *again*. A waiter that gives up withdraws its registration
+//!    and then tries *again*. At least one of the two sees the other, so no file stays.
 //!
 //! ```text
-//!   open ──flock──> locked ──is_current──> held ──relinquish──> closed
-//!            │         └── dead inode: open again
-//!            └ busy: register, wait, withdraw
+//!   open ─────take: free──────────> locked ──is_current, confirm──> held ──relinquish──> closed
+//!    ├────────take: busy──────────> closed                            (a caller that does not wait)
+//!    └────────take: busy──────────> registered ──flock, withdraw────> locked
+//!   registered ──out of time: withdraw, try again──> locked or closed
+//!   locked ──not current: the inode is dead──> closed, and the caller opens the file anew
 //! ```
 //!
-//! Registration is an optimisation and only used where the file system is local: over NFS flock is itself a record lock
-//! on the same file, and the two would deadlock.
+//! The thread that acquires makes every move but the last. `relinquish` runs on that thread or on the signal thread, in
+//! any state, with the clean-up mutex held. A forked child only closes its copy.
+//!
+//! Registration is an optimisation, and is left out unless the file system is local: over NFS a flock is itself a record
+//! lock on the same file, and the two would deadlock.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,16 +34,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::access::{default_mode, open_existing, open_or_create, open_to_others};
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Intent};
-use super::patience::Patience;
-use super::place::{Place, not_ours};
+use super::place::{Place, not_ours, not_regular};
+use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
 use super::{baton, filesystem, proc_locks};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
 
-/// An open lock file.
+/// An open file whose lock is, or becomes, the lock of a target.
 #[derive(Debug)]
 pub(crate) struct LockFile {
     dir: Arc<Dir>,
@@ -45,150 +51,132 @@ pub(crate) struct LockFile {
     path: PathBuf,
     file: File,
     status: FileStatus,
+    level: Level,
     shared: bool,
     keep: bool,
-    /// This descriptor has a registration, for the signal thread to withdraw.
+    /// This descriptor has a registration, which the signal thread may have to withdraw.
     registered: AtomicBool,
-    /// Who holds the lock above this process, so that ours is a share of theirs.
-    ancestor: Option<Ancestor>,
-    /// Whose lock is one by link(2), with this nonce.
-    nonce: Option<String>,
-    /// It has been handed to a child process.
+    /// A child process has the descriptor.
     handed_over: AtomicBool,
 }
 
-/// The lock itself, or below an ancestor who holds it a byte that keeps those apart who go on under it.
+/// Who holds the target's lock above this process, and so what of the file is locked.
+#[derive(Debug)]
+enum Level {
+    /// Nobody: the lock file's flock.
+    Top,
+    /// An ancestor, by flock: a byte of the lock file, which keeps those apart who go on below that ancestor.
+    Below(Ancestor),
+    /// An ancestor, by link(2), under this nonce: the same byte of the ancestor's baton.
+    BelowLink(Ancestor, String),
+}
+
 impl Lockable for LockFile {
     fn try_lock(&self) -> io::Result<bool> {
-        match &self.ancestor {
+        match self.ancestor() {
             None => sys::try_flock(&self.file, self.shared),
-            Some(above) => ofd::try_lock(&self.file, self.shared, above.byte_below()),
+            Some(ancestor) => ofd::try_lock(&self.file, self.shared, ancestor.byte_below()),
         }
     }
 
     fn wait_once(&self) -> io::Result<()> {
-        match &self.ancestor {
+        match self.ancestor() {
             None => sys::wait_flock(&self.file, self.shared),
-            Some(above) => ofd::wait_lock(&self.file, self.shared, above.byte_below()),
+            Some(ancestor) => ofd::wait_lock(&self.file, self.shared, ancestor.byte_below()),
         }
     }
 
-    fn is_looked_at(&self) -> bool {
-        filesystem::is_local(&self.file) && ofd::is_locked(&self.file, inherited::LOOKED_AT).unwrap_or(false)
+    fn is_held_briefly(&self) -> bool {
+        filesystem::is_local(&self.file) && ofd::is_locked(&self.file, inherited::BRIEF).unwrap_or(false)
     }
 }
 
 impl LockFile {
-    /// Opens the lock file at `place`, creating it where it is missing. Does not lock it.
-    pub(crate) fn open(place: &Place, target: Option<&FileStatus>, options: &LockOptions) -> io::Result<LockFile> {
-        let mode = options.mode.unwrap_or_else(|| default_mode(target));
+    fn new(place: &Place, file: File, status: FileStatus, level: Level, options: &LockOptions) -> LockFile {
+        LockFile {
+            dir: place.dir.clone(),
+            name: place.name.clone(),
+            path: place.path.clone(),
+            file,
+            status,
+            level,
+            shared: options.shared,
+            keep: options.keep,
+            registered: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the lock file, creating it where it is missing. Does not lock it. `trusts_environment`: where the environment
+    /// says so, an ancestor may hold the lock.
+    pub(super) fn open(request: &Request<'_, '_>, trusts_environment: bool) -> io::Result<LockFile> {
+        let (place, target) = (request.place, request.target.status.as_ref());
+        let mode = request.options.mode.unwrap_or_else(|| default_mode(target));
         let (file, created) = open_or_create(place, mode)?;
-        let status = FileStatus::of(&file).and_then(|status| {
+        let opened = FileStatus::of(&file).and_then(|status| {
             if created {
                 open_to_others(&file, status.mode, mode, target)?;
             }
             Ok(status)
         });
-        let status = match status {
-            Ok(status) => status,
-            Err(e) => {
-                // Nobody else may be left holding an inode without a name: only removed under its lock. Failing that,
-                // a zero-length lock file stays, as after a crash.
-                if created && sys::try_flock(&file, false).unwrap_or(false) {
-                    let _ = place.dir.unlink(&place.name);
-                }
-                return Err(e);
+        let status = opened.inspect_err(|_| {
+            // Removed under its lock only: nobody else may be left with an inode that has no name. If the lock is not
+            // free, an empty lock file stays, as after a crash.
+            if created && sys::try_flock(&file, false).unwrap_or(false) {
+                let _ = place.dir.unlink(&place.name);
             }
-        };
-        Ok(LockFile {
-            dir: place.dir.clone(),
-            name: place.name.clone(),
-            path: place.path.clone(),
-            status,
-            shared: options.shared,
-            keep: options.keep,
-            registered: AtomicBool::new(false),
-            ancestor: None,
-            nonce: None,
-            handed_over: AtomicBool::new(false),
-            file,
-        })
+        })?;
+        let ancestor = if trusts_environment { inherited::find(&file, status.id) } else { None };
+        let level = ancestor.map_or(Level::Top, Level::Below);
+        Ok(LockFile::new(place, file, status, level, request.options))
     }
 
-    /// The lock file at `place` if there is one, for a look at who has it.
-    pub(crate) fn existing(place: &Place) -> io::Result<Option<LockFile>> {
-        let file = match place.dir.status(&place.name)? {
-            None => return Ok(None),
-            Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
-            Some(s) if s.kind != FileKind::Regular => {
-                return Err(io::Error::other(format!("Lock file is a {}", s.kind.name())));
-            }
-            Some(_) => match open_existing(place) {
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-                file => file?,
-            },
-        };
-        let status = FileStatus::of(&file)?;
-        Ok(Some(LockFile {
-            dir: place.dir.clone(),
-            name: place.name.clone(),
-            path: place.path.clone(),
-            file,
-            status,
-            shared: false,
-            keep: true,
-            registered: AtomicBool::new(false),
-            ancestor: None,
-            nonce: None,
-            handed_over: AtomicBool::new(false),
-        }))
+    /// Opens the lock file at `place`, if there is one, to find out who holds it. It is never removed through this value.
+    pub(super) fn existing(place: &Place) -> io::Result<Option<LockFile>> {
+        let Some(file) = open_existing(place)? else { return Ok(None) };
+        let (status, options) = (FileStatus::of(&file)?, LockOptions { keep: true, ..LockOptions::default() });
+        Ok(Some(LockFile::new(place, file, status, Level::Top, &options)))
     }
 
-    /// Whether a process above this one holds the lock at `place` by flock.
+    /// `baton` is a new description of the file that `ancestor`, who holds the lock by link(2) under `nonce`, has given to
+    /// its children.
+    pub(super) fn below_link(
+        request: &Request<'_, '_>,
+        baton: File,
+        ancestor: Ancestor,
+        nonce: String,
+    ) -> io::Result<LockFile> {
+        let status = FileStatus::of(&baton)?;
+        Ok(LockFile::new(request.place, baton, status, Level::BelowLink(ancestor, nonce), request.options))
+    }
+
+    /// Whether an ancestor of this process holds the lock at `place` by flock.
     pub(super) fn is_below(place: &Place) -> bool {
         inherited::is_any()
             && matches!(LockFile::existing(place), Ok(Some(file)) if !file.has_content()
                 && inherited::find(&file.file, file.status.id).is_some())
     }
 
-    /// `file`, a new description of what an `ancestor` who holds the lock at `place` by link(2) carries for those below.
-    pub(super) fn below(
-        place: &Place,
-        file: File,
-        ancestor: Ancestor,
-        nonce: String,
-        options: &LockOptions,
-    ) -> io::Result<LockFile> {
-        Ok(LockFile {
-            dir: place.dir.clone(),
-            name: place.name.clone(),
-            path: place.path.clone(),
-            status: FileStatus::of(&file)?,
-            file,
-            shared: options.shared,
-            keep: true,
-            registered: AtomicBool::new(false),
-            ancestor: Some(ancestor),
-            nonce: Some(nonce),
-            handed_over: AtomicBool::new(false),
-        })
-    }
-
-    /// Whether the lock is still there. It is as long as this process is, except below one by link(2).
+    /// Whether the lock is still held. A flock is, as long as this process lives; a link lock above may have been lost.
     pub(super) fn is_still_held(&self) -> Result<bool> {
-        self.nonce.as_ref().map_or(Ok(true), |nonce| baton::still_holds(&self.dir, &self.name, nonce))
+        match &self.level {
+            Level::Top | Level::Below(_) => Ok(true),
+            Level::BelowLink(_, nonce) => baton::still_holds(&self.dir, &self.name, nonce),
+        }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Says that it is held for a moment only. Where that does not work, one who does not wait may find it busy.
+    /// Tells others that `file` is locked for a moment only. Where that does not work, a caller that does not wait may
+    /// find it busy.
     pub(crate) fn look_at(file: &File) {
-        let _ = ofd::try_lock(file, true, inherited::LOOKED_AT);
+        let _ = ofd::try_lock(file, true, inherited::BRIEF);
     }
 
-    pub(super) fn tell_looked_at(&self) {
+    /// The same of this file.
+    pub(super) fn mark_brief(&self) {
         LockFile::look_at(&self.file);
     }
 
@@ -200,39 +188,37 @@ impl LockFile {
         self.status.id
     }
 
-    /// Whether there is something in it: then it is no lock file of this kind, and must never be locked or deleted.
-    pub(crate) fn has_content(&self) -> bool {
+    /// Whether it has content. Then it is no lock file of this kind, and must never be locked or deleted.
+    pub(super) fn has_content(&self) -> bool {
         self.status.size != 0
     }
 
-    /// Refuses to use, and so ever to delete, what is not a lock file.
-    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+    /// Refuses to use what is not a lock file, so that it is never deleted.
+    pub(super) fn ensure_lock_file(&self) -> Result<()> {
         match self.status {
             FileStatus { kind: FileKind::Regular, size: 0, .. } => Ok(()),
-            FileStatus { kind: FileKind::Regular, .. } => Err(not_ours(path)),
-            FileStatus { kind, .. } => {
-                Err(Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", kind.name())).on(path))
-            }
+            FileStatus { kind: FileKind::Regular, .. } => Err(not_ours(&self.path)),
+            FileStatus { kind, .. } => Err(not_regular(&self.path, kind)),
         }
     }
 
-    /// Locks it, waiting as `options` say. False: it stayed busy for as long as the caller would wait.
-    pub(crate) fn take(&self, options: &LockOptions, patience: &mut Patience<'_>) -> io::Result<bool> {
+    /// Locks it, waiting as long as `patience` allows. False: it was not free in that time.
+    pub(super) fn take(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
         if self.try_lock()? {
             return Ok(true);
         }
         if patience.wait == Wait::No {
-            return waiting::glance(self);
+            return waiting::try_again(self);
         }
-        if self.ancestor.is_none() && filesystem::is_local(&self.file) {
-            // Without a registration the lock works as well: a release then wakes us into a dead inode.
+        if matches!(self.level, Level::Top) && filesystem::is_local(&self.file) {
+            // Without a registration the lock works too, but a release wakes us on a dead inode.
             self.registered.store(ofd::register(&self.file).is_ok(), Ordering::SeqCst);
         }
         patience.tell_waiting(&self.path);
-        let outcome = waiting::wait(self, options.use_alarm, patience);
+        let outcome = waiting::wait(self, patience);
         self.withdraw()?;
         match outcome {
-            // Having withdrawn, try once more: a releaser that saw us registered has left the lock file to us.
+            // Again, now that we have withdrawn: a releaser that saw us registered has left the lock file to us.
             Ok(false) => self.try_lock(),
             outcome => outcome,
         }
@@ -243,95 +229,93 @@ impl LockFile {
     }
 
     /// Whether the locked file is still the one that others will find under its name.
-    pub(crate) fn is_current(&self) -> io::Result<bool> {
+    pub(super) fn is_current(&self) -> io::Result<bool> {
         Ok(self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id))
     }
 
-    /// Looks whether an ancestor of this process holds it, whose lock is then shared instead of waited for.
-    pub(crate) fn look_above(&mut self) {
-        self.ancestor = inherited::find(&self.file, self.status.id);
-    }
-
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    /// The ancestor under whose lock this one is, or would be, if any.
-    pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
-        self.ancestor.as_ref()
+    /// The ancestor below whose lock this one is, if any.
+    pub(super) fn ancestor(&self) -> Option<&Ancestor> {
+        match &self.level {
+            Level::Top => None,
+            Level::Below(ancestor) | Level::BelowLink(ancestor, _) => Some(ancestor),
+        }
     }
 
-    /// Whether the lock is what it was taken for: always, unless it is one under an ancestor's.
-    pub(crate) fn confirm(&self) -> Confirmed {
-        self.ancestor.as_ref().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
+    fn depth(&self) -> u32 {
+        self.ancestor().map_or(0, Ancestor::depth_below)
+    }
+
+    /// Whether the ancestor, if any, still holds the lock, now that this one is locked below it.
+    pub(super) fn confirm(&self) -> Confirmed {
+        self.ancestor().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
     }
 
     /// What to give a child process that may go on under this lock. `intent`: what it is held for.
-    pub(crate) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
-        let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
+    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
         self.handed_over.store(true, Ordering::SeqCst);
-        inherited::hand_over(&self.file, self.status.id, intent, depth)
+        inherited::hand_over(&self.file, self.status.id, intent, self.depth())
     }
 
     /// What to give a child process that may not.
-    pub(crate) fn keep_back(&self) -> HandOver {
+    pub(super) fn keep_back(&self) -> HandOver {
         inherited::keep_back(self.status.id)
     }
 
-    /// Gives it back and removes the file, unless somebody registered to have it next. Does the same for a waiter that
-    /// is told to stop: should the lock have come to it, or come to it now, the file is its to remove.
+    /// Gives the lock back and removes the file, unless a waiter has registered.
     ///
-    /// Runs with the clean-up mutex held, on the waiter's own thread or the signal thread.
-    pub(crate) fn relinquish(&self) -> io::Result<()> {
-        // A registration that stays ends with the descriptor, which is about to be closed.
+    /// A waiter that is told to stop calls it too: if the lock has come to it, or comes to it now, the file is its to
+    /// remove.
+    pub(super) fn relinquish(&self) -> io::Result<()> {
+        // A registration that cannot be withdrawn ends with the descriptor, which is closed next.
         let _ = self.withdraw();
-        if self.handed_over.load(Ordering::SeqCst) {
-            let depth = self.ancestor.as_ref().map_or(0, Ancestor::depth_below);
-            if !inherited::take_back(&self.file, depth) {
-                // Someone below goes on under it and has the descriptor: it is theirs now, to give back when they end;
-                // unless they just have.
-                inherited::leave(&self.file);
-                if !inherited::take_back(&self.file, depth) {
-                    return Ok(());
-                }
+        let handed_over = self.handed_over.load(Ordering::SeqCst);
+        if handed_over && !inherited::take_back(&self.file, self.depth()) {
+            // Somebody below works under it and has the descriptor. The last of them is to give the lock back …
+            inherited::leave(&self.file);
+            // … unless they have all just ended, and did not see that.
+            if !inherited::take_back(&self.file, self.depth()) {
+                return Ok(());
             }
         }
-        // Explicitly, not only by closing: a child may have been given the descriptor, and would keep the lock.
-        if let Some(above) = &self.ancestor {
+        if let Some(ancestor) = self.ancestor() {
             let outcome = inherited::release(&self.file);
-            return outcome.and(above.give_back_what_was_left(&self.file, |holding| {
-                let outcome = if self.nonce.is_none() { self.remove_if_last(holding) } else { Ok(()) };
+            return outcome.and(ancestor.give_back_what_was_left(&self.file, |holding| {
+                let is_lock_file = matches!(self.level, Level::Below(_));
+                let outcome = if is_lock_file { self.remove_if_last(holding) } else { Ok(()) };
                 let unlocked = sys::unflock(holding);
                 outcome.and(unlocked)
             }));
         }
         let outcome = self.remove_if_last(self.file.as_fd());
+        // Not only by closing: a child that has the descriptor would keep the lock.
         let unlocked = sys::unflock(&self.file);
-        if self.handed_over.load(Ordering::SeqCst) {
+        if handed_over {
             let _ = inherited::release(&self.file);
         }
         outcome.and(unlocked)
     }
 
-    /// `holding`: the description that has the lock.
+    /// Removes the file unless a waiter has registered. `holding` is the description that has the flock.
     fn remove_if_last(&self, holding: BorrowedFd<'_>) -> io::Result<()> {
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
             return Ok(());
         }
-        // A holder has it already and this changes nothing; a shared holder must be alone to remove the file.
+        // Changes nothing for an exclusive holder. A shared one may only remove the file when it is alone.
         if !sys::try_flock(holding, false)? {
             return Ok(());
         }
-        if wanted(holding) {
+        if has_waiter(holding) {
             sys::unflock(holding)?;
-            // Whoever withdrew before this look has had its own last try after the unlock, or has not come to it yet
-            // and will find the lock free.
-            if wanted(holding) || !sys::try_flock(holding, false)? {
+            // A waiter that withdrew before this second look tries again after the unlock, and finds the lock free.
+            if has_waiter(holding) || !sys::try_flock(holding, false)? {
                 return Ok(());
             }
         }
-        // The name may by now be somebody else's, if the file was removed by hand or by a broken program; and a program
-        // may have written into it.
+        // If somebody removed the file, another file may have its name by now; and a program may have written into it.
         if !self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id && now.size == 0) {
             return Ok(());
         }
@@ -342,12 +326,12 @@ impl LockFile {
     }
 
     /// Who holds it, for a message.
-    pub(crate) fn holder(&self) -> Option<Holder> {
+    pub(super) fn holder(&self) -> Option<Holder> {
         proc_locks::find(self.status.id)
     }
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
-fn wanted(file: BorrowedFd<'_>) -> bool {
+fn has_waiter(file: BorrowedFd<'_>) -> bool {
     ofd::is_registered(file).unwrap_or(false)
 }

@@ -1,10 +1,13 @@
-//! A lock by link(2) while it is held: signs of life, the last look before a commit, the release. The protocol stands
-//! in link.rs.
+//! A lock by link(2) while it is held: signs of life, the check before a commit, the release. The protocol is in link.rs.
 //!
 //! ```text
-//!   held --silent for too long, or another's nonce in the file--> lost: nothing brings it back
-//!   held or lost --relinquish--> over
+//!   held ──silent for too long, or another's nonce under the name──> lost, for good
+//!   held, lost ──relinquish──> over
 //! ```
+//!
+//! The heartbeat thread and the holder (`is_still_ours`) find out that the lock is lost. `relinquish` runs on the holder's
+//! thread or on the signal thread, with the clean-up mutex held, and ends the heartbeat. The mutex in `LinkLock` keeps
+//! these apart. A forked child has none of it: there, the lock counts as lost.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,9 +19,9 @@ use std::time::Duration;
 use super::access::open_for_touch;
 use super::baton::Baton;
 use super::inherited::{self, HandOver, Intent};
-use super::look::{insist, is_contention, look};
+use super::look::{ask_again, is_contention, look};
 use super::place::Place;
-use super::record::Record;
+use super::record::LockRecord;
 use crate::error::{ErrorKind, Result};
 use crate::names::mark_name;
 use crate::sys::dir::touch;
@@ -32,8 +35,8 @@ pub(crate) struct LinkLock {
     name: OsString,
     path: PathBuf,
     id: FileId,
-    record: Record,
-    /// A forked child has a copy of all this, but no thread behind it, and nothing to say about the lock.
+    record: LockRecord,
+    /// The process that took it. A forked child has a copy of all this, but no heartbeat, and the lock is not its own.
     pid: u32,
     pulse: Mutex<Pulse>,
     stopped: Condvar,
@@ -41,18 +44,19 @@ pub(crate) struct LinkLock {
 
 #[derive(Debug)]
 struct Pulse {
-    /// The record, for the heartbeat: a successor's can never be reached through it.
+    /// The record, opened for the heartbeat, so that this never touches a successor's record. `None` before that, and once
+    /// the lock is released.
     file: Option<File>,
     /// What children have been given.
     baton: Option<Baton>,
-    /// The boot clock before the last sign of life was given.
+    /// The boot clock just before the last sign of life.
     last: Duration,
     lost: bool,
     stop: bool,
 }
 
 impl Pulse {
-    /// A server that does not answer as it should has got no sign of life: that is silence, and counted as such.
+    /// Gives a sign of life. An error counts as silence: the server may have got nothing.
     fn touch(&mut self) {
         let before = boot_clock();
         if self.file.as_ref().is_some_and(|file| touch(file).is_ok()) {
@@ -62,8 +66,8 @@ impl Pulse {
 }
 
 impl LinkLock {
-    /// What has just been linked to the lock's name.
-    pub(super) fn new(place: &Place, id: FileId, record: Record, last: Duration) -> LinkLock {
+    /// The file `id` with this `record`, which has just been linked to the lock's name.
+    pub(super) fn new(place: &Place, id: FileId, record: LockRecord, last: Duration) -> LinkLock {
         LinkLock {
             dir: place.dir.clone(),
             name: place.name.clone(),
@@ -76,7 +80,7 @@ impl LinkLock {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -86,7 +90,7 @@ impl LinkLock {
         let baton = match pulse.baton.take() {
             Some(baton) => baton,
             None => match Baton::new(&self.record.nonce) {
-                // Another system, or a sandbox: those below wait as for any other.
+                // Another system, or a sandbox. Processes below then wait for the lock as any other does.
                 Err(e) if sys::unsupported(&e) => return Ok(self.keep_back()),
                 baton => baton?,
             },
@@ -94,7 +98,7 @@ impl LinkLock {
         pulse.baton.insert(baton).hand_over(intent)
     }
 
-    /// What to give a child process that may not: nothing has been made for others yet.
+    /// What to give a child process that may not.
     pub(super) fn keep_back(&self) -> HandOver {
         inherited::keep_back(self.id)
     }
@@ -104,7 +108,7 @@ impl LinkLock {
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
-        // A panic in between has left no half-done state.
+        // A panic leaves no half-done state behind.
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,66 +122,66 @@ impl LinkLock {
         Ok(())
     }
 
-    /// Gives signs of life until the lock is relinquished or lost. Whoever holds it may be blocked in a read meanwhile.
+    /// Starts the thread that gives signs of life until the lock is relinquished or lost. The holder's own thread may be
+    /// blocked in a read meanwhile.
     pub(super) fn keep_alive(self: &Arc<LinkLock>) {
         let lock = self.clone();
-        // Without the thread the lock is lost after a while, which ensure_held finds out.
+        // If no thread can be started the lock is lost after a while, and ensure_held reports that.
         let _ = sys::thread::start("awrite-heartbeat", move || {
             let mut pulse = lock.pulse();
             while !pulse.stop && !pulse.lost {
                 let waited = lock.stopped.wait_timeout_while(pulse, lock.record.heartbeat(), |pulse| !pulse.stop);
                 pulse = waited.unwrap_or_else(PoisonError::into_inner).0;
                 if !pulse.stop {
-                    // An error now says nothing for good: the next beat, or the holder's last look, decides.
-                    let _ = lock.check(&mut pulse);
+                    // An error may pass. The next beat, or the holder's check before the commit, decides.
+                    let _ = lock.beat(&mut pulse);
                 }
             }
         });
     }
 
-    /// Looks whether the lock is still ours, and gives a sign of life.
-    pub(crate) fn is_still_ours(&self) -> Result<bool> {
+    /// Whether the lock is still ours. Also gives a sign of life.
+    pub(super) fn is_still_ours(&self) -> Result<bool> {
         if self.pid != std::process::id() {
             return Ok(false);
         }
-        self.check(&mut self.pulse())
+        self.beat(&mut self.pulse())
     }
 
-    fn check(&self, pulse: &mut Pulse) -> Result<bool> {
+    /// Checks the nonce and gives a sign of life. False: the lock is lost.
+    fn beat(&self, pulse: &mut Pulse) -> Result<bool> {
         pulse.lost = pulse.lost || !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce);
-        // Last, so that nothing is between the sign of life and what the caller is about to do.
+        // Last, so that nothing comes between the sign of life and the caller's next step.
         let last = pulse.last;
         pulse.touch();
-        // Whoever found us silent for the stale time may be taking the lock, even if our name is still on it.
+        // If we were silent for the stale time, somebody may be taking the lock right now, even if our nonce is there.
         pulse.lost |= self.record.is_late(last);
         Ok(!pulse.lost)
     }
 
-    /// Gives it back: breaks it as anybody would break a stale one, since to look and then unlink could remove a
-    /// successor's. Whatever happens, the heartbeat ends.
-    ///
-    /// Runs with the clean-up mutex held.
-    pub(crate) fn relinquish(&self) -> io::Result<()> {
+    /// Gives the lock back. The holder breaks its own lock in the way that others break a stale one: a check followed by an
+    /// unlink could remove a successor's lock. The heartbeat ends in any case.
+    pub(super) fn relinquish(&self) -> io::Result<()> {
         let mut pulse = self.pulse();
         pulse.stop = true;
         self.stopped.notify_all();
         if let Some(baton) = &pulse.baton {
             baton.take_back();
         }
-        // However silent we were: whoever has the mark by now keeps it, and whoever comes later finds the lock fresh.
+        // Even after a long silence: whoever has the mark by now keeps it, and whoever comes later finds a fresh lock.
         pulse.touch();
         let mark = mark_name(&self.name, &self.record.nonce);
-        // Links what is the lock now: if that is ours, it stays so for as long as the mark is ours.
+        // Marks the file that is the lock now. If that is ours, it stays ours as long as the mark is ours.
         let linked = retry(|| self.dir.link(&self.name, &self.dir, &mark));
         let marked = self.owns(&mark);
-        // No room for another name, say. Fresh as it is, nobody breaks it before the next step.
+        // For example, no room for another name. The lock is fresh, so nobody breaks it before the next step.
         let refused = linked.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(is_contention));
         pulse.touch();
-        // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
+        // Closed before it is unlinked: an NFS client renames an open file to `.nfs…` instead of removing it.
         pulse.file = None;
-        // Stalled for so long that others may have taken over the mark, we leave all as it is: stale.
+        // After a stall so long that others may have taken over the mark, everything stays as it is, for them to break.
         let in_time = !self.record.is_late(pulse.last);
-        // On another's lock, the mark for our nonce, which is gone, means nothing to anyone.
+        // On another's lock the mark for our nonce, which is gone, says nothing to anybody.
         let unmark = match marked {
             Ok(true) => in_time,
             Ok(false) => linked.is_ok(),
@@ -186,7 +190,7 @@ impl LinkLock {
         let ours = if matches!(marked, Ok(false)) && refused { self.owns(&self.name) } else { marked };
         let outcome = ours.and_then(|ours| if ours && in_time { self.dir.unlink(&self.name) } else { Ok(()) });
         if unmark {
-            // What stays is garbage that the next breaker or a housekeeper recognises.
+            // A mark that stays is garbage, which the next breaker or a housekeeper recognises.
             let _ = self.dir.unlink(&mark);
         }
         match outcome {
@@ -195,10 +199,10 @@ impl LinkLock {
         }
     }
 
-    /// Whether our record stands at `name`. By number and nonce: the number alone may be given to another file once the
-    /// server has dropped ours.
+    /// Whether our record stands under `name`. Compares the inode number and the nonce: once the server has dropped our
+    /// file, it may give its number to another.
     fn owns(&self, name: &OsStr) -> io::Result<bool> {
-        insist(|| {
+        ask_again(|| {
             if self.dir.status(name)?.is_none_or(|status| status.id != self.id) {
                 return Ok(false);
             }

@@ -1,8 +1,13 @@
-//! A lock that is held, by whichever method.
+//! A lock that is held, by either method.
 //!
 //! ```text
-//!   taken ──release, drop──> given back, its file removed unless somebody wants it
+//!   listed ──take──> held ──release, or dropped──> given back
+//!     └──take fails, or a signal──> given back
 //! ```
+//!
+//! `list` opens a lock file and puts it on the clean-up list in one step: whoever makes a lock file, or waits for its
+//! lock, may be the one who has to remove it. The thread that acquires makes every move, but on a signal the signal thread
+//! gives back what is on the list. Who removes the file then, and when, is up to the method: flock.rs, heartbeat.rs.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,15 +17,13 @@ use std::sync::Arc;
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
 use super::inherited::{HandOver, Intent};
-use super::patience::Patience;
-use crate::cleanup::{Ticket, Undo};
+use super::request::Request;
+use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
-use crate::options::LockOptions;
-use crate::target::Target;
 
-/// A lock that this process holds or, by flock, is about to, of either kind.
+/// A lock of either kind that this process holds or, by flock, is about to hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
     Flock(Arc<LockFile>),
@@ -28,7 +31,7 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    pub(crate) fn path(&self) -> &Path {
+    fn path(&self) -> &Path {
         match self {
             Held::Flock(file) => file.path(),
             Held::Link(lock) => lock.path(),
@@ -44,7 +47,6 @@ impl Held {
     }
 }
 
-/// Gives the lock back and removes its file.
 impl Undo for Held {
     fn undo(&self) -> io::Result<()> {
         match self {
@@ -54,12 +56,24 @@ impl Undo for Held {
     }
 }
 
+/// Opens a file to be locked for `request`, and lists it.
+pub(super) fn list(
+    request: &Request<'_, '_>,
+    open: impl FnOnce() -> io::Result<LockFile>,
+) -> Result<(Arc<LockFile>, Ticket)> {
+    let listed = cleanup::make(|| {
+        let file = Arc::new(open()?);
+        Ok((file.clone(), Held::Flock(file)))
+    });
+    listed.map_err(|e| request.place.explain(&request.target.given, e))
+}
+
 /// A held lock.
 ///
-/// Dropping it releases it, also while a panic unwinds; [`FileLock::release`] does the same and says whether it went
-/// well. In a forked child, dropping its copy only closes a descriptor: the parent's lock stays.
+/// Dropping it releases the lock, also while a panic unwinds. [`FileLock::release`] does the same and returns the error,
+/// if any. In a forked child, dropping the copy only closes a descriptor: the parent's lock stays.
 ///
-/// Locks are advisory (flock(2)): they exclude those who ask for them. Two threads of one process exclude each other as
+/// Locks are advisory (flock(2)): they exclude only those who take them. Two threads of one process exclude each other as
 /// two processes do.
 ///
 /// ```
@@ -81,32 +95,26 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Locks an open lock file, waiting as `options` say.
-    pub(super) fn take(
-        file: &Arc<LockFile>,
-        ticket: Ticket,
-        target: &Target,
-        options: &LockOptions,
-        intent: Intent,
-        patience: &mut Patience<'_>,
-    ) -> Result<FileLock> {
-        let held = Held::Flock(file.clone());
-        let lock = FileLock { ticket: Some(ticket), held, intent, observer: patience.observer.clone() };
+    /// Locks an open file that has been listed, waiting as `request` says.
+    pub(super) fn take(file: &Arc<LockFile>, ticket: Ticket, request: &mut Request<'_, '_>) -> Result<FileLock> {
+        let patience = &mut *request.patience;
+        let (held, observer) = (Held::Flock(file.clone()), patience.observer.clone());
+        let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer };
         if patience.briefly {
-            file.tell_looked_at();
+            file.mark_brief();
         }
-        match file.take(options, patience) {
+        match file.take(patience) {
             Ok(true) => Ok(lock),
             Ok(false) => Err(patience.given_up().held_by(file.holder())),
-            Err(e) => Err(Error::io(&target.given, e).during("cannot lock")),
+            Err(e) => Err(Error::io(&request.target.given, e).during("cannot lock")),
         }
     }
 
-    /// What to give a child process so that whatever awrite does in it or below it with the same target goes on under
-    /// this lock, instead of waiting for it for ever. Those below still exclude each other.
+    /// What to give a child process so that awrite, in it or below it, goes on under this lock when it locks the same
+    /// target, instead of waiting for ever. Those below still exclude each other.
     ///
-    /// While one of them does, releasing this lock leaves it to them: it ends when the last process has ended that was
-    /// given the descriptor. Otherwise a release is one, whoever still has the descriptor.
+    /// If a descendant still works under the lock, releasing it hands it over: it stays held until the last process with
+    /// the descriptor exits. Otherwise it is freed at once, whoever else has the descriptor.
     ///
     /// # Errors
     ///
@@ -119,8 +127,8 @@ impl FileLock {
         outcome.map_err(|e| Error::io(self.path(), e).during("cannot hand the lock over"))
     }
 
-    /// What to give a child process so that it knows nothing of this lock, not even of that of an ancestor under which
-    /// it was taken.
+    /// What to give a child process so that it waits for this lock as any other process does. It also loses the lock of an
+    /// ancestor under which this one was taken.
     #[must_use]
     pub fn keep_back(&self) -> HandOver {
         match &self.held {
@@ -135,8 +143,8 @@ impl FileLock {
         self.held.path()
     }
 
-    /// The descriptor of the lock file through which the lock is held; `None` for a lock by link(2). A copy of it that
-    /// outlives this process keeps the lock held.
+    /// The descriptor that holds the lock; `None` for a lock by link(2). A copy of it that outlives this process keeps the
+    /// lock held.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.held {
@@ -145,16 +153,17 @@ impl FileLock {
         }
     }
 
-    /// Makes sure that the lock is still this process's. A `flock` ends with the process and not before; a link lock is
+    /// Makes sure that this process still holds the lock. A `flock` ends with the process and not before. A link lock is
     /// lost when this process has been silent (stopped, suspended, cut off from the server) for as long as
-    /// [`LockOptions::stale_after`] says, whether or not somebody has taken it since. [`AtomicFile::commit`] asks this
-    /// by itself, right before it replaces the target.
+    /// [`LockOptions::stale_after`] says, even if nobody has taken it since. [`AtomicFile::commit`] makes sure by itself,
+    /// right before it replaces the target.
     ///
     /// [`AtomicFile::commit`]: crate::AtomicFile::commit
+    /// [`LockOptions::stale_after`]: crate::LockOptions::stale_after
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LockLost`], or what kept it from finding out.
+    /// [`ErrorKind::LockLost`], or the error that kept it from finding out.
     pub fn ensure_held(&self) -> Result<()> {
         let hint = match &self.held {
             Held::Flock(file) if file.is_still_held()? => return Ok(()),
@@ -168,21 +177,80 @@ impl FileLock {
         Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
     }
 
-    /// Whether the lock lasts if this process becomes another program by execve(2), which must then have its descriptor:
-    /// a `flock` does, a lock by link(2) needs signs of life.
+    /// Whether the lock survives execve(2), if the new program has the descriptor. A `flock` does. A lock by link(2) does
+    /// not: it needs signs of life from a thread.
     #[must_use]
     pub fn survives_exec(&self) -> bool {
         matches!(self.held, Held::Flock(_))
     }
 
-    /// Gives the lock back. Whoever waits has it next; the lock file is removed unless it is wanted or kept.
+    /// Gives the lock back. A waiter gets it next. The lock file is removed unless somebody waits or it is to be kept.
     ///
     /// # Errors
     ///
-    /// The lock is given back in any case; the error says that its file could not be removed.
+    /// The lock file could not be removed. The lock is given back all the same.
     pub fn release(mut self) -> Result<()> {
         let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
         self.observer.tell(&Notice::Unlocked { lock_file: self.held.path() });
         outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
+    }
+
+    /// The same for a job that is done: the observer is warned of a lock file that could not be removed.
+    pub(crate) fn release_or_warn(self) {
+        let (path, observer) = (self.path().to_owned(), self.observer.clone());
+        if let Err(e) = self.release() {
+            observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::sync::Mutex;
+
+    use super::super::place::Place;
+    use super::super::request::Patience;
+    use super::*;
+    use crate::options::LockOptions;
+    use crate::sys::Dir;
+    use crate::target::Target;
+
+    /// A lock file that cannot be removed, as another user's in a sticky directory.
+    struct Stuck;
+
+    impl Undo for Stuck {
+        fn undo(&self) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
+    }
+
+    #[test]
+    fn a_file_that_stays_is_said_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Arc::new(Dir::open(dir.path()).unwrap());
+        let target = Target::in_dir(&opened, OsStr::new("f")).unwrap();
+        let options = LockOptions::default();
+        let place = Place::of(&target, &options).unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
+        let observer = Observer::new(move |notice| {
+            if let Notice::Warning { path, text } = notice {
+                heard.lock().unwrap().push(format!("{}: {text}", path.file_name().unwrap().to_str().unwrap()));
+            }
+        });
+        let stuck = || {
+            let patience = &mut Patience::new(&target.given, &options, &observer);
+            let (target, options, intent) = (&target, &options, Intent::Exclusive);
+            let request = &mut Request { place: &place, target, options, intent, patience };
+            let (file, _removes) = list(request, || LockFile::open(request, false)).unwrap();
+            let ((), ticket) = cleanup::make(|| io::Result::Ok(((), Stuck))).unwrap();
+            FileLock::take(&file, ticket, request).unwrap()
+        };
+        let error = stuck().release().unwrap_err().to_string();
+        assert!(error.ends_with("/f.lock: cannot remove the lock file: Operation not permitted"), "{error}");
+        assert!(said.lock().unwrap().is_empty());
+        stuck().release_or_warn();
+        assert_eq!(*said.lock().unwrap(), ["f.lock: cannot remove the lock file: Operation not permitted"]);
     }
 }

@@ -1,30 +1,31 @@
 //! Going on under a lock that an ancestor of this process holds, instead of waiting for it for ever.
 //!
-//! A holder that starts a child process hands it a descriptor of the locked file and says so in the environment:
-//! `AWRITE_HELD=FD:DEV:INO:MODE:DEPTH:PID[,…]`. The variable is only a hint where to look. What counts is asked of the
-//! kernel, on the descriptor FD: that it is the lock file, and that its open file description is the one which holds the
-//! lock. Nobody can make another description into that; it can only be inherited.
+//! A holder that starts a child gives it a descriptor of the locked file and says so in the environment:
+//! `AWRITE_HELD=FD:DEV:INO:MODE:DEPTH:PID[,…]`. The variable only says where to look. The kernel is asked for the facts,
+//! through the descriptor FD: is it the lock file, and does its open file description hold the lock? Nobody can give
+//! another description these properties. It can only be inherited.
 //!
 //! Open-file-description record locks on the lock file say who is who. They do not interfere with its `flock`:
 //!
 //! ```text
-//!   byte 0              waiters (flock.rs)
+//!   byte 0              shared by waiters (flock.rs)
 //!   byte DEPTH+1        taken by those who go on directly below a holder of that DEPTH; exclusive ones one at a time
-//!   byte MARKERS+PID    shared by a holder that hands its lock on, until it gives it up; taken alone by one that has
-//!                       ended before those below: the last of these gives the lock back for it
-//!   byte END            housekeepers, for as long as they have the lock
+//!   byte MARKS+PID      the mark: shared by a holder that hands its lock on, until it gives the lock back; locked alone
+//!                       by a holder that ended before those below, so that the last of these gives the lock back
+//!   byte END            shared by a housekeeper, as long as it has the lock
 //! ```
 //!
 //! ```text
-//!   holder, depth D:   held ──hand_over: mark──> handed on ──take_back: lock bytes D+1…, unmark──> released
-//!                                                    └── someone below has byte D+1: leave, the lock is theirs
-//!   the one below:     find: marked? ──> lock byte D+1 of a fresh descriptor ──confirm: still marked, and locked──> held
+//!   holder, depth D:  held ──hand_over: mark──> handed on ──take_back: lock bytes D+1…, unmark──> released
+//!                                                   └──somebody below has byte D+1: leave, the lock is theirs
+//!   descendant:       find: marked? ──lock byte D+1 of a fresh descriptor──> confirm: still marked, locked ──> held
 //! ```
 //!
-//! For a lock by link(2), of which the kernel knows nothing, a baton stands for the lock file (baton.rs).
+//! A holder takes its lock back under byte D+1, and a descendant confirms it under the same byte. So one of the two sees
+//! the other. A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can go on
+//! under it.
 //!
-//! A holder takes its lock back and one below confirms it under the same byte, so that of the two, one sees the other.
-//! A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can go on under it.
+//! The kernel knows nothing of a lock by link(2). There, a baton stands for the lock file (baton.rs).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -42,24 +43,23 @@ use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
 const VARIABLE: &str = "AWRITE_HELD";
-/// Above every depth, and with the largest process id (2^22) added still within 32 bits.
-const MARKERS: u32 = 1 << 24;
-/// The byte behind the last marker.
-const END: u32 = MARKERS + (1 << 23);
+/// Above every depth. With the largest process id (2^22) added, the sum still fits in 32 bits.
+const MARKS: u32 = 1 << 24;
+/// The byte behind the last mark.
+const END: u32 = MARKS + (1 << 23);
 /// Shared by a housekeeper while it has the lock.
-pub(super) const LOOKED_AT: Range<u32> = END..END + 1;
-/// Where descriptors for children begin: far from those that scripts choose for themselves (`exec 9>…`), which would
-/// close ours.
+pub(super) const BRIEF: Range<u32> = END..END + 1;
+/// The first descriptor for children. Far from those that scripts choose for themselves: `exec 9>…` closes what was 9.
 const FIRST_FD: RawFd = 100;
 
 /// What a lock is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
-    /// Alone, for whatever a command does.
+    /// Alone, for any purpose.
     Exclusive,
-    /// Together with others.
+    /// Together with other shared holders.
     Shared,
-    /// To replace the target by what a command writes.
+    /// To replace the target by the output of a command.
     Replacing,
 }
 
@@ -73,7 +73,7 @@ impl Intent {
     }
 }
 
-/// One held lock of the environment variable.
+/// One entry of the environment variable: a process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     fd: RawFd,
@@ -100,28 +100,32 @@ fn parse(text: &str) -> Option<Entry> {
         "w" => Intent::Replacing,
         _ => return None,
     };
-    let depth = words.next()?.parse().ok().filter(|depth| *depth < MARKERS - 2)?;
-    let pid = words.next()?.parse().ok().filter(|pid| (1..=END - MARKERS).contains(pid))?;
+    let depth = words.next()?.parse().ok().filter(|depth| *depth < MARKS - 2)?;
+    let pid = words.next()?.parse().ok().filter(|pid| (1..=END - MARKS).contains(pid))?;
     words.next().is_none().then_some(Entry { fd, id, intent, depth, pid })
 }
 
-/// What the variable says, outermost first. Entries that nobody can have written are passed over.
+/// The entries in the variable, outermost first. Malformed ones are ignored.
 fn entries(value: Option<&OsStr>) -> Vec<Entry> {
     let text = value.and_then(OsStr::to_str).unwrap_or_default();
     text.split(',').filter_map(parse).collect()
 }
 
+fn variable() -> Option<OsString> {
+    std::env::var_os(VARIABLE)
+}
+
 fn inherited() -> Vec<Entry> {
-    entries(std::env::var_os(VARIABLE).as_deref())
+    entries(variable().as_deref())
 }
 
-/// Whether the environment speaks of any.
+/// Whether the environment names any holder.
 pub(super) fn is_any() -> bool {
-    std::env::var_os(VARIABLE).is_some()
+    variable().is_some()
 }
 
-/// A process above this one that has handed the lock `id` on, but not to this one: somebody in between has closed the
-/// descriptor, as many programs do with all that they do not know.
+/// An ancestor that has handed the lock `id` on, but whose descriptor has not reached this process: a process in between
+/// has closed it, as many programs do with descriptors that they do not know.
 pub(super) fn lost_on_the_way(id: FileId) -> Option<u32> {
     let is_lost = |entry: &Entry| {
         let fd = sys::Borrowed::number(entry.fd);
@@ -135,31 +139,31 @@ pub(super) fn lost_on_the_way(id: FileId) -> Option<u32> {
     lost.iter().map(|entry| entry.pid).find(|pid| above.contains(pid))
 }
 
-fn marker(pid: u32) -> Range<u32> {
-    MARKERS + pid..MARKERS + pid + 1
+fn mark_of(pid: u32) -> Range<u32> {
+    MARKS + pid..MARKS + pid + 1
 }
 
 impl Entry {
-    /// Whether the descriptor is that of the lock file, and its description the one that the mark is on.
+    /// Whether the descriptor leads to the lock file, and its open file description has the mark.
     fn is_marked(&self, fresh: impl AsFd) -> bool {
         let Some(fd) = sys::Borrowed::number(self.fd) else { return false };
         FileStatus::of(fd).is_ok_and(|status| status.id == self.id)
-            // The mark is another's than the fresh descriptor's, and not another's than the inherited one's.
-            && ofd::is_locked(fresh, marker(self.pid)).unwrap_or(false)
-            && !ofd::is_locked(fd, marker(self.pid)).unwrap_or(true)
+            // The fresh descriptor sees a foreign mark; the inherited one shares its description and does not.
+            && ofd::is_locked(fresh, mark_of(self.pid)).unwrap_or(false)
+            && !ofd::is_locked(fd, mark_of(self.pid)).unwrap_or(true)
     }
 }
 
-/// The holders of a lock above this process: the first one holds its `flock`, each other one is below the one before.
+/// The ancestors that hold a lock. The first one holds its `flock`, and each further one is below the one before it.
 #[derive(Debug)]
 pub(crate) struct Ancestor {
     chain: Vec<Entry>,
-    /// The kernel can be asked about them here.
+    /// On this file system the kernel can be asked about them.
     certain: bool,
 }
 
-/// Those who hold the lock above this process; `fresh` is a new descriptor of the lock file.
-pub(crate) fn find(fresh: impl AsFd, id: FileId) -> Option<Ancestor> {
+/// The ancestors that hold the lock `id`. `fresh` is a new descriptor of the lock file.
+pub(super) fn find(fresh: impl AsFd, id: FileId) -> Option<Ancestor> {
     let mut above: Vec<Entry> = inherited().into_iter().filter(|entry| entry.id == id).collect();
     if above.is_empty() {
         return None;
@@ -176,35 +180,33 @@ pub(crate) fn find(fresh: impl AsFd, id: FileId) -> Option<Ancestor> {
 }
 
 impl Entry {
-    /// All that can be said where record locks and `flock` are the same thing (NFS), or where there are none.
+    /// The best guess where record locks and `flock` are the same thing (NFS), or where there are no record locks.
     fn is_plausible(&self) -> bool {
-        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
-        let lives =
-            pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)));
+        let lives = host::is_there(self.pid);
         let fd = sys::Borrowed::number(self.fd);
         lives && fd.is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == self.id))
     }
 }
 
 impl Ancestor {
-    /// The byte that those who go on below it take.
-    pub(crate) fn byte_below(&self) -> Range<u32> {
+    /// The byte that those take who go on below it.
+    pub(super) fn byte_below(&self) -> Range<u32> {
         self.depth_below()..self.depth_below() + 1
     }
 
     /// The depth of those who go on below it.
-    pub(crate) fn depth_below(&self) -> u32 {
-        // No longer than the environment: far below 2^24.
-        u32::try_from(self.chain.len()).unwrap_or(MARKERS - 2)
+    pub(super) fn depth_below(&self) -> u32 {
+        // The environment is far too short for 2^24 entries.
+        u32::try_from(self.chain.len()).unwrap_or(MARKS - 2)
     }
 
-    /// Refuses what could never be granted below this ancestor.
-    pub(crate) fn permit(&self, intent: Intent, target: &Path) -> Result<()> {
+    /// Refuses a lock that could never be granted below this ancestor.
+    pub(super) fn ensure_grantable(&self, intent: Intent, target: &Path) -> Result<()> {
         let Some(innermost) = self.chain.last() else { return Ok(()) };
         let pid = innermost.pid;
         let replacing = self.chain.iter().any(|entry| entry.intent == Intent::Replacing);
         let (reason, remedy) = if intent == Intent::Replacing && replacing {
-            ("This runs below a command whose output is about to replace the file", Remedy::NotBelow)
+            ("This runs below a command whose output is about to replace the file", Remedy::ToStdout)
         } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
             (
                 "An exclusive lock cannot be taken below a shared one",
@@ -221,13 +223,13 @@ impl Ancestor {
         Err(Error::new(ErrorKind::Usage, reason).on(target).with_remedy(remedy))
     }
 
-    /// The last word, once the byte below is locked: whether they (still) hold the lock.
-    pub(crate) fn confirm(&self, fresh: impl AsFd) -> Confirmed {
+    /// Whether they hold the lock, or hold it still. To be asked once the byte below is locked.
+    pub(super) fn confirm(&self, fresh: impl AsFd) -> Confirmed {
         if !self.chain.iter().all(|entry| entry.is_marked(&fresh)) {
             return Confirmed::Gone;
         }
-        // Marked, so held, unless a mark is a forgery. Tried in the same mode, which changes nothing for a holder; an
-        // exclusive try would drop a shared lock.
+        // They have the marks, so they hold the lock, unless a mark is forged. To lock again in the same mode changes
+        // nothing for a holder. An exclusive attempt would drop a shared lock.
         let holds = |entry: &Entry| {
             let Some(fd) = sys::Borrowed::number(entry.fd) else { return Ok(false) };
             let shared = entry.intent == Intent::Shared;
@@ -241,17 +243,18 @@ impl Ancestor {
 }
 
 impl Ancestor {
-    /// Gives back the locks that holders above have [left](leave) to those below, now that this one, with the description
-    /// `fresh`, has given its own back; the innermost first. `give_back` gets the description that has the `flock`.
-    pub(crate) fn give_back_what_was_left(
+    /// Gives back the locks that ancestors have [left](leave) to those below, the innermost first. To be called once this
+    /// process has given its own back, whose description is `fresh`. `give_back` gets the description that has the
+    /// `flock`.
+    pub(super) fn give_back_what_was_left(
         &self,
         fresh: impl AsFd,
         give_back: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         for entry in self.chain.iter().rev() {
             let Some(fd) = sys::Borrowed::number(entry.fd).filter(|_| entry.is_marked(&fresh)) else { break };
-            // Shared: its holder lives, or was killed. Others below: the last of them does it.
-            if !ofd::is_locked_alone(&fresh, marker(entry.pid))? || !is_last(fd, entry.depth) {
+            // A shared mark: the holder lives, or was killed. Others below: the last of them gives the lock back.
+            if !ofd::is_locked_alone(&fresh, mark_of(entry.pid))? || !bar_below(fd, entry.depth) {
                 break;
             }
             if entry.depth == 0 {
@@ -264,50 +267,53 @@ impl Ancestor {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Confirmed {
+pub(super) enum Confirmed {
+    /// The ancestor holds the lock.
     Holds,
+    /// It has given the lock back.
     Gone,
+    /// It never had the lock.
     Forged,
 }
 
-/// What a child process is given, or has taken away, so that what runs in it can go on under a held lock, or cannot.
+/// How to start a child process that can go on under a held lock or lease, or one that cannot.
 ///
-/// Whoever starts the child puts it into effect: the library does not change descriptors or the environment of its
-/// process. See [`FileLock::hand_over`](crate::FileLock::hand_over).
+/// The program that starts the child has to apply it: the library does not change its process's descriptors or
+/// environment. See [`FileLock::hand_over`](crate::FileLock::hand_over) and [`Lease::hand_over`](crate::Lease::hand_over).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct HandOver {
-    /// A descriptor that the child must have under this very number. Here it is closed on exec; in the child, clear
-    /// that flag. It may be closed here once the child has been started.
+    /// A descriptor that the child must have under this very number. It has the close-on-exec flag: clear that in the
+    /// child. It may be closed in this process once the child has been started.
     pub fd: Option<OwnedFd>,
     /// Descriptors that the child must not have.
     pub close: Vec<RawFd>,
     /// The name of an environment variable.
     pub variable: &'static str,
-    /// What it must be in the child; `None`: not set.
+    /// The value that it must have in the child; `None`: it must not be set.
     pub value: Option<OsString>,
 }
 
-/// Marks `file` as held by this process, and copies its descriptor.
-pub(crate) fn hand_over(file: impl AsFd, id: FileId, intent: Intent, depth: u32) -> io::Result<HandOver> {
+/// Marks `file` as held by this process, and copies its descriptor for a child.
+pub(super) fn hand_over(file: impl AsFd, id: FileId, intent: Intent, depth: u32) -> io::Result<HandOver> {
     use rustix::io::{Errno, fcntl_dupfd_cloexec};
     let fd = match fcntl_dupfd_cloexec(&file, FIRST_FD) {
-        // The limit on descriptors is below that.
+        // The limit on descriptors is lower.
         Err(Errno::INVAL | Errno::MFILE) => fcntl_dupfd_cloexec(&file, 3)?,
         outcome => outcome?,
     };
     let pid = std::process::id();
     if filesystem::is_local(&file) {
-        // Where that does not work nobody below goes on under the lock: they wait.
-        let _ = ofd::try_lock(&file, true, marker(pid));
+        // Where that does not work, processes below wait for the lock as any other does.
+        let _ = ofd::try_lock(&file, true, mark_of(pid));
     }
     let mut held = inherited();
     held.push(Entry { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), id, intent, depth, pid });
     Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
 }
 
-/// What an ancestor carries for those below it, going by the environment.
-pub(super) struct Carried {
+/// A file that an ancestor has open for those below it, according to the environment.
+pub(super) struct InheritedFile {
     fd: RawFd,
     pub(super) id: FileId,
     /// The ancestor.
@@ -315,16 +321,16 @@ pub(super) struct Carried {
     pub(super) content: Vec<u8>,
 }
 
-impl Carried {
-    /// A description of our own of this file.
+impl InheritedFile {
+    /// Opens the file anew, for a description of our own.
     pub(super) fn open(&self) -> Option<File> {
         let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", self.fd)).ok()?;
         FileStatus::of(&file).is_ok_and(|status| status.id == self.id).then_some(file)
     }
 }
 
-/// The inherited files that are batons, if anything is; lock files have no content.
-pub(super) fn batons() -> Vec<Carried> {
+/// The inherited files that may be batons: those with a nonce in them. A lock file is empty.
+pub(super) fn batons() -> Vec<InheritedFile> {
     let content_of = |entry: &Entry| {
         let fd = sys::Borrowed::number(entry.fd).filter(|fd| FileStatus::of(fd).is_ok_and(|s| s.id == entry.id))?;
         let mut content = vec![0; 2 * NONCE];
@@ -334,13 +340,13 @@ pub(super) fn batons() -> Vec<Carried> {
     };
     let carried = |entry: Entry| {
         let content = content_of(&entry)?;
-        Some(Carried { fd: entry.fd, id: entry.id, pid: entry.pid, content })
+        Some(InheritedFile { fd: entry.fd, id: entry.id, pid: entry.pid, content })
     };
     inherited().into_iter().filter_map(carried).collect()
 }
 
-/// Keeps this lock from a child, and the inherited descriptors of it too.
-pub(crate) fn keep_back(id: FileId) -> HandOver {
+/// Keeps the lock `id` from a child, with all inherited descriptors of it.
+pub(super) fn keep_back(id: FileId) -> HandOver {
     let (ours, others): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
     let is_lock = |fd: &RawFd| {
         sys::Borrowed::number(*fd).is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == id))
@@ -354,30 +360,31 @@ fn value_of(held: &[Entry]) -> Option<OsString> {
     (!texts.is_empty()).then(|| texts.join(",").into())
 }
 
-/// Says of a lock that could not be taken back that it is to be given back by those below.
-pub(crate) fn leave(file: impl AsFd) {
-    // Nobody else locks this byte; an error would leave the lock until the last of them has ended.
-    let _ = ofd::try_lock(file, false, marker(std::process::id()));
+/// Leaves a lock that could not be taken back to those below: the last of them gives it back.
+pub(super) fn leave(file: impl AsFd) {
+    // Nobody else locks this byte. After an error the lock stays held until the last process with the descriptor ends.
+    let _ = ofd::try_lock(file, false, mark_of(std::process::id()));
 }
 
-/// Ends the handing on of a lock held at `depth`; false if someone below goes on under it at this moment. On success
-/// nobody can begin to before [`release`].
-pub(crate) fn take_back(file: impl AsFd, depth: u32) -> bool {
-    if !is_last(&file, depth) {
+/// Ends the handing on of a lock held at `depth`. False: somebody below works under it now. On success, nobody can begin
+/// to before [`release`].
+pub(super) fn take_back(file: impl AsFd, depth: u32) -> bool {
+    if !bar_below(&file, depth) {
         return false;
     }
-    let _ = ofd::unlock(&file, marker(std::process::id()));
+    let _ = ofd::unlock(&file, mark_of(std::process::id()));
     true
 }
 
-/// Whether nobody goes on below the holder at `depth`, and from now on nobody begins to.
-fn is_last(file: impl AsFd, depth: u32) -> bool {
-    // Errors: no such locks here, or a descriptor that is not for writing, below which nobody can lock a byte either.
-    !matches!(ofd::try_lock(file, false, depth + 1..MARKERS), Ok(false))
+/// Locks the bytes below the holder at `depth`: from then on nobody can begin to go on there. False: somebody does now.
+fn bar_below(file: impl AsFd, depth: u32) -> bool {
+    // An error means that there are no such locks here, or that the descriptor is not writable. Then nobody below can
+    // lock a byte either.
+    !matches!(ofd::try_lock(file, false, depth + 1..MARKS), Ok(false))
 }
 
 /// Unlocks every byte of `file`.
-pub(crate) fn release(file: impl AsFd) -> io::Result<()> {
+pub(super) fn release(file: impl AsFd) -> io::Result<()> {
     ofd::unlock(file, 0..END)
 }
 
@@ -388,8 +395,8 @@ pub(crate) fn any_entries(value: &OsStr) {
     let again = value_of(&held);
     assert_eq!(entries(again.as_deref()), held, "{value:?}");
     for entry in held {
-        // What descriptors and record locks can be.
-        assert!(entry.fd >= 0 && entry.pid > 0 && entry.depth + 2 < MARKERS && marker(entry.pid).end <= END + 1);
+        // In the range of descriptors and of record locks.
+        assert!(entry.fd >= 0 && entry.pid > 0 && entry.depth + 2 < MARKS && mark_of(entry.pid).end <= END + 1);
     }
 }
 
@@ -398,7 +405,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Numbers about 0 and about a limit.
+    /// Numbers near 0 and near a limit.
     fn near(limit: u32) -> impl Strategy<Value = u32> {
         prop_oneof![0..3_u32, limit - 3..limit + 3]
     }
@@ -409,8 +416,8 @@ mod tests {
             text: String,
             fd in -2..5_i64,
             mode in "[xswy]?",
-            depth in near(MARKERS),
-            pid in near(END - MARKERS),
+            depth in near(MARKS),
+            pid in near(END - MARKS),
         ) {
             any_entries(OsStr::new(&text));
             let likely = format!("{fd}:1:2:{mode}:{depth}:{pid}");
@@ -424,8 +431,8 @@ mod tests {
             dev: u64,
             ino: u64,
             mode in 0..3_usize,
-            depth in 0..MARKERS - 2,
-            pid in 1..=END - MARKERS,
+            depth in 0..MARKS - 2,
+            pid in 1..=END - MARKS,
         ) {
             let intent = [Intent::Exclusive, Intent::Shared, Intent::Replacing][mode];
             let entry = Entry { fd, id: FileId { dev, ino }, intent, depth, pid };

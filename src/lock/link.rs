@@ -1,29 +1,30 @@
 //! The link protocol, for file systems whose own locks cannot be trusted.
 //!
-//! The lock L is a file with a [`Record`] in it. Only operations that NFS does atomically take part: link, rename,
-//! unlink. Their answers are not believed, since a reply can be lost after the deed: what counts is which inode has the
-//! name afterwards. U is a file of our own beside L, with a record of our own, whole on the server before anything is
-//! linked to it.
+//! The lock L is a file with a [`LockRecord`] in it. The protocol uses only operations that NFS does atomically: link,
+//! rename, unlink. It does not believe their results, because a reply can be lost after the deed. What counts is which
+//! inode has the name afterwards. U is our own file beside L, with a record of our own. It is complete on the server
+//! before anything is linked to it.
 //!
 //! ```text
-//!   free      --link(U, L)-->                                                        held
-//!   held      --mark(L, n), by the holder itself; unlink(L); unlink(mark)-->         free
-//!   stale     --mark(L, n), by anybody; L still n and stale? rename(U, L); unlink(mark)-->  held by the breaker
-//!   mark(X, n): link(U, X.break-n). Taken: is its own maker stale, with nonce p? Then break that mark first.
+//!   free   ──link(U, L)──────────────────────────────────────────────────────────────────────> held
+//!   held   ──by the holder: mark(L, n); unlink(L); unlink(mark)──────────────────────────────> free
+//!   stale  ──by anybody: mark(L, n); is L still n, and stale? rename(U, L); unlink(mark)─────> held by the breaker
+//!
+//!   mark(X, n):  link(U, X.break-n). If that exists: is its maker stale, with nonce p? Then break that mark first.
 //! ```
 //!
-//! What makes it safe: a nonce n never comes back, and a lock with nonce n is only ever removed or replaced by who has
-//! the mark `L.break-n`, the holder included. So a mark whose nonce is no longer the lock's is garbage for good, and
-//! whoever makes one too late sees that L has changed and lets go. `tests/models/link.pml` is this protocol for a model
+//! Why it is safe: a nonce n never comes back. A lock with nonce n is only removed or replaced by the process that has the
+//! mark `L.break-n`; this includes the holder. So a mark whose nonce is not the lock's is garbage for good, and a process
+//! that makes a mark too late sees that L has changed and lets go. `tests/models/link.pml` is this protocol for a model
 //! checker.
 //!
-//! The holder shows that it lives by setting the time of L, through a descriptor that it keeps, so that it can never
-//! freshen up a successor's. Ages are differences between times that the file server gave, and the holder measures its
-//! own silence on the boot clock: no clock needs to be right, and nothing is assumed but that no process stalls for the
-//! stale time between two adjacent steps.
+//! The holder gives signs of life by setting the time of L. It does so through a descriptor that it keeps, so it never
+//! refreshes a successor's lock. Ages are differences between two times of the file server, and the holder measures its
+//! own silence on the boot clock. So no clock needs to be right. The one assumption is that no process stalls for the stale
+//! time between two adjacent steps.
 //!
-//! All steps that make or remove names run with the clean-up mutex held: a process that is told to stop finishes them
-//! first, and a waiter has nothing to leave behind.
+//! Every step that makes or removes a name runs with the clean-up mutex held. A process that is told to stop finishes such
+//! a step first, and a waiter leaves nothing behind.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -38,51 +39,52 @@ use super::access::{default_mode, open_to_others};
 use super::below;
 use super::heartbeat::LinkLock;
 use super::held::{FileLock, Held};
-use super::inherited::Intent;
-use super::look::{Seen, insist, is_contention, look};
-use super::patience::Patience;
+use super::look::{Seen, ask_again, is_contention, look};
 use super::place::Place;
-use super::record::{Here, Record, fresh_nonce};
-use super::waiting::{GLANCE, GLANCES};
+use super::record::{Here, LockRecord, fresh_nonce};
+use super::request::Request;
+use super::waiting::{Pauses, TRIES, TRY_PAUSE};
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::names::{is_mark_name, is_temp_name, mark_name, mark_stem, temp_name, temp_prefix};
 use crate::notice::Notice;
-use crate::options::{LockOptions, Wait};
+use crate::options::Wait;
 use crate::remedy::Remedy;
 use crate::shown::shown;
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
 use crate::sys::{Dir, FileId, FileStatus};
-use crate::target::Target;
 
-/// How long a holder may be silent if nothing else is asked for.
+/// How long a holder may be silent, unless the options say otherwise.
 const STALE_AFTER: Duration = Duration::from_secs(60);
-/// The pauses of a waiter: from the first, growing, to the last. Every look asks the server.
+/// The pauses of a waiter. It asks the server after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LAST_PAUSE: Duration = Duration::from_millis(50);
-/// Marks on marks on marks: each level needs another process to have died in the middle of breaking.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How deep marks on marks may go. Each level needs one more process that died while it was breaking a lock.
 const DEEPEST: u32 = 8;
-/// A file of our own with a record of our own, not the lock yet. Dropping it removes its own name only.
+
+/// A file of our own with a record of our own, called U above. Dropping it removes its own name only, so not the lock
+/// that it may have become.
 #[derive(Debug)]
 struct Unique<'a> {
     place: &'a Place,
     here: &'a Here,
     name: OsString,
     id: FileId,
-    record: Record,
-    /// The server's clock when it was made.
+    record: LockRecord,
+    /// When it was made, by the server's clock.
     modified: i128,
-    /// Ours, no later.
+    /// Just before that, by the boot clock.
     born: Duration,
 }
 
 impl<'a> Unique<'a> {
-    fn create(place: &'a Place, target: &Target, options: &LockOptions, here: &'a Here) -> io::Result<Unique<'a>> {
+    fn create(request: &Request<'a, '_>, here: &'a Here) -> io::Result<Unique<'a>> {
+        let (place, target, options) = (request.place, request.target, request.options);
         let mode = options.mode.unwrap_or_else(|| default_mode(target.status.as_ref()));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let (record, born, name, mut file) = loop {
-            let record = Record::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
+            let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
             let (born, name) = (boot_clock(), temp_name(&place.name, &record.nonce));
             match place.dir.open_file(&name, flags, mode) {
                 Ok(file) => break (record, born, name, file),
@@ -91,18 +93,18 @@ impl<'a> Unique<'a> {
             }
         };
         let id = FileId { dev: 0, ino: 0 };
-        // From here on dropping it removes the file.
+        // From here on, dropping it removes the file.
         let mut unique = Unique { place, here, name, id, record, modified: 0, born };
         let status = FileStatus::of(&file)?;
         unique.id = status.id;
-        // Before anything is written: a client to which the server delegates the file sets its times by its own clock.
+        // Before anything is written: a client to which the server has delegated the file sets times by its own clock.
         (unique.modified, _) = modified_and_links(&file)?;
         open_to_others(&file, status.mode, mode, target.status.as_ref())?;
         file.write_all(unique.record.to_json().as_bytes())?;
-        // On the server, before anyone can find it: a record that is not there yet would look like a flock holder's
-        // file.
+        // It must be on the server before others can find it: without content it would look like the file of a flock
+        // holder.
         file.sync_data()?;
-        // Closed before its name goes: an NFS client keeps a removed file that is open under a name `.nfs…`.
+        // Closed before it is unlinked: an NFS client renames an open file to `.nfs…` instead of removing it.
         Ok(unique)
     }
 
@@ -117,7 +119,7 @@ impl<'a> Unique<'a> {
     /// `link(U, name)`: true if `name` is ours afterwards.
     fn link_as(&self, name: &OsStr) -> Result<bool> {
         let outcome = self.dir().link(&self.name, self.dir(), name);
-        self.settle(
+        self.is_ours(
             name,
             outcome.map_err(|e| match e.raw_os_error() {
                 Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => self
@@ -129,10 +131,10 @@ impl<'a> Unique<'a> {
         )
     }
 
-    /// What came of a step that should have made `name` ours. An answer may be about a repetition of what had been
-    /// done.
-    fn settle(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
-        let there = insist(|| self.dir().status(name)).map_err(|e| self.fail(e));
+    /// Whether `name` is ours after a step that should have made it so. The step's `outcome` alone does not tell: NFS may
+    /// report on a repetition of what it has done already.
+    fn is_ours(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
+        let there = ask_again(|| self.dir().status(name)).map_err(|e| self.fail(e));
         if matches!(&there, Ok(Some(status)) if status.id == self.id) {
             return Ok(true);
         }
@@ -142,17 +144,17 @@ impl<'a> Unique<'a> {
         }
     }
 
-    /// How long a record's holder has been silent, by the server's clock.
+    /// How long the holder has been silent, by the server's clock.
     fn silence(&self, modified: i128) -> Duration {
         let nanos = u64::try_from(self.modified - modified).unwrap_or(0);
         Duration::from_nanos(nanos)
     }
 
-    fn is_stale(&self, record: &Record, modified: i128) -> bool {
+    fn is_stale(&self, record: &LockRecord, modified: i128) -> bool {
         record.is_dead(self.here) || self.silence(modified) >= record.stale_after()
     }
 
-    /// Makes `name`, whose record has `nonce` and is stale, ours: true if it is.
+    /// Makes `name` ours, whose record has `nonce` and is stale. True: it is ours.
     fn replace(&self, name: &OsStr, nonce: &str, depth: u32) -> Result<bool> {
         let mark = mark_name(name, nonce);
         if !self.link_as(&mark)? {
@@ -165,16 +167,16 @@ impl<'a> Unique<'a> {
                 return Ok(false);
             }
         }
-        // The mark is ours: nobody else replaces or removes the incarnation `nonce` of `name` now.
+        // The mark is ours: nobody else replaces or removes `name` now, as long as it has `nonce`.
         let outcome = self.replace_marked(name, nonce);
-        // Not after so long a stall that others may have taken it over; then it stays, for them or the next sweep.
+        // After a stall so long that others may have taken the mark over, it stays for them, or for the next sweep.
         if self.is_fresh() {
             self.remove(&mark);
         }
         outcome
     }
 
-    /// The same, the mark being ours: `rename(U2, name)`, U2 being a second link to U.
+    /// The same, once the mark is ours: `rename(U2, name)`, where U2 is a second link to U.
     fn replace_marked(&self, name: &OsStr, nonce: &str) -> Result<bool> {
         let second = temp_name(&self.place.name, &fresh_nonce());
         if !self.link_as(&second)? {
@@ -190,25 +192,25 @@ impl<'a> Unique<'a> {
             _ => Ok(()),
         });
         self.remove(&second);
-        self.settle(name, outcome)
+        self.is_ours(name, outcome)
     }
 
-    /// Freshens U up, and with it the marks that are links to it, right before the step that counts. False: this
-    /// process stalled for so long before that others may already be taking its marks for a dead one's.
+    /// Refreshes U, and so the marks, which are links to it, right before the step that counts. False: this process has
+    /// stalled for so long that others may already take its marks for those of a dead process.
     fn is_fresh(&self) -> bool {
         self.dir().touch(&self.name).is_ok() && !self.record.is_late(self.born)
     }
 
-    /// What stays is garbage that the next breaker or a housekeeper recognises.
+    /// A name that stays is garbage, which the next breaker or a housekeeper recognises.
     fn remove(&self, name: &OsStr) {
         let _ = self.dir().unlink(name);
     }
 
-    /// Removes what crashed processes left beside this lock: marks for nonces that are gone, and files like this one of
-    /// processes that are.
+    /// Removes what crashed processes have left beside this lock: marks for nonces that are gone, and stale files like this
+    /// one.
     fn sweep(&self) {
         let Ok(names) = self.dir().names() else { return };
-        // Read after the list: a mark on the list whose nonce is not the lock's now can never mean anything again.
+        // Read after the list. So a mark on the list whose nonce is not the lock's now never means anything again.
         let live = self.live_marks();
         let mark_stem = mark_stem(&self.place.name);
         let temp_stem = temp_prefix(&self.place.name, 255);
@@ -216,11 +218,11 @@ impl<'a> Unique<'a> {
             let is_mark =
                 name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(&name) && !live.contains(&name);
             let is_temp = name.as_bytes().starts_with(temp_stem.as_bytes()) && is_temp_name(&name) && name != self.name;
-            // Only what has a record in it is of this protocol: a temporary file may be a writer's whose target is
-            // called like this lock.
             if !is_mark && !is_temp {
                 continue;
             }
+            // Only a file with a record belongs to this protocol. A temporary file may belong to a writer whose target has
+            // the name of this lock.
             let Ok(Seen::Record { record, modified }) = look(self.dir(), &name) else { continue };
             if is_mark || self.is_stale(&record, modified) {
                 self.remove(&name);
@@ -228,7 +230,7 @@ impl<'a> Unique<'a> {
         }
     }
 
-    /// The marks that mean something now: that for the lock, that for this mark, and so on.
+    /// The marks that mean something now: the mark for the lock, the mark for that mark, and so on.
     fn live_marks(&self) -> Vec<OsString> {
         let mut live = Vec::new();
         let mut name = self.place.name.clone();
@@ -249,12 +251,12 @@ impl Drop for Unique<'_> {
     }
 }
 
-/// Why an attempt was none.
+/// Why an attempt has not given us the lock.
 enum Obstacle {
-    /// Somebody else was faster, or is at it.
+    /// Another process was faster, or is breaking the lock.
     Busy,
-    /// Its holder has given a sign of life; not stale before this moment of the boot clock.
-    Alive(Duration),
+    /// The holder with this nonce has given a sign of life: not stale before this moment on the boot clock.
+    Alive(String, Duration),
     Failed(Error),
 }
 
@@ -264,26 +266,25 @@ impl From<Error> for Obstacle {
     }
 }
 
-/// One try to take the lock, of which `seen` was seen. With the clean-up mutex held.
+/// One attempt to take the lock, which was `seen` so. Runs with the clean-up mutex held.
 fn attempt(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
+    request: &Request<'_, '_>,
     here: &Here,
     seen: &Seen,
     goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
-    let unique = Unique::create(place, target, options, here).map_err(|e| place.explain(&target.given, e))?;
+    let place = request.place;
+    let unique = Unique::create(request, here).map_err(|e| place.explain(&request.target.given, e))?;
     let ours = match seen {
         Seen::Absent => unique.link_as(&place.name)?,
         Seen::Empty => false,
         Seen::Record { record, modified } if !unique.is_stale(record, *modified) => {
             let left = record.stale_after().saturating_sub(unique.silence(*modified));
-            return Err(Obstacle::Alive(unique.born + left));
+            return Err(Obstacle::Alive(record.nonce.clone(), unique.born + left));
         }
         Seen::Record { record, .. } => {
             let ours = unique.replace(&place.name, &record.nonce, 0)?;
-            if ours && goal != Goal::Clearance {
+            if ours && goal != Goal::Clear {
                 unique.sweep();
             }
             ours
@@ -293,8 +294,8 @@ fn attempt(
         return Err(Obstacle::Busy);
     }
     let lock = Arc::new(LinkLock::new(place, unique.id, unique.record.clone(), unique.born));
-    // U goes first: a client to which the server delegates the file gives it back then, so that signs of life get
-    // there.
+    // U is removed first: a client to which the server has delegated the file then returns the delegation, so that signs
+    // of life reach the server.
     drop(unique);
     if let Err(e) = lock.open() {
         let _ = lock.relinquish();
@@ -307,68 +308,48 @@ fn attempt(
     Ok(lock)
 }
 
-/// Takes the lock at `place`, for messages the one of `target`.
-pub(super) fn acquire(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
-    intent: Intent,
-    patience: &mut Patience<'_>,
-) -> Result<FileLock> {
-    if let Some(lock) = below::go_on(place, target, options, intent, patience)? {
+/// Takes the lock that `request` asks for.
+pub(super) fn acquire(request: &mut Request<'_, '_>) -> Result<FileLock> {
+    if let Some(lock) = below::go_on(request)? {
         return Ok(lock);
     }
     loop {
-        if let Some(lock) = pursue(place, target, options, intent, patience, Goal::Lock)? {
+        if let Some(lock) = contend(request, Goal::Hold)? {
             return Ok(lock);
         }
     }
 }
 
-/// Waits until no link lock stands at `place`, breaking a stale one: for those who lock by flock.
-pub(super) fn wait_for_passage(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
-    intent: Intent,
-    patience: &mut Patience<'_>,
-) -> Result<()> {
-    match pursue(place, target, options, intent, patience, Goal::Passage)? {
+/// Waits until there is no link lock, breaking a stale one: for a caller that locks by flock.
+pub(super) fn wait_until_none(request: &mut Request<'_, '_>) -> Result<()> {
+    match contend(request, Goal::Pass)? {
         Some(broken) => broken.release(),
         None => Ok(()),
     }
 }
 
-/// What an attempt is for.
+/// What a caller contends for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
-    Lock,
-    /// Only that nobody else's record is there.
-    Passage,
-    /// The same for a housekeeper, who looks at what is beside it for itself.
-    Clearance,
+    /// The lock.
+    Hold,
+    /// That no link lock of another is there.
+    Pass,
+    /// The same, for a housekeeper, who sweeps by itself.
+    Clear,
 }
 
-/// Waits and tries, as `patience` says.
-pub(super) fn pursue(
-    place: &Place,
-    target: &Target,
-    options: &LockOptions,
-    intent: Intent,
-    patience: &mut Patience<'_>,
-    goal: Goal,
-) -> Result<Option<FileLock>> {
+/// Tries to take the lock until that works or the caller's patience ends. `None`: there is no link lock, and the goal is
+/// not to hold one.
+pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Option<FileLock>> {
     let here = Here::now();
-    let mut pause = FIRST_PAUSE;
-    // Waiters that started together must not go on looking together: each has its own rhythm.
-    let stretch = 100 + std::process::id() % 50;
-    let mut glances = 0;
-    // A holder known to live: until then there is no use in asking the server for the time.
+    let (mut pauses, mut tries) = (Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), 0);
+    // The nonce of a holder that lives, and until when it cannot be stale. No use in asking the server before that.
     let mut alive: Option<(String, Duration)> = None;
     loop {
-        let seen = look(&place.dir, &place.name)?;
+        let seen = look(&request.place.dir, &request.place.name)?;
         let worth_it = match &seen {
-            Seen::Absent | Seen::Empty if goal != Goal::Lock => return Ok(None),
+            Seen::Absent | Seen::Empty if goal != Goal::Hold => return Ok(None),
             Seen::Absent => true,
             Seen::Empty => false,
             Seen::Record { record, .. } => {
@@ -379,51 +360,52 @@ pub(super) fn pursue(
         };
         if worth_it {
             let taken = cleanup::make(|| {
-                let lock = attempt(place, target, options, &here, &seen, goal)?;
+                let lock = attempt(request, &here, &seen, goal)?;
                 Ok((lock.clone(), Held::Link(lock)))
             });
-            match (taken, &seen) {
-                (Ok((lock, ticket)), _) => {
+            match taken {
+                Ok((lock, ticket)) => {
                     lock.keep_alive();
-                    let (held, observer) = (Held::Link(lock), patience.observer.clone());
-                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent, observer }));
+                    let (held, observer) = (Held::Link(lock), request.patience.observer.clone());
+                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent: request.intent, observer }));
                 }
-                (Err(Obstacle::Failed(e)), _) => return Err(e),
-                (Err(Obstacle::Alive(until)), Seen::Record { record, .. }) => {
-                    alive = Some((record.nonce.clone(), until));
-                }
-                (Err(Obstacle::Alive(_) | Obstacle::Busy), _) => {}
+                Err(Obstacle::Failed(e)) => return Err(e),
+                Err(Obstacle::Alive(nonce, until)) => alive = Some((nonce, until)),
+                Err(Obstacle::Busy) => {}
             }
         }
-        if patience.wait == Wait::No {
-            glances += 1;
-            if glances > GLANCES {
-                return Err(given_up(patience, place, &here, &seen));
-            }
-            sleep(GLANCE);
-            continue;
+        if request.patience.wait == Wait::No && tries < TRIES {
+            tries += 1;
+            sleep(TRY_PAUSE);
+        } else if !pause(request, &seen, &mut pauses) {
+            return Err(given_up(request, &here, &seen));
         }
-        let left = patience.left().unwrap_or(LAST_PAUSE);
-        if left.is_zero() {
-            return Err(given_up(patience, place, &here, &seen));
-        }
-        if matches!(seen, Seen::Empty) && !patience.told {
-            patience.tell_waiting(&place.path);
-            patience.observer.tell(&Notice::Warning { path: &place.path, text: EMPTY });
-        }
-        patience.tell_waiting(&place.path);
-        sleep(pause.min(left));
-        pause = (pause * 3 / 2).min(LAST_PAUSE) * stretch / 100;
     }
+}
+
+/// Waits before the next look. False: the caller does not wait, or not any longer.
+fn pause(request: &mut Request<'_, '_>, seen: &Seen, pauses: &mut Pauses) -> bool {
+    let (path, patience) = (&request.place.path, &mut *request.patience);
+    if patience.wait == Wait::No {
+        return false;
+    }
+    let Some(pause) = pauses.next(patience) else { return false };
+    let is_first = !patience.told;
+    patience.tell_waiting(path);
+    if matches!(seen, Seen::Empty) && is_first {
+        patience.observer.tell(&Notice::Warning { path, text: EMPTY });
+    }
+    sleep(pause);
+    true
 }
 
 const EMPTY: &str = "an empty lock file is of a holder that uses flock; if that one has crashed, remove the file";
 
-fn given_up(patience: &Patience<'_>, place: &Place, here: &Here, seen: &Seen) -> Error {
-    let error = patience.given_up();
+fn given_up(request: &Request<'_, '_>, here: &Here, seen: &Seen) -> Error {
+    let error = request.patience.given_up();
     match seen {
         Seen::Absent => error,
-        Seen::Empty => error.with_hint(format!("{}: {EMPTY}", shown(&place.path))),
+        Seen::Empty => error.with_hint(format!("{}: {EMPTY}", shown(&request.place.path))),
         Seen::Record { record, .. } => error.held_by(Some(record.holder(here))),
     }
 }

@@ -1,5 +1,5 @@
-//! Looking at what stands under a lock's name, by the file server's knowledge: neither the name nor the file may come from
-//! a cache.
+//! Reading what stands under a lock's name. The file server is asked: neither the name nor the content may come from this
+//! machine's cache.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,9 +8,9 @@ use std::thread::sleep;
 
 use rustix::fs::OFlags;
 
-use super::place::{Place, not_ours};
-use super::record::{Here, LONGEST, Record, Unreadable};
-use super::waiting::{GLANCE, GLANCES};
+use super::place::{Place, not_ours, not_regular};
+use super::record::{Here, LONGEST, LockRecord, Unreadable};
+use super::waiting::{TRIES, TRY_PAUSE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::sys::dir::modified_and_links;
@@ -20,10 +20,10 @@ use crate::sys::{Dir, FileKind};
 #[derive(Debug)]
 pub(super) enum Seen {
     Absent,
-    /// A lock file without content: a `flock` holder's.
+    /// An empty lock file: that of a holder, or waiter, that uses `flock`.
     Empty,
     Record {
-        record: Record,
+        record: LockRecord,
         /// When its holder last gave a sign of life, by the server's clock.
         modified: i128,
     },
@@ -35,28 +35,26 @@ impl Seen {
     }
 }
 
-/// Reads what stands under `name`, by the server's knowledge: neither the name nor the file may come from a cache.
+/// Reads what stands under `name`.
 pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     let path = dir.join(name);
     let mut refusals = 0;
     loop {
         dir.refresh();
-        // To open a device or a FIFO does something.
+        // Asked before opening: opening a device or a FIFO has effects.
         match dir.status(name).map_err(|e| Error::io(&path, e))? {
             None => return Ok(Seen::Absent),
             Some(s) if s.kind == FileKind::Regular => {}
-            Some(s) => {
-                return Err(Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", s.kind.name())).on(path));
-            }
+            Some(s) => return Err(not_regular(&path, s.kind)),
         }
         let outcome = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0).and_then(|file| read(&file));
         match outcome {
             Ok((bytes, _, _)) if bytes.is_empty() => return Ok(Seen::Empty),
-            // Has lost its last name since it was looked up, or before that, unnoticed by a client that was not told.
-            Ok((_, _, 0)) if refusals < GLANCES => refusals += 1,
+            // Removed since its name was looked up; or earlier, if this client was not told.
+            Ok((_, _, 0)) if refusals < TRIES => refusals += 1,
             Ok((_, _, 0)) => return Ok(Seen::Absent),
             Ok((bytes, modified, _)) => {
-                return match Record::parse(&bytes) {
+                return match LockRecord::parse(&bytes) {
                     Ok(record) => Ok(Seen::Record { record, modified }),
                     Err(Unreadable::Foreign) => Err(not_ours(&path)),
                     Err(Unreadable::Future) => {
@@ -67,10 +65,11 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
             }
             Err(e) => match e.raw_os_error() {
                 Some(libc::ENOENT) => return Ok(Seen::Absent),
-                // Removed by another client while we had it open; or just made by root, and about to be opened to us.
-                Some(libc::ESTALE | libc::EACCES) if refusals < GLANCES => {
+                // ESTALE: removed by another client while we had it open. EACCES: perhaps just created by root, who is
+                // about to open it to this user.
+                Some(libc::ESTALE | libc::EACCES) if refusals < TRIES => {
                     refusals += 1;
-                    sleep(GLANCE);
+                    sleep(TRY_PAUSE);
                 }
                 Some(libc::ESTALE) => return Ok(Seen::Absent),
                 Some(libc::EACCES) => {
@@ -82,7 +81,7 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     }
 }
 
-/// Content, time of modification, number of names.
+/// The content, the time of modification, and the number of names.
 pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
@@ -90,18 +89,18 @@ pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     Ok((bytes, modified, links))
 }
 
-/// Whether a file is the record of a lock, of this version or a later one.
+/// Whether a file is a lock record, of this version or a later one.
 pub(super) fn is_record(file: &File) -> bool {
-    read(file).is_ok_and(|(bytes, _, _)| !matches!(Record::parse(&bytes), Err(Unreadable::Foreign)))
+    read(file).is_ok_and(|(bytes, _, _)| !matches!(LockRecord::parse(&bytes), Err(Unreadable::Foreign)))
 }
 
-/// Whether an answer means that somebody else was at it, and looking again will tell.
+/// Whether an error means that another process was faster, so that the caller has to look again.
 pub(super) fn is_contention(errno: i32) -> bool {
     use libc::{EAGAIN, EBUSY, EEXIST, EINTR, ENOENT, ESTALE, ETIMEDOUT};
     [EEXIST, ENOENT, ESTALE, EINTR, EAGAIN, EBUSY, ETIMEDOUT].contains(&errno)
 }
 
-/// Whether `name` in `dir` is a lock of somebody who may live. What cannot be read is taken for one.
+/// Whether `name` in `dir` is a link lock whose holder may live. A file that cannot be read counts as one.
 pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
     match look(dir, name) {
         Ok(Seen::Record { record, .. }) => !record.is_dead(&Here::now()),
@@ -110,22 +109,22 @@ pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
     }
 }
 
-/// Whether somebody has the lock at `place`, and who. One that has only been silent for too long, here or elsewhere, still
-/// has it until somebody breaks it.
+/// Whether the lock at `place` is held, and by whom. A holder that has been silent for too long, here or elsewhere, still
+/// has the lock until somebody breaks it.
 pub(super) fn holder(place: &Place) -> Result<(bool, Option<Holder>)> {
     let here = Here::now();
     Ok(match look(&place.dir, &place.name)? {
         Seen::Record { record, .. } if !record.is_dead(&here) => (true, Some(record.holder(&here))),
-        // Made by flock since the caller looked.
+        // Somebody has locked it by flock since the caller looked.
         Seen::Empty => (true, None),
         Seen::Record { .. } | Seen::Absent => (false, None),
     })
 }
 
-/// Asks again a few times where the answer is an error: a lock that is left because nobody can tell whose it is keeps
-/// other hosts waiting for the stale time.
-pub(super) fn insist<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut tries = 1..GLANCES;
+/// Asks again a few times when the answer is an error. A holder that cannot tell whether a lock is its own has to leave
+/// it, and other hosts then wait for the whole stale time.
+pub(super) fn ask_again<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1..TRIES;
     loop {
         match ask() {
             Err(_) if tries.next().is_some() => {}

@@ -1,14 +1,15 @@
-//! The lock that every cooperating writer of a target takes: an advisory `flock` on `TARGET.lock`, a zero-length file
-//! that exists only while somebody holds or wants it; or, where advisory locks cannot be trusted, that file as a record
-//! of who holds it.
+//! The lock that every cooperating writer of a target takes. By default it is an advisory `flock` on `TARGET.lock`, an
+//! empty file that exists only while somebody holds or wants the lock. Where advisory locks cannot be trusted, the lock
+//! is the existence of that file, which then contains a record of the holder.
 //!
 //! ```text
-//!   Place     where the lock file of a target is           (place.rs; access.rs: opening it)
-//!   LockFile  that file, open; maybe locked, maybe dead    (flock.rs: the protocol)
-//!   Unique    a file of our own, to be linked to that name (link.rs: the protocol; record.rs: what is in it)
-//!   LinkLock  the lock by link(2), held                    (heartbeat.rs)
-//!   FileLock  the lock, held                               (held.rs; acquire.rs: taking it)
-//!   Ancestor  a process above that holds it already        (inherited.rs; baton.rs and below.rs: by link(2))
+//!   Place     where the lock file of a target is            (place.rs; access.rs opens it)
+//!   Request   which lock a caller wants, and how patiently  (request.rs; waiting.rs waits)
+//!   LockFile  the lock file, open: locked or not, or dead   (flock.rs: the protocol; descriptor.rs: a caller's file)
+//!   Unique    our own file, to be linked to the lock's name (link.rs: the protocol; record.rs: its content; look.rs)
+//!   LinkLock  a lock by link(2), held                       (heartbeat.rs; clear.rs removes stale ones)
+//!   FileLock  a lock of either kind, held                   (held.rs; acquire.rs takes it)
+//!   Ancestor  a process above that holds the lock already   (inherited.rs; baton.rs, below.rs: by link(2))
 //! ```
 
 mod access;
@@ -26,10 +27,10 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
-mod patience;
 mod place;
 mod proc_locks;
 mod record;
+mod request;
 mod waiting;
 
 pub use descriptor::{lock_descriptor, unlock_descriptor};
@@ -42,7 +43,8 @@ pub(crate) use clear::{Cleared, clear_link, clear_mark};
 pub(crate) use flock::LockFile;
 pub(crate) use inherited::Intent;
 pub(crate) use look::is_held_by_link;
-pub(crate) use patience::Patience;
 pub(crate) use place::{Place, Spot};
+pub(crate) use request::{Patience, Request};
+pub(crate) use waiting::Pauses;
 #[cfg(fuzzing)]
 pub(crate) use {inherited::any_entries, proc_locks::any_line, record::any_record};

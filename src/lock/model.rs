@@ -1,14 +1,14 @@
-//! The flock protocol as a model: every interleaving of a few processes, one system call at a time.
+//! A model of the flock protocol: tries every interleaving of a few processes, one system call at a time.
 //!
-//! It shows that the protocol excludes and leaves no file, and that it needs its two checks: without the look at the
-//! inode two processes hold the lock at once, without the second look for waiters a file stays behind.
+//! It shows that the protocol excludes and leaves no file, and that it needs its two checks. Without the check of the
+//! inode two processes hold the lock at once. Without the second look for waiters a file stays behind.
 
 use std::collections::HashSet;
 
 /// What the protocol under test does.
 #[derive(Clone, Copy)]
 struct Protocol {
-    /// Whoever gets the lock looks whether the file still has its name.
+    /// Whoever gets the lock checks that the file still has its name.
     checks_inode: bool,
     /// A releaser that saw a waiter looks again after unlocking.
     looks_again: bool,
@@ -51,16 +51,16 @@ const INODES: usize = 6;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct State {
-    /// The inode that the lock file's name stands for.
+    /// The inode that has the lock file's name.
     name: Option<usize>,
-    /// Who holds each inode's flock.
+    /// For each inode, who holds its flock.
     holder: [Option<usize>; INODES],
-    /// Who has registered with each inode, a bit each.
+    /// For each inode, who has registered: a bit per process.
     registered: [u8; INODES],
     inodes: usize,
     at: [Step; PROCESSES],
     file: [usize; PROCESSES],
-    /// The inode turned out dead: after giving it back, open again.
+    /// The inode turned out to be dead: open again after giving the lock back.
     again: [bool; PROCESSES],
 }
 
@@ -71,7 +71,7 @@ enum Verdict {
     FileLeft,
 }
 
-fn check(protocol: Protocol, kinds: [Kind; PROCESSES]) -> Verdict {
+fn explore(protocol: Protocol, kinds: [Kind; PROCESSES]) -> Verdict {
     let start = State {
         name: None,
         holder: [None; INODES],
@@ -187,19 +187,19 @@ const MIXES: [[Kind; PROCESSES]; 5] = [
 #[test]
 fn excludes_and_leaves_no_file() {
     for kinds in MIXES {
-        let verdict = check(Protocol { checks_inode: true, looks_again: true }, kinds);
+        let verdict = explore(Protocol { checks_inode: true, looks_again: true }, kinds);
         assert!(matches!(verdict, Verdict::Fine { states } if states > 500), "{verdict:?}");
     }
 }
 
 #[test]
-fn two_hold_it_without_the_look_at_the_inode() {
-    let verdict = check(Protocol { checks_inode: false, looks_again: true }, MIXES[0]);
+fn two_hold_it_without_the_check_of_the_inode() {
+    let verdict = explore(Protocol { checks_inode: false, looks_again: true }, MIXES[0]);
     assert_eq!(verdict, Verdict::TwoHolders);
 }
 
 #[test]
 fn a_file_stays_without_the_second_look() {
-    let verdict = check(Protocol { checks_inode: true, looks_again: false }, MIXES[1]);
+    let verdict = explore(Protocol { checks_inode: true, looks_again: false }, MIXES[1]);
     assert_eq!(verdict, Verdict::FileLeft);
 }

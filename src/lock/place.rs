@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::{lease_name, lock_name};
 use crate::options::LockOptions;
 use crate::remedy::Remedy;
-use crate::sys::Dir;
+use crate::sys::{Dir, FileKind};
 use crate::target::Target;
 
 /// The directory and name of a lock file.
@@ -20,14 +20,14 @@ pub(crate) struct Place {
     pub(crate) name: OsString,
     /// For messages.
     pub(crate) path: PathBuf,
-    /// Where the target's lease is. With a directory of lock files, there: it may be the only one that may be written.
-    /// With a lock file of the caller's, beside the target: several targets may share the lock, but not the lease.
+    /// The record of the target's lease. In the directory of lock files, if there is one: no other may be writable. Beside
+    /// the target, if the caller named the lock file: several targets may share a lock, but not a lease.
     pub(crate) lease: Spot,
-    /// By the caller, not by the target's name.
+    /// The caller named the lock file; otherwise its name comes from the target's.
     chosen: bool,
 }
 
-/// A name in a directory.
+/// The record of a lease: its name in its directory.
 #[derive(Debug)]
 pub(crate) struct Spot {
     pub(crate) dir: Arc<Dir>,
@@ -52,7 +52,7 @@ impl Place {
                 let error = Error::io(dir, e);
                 if missing { error.with_hint("the directory for lock files does not exist; create it") } else { error }
             })?;
-            // Every name of the directory must give the same lock.
+            // Different paths to the target's directory must give the same lock.
             let whole = std::fs::canonicalize(if target.dir.path().as_os_str().is_empty() {
                 Path::new(".")
             } else {
@@ -76,14 +76,15 @@ impl Place {
         })
     }
 
-    /// Refuses the target as its own lock file, under this or another name: replacing it would split the lock.
-    pub(crate) fn check(&self, target: &Target) -> Result<()> {
+    /// Refuses the target as its own lock file, under this or another name: after the target has been replaced, others
+    /// would lock another file.
+    pub(crate) fn ensure_not_target(&self, target: &Target) -> Result<()> {
         let same_name = self.dir.id() == target.dir.id() && self.name == target.name;
         let same_file = || {
             let lock = self.dir.status(&self.name).ok().flatten();
             lock.is_some_and(|lock| target.status.is_some_and(|target| target.id == lock.id))
         };
-        // Only a lock file of the caller's choice can be another name of the target that is worth asking for.
+        // Another name of the target is not worth a system call unless the caller named the lock file.
         if same_name || (self.chosen && same_file()) {
             let reason = "the lock file must be another file than the one it protects";
             return Err(Error::new(ErrorKind::Usage, reason).on(&self.path));
@@ -128,9 +129,14 @@ fn lease_beside(target: &Target) -> Spot {
     Spot { dir: target.dir.clone(), name: lease_name(&target.name) }
 }
 
-/// The hint for a lock file with content.
-pub(crate) fn not_ours(path: &Path) -> Error {
+/// The error for a lock file that is neither empty nor a record.
+pub(super) fn not_ours(path: &Path) -> Error {
     Error::new(ErrorKind::NotAFile, "Lock file is not empty, so it is not a lock file of awrite")
         .on(path)
-        .with_remedy(Remedy::LookAt(path.to_owned()))
+        .with_remedy(Remedy::Inspect(path.to_owned()))
+}
+
+/// The error for a lock file that is not a regular file.
+pub(super) fn not_regular(path: &Path, kind: FileKind) -> Error {
+    Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", kind.name())).on(path)
 }

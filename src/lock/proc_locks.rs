@@ -12,40 +12,33 @@ struct Line {
     ino: u64,
 }
 
-/// The process that holds a `flock` on this file. It may be gone when the caller reads this.
+/// The process that holds a `flock` on this file. It may have ended when the caller reads this.
 pub(crate) fn find(id: FileId) -> Option<Holder> {
     #[cfg(target_os = "linux")]
     {
-        // The list comes in pieces, and when other locks go between two of them a line can fall through.
-        (0..3).find_map(|_| look(id))
+        // The kernel gives the list in pieces. If another lock ends between two of them, a line can be skipped.
+        (0..3).find_map(|_| search(id))
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (id, parse as fn(&str) -> Option<Line>); // no such table
+        let _ = (id, parse as fn(&str) -> Option<Line>); // There is no such table.
         None
     }
 }
 
 #[cfg(target_os = "linux")]
-fn look(id: FileId) -> Option<Holder> {
+fn search(id: FileId) -> Option<Holder> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let candidates: Vec<Line> = locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect();
     let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
     let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
-    // btrfs and overlay show another device number there than stat does: ask the process what it has open.
+    // For btrfs and overlay the list has another device number than stat. There, ask what the process has open.
     let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
-    // Who took the lock may have left it to a child, or to the shell whose descriptor it is, and be gone.
-    is_there(line.pid).then(|| Holder::here(line.pid))
+    // The process that took the lock may have ended and left it to a child, or to the shell whose descriptor it is.
+    crate::sys::host::is_there(line.pid).then(|| Holder::here(line.pid))
 }
 
-#[cfg(target_os = "linux")]
-fn is_there(pid: u32) -> bool {
-    use rustix::process::{Pid, test_kill_process};
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; a waiter's line has `->` behind the number.
+/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. A waiter's line has `->` behind the first number.
 fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_ascii_whitespace();
     words.next()?;
@@ -62,7 +55,7 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-/// Whether the process has this file open; false too where that cannot be seen.
+/// Whether the process has this file open. False also where this user cannot see that.
 pub(super) fn has_open(pid: u32, id: FileId) -> bool {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors

@@ -1,14 +1,14 @@
-//! The record in a link lock: which process holds it, where, and how often it gives a sign of life.
+//! The record in a link lock: which process holds it, on which host, and how often it gives a sign of life.
 //!
-//! JSON, so that whoever finds one can read it:
+//! It is JSON, so that a person who finds one can read it:
 //!
 //! ```text
 //!   {"version":1,"host":"web1","boot_id":"…","pid_namespace":4026531836,"pid":4711,"start_time":123456,
 //!    "nonce":"8c1f0b2e6a974d35","heartbeat_ms":20000}
 //! ```
 //!
-//! `boot_id`, `pid_namespace` and `start_time` are null where they cannot be found out. The nonce is new for every lock
-//! that is ever taken, so it tells one holding of a lock from the next, even by the same process.
+//! `boot_id`, `pid_namespace` and `start_time` are null where they are not known. The nonce is new each time that a lock
+//! is taken, so it tells one holding of a lock from the next, even by the same process.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::names::is_nonce;
 use crate::sys::host;
 
 const VERSION: u64 = 1;
-/// No record is longer: host names have at most 64 bytes.
+/// No record is longer: a host name has at most 64 bytes.
 pub(super) const LONGEST: u64 = 4096;
 /// How long a holder may be silent, in heartbeats.
 const BEATS: u32 = 3;
-/// A hundred years; a record that says more says nothing sensible.
+/// A hundred years. A record that says more is damaged.
 const SLOWEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct LockRecord {
     host: String,
     boot_id: Option<String>,
     pid_namespace: Option<u64>,
@@ -38,16 +38,16 @@ pub(super) struct Record {
     heartbeat_ms: u64,
 }
 
-/// What is not a record.
+/// Why a file is not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// Something else, or a record that was damaged.
+    /// It is something else, or a damaged record.
     Foreign,
-    /// Written by a version to come.
+    /// A later version wrote it.
     Future,
 }
 
-/// Where a process id means something: this boot of this machine, and this PID namespace.
+/// Where this process runs: the boot of a machine, and the PID namespace. Process ids of other places say nothing here.
 #[derive(Debug)]
 pub(super) struct Here {
     boot_id: Option<String>,
@@ -61,12 +61,12 @@ impl Here {
     }
 }
 
-impl Record {
-    /// One of this process, with a nonce of its own.
-    pub(super) fn of_this_process(here: &Here, stale_after: Duration) -> Record {
+impl LockRecord {
+    /// A record for this process, with a new nonce.
+    pub(super) fn of_this_process(here: &Here, stale_after: Duration) -> LockRecord {
         let pid = std::process::id();
         let heartbeat = u64::try_from((stale_after / BEATS).as_millis()).unwrap_or(SLOWEST_MS);
-        Record {
+        LockRecord {
             host: host::host_name(),
             boot_id: here.boot_id.clone(),
             pid_namespace: here.pid_namespace,
@@ -91,7 +91,7 @@ impl Record {
         format!("{value}\n")
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Record, Unreadable> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<LockRecord, Unreadable> {
         let value: Value = serde_json::from_slice(bytes).map_err(|_| Unreadable::Foreign)?;
         match value.get("version").and_then(Value::as_u64) {
             Some(VERSION) => from_json(&value).ok_or(Unreadable::Foreign),
@@ -104,36 +104,36 @@ impl Record {
         Duration::from_millis(self.heartbeat_ms)
     }
 
-    /// How long its holder may be silent: as long as the holder said, whatever the one who asks would grant itself.
+    /// How long the holder may be silent. Uses the holder's setting, not the asker's.
     pub(super) fn stale_after(&self) -> Duration {
         self.heartbeat() * BEATS
     }
 
-    /// Whether its own process, after a last sign of life at `last` of the boot clock, may be taken for dead by now.
-    /// Earlier than others do: clocks run at different rates.
+    /// For the holder itself: whether others may take it for dead by now, after its last sign of life at `last` on the
+    /// boot clock. True earlier than others find so, because clocks run at different rates.
     pub(super) fn is_late(&self, last: Duration) -> bool {
         self.is_too_long(host::boot_clock().saturating_sub(last))
     }
 
-    /// The same of a silence.
+    /// The same of a silence of this length.
     pub(super) fn is_too_long(&self, silence: Duration) -> bool {
         silence >= self.stale_after() / 10 * 9
     }
 
-    /// Whether its process ran here, so that its number means something.
-    pub(super) fn is_of(&self, here: &Here) -> bool {
+    /// Whether its process ran here, so that its process id says something.
+    fn is_of(&self, here: &Here) -> bool {
         self.boot_id.is_some()
             && self.boot_id == here.boot_id
             && self.pid_namespace.is_some()
             && self.pid_namespace == here.pid_namespace
     }
 
-    /// Whether its process is certainly gone.
+    /// Whether its process certainly has ended.
     pub(super) fn is_dead(&self, here: &Here) -> bool {
         self.is_of(here) && host::is_gone(self.pid, self.start_time)
     }
 
-    /// Whether its process is one of this machine, and there.
+    /// Whether its process runs here now.
     pub(super) fn is_alive(&self, here: &Here) -> bool {
         self.is_of(here) && !host::is_gone(self.pid, self.start_time)
     }
@@ -146,8 +146,8 @@ impl Record {
     }
 }
 
-fn from_json(value: &Value) -> Option<Record> {
-    // Null where it could not be found out; anything but null and the right type is damage.
+fn from_json(value: &Value) -> Option<LockRecord> {
+    // Null where it is not known. Anything but null and the right type is damage.
     let number = |name: &str| match value.get(name)? {
         Value::Null => Some(None),
         other => other.as_u64().map(Some),
@@ -156,19 +156,20 @@ fn from_json(value: &Value) -> Option<Record> {
         Value::Null => None,
         other => Some(other.as_str()?.to_owned()),
     };
-    Some(Record {
+    Some(LockRecord {
         host: value.get("host")?.as_str()?.to_owned(),
         boot_id,
         pid_namespace: number("pid_namespace")?,
         pid: value.get("pid")?.as_u64().and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0)?.unsigned_abs(),
         start_time: number("start_time")?,
-        // It becomes part of file names.
+        // Checked, because it becomes part of file names.
         nonce: value.get("nonce")?.as_str().filter(|n| is_nonce(n.as_bytes()))?.to_owned(),
         heartbeat_ms: value.get("heartbeat_ms")?.as_u64().filter(|ms| (1..=SLOWEST_MS).contains(ms))?,
     })
 }
 
-/// The standard library's hash keys are random, but a forked child has its parent's: process and time go in too.
+/// The hash keys of the standard library are random, but a forked child has those of its parent. So the process id and the
+/// time go in too.
 pub(super) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
@@ -179,10 +180,10 @@ pub(super) fn fresh_nonce() -> String {
 /// What holds for any content of a file.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_record(bytes: &[u8]) {
-    let Ok(record) = Record::parse(bytes) else { return };
-    assert_eq!(Record::parse(record.to_json().as_bytes()), Ok(record.clone()));
+    let Ok(record) = LockRecord::parse(bytes) else { return };
+    assert_eq!(LockRecord::parse(record.to_json().as_bytes()), Ok(record.clone()));
     assert!(record.pid > 0 && is_nonce(record.nonce.as_bytes()) && !record.heartbeat().is_zero());
-    // What is reckoned with it must not overflow.
+    // Calculations with it must not overflow.
     assert!(record.stale_after() > record.heartbeat());
     let name = crate::names::mark_name(std::ffi::OsStr::new("f.lock"), &record.nonce);
     assert!(crate::names::is_mark_name(&name), "{name:?}");
@@ -214,32 +215,32 @@ mod tests {
             nonce in "[0-9a-f]{16}",
             heartbeat_ms in prop_oneof![1..3_u64, SLOWEST_MS - 2..=SLOWEST_MS],
         ) {
-            let record = Record { host, boot_id, pid_namespace, pid, start_time, nonce, heartbeat_ms };
+            let record = LockRecord { host, boot_id, pid_namespace, pid, start_time, nonce, heartbeat_ms };
             let text = record.to_json();
             any_record(text.as_bytes());
-            prop_assert_eq!(Record::parse(text.as_bytes()), Ok(record));
+            prop_assert_eq!(LockRecord::parse(text.as_bytes()), Ok(record));
             for end in 0..text.len() - 1 {
-                prop_assert_eq!(Record::parse(&text.as_bytes()[..end]), Err(Unreadable::Foreign));
+                prop_assert_eq!(LockRecord::parse(&text.as_bytes()[..end]), Err(Unreadable::Foreign));
             }
         }
     }
 
-    fn mine() -> (Here, Record) {
+    fn mine() -> (Here, LockRecord) {
         let here = Here::now();
-        let record = Record::of_this_process(&here, Duration::from_secs(60));
+        let record = LockRecord::of_this_process(&here, Duration::from_secs(60));
         (here, record)
     }
 
     #[test]
     fn what_is_written_is_read() {
         let (here, record) = mine();
-        assert_eq!(Record::parse(record.to_json().as_bytes()), Ok(record.clone()));
+        assert_eq!(LockRecord::parse(record.to_json().as_bytes()), Ok(record.clone()));
         assert_eq!(record.stale_after(), Duration::from_secs(60));
         assert!(!record.is_dead(&here));
         assert_ne!(record.nonce, mine().1.nonce);
         assert_eq!(record.holder(&here).pid, std::process::id());
-        let bare = Record { boot_id: None, pid_namespace: None, start_time: None, ..record };
-        assert_eq!(Record::parse(bare.to_json().as_bytes()), Ok(bare));
+        let bare = LockRecord { boot_id: None, pid_namespace: None, start_time: None, ..record };
+        assert_eq!(LockRecord::parse(bare.to_json().as_bytes()), Ok(bare));
     }
 
     #[test]
@@ -250,9 +251,9 @@ mod tests {
         for field in fields {
             let mut bad = good.clone();
             bad.as_object_mut().unwrap().remove(&field);
-            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "without {field}");
+            assert_eq!(LockRecord::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "without {field}");
             bad[&field] = json!([]);
-            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "wrong {field}");
+            assert_eq!(LockRecord::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "wrong {field}");
         }
         for (field, value) in [
             ("nonce", json!("../../etc/passwd")),
@@ -266,13 +267,13 @@ mod tests {
         ] {
             let mut bad = good.clone();
             bad[field] = value.clone();
-            assert_eq!(Record::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "{field} {value}");
+            assert_eq!(LockRecord::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "{field} {value}");
         }
         let mut future = good.clone();
         future["version"] = json!(2);
-        assert_eq!(Record::parse(future.to_string().as_bytes()), Err(Unreadable::Future));
+        assert_eq!(LockRecord::parse(future.to_string().as_bytes()), Err(Unreadable::Future));
         for other in ["", "{", "null", "[1]", "{}", "# This file is automatically generated", "{\"version\":3}"] {
-            assert_eq!(Record::parse(other.as_bytes()), Err(Unreadable::Foreign), "{other}");
+            assert_eq!(LockRecord::parse(other.as_bytes()), Err(Unreadable::Foreign), "{other}");
         }
     }
 
@@ -281,13 +282,13 @@ mod tests {
         let (here, record) = mine();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let dead = Record { pid: child.id(), ..record };
+        let dead = LockRecord { pid: child.id(), ..record };
         assert_eq!(dead.is_dead(&here), here.boot_id.is_some());
         for elsewhere in [
-            Record { boot_id: Some("another".into()), ..dead.clone() },
-            Record { boot_id: None, ..dead.clone() },
-            Record { pid_namespace: Some(1), ..dead.clone() },
-            Record { pid_namespace: None, ..dead.clone() },
+            LockRecord { boot_id: Some("another".into()), ..dead.clone() },
+            LockRecord { boot_id: None, ..dead.clone() },
+            LockRecord { pid_namespace: Some(1), ..dead.clone() },
+            LockRecord { pid_namespace: None, ..dead.clone() },
         ] {
             assert!(!elsewhere.is_dead(&here), "{elsewhere:?}");
             assert_eq!(elsewhere.holder(&here).host, Some(harmless(&dead.host)));

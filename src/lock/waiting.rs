@@ -1,56 +1,79 @@
-//! The ways of waiting for a lock that does not come at once.
+//! How to wait for a lock that is not free.
 
 use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::patience::Patience;
+use super::request::Patience;
 use crate::sys::alarm::Alarm;
 
-/// How often, and how far apart, a caller that does not wait looks again.
-pub(crate) const GLANCES: u32 = 5;
-pub(crate) const GLANCE: Duration = Duration::from_millis(1);
-/// How long a housekeeper may have a lock before it counts as anybody: it has to unlink files, which can take a while.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
-/// The pauses of a timed wait without an alarm: from the first, growing, to the last.
+/// How often a caller that does not wait tries again, and the pause before each try.
+pub(super) const TRIES: u32 = 5;
+pub(super) const TRY_PAUSE: Duration = Duration::from_millis(1);
+/// How long a housekeeper may have a lock before it counts as any other holder: it unlinks files, which takes a while.
+const LONGEST_BRIEF_HOLD: Duration = Duration::from_secs(1);
+/// The pauses of a timed wait without an alarm.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LAST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// What can be waited for.
-pub(crate) trait Lockable {
+pub(super) trait Lockable {
     /// True if it is locked now.
     fn try_lock(&self) -> io::Result<bool>;
 
     /// Blocks until it is locked; `Err(Interrupted)` when a signal handler ran.
     fn wait_once(&self) -> io::Result<()>;
 
-    /// Whether a housekeeper has it, who gives it back in a moment.
-    fn is_looked_at(&self) -> bool {
+    /// Whether a housekeeper has it, and so gives it back in a moment.
+    fn is_held_briefly(&self) -> bool {
         false
     }
 }
 
-/// A few looks within milliseconds: a housekeeper or a status look may be holding it for an instant.
-pub(crate) fn glance(lock: &impl Lockable) -> io::Result<bool> {
+/// The pauses of a process that asks again and again. They grow to the longest one.
+pub(crate) struct Pauses {
+    pause: Duration,
+    longest: Duration,
+    /// In percent. Differs between processes, so that waiters that started together do not stay in step.
+    growth: u32,
+}
+
+impl Pauses {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Pauses {
+        Pauses { pause: first, longest, growth: 100 + std::process::id() % 50 }
+    }
+
+    /// The next pause, no longer than what is left of `patience`; `None`: nothing is left.
+    pub(crate) fn next(&mut self, patience: &Patience<'_>) -> Option<Duration> {
+        let left = patience.left().unwrap_or(self.longest);
+        let pause = self.pause.min(left);
+        self.pause = (self.pause * 3 / 2).min(self.longest) * self.growth / 100;
+        (!left.is_zero()).then_some(pause)
+    }
+}
+
+/// Tries a few times within milliseconds, for a caller that does not wait: a housekeeper or a status query may hold the
+/// lock for an instant.
+pub(super) fn try_again(lock: &impl Lockable) -> io::Result<bool> {
     let started = Instant::now();
-    let mut left = GLANCES;
+    let mut left = TRIES;
     while left > 0 {
-        sleep(GLANCE);
+        sleep(TRY_PAUSE);
         if lock.try_lock()? {
             return Ok(true);
         }
-        if started.elapsed() > LONGEST_LOOK || !lock.is_looked_at() {
+        if started.elapsed() > LONGEST_BRIEF_HOLD || !lock.is_held_briefly() {
             left -= 1;
         }
     }
     Ok(false)
 }
 
-/// Waits for as long as `patience` has; false: that was not long enough.
-pub(crate) fn wait(lock: &impl Lockable, use_alarm: bool, patience: &Patience<'_>) -> io::Result<bool> {
+/// Waits as long as `patience` allows; false: it was not free in that time.
+pub(super) fn wait(lock: &impl Lockable, patience: &Patience<'_>) -> io::Result<bool> {
     match patience.left() {
         None => block(lock).map(|()| true),
-        Some(left) if use_alarm => block_until(lock, left, patience),
+        Some(left) if patience.use_alarm => block_until(lock, left, patience),
         Some(_) => poll(lock, patience),
     }
 }
@@ -72,26 +95,20 @@ fn block_until(lock: &impl Lockable, left: Duration, patience: &Patience<'_>) ->
             Ok(()) => return Ok(true),
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
             Err(_) if patience.left().is_some_and(|left| left.is_zero()) => return Ok(false),
-            // Some other signal.
+            // Another signal.
             Err(_) => {}
         }
     }
 }
 
-/// Looks again and again, without signals or threads.
+/// Tries again and again, without signals or threads.
 fn poll(lock: &impl Lockable, patience: &Patience<'_>) -> io::Result<bool> {
-    let mut pause = FIRST_PAUSE;
-    // Waiters that started together must not go on looking together: each has its own rhythm.
-    let stretch = 100 + std::process::id() % 50;
-    loop {
-        let left = patience.left().unwrap_or(LAST_PAUSE);
-        if left.is_zero() {
-            return Ok(false);
-        }
-        sleep(pause.min(left));
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+    while let Some(pause) = pauses.next(patience) {
+        sleep(pause);
         if lock.try_lock()? {
             return Ok(true);
         }
-        pause = (pause * 3 / 2).min(LAST_PAUSE) * stretch / 100;
     }
+    Ok(false)
 }

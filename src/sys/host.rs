@@ -1,27 +1,51 @@
-//! This machine and its processes: which boot it is, what its clock says, who still lives.
+//! This machine and its processes: its name, which boot it is, what its clocks say, which processes live.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::dir::FileStatus;
 
-/// Time since boot, suspension included: nobody can set this clock, and a laptop's sleep counts.
+/// Time since boot, suspension included: nobody can set this clock, and it goes on while a laptop sleeps.
 pub(crate) fn boot_clock() -> Duration {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     let clock = ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let clock = ClockId::Monotonic;
     let now = clock_gettime(clock);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Which boot of which machine this is; `None` where there is no /proc to say.
+/// Nanoseconds since 1970, by the clock that anybody with the right to it can set.
+pub(crate) fn wall_clock() -> i128 {
+    // A `Duration` has less than 95 bits of nanoseconds.
+    let nanos = |d: Duration| i128::try_from(d.as_nanos()).unwrap_or(i128::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => nanos(since),
+        Err(before) => -nanos(before.duration()),
+    }
+}
+
+/// Which boot of which machine this is; `None` without /proc, as in an empty root directory.
 pub(crate) fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The boot id, if every process that reads the same id also reads the same boot clock. Asked once per process.
+///
+/// A time namespace has a boot clock of its own under the same boot id (time_namespaces(7)). So only the first
+/// namespace's clock can be compared; its inode number is fixed (PROC_TIME_INIT_INO). Before Linux 5.6 there are none.
+pub(crate) fn boot_id_of_clock() -> Option<&'static str> {
+    static ID: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let namespace = std::fs::read_link("/proc/self/ns/time");
+        if namespace.is_ok_and(|name| name.as_os_str() != "time:[4026531834]") { None } else { boot_id() }
+    };
+    if cfg!(any(target_os = "linux", target_os = "android")) { ID.get_or_init(ask).as_deref() } else { None }
 }
 
 /// The namespace in which process ids are counted: containers of one machine share the boot, but not this.
@@ -33,20 +57,31 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// When the process was started, in clock ticks since boot: with its number it names it once and for all.
+/// When the process was started, in clock ticks since boot. A process id and this identify a process for as long as the
+/// machine runs. (A process in another time namespace reads another number, by the offset of that namespace.)
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat_of(pid).map(|stat| stat.start_time)
 }
 
-/// Whether the process with this number and start time is certainly gone. An entry of /proc that may not be read
-/// (hidepid) proves nothing.
+/// Whether a process with this id exists, even if this user may not signal it; `None` where no process can have this id.
+fn exists(pid: u32) -> Option<bool> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    Some(test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Whether a process with this id exists.
+pub(crate) fn is_there(pid: u32) -> bool {
+    exists(pid) == Some(true)
+}
+
+/// Whether the process with this id and start time is certainly gone. An entry of /proc that cannot be read (hidepid)
+/// proves nothing.
 pub(crate) fn is_gone(pid: u32, started: Option<u64>) -> bool {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    if test_kill_process(id) == Err(rustix::io::Errno::SRCH) {
+    if exists(pid) == Some(false) {
         return true;
     }
     match stat_of(pid) {
-        // A zombie does nothing any more; but the main thread alone is one, too, when it ends before the others.
+        // A zombie runs no more. But the main thread is shown as one, too, when it ends before the other threads.
         Some(stat) if matches!(stat.state, 'Z' | 'X') && stat.threads <= 1 => true,
         Some(stat) => started.is_some_and(|started| started != stat.start_time),
         None => false,
@@ -60,7 +95,7 @@ struct Stat {
     start_time: u64,
 }
 
-/// The processes above this one, its parent first, as far as /proc shows them.
+/// The ancestors of this process, its parent first, as far as /proc shows them.
 pub(crate) fn ancestors() -> Vec<u32> {
     let mut above = Vec::new();
     let mut next = stat_of(std::process::id()).map(|stat| stat.parent);
@@ -91,7 +126,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_stat(text: &str) {
     let Some(stat) = parse_stat(text) else { return };
-    // Whatever the name is: it is behind the last parenthesis that the fields begin.
+    // The fields begin behind the last parenthesis, whatever the name is.
     let renamed = format!("1 (:-) {text}");
     assert!(parse_stat(&renamed).is_some_and(|other| other.start_time == stat.start_time), "{text:?}");
 }

@@ -1,18 +1,20 @@
-//! Open-file-description record locks (fcntl(2), `F_OFD_*`). They belong to an open file description as a `flock` does,
-//! and on a local file system the two kinds do not see each other, so they can say more about who holds a `flock`:
-//! who waits for it (byte 0), and who holds it on behalf of whom (the bytes behind; see lock/inherited.rs).
+//! Open-file-description record locks (fcntl(2), `F_OFD_*`).
+//!
+//! They belong to an open file description, as a `flock` does. On a local file system the two kinds ignore each other. So
+//! record locks can say more about a `flock`: who waits for it (byte 0), and who holds it above or below whom (the other
+//! bytes, see lock/inherited.rs).
 #![allow(unsafe_code)]
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
-/// Shares byte 0 of `file`, so that [`is_registered`] on another descriptor of the file sees it. Does not wait.
+/// Shares byte 0 of `file` as a waiter. [`is_registered`] sees it through other descriptions of the file. Does not wait.
 pub(crate) fn register(file: impl AsFd) -> io::Result<()> {
     if try_lock(file, true, 0..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
-/// Takes [`register`] back.
+/// Undoes [`register`].
 pub(crate) fn withdraw(file: impl AsFd) -> io::Result<()> {
     unlock(file, 0..1)
 }
@@ -22,8 +24,8 @@ pub(crate) fn is_registered(file: impl AsFd) -> io::Result<bool> {
     is_locked(file, 0..1)
 }
 
-/// Locks these bytes of `file` without waiting: true if that worked. Needs a descriptor for reading where `shared`, else
-/// for writing.
+/// Locks these bytes of `file` without waiting; true: they are locked. A shared lock needs a descriptor for reading, any
+/// other one for writing.
 pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<bool> {
     match sys::control(file, sys::Command::Set, sys::kind(shared), bytes) {
         Ok(_) => Ok(true),
@@ -32,34 +34,34 @@ pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::
     }
 }
 
-/// The same, waiting once: `Err(Interrupted)` when a signal handler ran.
+/// The same, but waits; `Err(Interrupted)` when a signal handler ran.
 pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<()> {
     sys::control(file, sys::Command::Wait, sys::kind(shared), bytes).map(drop)
 }
 
-/// Gives these bytes up.
+/// Unlocks these bytes.
 pub(crate) fn unlock(file: impl AsFd, bytes: Range<u32>) -> io::Result<()> {
     sys::control(file, sys::Command::Set, sys::UNLOCK, bytes).map(drop)
 }
 
-/// Whether another open file description has locked any of these bytes, shared or not. Changes nothing.
+/// Whether another open file description has locked any of these bytes, shared or not.
 pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
-    Ok(sys::control(file, sys::Command::Look, sys::kind(false), bytes)? != sys::UNLOCK)
+    Ok(sys::control(file, sys::Command::Get, sys::kind(false), bytes)? != sys::UNLOCK)
 }
 
-/// The same, but only locks that are not shared.
+/// Whether another has locked any of these bytes, not shared.
 pub(crate) fn is_locked_alone(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
-    Ok(sys::control(file, sys::Command::Look, sys::kind(true), bytes)? != sys::UNLOCK)
+    Ok(sys::control(file, sys::Command::Get, sys::kind(true), bytes)? != sys::UNLOCK)
 }
 
-/// Whether anybody has a record lock of any kind, classic ones of this process included, anywhere in the file.
+/// Whether anybody has a record lock of any kind anywhere in the file. Sees this process's classic locks, too.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
-    // Length 0: to the end, however far the file grows.
+    // Length 0 means: to the end, however far the file grows.
     is_locked(file, 0..0)
 }
 
-/// Classic locks of other processes: those of this one cannot be seen.
+/// The same of classic locks only. Does not see those of this process.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
     use rustix::process::{Flock, FlockType, fcntl_getlk};
@@ -79,7 +81,7 @@ mod sys {
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(super) enum Command {
-        Look = libc::F_OFD_GETLK as isize,
+        Get = libc::F_OFD_GETLK as isize,
         Set = libc::F_OFD_SETLK as isize,
         Wait = libc::F_OFD_SETLKW as isize,
     }
@@ -94,7 +96,7 @@ mod sys {
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // off_t is 32 bits wide on some platforms; every number used here fits.
+        // off_t has 32 bits on some platforms. Every number that is used here fits.
         lock.l_start = bytes.start as libc::off_t;
         lock.l_len = (bytes.end - bytes.start) as libc::off_t;
         loop {
@@ -110,7 +112,7 @@ mod sys {
     }
 }
 
-/// There are none: nobody can be seen to wait, and nobody goes on under an ancestor's lock.
+/// This system has none. Waiters cannot register, and nobody goes on under an ancestor's lock.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod sys {
     use std::{io, ops::Range};
@@ -122,7 +124,7 @@ mod sys {
     }
 
     pub(super) enum Command {
-        Look,
+        Get,
         Set,
         Wait,
     }

@@ -55,7 +55,7 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     let file = AtomicFile::open(&request.output, &request.options)?;
     let source = match source {
         // The input is OUTPUT itself: it may have been replaced before the lock was held.
-        Some(source) if same_file(&source.name, &request.output, request.options.lock.no_follow) => {
+        Some(source) if same_file(&source.name, &request.output, request.options.lock.follow) => {
             Some(Source::open(&source.name)?)
         }
         source => source,

@@ -146,10 +146,10 @@ const FLAGS: &[Flag<Settings>] = &[
         put(&mut s.options.mode, parse_mode(&value))
     }),
     Flag::set(METADATA, &["--preserve-mode"], "keep the original's mode (the default)", |s| {
-        s.options.no_preserve_mode = false;
+        s.options.preserve_mode = true;
     }),
     Flag::set(METADATA, &["--no-preserve-mode"], "give the new file the umask's default mode", |s| {
-        s.options.no_preserve_mode = true;
+        s.options.preserve_mode = false;
     }),
     Flag::set(METADATA, &["--preserve-owner"], "keep owner and group; failing to is an error", |s| {
         s.options.ownership = Ownership::Keep;
@@ -158,7 +158,7 @@ const FLAGS: &[Flag<Settings>] = &[
         s.options.ownership = Ownership::TryKeep;
     }),
     Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
-        s.options.no_preserve_xattrs = true;
+        s.options.preserve_xattrs = false;
     }),
     Flag::set(CONTENT, &["--if-changed"], "leave OUTPUT untouched when the content is identical", |s| {
         s.options.if_changed = true;
@@ -172,7 +172,7 @@ const FLAGS: &[Flag<Settings>] = &[
     ),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
     Flag::set(CONTENT, &["--no-follow"], "replace a symbolic link itself, not the file behind it", |s| {
-        s.options.lock.no_follow = true;
+        s.options.lock.follow = false;
     }),
     Flag::set(
         CONTENT,

@@ -39,7 +39,7 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     if options.lock_on_commit {
         let conflict = if parsed.command.is_some() {
             Some("COMMAND")
-        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.no_follow)) {
+        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.follow)) {
             Some("-i OUTPUT")
         } else {
             None
@@ -52,9 +52,9 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     if let Some(limit) = settings.kill_after {
         process::kill_after(limit);
     }
-    let no_follow = options.lock.no_follow;
+    let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
-    options.lock.no_follow = no_follow;
+    options.lock.follow = follow;
     options.check = settings.validate.map(|script| validation(script, *inherited));
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
@@ -146,11 +146,11 @@ mod tests {
         for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
             assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
         }
-        assert!(!settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().no_preserve_mode);
-        assert!(settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().no_preserve_mode);
+        assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
+        assert!(!settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().preserve_mode);
         assert!(settled(&["f"]).unwrap().refuse_empty);
         assert!(!settled(&["f", "--allow-empty"]).unwrap().refuse_empty);
-        assert!(settled(&["f", "--no-follow"]).unwrap().lock.no_follow);
+        assert!(!settled(&["f", "--no-follow"]).unwrap().lock.follow);
         assert!(settled(&["f", "--lock-method=flock"]).is_ok());
         assert!(settled(&["f", "--lock-on-commit", "-i", "src/main.rs"]).is_ok());
     }

@@ -70,8 +70,8 @@ impl Source {
 }
 
 /// Whether two paths lead to the same file now.
-pub(super) fn same_file(input: &Path, output: &Path, no_follow: bool) -> bool {
-    let output = if no_follow { fs::symlink_metadata(output) } else { fs::metadata(output) };
+pub(super) fn same_file(input: &Path, output: &Path, follow: bool) -> bool {
+    let output = if follow { fs::metadata(output) } else { fs::symlink_metadata(output) };
     match (fs::metadata(input), output) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,

@@ -1,10 +1,12 @@
-//! Which backups are too many or too old. Only decides: nothing here reads or removes a file.
+//! Which of a file's backups stay, by their number and their ages.
 
 use std::time::Duration;
 
-/// When a backup was made. The greater is the newer.
+use super::age::age;
+
+/// When a backup was made. The order is the order in which the backups were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Aged {
+pub(super) struct BackupTime {
     /// Nanoseconds since 1970.
     pub(super) time: i128,
     /// Tells backups of one time apart.
@@ -13,32 +15,24 @@ pub(super) struct Aged {
 
 /// What to keep of each file's backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(super) struct Retention {
     keep_newest: u64,
     older_than: Option<Duration>,
 }
 
-impl Rule {
-    /// With neither option the newest stays: a bare run from cron must never remove the last backup.
-    pub(super) fn new(keep_newest: Option<u64>, older_than: Option<Duration>) -> Rule {
-        Rule { keep_newest: keep_newest.unwrap_or(u64::from(older_than.is_none())), older_than }
+impl Retention {
+    /// With neither option the newest stays: a bare run from cron must never delete the last backup.
+    pub(super) fn new(keep_newest: Option<u64>, older_than: Option<Duration>) -> Retention {
+        Retention { keep_newest: keep_newest.unwrap_or(u64::from(older_than.is_none())), older_than }
     }
 
-    /// How many at the beginning of one file's backups, the newest first, stay.
-    pub(super) fn stay<T>(self, backups: &[T], aged: impl Fn(&T) -> Aged, now: i128) -> usize {
+    /// How many of one file's `backups` stay, counted from the first. They are sorted newest first.
+    pub(super) fn keeps<T>(self, backups: &[T], made: impl Fn(&T) -> BackupTime, now: i128) -> usize {
         let newest = usize::try_from(self.keep_newest).unwrap_or(usize::MAX).min(backups.len());
-        let young = |backup: &T| self.older_than.is_some_and(|limit| age(now, aged(backup).time) < limit);
-        // The older ones stand behind, so the young are a beginning, too.
+        let young = |backup: &T| self.older_than.is_some_and(|limit| age(now, made(backup).time) < limit);
+        // Sorted newest first, so the young ones form a prefix.
         newest.max(backups.partition_point(young))
     }
-}
-
-/// How long ago `time` was; zero if it is in the future.
-pub(super) fn age(now: i128, time: i128) -> Duration {
-    let nanos = now.saturating_sub(time).max(0);
-    let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
-    // The remainder is below 10^9.
-    Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -50,10 +44,10 @@ mod tests {
 
     /// The ages in days of what goes, of backups with these ages.
     fn removed(ages: &[i128], keep_newest: Option<u64>, older_than_days: Option<u64>) -> Vec<i128> {
-        let rule = Rule::new(keep_newest, older_than_days.map(|days| Duration::from_secs(days * 86_400)));
+        let retention = Retention::new(keep_newest, older_than_days.map(|days| Duration::from_secs(days * 86_400)));
         let mut ages = ages.to_vec();
         ages.sort_unstable();
-        let kept = rule.stay(&ages, |age| Aged { time: NOW - age * DAY, number: 0 }, NOW);
+        let kept = retention.keeps(&ages, |age| BackupTime { time: NOW - age * DAY, number: 0 }, NOW);
         ages.split_off(kept)
     }
 
@@ -90,14 +84,11 @@ mod tests {
     fn the_future_is_young() {
         assert_eq!(removed(&[-5, 10], None, Some(7)), [10]);
         assert_eq!(removed(&[-5, 10], None, None), [10]);
-        assert_eq!(age(NOW, NOW + 1), Duration::ZERO);
-        assert_eq!(age(NOW, NOW - 1), Duration::from_nanos(1));
-        assert!(age(i128::MAX, i128::MIN) > Duration::from_secs(1 << 60));
     }
 
     #[test]
     fn numbers_decide_within_a_second() {
-        assert!(Aged { time: 1, number: 2 } < Aged { time: 1, number: 10 });
-        assert!(Aged { time: 1, number: 10 } < Aged { time: 2, number: 0 });
+        assert!(BackupTime { time: 1, number: 2 } < BackupTime { time: 1, number: 10 });
+        assert!(BackupTime { time: 1, number: 10 } < BackupTime { time: 2, number: 0 });
     }
 }

@@ -1,0 +1,236 @@
+//! The changes of a lease's record. Each is made under the target's lock.
+//!
+//! ```text
+//!   LeaseStore ──under_lock──> LockedStore ──read, decide, put or remove──> the lock is released
+//! ```
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{Clock, Machine};
+use super::door::{Purpose, lock_target};
+use super::record::{LeaseRecord, MAX_TTL};
+use super::visitor::{Role, Visitor, ensure_claimed};
+use crate::cleanup;
+use crate::commit::sync_dir;
+use crate::error::{Error, ErrorKind, Result, reason_of};
+use crate::lock::{self, Cleared, FileLock, Place, Spot};
+use crate::names::leased_name;
+use crate::notice::{Notice, Observer};
+use crate::options::{Claim, LockOptions, check_owner};
+use crate::stage::{Birth, Rename, Stage};
+use crate::sys::{Dir, FileId, FileStatus};
+use crate::target::{Resolve, Target};
+
+/// The lease of a target, whoever has it, and how to lock the target to change the lease.
+pub(super) struct LeaseStore<'a> {
+    pub(super) clock: &'a dyn Clock,
+    pub(super) target: &'a Path,
+    pub(super) options: &'a LockOptions,
+    pub(super) observer: &'a Observer,
+}
+
+/// A record that has been written, and where it is.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) record: LeaseRecord,
+    /// Its directory.
+    pub(super) dir: FileId,
+    pub(super) path: PathBuf,
+}
+
+impl LeaseStore<'_> {
+    /// Takes the lease for `owner`, or refreshes it where `owner` has it already.
+    pub(super) fn acquire(&self, owner: &str, ttl: Duration) -> Result<Written> {
+        check_owner(owner)?;
+        ensure_ttl(ttl)?;
+        self.under_lock(Role::Taker(owner), |store| {
+            let record = match LeaseRecord::read(store.spot)? {
+                Some(mut own) if own.owner == owner && !own.released => {
+                    own.extend(ttl, self.clock);
+                    own
+                }
+                previous => LeaseRecord::new(owner, ttl, previous.as_ref(), self.clock).ok_or_else(|| {
+                    let reason = "Not a lease record that can be trusted: there is no greater token";
+                    Error::new(ErrorKind::DamagedRecord, reason).on(store.spot.path())
+                })?,
+            };
+            store.write(record)
+        })
+    }
+
+    /// Extends the lease that `claim` says, by `ttl` or by its last time.
+    pub(super) fn refresh(&self, claim: &Claim, ttl: Option<Duration>) -> Result<Written> {
+        ttl.map_or(Ok(()), ensure_ttl)?;
+        self.under_lock(Role::Keeper, |store| {
+            let record = LeaseRecord::read(store.spot)?;
+            ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
+            // It is claimed, so there is one.
+            let Some(mut record) = record else {
+                return Err(Error::new(ErrorKind::LockLost, "Not leased").on(self.target));
+            };
+            record.extend(ttl.unwrap_or(Duration::from_millis(record.ttl_ms)), self.clock);
+            store.write(record)
+        })
+    }
+
+    /// Gives back the lease that `claim` says. False: there was none.
+    pub(super) fn end(&self, claim: &Claim) -> Result<bool> {
+        self.under_lock(Role::Keeper, |store| {
+            let Some(mut record) = LeaseRecord::read(store.spot)?.filter(|record| !record.released) else {
+                return Ok(false);
+            };
+            ensure_claimed(claim, Some(&record), self.target, self.clock)?;
+            if is_past(record.token, self.clock) {
+                remove(store.spot, store.lock)?;
+            } else {
+                record.released = true;
+                store.put(&record)?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {
+        let options = LockOptions { shared: false, claim: None, ..self.options.clone() };
+        let how = Resolve { follow: options.follow, mkdir: false };
+        let (visitor, observer) = (Visitor { role, clock: self.clock }, self.observer);
+        let (target, place, lock) =
+            lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
+        let spot = &place.lease;
+        let outcome = change(&LockedStore { lock: &lock, target: &target, spot, options: &options, observer });
+        lock.release_or_warn();
+        outcome
+    }
+}
+
+/// Refreshes a lease that an ancestor of this process holds, if that is due. This process has the target's lock, so the
+/// ancestor cannot do it, and a waiter would take the lease for expired.
+pub(crate) fn refresh_for_ancestor(
+    target: &Target,
+    spot: &Spot,
+    lock: &FileLock,
+    options: &LockOptions,
+    observer: &Observer,
+) -> Result<()> {
+    let clock = &Machine;
+    if (Visitor { role: Role::Anybody, clock }).inherited_token(spot).is_none() {
+        return Ok(());
+    }
+    let Some(mut record) = LeaseRecord::read(spot)? else { return Ok(()) };
+    let ttl = Duration::from_millis(record.ttl_ms);
+    if record.left(clock).is_some_and(|left| left > ttl * 2 / 3) {
+        return Ok(());
+    }
+    record.extend(ttl, clock);
+    LockedStore { lock, target, spot, options, observer }.put(&record)
+}
+
+/// Removes the record `name` in `dir`, if it is one and its lease is over. In a dry run, only says whether it would.
+///
+/// The name of the record leads to the target, and so to the lock at its usual place. If the users of the target lock
+/// another file ([`LockOptions::file`]), an owner who comes back to an expired lease may find its record gone.
+pub(crate) fn clear(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    clear_by(&Machine, dir, name, dry_run)
+}
+
+pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    let spot = Spot { dir: dir.clone(), name: name.to_owned() };
+    let why_not = || match LeaseRecord::read(&spot) {
+        // Somebody's file with such a name, or a damaged record, which is reported when the lease is needed.
+        Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
+        Err(e) => Err(e),
+        Ok(None) => Ok(Some(Cleared::Gone)),
+        Ok(Some(record)) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
+        Ok(Some(record)) if !is_past(record.token, clock) => Ok(Some(Cleared::Kept("its token is ahead of the clock"))),
+        Ok(Some(_)) => Ok(None),
+    };
+    if let Some(reason) = why_not()? {
+        return Ok(reason);
+    }
+    let Some(target) = leased_name(name) else {
+        return Ok(Cleared::Kept("its target cannot be told from its name"));
+    };
+    let target = Target::in_dir(dir, target).map_err(|e| Error::io(spot.path(), e))?;
+    if dry_run {
+        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
+        return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
+    }
+    let (_, lock) = lock::lock_as_found(&target)?;
+    let outcome = match why_not()? {
+        Some(reason) => Ok(reason),
+        None => remove(&spot, &lock).map(|()| Cleared::Removed),
+    };
+    lock.release()?;
+    outcome
+}
+
+/// Whether the time alone makes the next token greater than this one.
+fn is_past(token: u64, clock: &dyn Clock) -> bool {
+    u64::try_from(clock.wall_us()).is_ok_and(|now| now > token)
+}
+
+fn ensure_ttl(ttl: Duration) -> Result<()> {
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err(Error::new(ErrorKind::Usage, "a lease must last more than 0 and at most 10 years"));
+    }
+    Ok(())
+}
+
+/// The lease of a target whose lock is held, so that the record may be changed.
+struct LockedStore<'a> {
+    lock: &'a FileLock,
+    target: &'a Target,
+    spot: &'a Spot,
+    options: &'a LockOptions,
+    observer: &'a Observer,
+}
+
+impl LockedStore<'_> {
+    fn write(&self, record: LeaseRecord) -> Result<Written> {
+        self.put(&record)?;
+        Ok(Written { record, dir: self.spot.dir.id(), path: self.spot.path() })
+    }
+
+    /// Puts `record` in the place of the one that is there, all at once: staged beside it, synced, renamed.
+    fn put(&self, record: &LeaseRecord) -> Result<()> {
+        let Spot { dir, name } = self.spot;
+        let path = self.spot.path();
+        let fail = |e: io::Error| Error::io(&path, e).during("cannot write the lease");
+        let text = record.to_json().ok_or_else(|| {
+            Error::new(ErrorKind::Io, "the clock is set to a year that cannot be written down").on(&path)
+        })?;
+        let mut stage = Stage::create(dir.clone(), name, Birth::Private).map_err(fail)?;
+        let status = self.target.status.as_ref();
+        let mode = self.options.mode.unwrap_or_else(|| lock::default_mode(status));
+        let born = FileStatus::of(&stage.file).map_err(fail)?.mode;
+        lock::open_to_others(&stage.file, born, mode, status).map_err(fail)?;
+        (&stage.file).write_all(text.as_bytes()).map_err(fail)?;
+        // Synced once it has a name: btrfs does not log an inode that has none.
+        stage.publish().map_err(fail)?;
+        stage.file.sync_all().map_err(fail)?;
+        self.lock.ensure_held()?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
+        if let Err(e) = sync_dir(dir, &path, self.observer) {
+            // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
+            // its token.
+            let text = format!("the lease may be lost when the power fails: {}", reason_of(&e));
+            self.observer.tell(&Notice::Warning { path: &path, text: &text });
+        }
+        Ok(())
+    }
+}
+
+/// Removes the record at `spot`, under the target's `lock`.
+fn remove(spot: &Spot, lock: &FileLock) -> Result<()> {
+    lock.ensure_held()?;
+    match cleanup::step(|| spot.dir.unlink(&spot.name)) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
+            Err(Error::io(spot.path(), e).during("cannot remove the lease"))
+        }
+        _ => Ok(()),
+    }
+}
