@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -115,6 +115,7 @@ fn transform(
     };
     let mut child = command.to_command();
     child.stdin(stdin).stdout(Stdio::piped());
+    file.watch();
     let lock = file.hand_over()?;
     process::hand_lock(&mut child, &lock);
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
@@ -135,6 +136,11 @@ fn transform(
     })?;
     let status = child.wait().map_err(cannot_run)?;
     ensure_success(status, "command failed", &request.output)?;
+    if bytes == 0 && request.options.refuse_empty {
+        // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
+        let reason = "COMMAND printed nothing";
+        return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
+    }
     if !request.stream {
         file.fill(&content)?;
     }
