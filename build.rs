@@ -1,5 +1,5 @@
-//! With the feature `capi`: makes the C header, into OUT_DIR and not into the source tree, which a build must leave alone.
-//! A test compares it with `include/awrite.h`.
+//! With the feature `capi`: makes the C header in OUT_DIR. A build must not write into the source tree. A test compares
+//! the header with `include/awrite.h`.
 
 use std::error::Error;
 
@@ -16,7 +16,7 @@ mod capi {
     use std::path::Path;
     use std::{env, fs};
 
-    /// The modules that export something, in the order of the header: each uses what the ones before it declare.
+    /// The modules that export something, in the order of the header. Each uses what the modules before it declare.
     const SECTIONS: [&str; 6] = ["status", "notice", "lock", "write", "lease", "housekeep"];
 
     const END: &str = "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* AWRITE_H */\n";
@@ -28,8 +28,8 @@ mod capi {
         Ok(())
     }
 
-    /// cbindgen orders by kind: all constants, all types, all functions. So it is run for each module by itself, and the
-    /// module's own comment becomes the title of what it gives.
+    /// cbindgen orders by kind: all constants, all types, all functions. So this runs it for each module alone. The
+    /// module's own comment becomes the title of its part.
     fn header() -> Result<String, Box<dyn Error>> {
         let mut text = fs::read_to_string("src/capi/preamble.h")?;
         for part in ["MAJOR", "MINOR", "PATCH"] {

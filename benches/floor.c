@@ -3,10 +3,10 @@
  *     floor [-n] TARGET < input        -n: no fsync, as awrite --sync none
  *
  * It makes the file calls of an uncontended `awrite TARGET` in the same order: resolve, lock, look again under the
- * lock, stage, metadata, name, sync, rename, sync the directory, unlock. What awrite takes beyond it is awrite's own
- * cost: starting up, arguments, the thread that waits for signals. It is a yardstick, not a tool: input over 1 MiB,
- * waiting for a lock, links, attributes to copy and file systems without O_TMPFILE are left out, and an error leaves
- * its files behind. */
+ * lock, stage, metadata, name, sync, rename, sync the directory, unlock. What awrite takes beyond this is its own cost:
+ * starting up, arguments, the thread that waits for signals. This program is a yardstick, not a tool. It leaves out
+ * input over 1 MiB, waiting for a lock, links, attributes to copy, and file systems without O_TMPFILE. After an error
+ * its files stay. */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     if (held.st_ino != seen.st_ino || held.st_dev != seen.st_dev)
         errx(1, "the lock file was replaced");
 
-    /* Under the lock: what is there now counts. */
+    /* The state under the lock is the one that counts. */
     existed = fstatat(dir, name, &old, AT_SYMLINK_NOFOLLOW) == 0;
     must(existed || errno == ENOENT, target);
     must(stat(parent, &seen) == 0, parent);
@@ -73,7 +73,7 @@ int main(int argc, char **argv)
         char names[256];
         int original = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         must(original >= 0 && fstat(original, &old) == 0 && flistxattr(original, names, sizeof names) >= 0, target);
-        /* One that the directory's default ACL gave; most have none. */
+        /* The directory's default ACL may have given the stage an ACL; most directories have none. */
         fremovexattr(stage, "system.posix_acl_access");
         must(fchmod(stage, old.st_mode & 07777) == 0, "fchmod");
     }

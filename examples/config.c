@@ -1,4 +1,4 @@
-/* Replace a configuration file, and keep what it was: config FILE TEXT
+/* Replace a configuration file, and keep the old content: config FILE TEXT
  *
  *     cc $(pkg-config --cflags awrite) config.c $(pkg-config --libs awrite) -o config
  */
@@ -8,7 +8,7 @@
 
 #include <awrite.h>
 
-/* What is not an error, but should be known. The library itself prints nothing. */
+/* Prints what is no error but should be known. The library itself prints nothing. */
 static void tell(const awrite_notice *notice, void *context)
 {
     (void)context;

@@ -1,6 +1,6 @@
 #!/usr/bin/env fish
-# A configuration that is replaced only by one that its program accepts, the previous one kept beside it: config.sh for
-# fish. Here `fish --no-execute` plays that program.
+# Replace a configuration only by one that its program accepts, and keep the previous one beside it. This is config.sh
+# for fish. Here `fish --no-execute` plays that program.
 set dir (mktemp -d)
 function leave --on-event fish_exit
     rm -rf $dir
@@ -22,7 +22,7 @@ end
 test (cat settings.fish) = 'set port 8080'; or exit 1
 test (cat settings.fish.backup) = 'set port 80'; or exit 1
 
-# Read-modify-write, several at once: none is lost.
+# Read-modify-write by several at once: no update is lost.
 echo 0 | awrite n; or exit 1
 for i in (seq 10)
     awrite --quiet n -- fish -c 'read n; math $n + 1' &

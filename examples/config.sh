@@ -1,7 +1,7 @@
 #!/bin/sh
-# A configuration that is replaced only by one that its program accepts, the previous one kept beside it.
+# Replace a configuration only by one that its program accepts, and keep the previous one beside it.
 #
-# Here `sh -n` plays that program; it would be `nginx -t -c`, `sshd -t -f`, `visudo -c -f` or `jq empty`.
+# Here `sh -n` plays that program. In practice it is `nginx -t -c`, `sshd -t -f`, `visudo -c -f` or `jq empty`.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

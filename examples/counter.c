@@ -1,4 +1,4 @@
-/* Add to the number in a file, whoever else does so at the same time: counter FILE NUMBER */
+/* Add to the number in a file, while others do so at the same time: counter FILE NUMBER */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include <awrite.h>
 
-/* Called with the file's lock held. What is not 0 leaves the file as it was. */
+/* The library calls this with the file's lock held. If it returns anything but 0, the file stays as it was. */
 static int add(awrite_update_io *io, void *context)
 {
     const long *number = context;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Read-modify-write without lost updates: twenty processes add one to the same file at once.
 #
-# `awrite FILE -- COMMAND` holds the lock from before COMMAND reads the old content until the new content is in place.
-# `expr "$(cat n)" + 1 | awrite n` would lose updates: cat reads before awrite locks.
+# `awrite FILE -- COMMAND` takes the lock before COMMAND reads the old content, and keeps it until the new content is in
+# place. `expr "$(cat n)" + 1 | awrite n` would lose updates: cat reads before awrite locks.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A cron job that never piles up and never leaves half a report: it gives way to a run that is still busy, leaves the
+# A cron job that never piles up and never leaves half a report. It gives way to a run that is still busy. It leaves the
 # report alone when its command fails, and does not touch it when nothing has changed.
 set -eu
 dir=$(mktemp -d)
@@ -22,7 +22,7 @@ report ls /
 if report ls /does-not-exist; then exit 1; fi
 [ "$(ls -i "$dir/reports/root.txt")" = "$before" ]
 
-# A run that is still busy: it reads a pipe that nobody has written to yet.
+# A run that stays busy: it reads a pipe that nobody has written to yet.
 mkfifo "$dir/slow"
 report cat "$dir/slow" &
 while awrite-lock --status "$dir/reports/root.txt" >/dev/null; do

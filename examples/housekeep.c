@@ -1,4 +1,4 @@
-/* Clear away what crashed programs have left below a directory, but not too much at once: housekeep DIRECTORY */
+/* Clear away what crashed programs left below a directory, but not too much at once: housekeep DIRECTORY */
 
 #include <stdio.h>
 
@@ -6,7 +6,7 @@
 
 enum { ENOUGH = 1000 };
 
-/* What is not 0 stops it. */
+/* A return value other than 0 stops housekeeping. */
 static int report(const awrite_housekeep_event *event, void *context)
 {
     int *deleted = context;

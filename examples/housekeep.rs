@@ -1,4 +1,5 @@
-//! Clear away what crashed programs and time have left below a directory: `cargo run --example housekeep -- [DIRECTORY]`.
+//! Clear away what crashed programs left below a directory, and old backups:
+//! `cargo run --example housekeep -- [DIRECTORY]`.
 
 // The crate's own sources may not print; a program may.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -12,7 +13,7 @@ use awrite::{HousekeepEvent, HousekeepOptions, housekeep};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from).join("awrite-example-dir");
     fs::create_dir_all(&dir)?;
-    // The lock file of a process that was killed; a backup of each of two days; a lock file that is another program's.
+    // The lock file of a process that was killed, backups of two days, and the lock file of another program.
     fs::write(dir.join("config.lock"), "")?;
     fs::write(dir.join("config.20260101-000000.backup"), "one")?;
     fs::write(dir.join("config.20260102-000000.backup"), "two")?;
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             HousekeepEvent::Failed(error) => eprintln!("{error}"),
             _ => {}
         }
-        // Break would stop it.
+        // `Break` would stop housekeeping.
         ControlFlow::Continue(())
     })?;
 

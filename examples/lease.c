@@ -1,11 +1,11 @@
-/* Keep everybody else from a file across some steps of work: lease FILE OWNER */
+/* Keep everybody else from a file during some steps of work: lease FILE OWNER */
 
 #include <stdio.h>
 #include <string.h>
 
 #include <awrite.h>
 
-/* A step: writes the file as the holder of the lease. Should it have ended meanwhile, and be another's, this fails. */
+/* A step: writes the file as the owner of the lease. If another owner has taken the lease meanwhile, this fails. */
 static awrite_status step(const char *path, const char *owner, uint64_t token, const char *text)
 {
     awrite_lock_options lock = {.size = sizeof lock, .owner = owner, .token = token};

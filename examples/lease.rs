@@ -1,4 +1,4 @@
-//! Keep everybody else from a file across some steps of work: `cargo run --example lease -- [DIRECTORY]`.
+//! Keep everybody else from a file during some steps of work: `cargo run --example lease -- [DIRECTORY]`.
 
 // The crate's own sources may not print; a program may.
 #![allow(clippy::print_stderr)]
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use awrite::{Claim, ErrorKind, Lease, LockOptions, Notice, Observer, Wait, WriteOptions};
 
-/// A step: writes as the holder of the lease. If that has ended meanwhile, and is another's, this fails.
+/// A step: writes as the owner of the lease. If another owner has taken the lease meanwhile, this fails.
 fn step(path: &Path, claim: Claim, text: &str) -> awrite::Result<()> {
     let mut options = WriteOptions::default();
     options.append = true;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut options = LockOptions::default();
     options.wait = Wait::For(Duration::from_secs(5));
-    // The library prints nothing; whoever wants to know is told.
+    // The library prints nothing. An observer is told what happens.
     let observer = Observer::new(|notice| match notice {
         Notice::Waiting { target, .. } => eprintln!("waiting for {}", target.display()),
         Notice::Warning { path, text } => eprintln!("{}: {text}", path.display()),
@@ -33,19 +33,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut lease = Lease::acquire_with(&path, "example", Duration::from_secs(60), &options, &observer)?;
     for number in 1..=3 {
         step(&path, lease.claim(), &format!("step {number}\n"))?;
-        // Nothing refreshes it by itself.
+        // The library refreshes a lease only when it is told to.
         if lease.due().is_zero() {
             lease.refresh()?;
         }
     }
 
-    // Whoever has no lease is kept out.
+    // A writer without the lease is kept out.
     let mut no_wait = WriteOptions::default();
     no_wait.lock.wait = Wait::No;
     let refused = awrite::write(&path, "without a lease".as_bytes(), &no_wait);
     assert!(refused.is_err_and(|error| error.kind() == ErrorKind::Leased));
 
-    // Kept, it stands when this process has ended; another goes on with it by its owner and its token.
+    // A kept lease outlives this process. Another process continues it with the owner and the token.
     let token = lease.keep();
     let claim = Claim::new("example")?.with_token(token);
     let lease = Lease::resume(&path, &claim, None, &options, &observer)?;

@@ -1,7 +1,7 @@
-/* Hold the lock of a file while doing something that is no write: lock FILE
+/* Hold the lock of a file while doing something that is not a write: lock FILE
  *
- * Here, to read two files that belong together: FILE and FILE.index. Those who write them hold the same lock meanwhile,
- * alone; readers share it.
+ * This one reads two files that belong together: FILE and FILE.index. Their writers hold the same lock, exclusively.
+ * Readers share it.
  */
 
 #include <stdio.h>
@@ -24,7 +24,7 @@ static void show(const char *path)
 
 int main(int argc, char **argv)
 {
-    /* AWRITE_LOCK_DIR and the like count here as they do for the commands. */
+    /* AWRITE_LOCK_DIR and the other variables count here as they do for the commands. */
     awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED};
     awrite_lock *lock;
     awrite_status status;
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     }
     status = awrite_lock_timed(&lock, argv[1], 5000, &options);
     if (status == AWRITE_LOCKED) {
-        /* The hint says who has it, where that could be found. */
+        /* The hint names the holder, where the library can find it. */
         fprintf(stderr, "lock: %s\n%s\n", awrite_last_error(), awrite_last_hint());
         return (int)status;
     }
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
     snprintf(index, sizeof index, "%s.index", argv[1]);
     show(index);
 
-    /* To free it gives it back too, but cannot say that something went wrong. */
+    /* To free the lock releases it too, but cannot report an error. */
     status = awrite_lock_release(lock);
     if (status != AWRITE_OK)
         fprintf(stderr, "lock: %s\n", awrite_last_error());

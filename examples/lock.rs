@@ -1,4 +1,4 @@
-//! Hold a file's lock around something that is no write: `cargo run --example lock -- [DIRECTORY]`.
+//! Hold a file's lock during something that is not a write: `cargo run --example lock -- [DIRECTORY]`.
 
 // The crate's own sources may not print; a program may.
 #![allow(clippy::print_stdout)]
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.wait = Wait::For(Duration::from_secs(5));
     let lock = FileLock::acquire(&path, &options)?;
 
-    // Nobody else gets it meanwhile: no process, and no other thread of this one.
+    // Nobody else gets the lock meanwhile: no process, and no other thread of this one.
     options.wait = Wait::No;
     match FileLock::acquire(&path, &options) {
         Err(error) if error.kind() == ErrorKind::LockBusy => {
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(_) => return Err("two holders of one lock".into()),
     }
 
-    // Dropping it releases too, but cannot say that something went wrong.
+    // Dropping the lock releases it too, but cannot report an error.
     lock.release()?;
     FileLock::acquire(&path, &options)?.release()?;
     Ok(())

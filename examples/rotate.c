@@ -1,6 +1,6 @@
-/* Replace a log by its last lines, in constant memory, and keep the whole one: rotate LOG BYTES
+/* Replace a log by its last lines, in constant memory, and keep the whole log as a backup: rotate LOG BYTES
  *
- * What is kept begins at a line, and has BYTES bytes at the most.
+ * The new log begins at the start of a line, and has BYTES bytes at the most.
  */
 
 #include <stdio.h>
@@ -56,7 +56,7 @@ int main(int argc, char **argv)
     }
     status = awrite_file_open(&file, argv[1], &options);
     if (status == AWRITE_OK) {
-        /* From here on its lock is held. What is written replaces the log at the commit, and not before. */
+        /* From here on the lock is held. What is written replaces the log at the commit, and not before. */
         log = fopen(argv[1], "r");
         if (log == NULL || skip(log, strtol(argv[2], NULL, 10)) != 0) {
             perror(argv[1]);

@@ -1,4 +1,4 @@
-//! Replace a file by what a command prints, however much that is, in constant memory:
+//! Replace a file by the output of a command, however large, in constant memory:
 //! `cargo run --example stream -- [DIRECTORY]`.
 
 use std::io::Write;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use awrite::{AtomicFile, Committed, WriteOptions};
 
-/// Only a command that succeeds replaces the file.
+/// Replaces the file only if the command succeeds.
 fn replace_by_output(path: &Path, command: &mut Command) -> Result<Committed, Box<dyn std::error::Error>> {
     let mut options = WriteOptions::default();
-    // A slow command then blocks nobody: the lock is taken once all is there.
+    // A slow command then blocks nobody: the library takes the lock when all input is there.
     options.lock_on_commit = true;
     let mut file = AtomicFile::open(path, &options)?;
     writeln!(file, "# made by a program")?;
@@ -20,7 +20,7 @@ fn replace_by_output(path: &Path, command: &mut Command) -> Result<Committed, Bo
     file.fill_from(&output, Path::new("the command's output"))?;
     let status = child.wait()?;
     if !status.success() {
-        // Dropped without a commit: nothing has happened to the file.
+        // Dropped without a commit: the file stays as it was.
         return Err(format!("the command failed: {status}").into());
     }
     Ok(file.commit()?)

@@ -10,7 +10,7 @@ fn add_one(path: &Path) -> awrite::Result<()> {
     awrite::update(path, &WriteOptions::default(), |old, new| {
         let mut text = String::new();
         old.read_to_string(&mut text)?;
-        // No file yet: empty. An error here, as every error, leaves the file as it was.
+        // If there is no file yet, this is empty. An error here leaves the file as it was, like every error.
         let count: u64 = if text.is_empty() { 0 } else { text.trim().parse().map_err(io::Error::other)? };
         writeln!(new, "{}", count + 1)
     })?;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let path = dir.join("awrite-example-count");
 
-    // The lock keeps threads of one process apart just as it does processes.
+    // The lock excludes threads of one process just as it excludes processes.
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| add_one(&path)))).collect();
         threads

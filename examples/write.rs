@@ -9,10 +9,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let path = dir.join("awrite-example.txt");
 
-    // In one call: everything that a reader gives.
+    // In one call: writes everything that a reader yields.
     awrite::write(&path, "first\n".as_bytes(), &WriteOptions::default())?;
 
-    // Piece by piece. The lock is held from here to the commit; without a commit nothing happens to the file.
+    // Piece by piece. The lock is held from here to the commit. Without a commit the file stays as it was.
     let mut options = WriteOptions::default();
     options.backup = Some(BackupOptions::default());
     let mut file = AtomicFile::open(&path, &options)?;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backup = committed.backup.ok_or("there is no backup")?;
     assert_eq!(std::fs::read_to_string(&backup)?, "first\n");
 
-    // Dropped: the file stays as it is.
+    // Dropped: the file stays as it was.
     let mut file = AtomicFile::open(&path, &options)?;
     writeln!(file, "never seen")?;
     drop(file);

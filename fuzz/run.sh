@@ -1,12 +1,12 @@
 #!/bin/sh
 # Runs each fuzz target for a while: fuzz/run.sh [SECONDS] [TARGET...]. Needs cargo-fuzz (cargo install cargo-fuzz) and a
-# C++ compiler. What it finds is in fuzz/artifacts, what it has learnt in fuzz/corpus.
+# C++ compiler. Findings are in fuzz/artifacts. The inputs that reach new code are in fuzz/corpus.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# = 0 ] || shift
 [ $# != 0 ] || set -- duration records names surroundings messages options
-# The sanitizer is a nightly feature, which the stable compiler has too if it is told so.
+# The sanitizer is a nightly feature. RUSTC_BOOTSTRAP makes the stable compiler accept it.
 export RUSTC_BOOTSTRAP=1
 for target; do
     mkdir -p "fuzz/corpus/$target"

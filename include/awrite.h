@@ -4,16 +4,16 @@
  * The library behind the commands awrite, awrite-lock and awrite-housekeep. C programs take the same locks and leases
  * as they do, and make the same writes.
  *
- * One call replaces a file; whatever happens, it has the old content or the new:
+ * One call replaces a file. Whatever happens, the file has the old content or the new one:
  *
  *     if (awrite_write("config.json", text, strlen(text), NULL, NULL) != AWRITE_OK)
  *         fprintf(stderr, "%s\n", awrite_last_error());        // config.json: No space left on device
  *
- * Another changes a file by its own content, under its lock, so that no other update is lost: awrite_update(). The lock
- * alone is awrite_lock_acquire(), a lease that outlives this process awrite_lease_acquire(), and awrite_housekeep()
- * clears away what crashes left.
+ * awrite_update() reads and replaces a file under its lock, so that no other update is lost. awrite_lock_acquire()
+ * takes the lock alone, awrite_lease_acquire() a lease that can outlive this process, and awrite_housekeep() deletes
+ * what crashes have left.
  *
- * What has several steps has a handle:
+ * A task of several steps has a handle:
  *
  *     awrite_file *file;
  *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
@@ -22,51 +22,51 @@
  *     if (status == AWRITE_OK)
  *         status = awrite_file_write(file, data, size);         // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // now, and not before, the file is replaced
+ *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
  *     awrite_file_free(file);                                   // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^
- *            `-- failed: the handle is NULL, and to free it is fine
+ *            `-- failed: the handle is NULL, which may be freed too
  *
- * Handles.  Who gets one frees it, once, with the _free function of its kind, in whatever state it is. To free NULL
- * does nothing. A commit, a release, a keep uses the handle up, and all that is left to do is to free it. Freeing one
- * that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
+ * Handles.  The caller frees each handle once, in whatever state it is, with the _free function of its kind. Freeing
+ * NULL does nothing. A commit, a release or a keep uses the handle up: the only thing left to do is to free it. Freeing
+ * a handle that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
  *
- * Ownership.  What a call is given stays the caller's, and is only read during the call; what a callback's context
- * points to must stay for as long as the handle does. Strings that a call returns belong to the library or to the
- * handle, as is said there; nothing that the library returns is for free().
+ * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context
+ * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
+ * handle, as the call's description says. Never pass to free() what the library returns.
  *
  * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default.
  * Set the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
  * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header
- * runs with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does
- * not know are refused, unless they are zero.
+ * runs with any later libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that
+ * library refuses options that it does not know, unless they are zero.
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
- * system error it was. What is no error but should be known (a wait; a file system that cannot sync a directory) is
- * told to a callback: see Notices. A wrong argument is an error and no crash, as far as it can be told from a right
- * one: NULL, a size that cannot be, an unknown flag, a handle that is used up or belongs to the parent process. A bug
- * in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust writes about it to standard error).
+ * system error it was. A callback is told what is not an error but should be known (a wait; a file system that cannot
+ * sync a directory): see Notices. A wrong argument is an error and not a crash, if the library can detect it: NULL, an
+ * impossible size, an unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is
+ * AWRITE_INTERNAL; a panic does not leave the library (but Rust writes about it to standard error).
  *
- * Paths.  Bytes that end in a zero; relative ones start from the current directory.
+ * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
- * Threads.  All functions may be called by several threads at once. What is said of thread-safety at a handle's type
- * and at its functions is about calls with the same handle. Structs are plain data: the library keeps none of them, and
- * puts nothing into one but during the call that it is given to.
+ * Threads.  All functions may be called by several threads at once. The notes on thread-safety at a handle's type and
+ * at its functions are about calls with the same handle. Structs are plain data: the library keeps no pointer to one,
+ * and writes into one only during the call that gets it.
  *
- * Fork.  A handle belongs to the process that made it. In a forked child every function that does something with it
- * refuses it with AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock,
- * lease and write alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the
- * parent die, a lock lasts until then. Handles of its own a child may make, unless it was forked while another thread
- * was in here.
+ * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
+ * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
+ * parent's lock, lease and write alone. The child has copies of the descriptors until it frees the handle, calls exec
+ * or ends; if the parent dies, a lock stays held until then. The child may make handles of its own, unless it was
+ * forked while another thread was inside the library.
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
- * be called from a signal handler. A signal that the program handles does not end a wait or a write: for a wait that is
- * to end, give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless that is ignored. A program
- * that is killed leaves the target whole and the lock free, and at the most a lock file and a temporary file for
- * awrite_housekeep().
+ * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,
+ * give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
+ * program that is killed leaves the target whole and the lock free. It leaves at most a lock file and a temporary file
+ * behind, which awrite_housekeep() deletes.
  *
  * Link with: pkg-config --cflags --libs awrite
  */
@@ -90,19 +90,19 @@ extern "C" {
 
 /* === Status and errors =============================================================================================
  *
- * Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
- * awrite_last_error(), awrite_last_hint() and awrite_last_errno(), on the thread that made the call.
+ * Nearly every function returns an awrite_status. On the thread that made the call, awrite_last_error(),
+ * awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
  */
 
-/** What a call has come to. 0 to 3 are the exit codes of the commands too. */
+/** The result of a call. 0 to 3 are also the exit codes of the commands. */
 typedef enum {
     /** It is done. */
     AWRITE_OK = 0,
-    /** It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged. */
+    /** A system call failed, or the target is not a file that can be replaced. The target is unchanged. */
     AWRITE_ERROR = 1,
     /**
-     * The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
-     * lease, or the lease named is not the caller's (any more). The target is unchanged.
+     * The lock could not be taken, or was lost: somebody else holds it and the time to wait is over, another owner has
+     * a lease, or the named lease is not the caller's (any more). The target is unchanged.
      */
     AWRITE_LOCKED = 2,
     /**
@@ -117,13 +117,13 @@ typedef enum {
     /** The caller's own callback stopped it. A target is unchanged then. */
     AWRITE_STOPPED = 5,
     /**
-     * A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
-     * unless it had just been replaced.
+     * A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
+     * new content if it had just been replaced.
      */
     AWRITE_INTERNAL = 6,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-     * back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
+     * back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
      */
     AWRITE_NOT_DURABLE = 7,
 } awrite_status;
@@ -138,9 +138,9 @@ typedef enum {
 const char *awrite_strerror(int status);
 
 /**
- * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line,
- * in UTF-8, without a newline at its end: what of a path is not UTF-8, or would not be printed, is shown another way.
- * A call that succeeds leaves it as it was.
+ * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line
+ * in UTF-8, without a newline at its end. Control characters in a path are escaped, and bytes that are not UTF-8 are
+ * replaced. A call that succeeds leaves the text as it was.
  *
  * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
  * first one. Never NULL. Thread-safe: each thread has its own.
@@ -149,8 +149,8 @@ const char *awrite_last_error(void);
 
 /**
  * What can be done about awrite_last_error(), or who holds the lock ("held by PID 4711 (python3 deploy.py)"): one
- * line, without a newline at its end, that the commands print as "Hint: ...". An option it names (--force) is theirs;
- * the flag or member here has nearly the same name.
+ * line, without a newline at its end, that the commands print as "Hint: ...". What it names are flags and members of
+ * the options here.
  *
  * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
  * is no hint. Never NULL. Thread-safe: each thread has its own.
@@ -160,19 +160,20 @@ const char *awrite_last_hint(void);
 /**
  * The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
  *
- * Returns the number, until the next call on this thread that fails. Thread-safe: each thread has its own.
+ * Returns the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
+ * its own.
  */
 int awrite_last_errno(void);
 
 /**
- * The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header.
+ * The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
  *
  * Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
  */
 const char *awrite_version(void);
 
 /**
- * The same as a number, to be compared with AWRITE_VERSION_NUMBER.
+ * The same as a number. Compare it with AWRITE_VERSION_NUMBER.
  *
  * Returns 1002003 for 1.2.3. Thread-safe.
  */
@@ -180,9 +181,9 @@ uint32_t awrite_version_number(void);
 
 /* === Notices =======================================================================================================
  *
- * What a person should know while a call goes on that does not fail: that it waits, or that the file system keeps less
- * than was asked for. The commands print it. The library prints nothing: it is told to the function that the options
- * name in their member notice, and to nobody where that is NULL.
+ * A notice is what a person should know about a call that goes on and does not fail: that it waits, or that the file
+ * system keeps less than was asked for. The commands print notices. The library prints nothing: it calls the function
+ * in the member notice of the options, unless that is NULL.
  */
 
 /**
@@ -191,7 +192,7 @@ uint32_t awrite_version_number(void);
  */
 #define AWRITE_NOTICE_WARNING 1
 
-/** awrite_notice.kind: another holds the lock or a lease, and this call waits for it. Once a call. */
+/** awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call. */
 #define AWRITE_NOTICE_WAITING 2
 
 /** awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING. */
@@ -201,35 +202,35 @@ uint32_t awrite_version_number(void);
 #define AWRITE_NOTICE_INFO 4
 
 /**
- * Something that the library tells while it works. Made by the library, with all that its strings: it is only there
- * during the callback.
+ * Something that the library tells while it works. The library makes it and its strings. They exist only during the
+ * callback.
  */
 typedef struct {
-    /** How much of this the library knows. */
+    /** The size of this struct in the library that runs. */
     size_t size;
-    /** AWRITE_NOTICE_*. More may be added: pass over what you do not know. */
+    /** AWRITE_NOTICE_*. Later versions may add kinds: ignore those that you do not know. */
     uint32_t kind;
     /** 0. */
     uint32_t reserved;
     /** What it is about: the target as it was given, the lock file, the backup. Never NULL. */
     const char *path;
-    /** What it is: a phrase in English without a final stop. Never NULL. */
+    /** What happened: a phrase in English without a full stop at its end. Never NULL. */
     const char *text;
 } awrite_notice;
 
 /**
- * Is told what happens, on the thread that makes the call, while the call goes on: be quick, and do not lock or write
- * the same target in it. It must return: no longjmp, no C++ exception.
+ * Gets notices, on the thread that makes the call, while the call goes on. It should be quick, and must not lock or
+ * write the same target. It must return: no longjmp, no C++ exception.
  */
 typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 
 /* === Locks =========================================================================================================
  *
- * The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a
- * command. Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like
- * two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
- * whose lock this program holds, they wait for it for ever, and so does a command awrite that it runs. Below an
- * awrite-lock TARGET -- COMMAND they all go on under its lock.
+ * The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
+ * holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
+ * exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+ * themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
+ * that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
  */
 
 /** awrite_lock_options.wait: wait until the lock is free. */
@@ -239,8 +240,8 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 #define AWRITE_WAIT_LIMITED 1
 
 /**
- * awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at
- * the lock does not make it fail.)
+ * awrite_lock_options.wait: do not wait. (The library tries again for a few milliseconds, so that a program that only
+ * looks at the lock does not make the call fail.)
  */
 #define AWRITE_WAIT_NO 2
 
@@ -253,7 +254,7 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
  */
 #define AWRITE_LOCK_KEEP 2
 
-/** awrite_lock_options.flags: if the target is a symbolic link, mean the link itself and not the file behind it. */
+/** awrite_lock_options.flags: if the target is a symbolic link, use the link itself and not the file behind it. */
 #define AWRITE_LOCK_NO_FOLLOW 4
 
 /**
@@ -272,8 +273,8 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 #define AWRITE_METHOD_FLOCK 1
 
 /**
- * awrite_lock_options.method: a lock file that comes into being by link(2) and says who holds it. A thread of the
- * library keeps it fresh.
+ * awrite_lock_options.method: a lock file that is created by link(2) and says who holds it. A thread of the library
+ * keeps it fresh.
  */
 #define AWRITE_METHOD_LINK 2
 
@@ -287,7 +288,7 @@ typedef struct awrite_lock awrite_lock;
 
 /**
  * How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
- * AWRITE_LOCK_KEEP. It and its strings are only read during the call.
+ * AWRITE_LOCK_KEEP. The struct and its strings are only read during the call.
  */
 typedef struct {
     /** sizeof(awrite_lock_options). */
@@ -309,26 +310,26 @@ typedef struct {
     uint32_t lock_mode;
     /** AWRITE_METHOD_*. */
     uint32_t method;
-    /** For a link lock: after how long without a sign of life from this process others break it. 0: a minute. */
+    /** For a link lock: others break it after this time without a sign of life from this process. 0: a minute. */
     uint64_t stale_after_ms;
     /**
      * Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
-     * looks again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the
-     * lock.
+     * checks that again right before it replaces the target. NULL: act without a lease, and wait for the end of any
+     * lease as for the lock.
      */
     const char *owner;
     /** With owner: the token of that lease. 0: whichever lease the owner has. */
     uint64_t token;
-    /** Is told what happens, in this call and in later ones with the handle that it gives. NULL: nobody is. */
+    /** Gets the notices of this call, and of later calls with the handle that it makes. NULL: there are none. */
     awrite_notice_fn notice;
-    /** Handed to notice. What it points to must stay until the handle is freed. */
+    /** Passed to notice. What it points to must stay valid until the handle is freed. */
     void *notice_context;
 } awrite_lock_options;
 
 /**
  * Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
  *
- * lock: where to put the handle, which is to be freed with awrite_lock_free(); NULL is put there on failure.
+ * lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
  * target: the file, which need not exist; its directory must.
  * options: NULL for the defaults.
  *
@@ -340,19 +341,19 @@ awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const awrite_lock_options *options);
 
 /**
- * The same, without waiting, whatever the options say of that.
+ * The same without waiting, whatever the options say about that.
  *
  * lock, target, options: as in awrite_lock_acquire().
  *
- * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that another has it. Thread-safe.
+ * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
  */
 awrite_status awrite_lock_try(awrite_lock **lock, const char *target, const awrite_lock_options *options);
 
 /**
- * The same, waiting for a limited time, whatever the options say of that.
+ * The same with a limited time to wait, whatever the options say about that.
  *
  * lock, target, options: as in awrite_lock_acquire().
- * timeout_ms: for how long at the most, in milliseconds; 0: without waiting.
+ * timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
  *
  * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
  */
@@ -384,14 +385,14 @@ int awrite_lock_fd(const awrite_lock *lock);
 /**
  * The path of the lock file.
  *
- * Returns a string that belongs to the handle and stays until that is freed, also after the release; NULL if the
+ * Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
  * handle is NULL. Thread-safe, with the same handle too.
  */
 const char *awrite_lock_path(const awrite_lock *lock);
 
 /**
- * Makes sure that the lock is still held. One by flock(2) always is; a link lock is lost by a process that was stopped
- * or cut off from the file server for too long.
+ * Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+ * stopped, or cut off from the file server, for too long.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
  * Thread-safe, with the same handle too.
@@ -402,8 +403,8 @@ awrite_status awrite_lock_check(const awrite_lock *lock);
  * Gives the lock back. The handle is still to be freed.
  *
  * Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
- * AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's. No other call with the same
- * handle at the same time.
+ * AWRITE_BAD_ARGUMENT if the handle is NULL, was released before, or is the parent process's. No other call with the
+ * same handle at the same time.
  */
 awrite_status awrite_lock_release(awrite_lock *lock);
 
@@ -455,11 +456,12 @@ void awrite_lock_free(awrite_lock *lock);
 #define AWRITE_MKDIR 256
 
 /**
- * awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too.
+ * awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
+ * same.
  */
 #define AWRITE_BACKUP 512
 
-/** awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
+/** awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
 #define AWRITE_BACKUP_TIMESTAMP 1024
 
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
@@ -471,47 +473,47 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.sync: neither. Only a crash of the process is survived. */
 #define AWRITE_SYNC_NONE 2
 
-/** awrite_write_options.ownership: the new file belongs to who writes it. */
+/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
 #define AWRITE_OWNER_WRITER 0
 
-/** awrite_write_options.ownership: owner and group are kept; failing to is an error. */
+/** awrite_write_options.ownership: owner and group are kept; it is an error if that fails. */
 #define AWRITE_OWNER_KEEP 1
 
 /** awrite_write_options.ownership: they are kept if this user may do so. */
 #define AWRITE_OWNER_TRY 2
 
 /**
- * A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
- * AWRITE_LATE_LOCK puts that off); awrite_file_commit() makes what was written its content.
+ * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
+ * puts that off. awrite_file_commit() makes what was written the content of the target.
  *
- * Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
  */
 typedef struct awrite_file awrite_file;
 
 /**
- * An update that is going on: what the callback of awrite_update() reads from and writes to. It is only there during
- * the callback, and for the thread that runs it.
+ * An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
+ * the callback, and only the thread that runs the callback may use it.
  */
 typedef struct awrite_update_io awrite_update_io;
 
 /**
- * The last word before a target is replaced, with its lock held: called on the thread that makes the call with the
- * path of the new file, complete, and with the target as it was given. The new file may be read and changed, but not
- * replaced or removed. Returns 0 to go on; anything else leaves the target as it was. It must return: no longjmp, no
- * C++ exception.
+ * Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
+ * the call. It gets the path of the new file, which is complete, and the target as it was given. It may read and
+ * change the new file, but not replace or remove it. Returns 0 to go on; anything else leaves the target as it was. It
+ * must return: no longjmp, no C++ exception.
  */
 typedef int (*awrite_check_fn)(const char *new_file, const char *target, void *context);
 
 /**
- * How a target is replaced. It, its strings and the lock options are only read during the call; what the contexts
- * point to must stay, with awrite_file_open() until the handle is freed.
+ * How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
+ * contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
  */
 typedef struct {
     /** sizeof(awrite_write_options). */
     size_t size;
-    /** How its lock is taken. NULL: the defaults. */
+    /** How the target's lock is taken. NULL: the defaults. */
     const awrite_lock_options *lock;
-    /** What is described above as awrite_write_options.flags, or-ed. */
+    /** The flags that are described above as awrite_write_options.flags, or-ed. */
     uint32_t flags;
     /** AWRITE_SYNC_*. */
     uint32_t sync;
@@ -519,7 +521,7 @@ typedef struct {
     uint32_t mode;
     /** AWRITE_OWNER_*. */
     uint32_t ownership;
-    /** What is put behind the target's name for a backup. NULL: ".backup". */
+    /** What is appended to the target's name for a backup. NULL: ".backup". */
     const char *backup_suffix;
     /** Put backups into this directory. NULL: beside the target. */
     const char *backup_dir;
@@ -527,13 +529,13 @@ typedef struct {
     uint32_t backup_mode;
     /** 0. */
     uint32_t reserved;
-    /** Asked before the target is replaced, when the new file is complete. NULL: nobody is. */
+    /** Called when the new file is complete, before the target is replaced. NULL: there is no check. */
     awrite_check_fn check;
-    /** Handed to check. */
+    /** Passed to check. */
     void *check_context;
-    /** Is told what happens. NULL: who is named by lock, if anybody. */
+    /** Gets the notices. NULL: the notice function in the lock options gets them, if there is one. */
     awrite_notice_fn notice;
-    /** Handed to notice. */
+    /** Passed to notice. */
     void *notice_context;
 } awrite_write_options;
 
@@ -544,8 +546,8 @@ typedef struct {
     /** Length of the content in bytes. */
     uint64_t bytes;
     /**
-     * Where the previous content was kept; NULL: nowhere. Belongs to the library and stays until this thread's next
-     * write that succeeds.
+     * The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
+     * until this thread's next write that succeeds.
      */
     const char *backup;
     /** 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED). */
@@ -555,8 +557,8 @@ typedef struct {
 } awrite_result;
 
 /**
- * Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was.
- * It must return: no longjmp, no C++ exception.
+ * Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
+ * it was. It must return: no longjmp, no C++ exception.
  */
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
@@ -566,7 +568,7 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * target: the file, which need not exist.
  * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
  * options: NULL for the defaults.
- * result: where to tell what was done; or NULL. Left alone on failure.
+ * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
  * AWRITE_NOT_DURABLE. Thread-safe.
@@ -581,10 +583,10 @@ awrite_status awrite_write(const char *target,
  * Reads and replaces a target under its lock, so that no other update is lost.
  *
  * target: the file, which need not exist; its content is empty then.
- * change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
- * context: handed to it.
+ * change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+ * context: passed to change.
  * options: NULL for the defaults.
- * result: where to tell what was done; or NULL. Left alone on failure.
+ * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
  * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
@@ -600,8 +602,8 @@ awrite_status awrite_update(const char *target,
  * In a callback of awrite_update(): reads the next part of the current content.
  *
  * io: what the callback was called with.
- * buffer, capacity: where to; the buffer stays the caller's.
- * got: is set to how many bytes that were; 0 at the end, or on failure.
+ * buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
+ * got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
  *
  * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
  */
@@ -620,7 +622,7 @@ awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t
 /**
  * Begins to replace a target.
  *
- * file: where to put the handle, which is to be freed with awrite_file_free(); NULL is put there on failure.
+ * file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
  * target: the file, which need not exist.
  * options: NULL for the defaults.
  *
@@ -641,11 +643,11 @@ awrite_status awrite_file_write(awrite_file *file,
                                 size_t size);
 
 /**
- * Adds all that is left to read from a descriptor, up to its end, in constant memory; shared or copied by the kernel
- * where both are files and the file system can.
+ * Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
+ * file system can, the kernel shares or copies the data.
  *
  * fd: an open descriptor, which stays the caller's.
- * bytes: is set to how many bytes that were; or NULL. Left alone on failure.
+ * bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
  * the same handle from one thread at a time.
@@ -655,13 +657,13 @@ awrite_status awrite_file_write_from(awrite_file *file,
                                      uint64_t *bytes);
 
 /**
- * Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
- * but AWRITE_BAD_ARGUMENT, and still to be freed.
+ * Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
+ * handle is used up. It must still be freed.
  *
- * result: where to tell what was done; or NULL. Left alone on failure.
+ * result: receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
- * had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
+ * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+ * taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
  * same handle from one thread at a time.
  */
 awrite_status awrite_file_commit(awrite_file *file,
@@ -676,9 +678,9 @@ void awrite_file_free(awrite_file *file);
 
 /* === Leases ========================================================================================================
  *
- * A lease keeps every other owner, and every writer without a lease, from a target across many processes, until it is
- * released or its time has passed. While a handle lives, awrite_lease_refresh() it in good time: nothing does that by
- * itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
+ * A lease keeps all other owners, and all writers without a lease, away from a target, across many processes, until it
+ * is released or its time has passed. While you need it, call awrite_lease_refresh() in good time: nothing refreshes a
+ * lease by itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
  */
 
 /** awrite_lease_info.state: there is none. */
@@ -693,7 +695,7 @@ void awrite_file_free(awrite_file *file);
 /**
  * A lease of a target.
  *
- * Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
  */
 typedef struct awrite_lease awrite_lease;
 
@@ -716,7 +718,7 @@ typedef struct {
     uint64_t token;
     /** How long a refresh lets it last, in milliseconds. */
     uint64_t ttl_ms;
-    /** How long it has still to go, in milliseconds. */
+    /** How long it still lasts, in milliseconds. */
     uint64_t left_ms;
     /** When it was acquired. */
     int64_t locked_at_ms;
@@ -724,21 +726,21 @@ typedef struct {
     int64_t refreshed_at_ms;
     /** When it ends. */
     int64_t expires_at_ms;
-    /** Whose it is. */
+    /** The owner of the lease. */
     char owner[256];
     /** The host that wrote the record. */
     char host[256];
 } awrite_lease_info;
 
 /**
- * Takes a lease of a target, for some time from now. Where the owner has it already this is a refresh, and the token
- * stays. Waits for the lock, and for the end of another's lease, as the options say.
+ * Takes a lease of a target, for some time from now. If the owner has it already, this refreshes it, and the token
+ * stays. Waits for the lock, and for the end of another owner's lease, as the options say.
  *
- * lease: where to put the handle, which is to be freed with awrite_lease_free(); NULL is put there on failure.
+ * lease: receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
  * target: the file, which need not exist.
  * owner: any text in UTF-8 of 1 to 255 bytes without control characters.
  * ttl_ms: for how long, in milliseconds; at most ten years.
- * options: NULL for the defaults; owner and token in there mean nothing here.
+ * options: NULL for the defaults. The members owner and token mean nothing here.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
  * also if the record of a lease is there but cannot be understood. Thread-safe.
@@ -754,7 +756,7 @@ awrite_status awrite_lease_acquire(awrite_lease **lease,
  *
  * lease, target, owner, options: as in awrite_lease_acquire().
  * token: its token; 0: whichever lease the owner has.
- * ttl_ms: for how long from now; 0: for as long as it was last given.
+ * ttl_ms: for how long from now, in milliseconds; 0: for as long as the last time.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
  * Thread-safe.
@@ -767,17 +769,18 @@ awrite_status awrite_lease_resume(awrite_lease **lease,
                                   const awrite_lock_options *options);
 
 /**
- * Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
+ * Refreshes a lease: it lasts its whole time again, from now. This works even after the time has passed, so long as
+ * nobody else has taken the lease.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
- * time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
- * the same handle from one thread at a time.
+ * Returns AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
+ * could not be taken in time, in which case the lease is unchanged and the caller should try again;
+ * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_refresh(awrite_lease *lease);
 
 /**
- * The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
- * is done under the lease, a holder that is too late can be told from its successor.
+ * The fencing token of a lease: greater than that of every lease of this target before. If the token is sent along
+ * with what is done under the lease, a holder that is too late can be told from its successor.
  *
  * Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
  * at a time.
@@ -785,8 +788,8 @@ awrite_status awrite_lease_refresh(awrite_lease *lease);
 uint64_t awrite_lease_token(const awrite_lease *lease);
 
 /**
- * How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
- * After a sleep ask again: the machine may have been suspended.
+ * How long until the lease should be refreshed, in milliseconds; 0: now. It should be refreshed when a third of its
+ * time has passed. After a sleep, ask again: the machine may have been suspended.
  *
  * Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
  * time.
@@ -796,21 +799,21 @@ uint64_t awrite_lease_due(const awrite_lease *lease);
 /**
  * Gives a lease back. The handle is still to be freed.
  *
- * Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
- * (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
+ * Returns AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
+ * removed (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_release(awrite_lease *lease);
 
 /**
- * Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be
- * freed.
+ * Leaves a lease standing until its end, so that another process can go on with it. The handle is used up and must
+ * still be freed.
  *
  * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_keep(awrite_lease *lease);
 
 /**
- * Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
+ * Frees a handle; NULL is fine. A lease that was neither released nor kept is given back; for that, this waits up to a
  * second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
  * the same handle at the same time, or later.
  */
@@ -821,7 +824,7 @@ void awrite_lease_free(awrite_lease *lease);
  *
  * target: the file, which need not exist.
  * options: where its lock is; NULL for the defaults.
- * info: where to tell; its size must be set. Left alone on failure.
+ * info: receives the answer; its size must be set. Left alone on failure.
  *
  * Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
  * there but cannot be understood. Thread-safe.
@@ -836,8 +839,8 @@ awrite_status awrite_lease_read(const char *target,
  * target, owner, options: as in awrite_lease_acquire().
  * token: its token; 0: whichever lease the owner has.
  *
- * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
- * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
+ * in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_lease_end(const char *target,
                                const char *owner,
@@ -846,9 +849,9 @@ awrite_status awrite_lease_end(const char *target,
 
 /* === Housekeeping ==================================================================================================
  *
- * Clears away what crashed programs and time have left in a directory: lock files that nobody holds, the records of
- * expired leases, temporary files whose writer has gone, old backups. It may run beside living writers: it breaks no
- * lock, and makes no writer fail.
+ * Deletes what crashed programs and time have left in a directory: lock files that nobody holds, the records of
+ * expired leases, temporary files whose writer has gone, old backups. It may run while writers are at work: it breaks
+ * no lock, and makes no writer fail.
  */
 
 /** awrite_housekeep_options.flags: delete lock files that nobody holds, and the records of expired leases. */
@@ -910,41 +913,41 @@ typedef struct {
     uint32_t flags;
     /** 0. */
     uint32_t reserved;
-    /** Leave lock files alone that were modified within so many seconds. 0: none is too young. */
+    /** Keep lock files that were modified less than this many seconds ago. 0: none is too young. */
     uint64_t locks_older_than_s;
-    /** Leave temporary files alone that were modified within so many seconds. 0: none is too young. */
+    /** Keep temporary files that were modified less than this many seconds ago. 0: none is too young. */
     uint64_t temps_older_than_s;
-    /** Delete only backups that are at least so many seconds old. 0: whatever their age. */
+    /** Delete only backups that are at least this many seconds old. 0: whatever their age. */
     uint64_t backups_older_than_s;
-    /** Keep so many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set. */
+    /** Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set. */
     uint64_t keep_newest;
-    /** What the names of backups end in. NULL: ".backup". */
+    /** What the names of backups end with. NULL: ".backup". */
     const char *backup_suffix;
 } awrite_housekeep_options;
 
 /**
- * Something that housekeeping tells while it works. Made by the library, with all that its strings: it is only there
- * during the callback.
+ * Something that housekeeping tells while it works. The library makes it and its strings. They exist only during the
+ * callback.
  */
 typedef struct {
-    /** How much of this the library knows. */
+    /** The size of this struct in the library that runs. */
     size_t size;
-    /** AWRITE_EVENT_*. More may be added: pass over what you do not know. */
+    /** AWRITE_EVENT_*. Later versions may add kinds: ignore those that you do not know. */
     uint32_t kind;
-    /** AWRITE_LEFTOVER_*; 0 where it is none. */
+    /** AWRITE_LEFTOVER_*; 0 where the file is none of them. */
     uint32_t leftover;
-    /** The file: the directory as it was given, and the way from there. Never NULL. */
+    /** The path of the file: the directory as it was given, and the path from there. Never NULL. */
     const char *path;
     /** Why. Never NULL; "" for AWRITE_EVENT_DELETED. */
     const char *reason;
-    /** AWRITE_EVENT_DELETED: how many bytes that has freed. */
+    /** AWRITE_EVENT_DELETED: how many bytes the deletion has freed. */
     uint64_t bytes;
-    /** AWRITE_EVENT_DELETED: how old it was, in seconds. */
+    /** AWRITE_EVENT_DELETED: how old the file was, in seconds. */
     uint64_t age_s;
 } awrite_housekeep_event;
 
 /**
- * Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+ * Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
  * exception.
  */
 typedef int (*awrite_housekeep_fn)(const awrite_housekeep_event *event, void *context);
@@ -961,11 +964,11 @@ typedef struct {
     uint64_t backups;
     /** Temporary files deleted. */
     uint64_t temps;
-    /** Bytes freed by that. */
+    /** Bytes freed by the deletions. */
     uint64_t bytes;
     /** Directories looked at. */
     uint64_t directories;
-    /** How much could not be read or deleted. */
+    /** How many files and directories could not be read or deleted. */
     uint64_t failures;
 } awrite_housekeep_summary;
 
@@ -975,8 +978,8 @@ typedef struct {
  * dir: the directory.
  * options: what to delete; not NULL.
  * report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
- * context: handed to it.
- * summary: where to tell what was done, also if it was stopped or something failed; or NULL.
+ * context: passed to report.
+ * summary: receives what was done, also if the run was stopped or something failed; or NULL.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
  * be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.

@@ -6,15 +6,22 @@
 //!   otherwise:                                      a copy, reflinked where possible, synced; rename(temp, backup)
 //!   with a timestamp:                               the same, but the name must be new: -1, -2 … until one is
 //! ```
+//!
+//! States of a backup:
+//!
+//! ```text
+//!   (none) --make--> linked under a new name --keep, after the commit--> kept
+//!                    linked under a new name --drop, shutdown--> (none), for it is the target still
+//!          --make--> copied, or linked in place of an earlier backup: kept, whatever follows
+//! ```
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-
 use crate::cleanup::{self, Ticket, Undo};
+use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
 use crate::metadata::{self, Wanted};
@@ -22,24 +29,23 @@ use crate::names::BackupNames;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
-use crate::stage::{Birth, Stage};
-use crate::sys::{self, Dir, FileKind, FileStatus, retry};
+use crate::stage::{Birth, Rename, Stage, link_temp};
+use crate::sys::{Dir, FileKind, FileStatus};
 use crate::target::Target;
 
-/// A backup that has been made. Dropping it before it is kept takes a second link away again, which would go on
-/// changing with the target. One that has replaced an earlier backup stays all the same: none at all would be worse.
+/// A backup that has been made. Dropping it before it is kept removes a second link, which would go on changing with the
+/// target. One that has replaced an earlier backup stays all the same: no backup at all would be worse.
 #[derive(Debug)]
 pub(crate) struct Backup {
     dir: Arc<Dir>,
     name: OsString,
     pub(crate) path: PathBuf,
     pub(crate) linked: bool,
-    /// Of a link that replaced no earlier backup.
+    /// Only of a link that has replaced no earlier backup.
     ticket: Option<Ticket>,
 }
 
-/// A backup that is a second link to its target until that is replaced. It would go on changing with it; once it is the
-/// only link, it stays.
+/// A backup that is a second link to its target. Once the target has been replaced it is the only link, and stays.
 struct SecondLink {
     dir: Arc<Dir>,
     name: OsString,
@@ -59,21 +65,21 @@ impl Undo for SecondLink {
 }
 
 impl Backup {
-    /// Called after the commit: a link has the old content's time, a backup has the time when it was made.
-    pub(crate) fn date(&self) -> io::Result<()> {
-        if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
-    }
-
-    /// Called after the commit: it stays.
+    /// Called after the commit: the backup stays.
     pub(crate) fn keep(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.keep();
         }
     }
+
+    /// Called after the commit: a link has the old content's time, but a backup has the time when it was made.
+    pub(crate) fn date(&self) -> io::Result<()> {
+        if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
+    }
 }
 
-/// Refuses options that cannot name a backup, before anything is locked or read.
-pub(crate) fn check(options: &BackupOptions) -> Result<()> {
+/// Refuses options that name no backup or a directory that is not there, before anything is locked or read.
+pub(crate) fn ensure_nameable(options: &BackupOptions) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let suffix = options.suffix.as_bytes();
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
@@ -82,9 +88,9 @@ pub(crate) fn check(options: &BackupOptions) -> Result<()> {
     open_dir(options).map(drop)
 }
 
-/// Refuses a backup that would take the place of the lock that is held while it is made, or of the lease's record.
-pub(crate) fn check_place(target: &Target, place: &Place, options: &BackupOptions) -> Result<()> {
-    // A name with the time of the backup in it is nobody's choice for a lock.
+/// Refuses a backup that would replace the lock file, which is held meanwhile, or the lease's record.
+pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions) -> Result<()> {
+    // Nobody names a lock file after the time of a backup.
     if options.timestamp {
         return Ok(());
     }
@@ -99,7 +105,7 @@ pub(crate) fn check_place(target: &Target, place: &Place, options: &BackupOption
     Ok(())
 }
 
-/// The directory for backups, where it is not the target's.
+/// The directory for backups; `None`: the target's.
 fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     let Some(path) = &options.dir else { return Ok(None) };
     let dir = Dir::open(path).map_err(|e| {
@@ -110,7 +116,7 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup, durable unless `durability` says otherwise.
+/// Makes the backup, as durable as `durability` says. `must_copy`: the original will be overwritten in place.
 pub(crate) fn make(
     target: &Target,
     original: &Original,
@@ -127,7 +133,7 @@ pub(crate) fn make(
     let (name, ticket) = match link {
         Some(link) => link,
         None => {
-            let name = copy(target, original, options, durability, &dir, &mut names);
+            let name = make_copy(target, original, options, durability, &dir, &mut names);
             (name.map_err(|e| fail(&names.plain(), e))?, None)
         }
     };
@@ -137,13 +143,15 @@ pub(crate) fn make(
     Ok(Backup { path: dir.join(&name), dir, name, linked, ticket })
 }
 
-/// Only a file with this one name may be linked: with others, whoever writes through them would write the backup.
+/// Whether the backup may be a link. With other names of the file, a program that writes through them would change the
+/// backup.
 fn is_plain(target: &Target, original: &FileStatus) -> bool {
     original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
 }
 
-/// A second link to the target: its name, and, where that is a new one, the ticket for it. `None`: not possible here
-/// (protected_hardlinks, another file system, too many links …); a copy then says what is wrong, if that fails too.
+/// Makes a second link to the target. Returns its name, and the ticket for it where the name is new. `None`: no link is
+/// possible (protected_hardlinks, another file system, too many links …). A copy follows, and reports what is wrong if it
+/// fails too.
 fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
     let to_new_name = |name: &OsStr| {
         cleanup::make(|| {
@@ -164,7 +172,7 @@ fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(_) => return None,
     }
-    let (temp, ticket) = crate::stage::link_temp(&target.dir, &target.name, dir).ok()?;
+    let (temp, ticket) = link_temp(&target.dir, &target.name, dir).ok()?;
     ticket.settle(|| dir.rename(&temp, dir, &name)).ok()?;
     // Between two links of one inode rename does nothing and leaves the source (rename(2)).
     match dir.unlink(&temp) {
@@ -173,7 +181,7 @@ fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<
     }
 }
 
-fn copy(
+fn make_copy(
     target: &Target,
     original: &Original,
     options: &BackupOptions,
@@ -181,52 +189,29 @@ fn copy(
     dir: &Arc<Dir>,
     names: &mut BackupNames<'_>,
 ) -> io::Result<OsString> {
-    use std::io::Seek;
     let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
-    let file = original.content()?;
-    let mut source = file;
-    source.rewind()?;
-    crate::copy::copy(file, &stage.file, |_, _| {}).map_err(crate::copy::Failed::into_inner)?;
+    let mut content = original.content()?;
+    content.rewind()?;
+    copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
-    metadata::finish(&stage.file, original, wanted)?;
+    metadata::apply(&stage.file, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
-    let name = if !names.is_dated() {
+    if !names.is_dated() {
         let name = names.plain();
-        stage.become_file(false, |from, _| retry(|| dir.rename(from, dir, &name))).map_err(|(e, _)| e)?;
-        name
-    } else {
-        let mut stage = Some(stage);
-        names.first_free(|name| match stage.take() {
-            None => Err(io::ErrorKind::NotFound.into()),
-            Some(current) => {
-                current.become_file(false, |from, _| rename_new(dir, from, name)).map(drop).map_err(|(e, back)| {
-                    stage = Some(back);
-                    e
-                })
-            }
-        })?
-    };
-    Ok(name)
-}
-
-/// Rename that refuses to replace, by the best means the file system has.
-fn rename_new(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    match dir.rename_new(from, dir, to) {
-        Err(e) if sys::unsupported(&e) => {}
-        outcome => return outcome,
+        stage.rename(dir, &name, Rename::Place).map_err(|(e, _)| e)?;
+        return Ok(name);
     }
-    // link(2) refuses an existing name too.
-    match dir.link(from, dir, to) {
-        Ok(()) => return dir.unlink(from),
-        Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
-        Err(e) => return Err(e),
-    }
-    // exFAT has neither: take the name, then replace what is ours.
-    dir.open_file(to, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dir.rename(from, dir, to)
+    let mut stage = Some(stage);
+    names.first_free(|name| {
+        let Some(current) = stage.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        current.rename(dir, name, Rename::PlaceNew).map(drop).map_err(|(e, back)| {
+            stage = Some(back);
+            e
+        })
+    })
 }
 
 #[cfg(test)]
@@ -236,8 +221,11 @@ mod tests {
     #[test]
     fn suffixes_that_would_hit_the_target_or_another_directory() {
         for bad in ["", "/x", "a/b"] {
-            assert!(check(&BackupOptions { suffix: bad.into(), ..BackupOptions::default() }).is_err(), "{bad}");
+            assert!(
+                ensure_nameable(&BackupOptions { suffix: bad.into(), ..BackupOptions::default() }).is_err(),
+                "{bad}"
+            );
         }
-        assert!(check(&BackupOptions::default()).is_ok());
+        assert!(ensure_nameable(&BackupOptions::default()).is_ok());
     }
 }

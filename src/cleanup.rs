@@ -1,20 +1,21 @@
-//! What to remove if this process is told to stop now: temporary files that have a name, locks, and, of a write that
-//! has not been committed, directories made for it and a backup that is a link.
+//! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, directories
+//! made for a write that is not committed, and its backup if that is a link.
 //!
 //! States of an entry:
 //!
 //! ```text
-//!   (no name) --add, with the name made under the same mutex--> listed
-//!   listed    --commit: the name is renamed away-->             (gone)
-//!   listed    --its owner is dropped: the name is removed-->    (gone)
-//!   listed    --Shutdown::clean: the name is removed-->         (the process ends)
+//!   (none) --make: the thing is made-->              listed
+//!   listed --settle, commit: it is renamed-->        (gone from the list)
+//!   listed --keep: it stays as it is-->              (gone from the list)
+//!   listed --remove, drop: it is undone-->           (gone from the list)
+//!   listed --Shutdown::clean: it is undone-->        (the process ends)
 //! ```
 //!
-//! One mutex is held across every arrow, the system call included. Were the call made outside it, a stale entry could
-//! remove a lock or a file that somebody else has made under the same name meanwhile. A shutdown takes the mutex and
-//! never gives it back, so that nothing is made after the clean-up.
+//! One mutex is held across every arrow, the system call included. Otherwise a stale entry could remove a lock or a file
+//! that another process has made under the same name meanwhile. A shutdown takes the mutex and never gives it back, so
+//! that nothing is made after the clean-up.
 //!
-//! Every entry belongs to the process that made it: a forked child has a copy of the list and removes nothing of its
+//! Every entry belongs to the process that made it. A forked child has a copy of the list, and removes nothing that is its
 //! parent's.
 
 use std::fmt;
@@ -23,10 +24,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Something that exists now and must not outlive the process.
 pub(crate) trait Undo: Send {
-    /// Removes it, or gives it back. Runs with the clean-up mutex held.
+    /// Removes the thing, or gives a lock back. Runs with the clean-up mutex held.
     fn undo(&self) -> io::Result<()>;
 
-    /// Whether it is a temporary file, which a user is told of.
+    /// Whether it is a temporary file: users are told how many are removed.
     fn is_temporary_file(&self) -> bool {
         false
     }
@@ -48,7 +49,7 @@ struct Entry {
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { entries: Vec::new(), next: 0, commits: 0 });
 
 fn registry() -> MutexGuard<'static, Registry> {
-    // A panic while it was held has left at worst an entry too many, whose removal then finds nothing.
+    // A panic under the mutex leaves at worst an entry too many, whose removal then finds nothing.
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -71,7 +72,8 @@ pub(crate) fn make<T, U: Undo + 'static, E>(make: impl FnOnce() -> Result<(T, U)
     Ok((made, Ticket { id, pid }))
 }
 
-/// Runs the step that replaces a target, with the same mutex held; once it succeeds, a shutdown counts the write as done.
+/// Runs the step that replaces a target in place, with the mutex held. Once it succeeds, a shutdown counts the write as
+/// done.
 pub(crate) fn commit<T, E>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let mut registry = registry();
     let done = step()?;
@@ -79,20 +81,20 @@ pub(crate) fn commit<T, E>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> 
     Ok(done)
 }
 
-/// Runs a step that removes a name which is not listed, with the same mutex held: once a shutdown has given this
-/// process's locks back, the name may be somebody else's.
+/// Runs a step that removes a name which is not listed, with the mutex held: after a shutdown has given this process's
+/// locks back, the name may belong to another process.
 pub(crate) fn step<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let _registry = registry();
     step()
 }
 
 impl Ticket {
-    /// Runs `step`, which makes the thing something that stays (a rename); on success it is no longer listed.
+    /// Runs `step`, a rename that makes the thing a file that stays. On success it is no longer listed.
     pub(crate) fn settle(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {
         self.leave(step, 0)
     }
 
-    /// The same for the rename that replaces a target: a shutdown then counts the write as done.
+    /// The same for the rename that replaces a target: from then on a shutdown counts the write as done.
     pub(crate) fn commit(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {
         self.leave(step, 1)
     }
@@ -100,7 +102,7 @@ impl Ticket {
     fn leave(self, step: impl FnOnce() -> io::Result<()>, commits: u64) -> Result<(), (io::Error, Ticket)> {
         let mut registry = registry();
         if let Err(e) = step() {
-            // Given up before the ticket can be dropped, which takes it again.
+            // Unlocked first, since dropping the ticket locks it again.
             drop(registry);
             return Err((e, self));
         }
@@ -126,8 +128,8 @@ impl Ticket {
 
     fn take(&self) -> io::Result<()> {
         if self.pid != std::process::id() {
-            // The thing is the parent's, but the copies of its descriptors are ours, and would keep a lock held should
-            // the parent die. Without waiting: a thread that had the mutex when we were forked is not here to give it back.
+            // The thing is the parent's, but this process has copies of its descriptors, which would keep a lock held if
+            // the parent dies. try_lock: a thread that held the mutex during the fork does not exist here.
             let forgotten = REGISTRY.try_lock().ok().and_then(|mut registry| {
                 let at = registry.entries.iter().position(|entry| entry.id == self.id)?;
                 Some(registry.entries.remove(at))
@@ -145,14 +147,15 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Nowhere to report to while dropping; what stays is what a crash would leave, and housekeeping knows it.
+        // A drop cannot report. What stays is what a crash would leave, and housekeeping knows it.
         let _ = self.take();
     }
 }
 
 /// The end of a process that is told to stop in the middle of its work, for the thread that handles its signals.
 ///
-/// While it lives, every other thread of the process stops before its next step that makes, renames or removes a name.
+/// While this value lives, every other thread of the process stops before its next step that makes, renames or removes a
+/// name.
 ///
 /// ```no_run
 /// let shutdown = awrite::Shutdown::begin();
@@ -172,8 +175,8 @@ impl Shutdown {
         Shutdown { registry: registry() }
     }
 
-    /// Whether this process has replaced a target. A program that makes a single write then drops this value and lets
-    /// the write end: it is done, and saying otherwise would misreport it.
+    /// Whether this process has replaced a target. A program that makes a single write then drops this value and lets the
+    /// write end, since it has succeeded.
     #[must_use]
     pub fn committed(&self) -> bool {
         self.registry.commits > 0
@@ -185,14 +188,14 @@ impl Shutdown {
         self.registry.entries.iter().filter(|entry| entry.thing.is_temporary_file()).count()
     }
 
-    /// Removes temporary files and directories made on the way, gives locks back, and leaves the other threads stopped.
+    /// Removes temporary files and directories of unfinished writes, gives locks back, and leaves the other threads stopped.
     /// The process must end next.
     pub fn clean(mut self) {
         let pid = std::process::id();
         // The newest first: a directory can go once what is in it has gone.
         while let Some(entry) = self.registry.entries.pop() {
             if entry.pid == pid {
-                // The process ends; what cannot be removed is what a crash would leave.
+                // The process ends. What cannot be removed is what a crash would leave.
                 let _ = entry.thing.undo();
             }
         }

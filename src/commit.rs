@@ -1,4 +1,4 @@
-//! Replacing the target: the one place that does.
+//! Replacing the target. Nothing else in this crate does.
 
 use std::fs::{File, FileTimes, Metadata};
 use std::io::{self, Seek};
@@ -12,23 +12,13 @@ use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
 use crate::remedy::Remedy;
-use crate::stage::Stage;
-use crate::sys::{Dir, FileStatus, retry, set_mode};
+use crate::stage::{Rename, Stage};
+use crate::sys::{Dir, set_mode};
 use crate::target::Target;
 
 /// Renames the stage over the target: the commit point. Returns the file, which is the target now.
 pub(crate) fn replace(stage: Stage, target: &Target) -> std::result::Result<File, (io::Error, Stage)> {
-    let dir = stage.dir.clone();
-    stage.become_file(true, |from, file| match retry(|| dir.rename(from, &target.dir, &target.name)) {
-        // Over NFS the answer can be lost after the deed: what counts is which file has the name.
-        Err(_) if stands_there(target, file) => Ok(()),
-        outcome => outcome,
-    })
-}
-
-fn stands_there(target: &Target, file: &File) -> bool {
-    let there = target.dir.status(&target.name).ok().flatten();
-    there.is_some_and(|there| FileStatus::of(file).is_ok_and(|file| file.id == there.id))
+    stage.rename(&target.dir, &target.name, Rename::Commit)
 }
 
 /// Makes the names in `dir` durable, where the file system can.
@@ -40,8 +30,8 @@ pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Res
     Ok(())
 }
 
-/// Overwrites the target where it stands: not atomic. A signal waits until it is done. It keeps its owner, and its mode
-/// where `mode` names no other.
+/// Overwrites the target in place, which is not atomic. A signal waits until it is done. The target keeps its owner, and
+/// its mode unless `mode` gives another.
 pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync: bool) -> Result<File> {
     let fail = |e: io::Error| Error::io(&target.given, e);
     let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
@@ -58,13 +48,13 @@ pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync:
     };
     cleanup::commit(|| {
         if let Some(mode) = mode {
-            // Nobody may read the new content who may not in the end. Even where that takes nothing away it is tried:
-            // who may not change the mode shall hear it before anything is overwritten.
+            // Takes permissions away before the new content is there; the others are added after it. Called even where
+            // there is nothing to take away: a user who may not change the mode learns it before anything is overwritten.
             let narrowed = before.permissions().mode() & mode;
             set_mode(&file, narrowed).map_err(|e| fail(e).during("cannot set its permissions"))?;
         }
         if let Err(e) = reserve(&file, length) {
-            // The write is refused for the first error; one more has nothing to add.
+            // The first error is reported; a second one adds nothing.
             let _ = unreserve(&file, &before);
             return Err(fail(e));
         }
@@ -93,8 +83,8 @@ fn reserve(file: &File, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// What has been found of the room is not given back when it does not suffice, by ext4 for one, and mtime has changed.
-/// The mode is as before too: it may have been narrowed, or have lost set-id bits to the reservation.
+/// Undoes a reservation that failed. A file system (ext4 for one) may keep the blocks that it found, and changes mtime. The
+/// mode may have been narrowed, or have lost set-id bits.
 fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
     // The length it has already: this frees the blocks behind it.
     file.set_len(before.len())?;
@@ -102,12 +92,12 @@ fn unreserve(file: &File, before: &Metadata) -> io::Result<()> {
     file.set_permissions(before.permissions())
 }
 
-/// Whether rename onto `name` failed because something is mounted there.
+/// Whether a rename failed because something is mounted on the target.
 pub(crate) fn is_busy(e: &io::Error) -> bool {
     e.raw_os_error() == Some(libc::EBUSY)
 }
 
-/// The error for it.
+/// The error for a target that something is mounted on.
 pub(crate) fn mounted_on(target: &Path) -> Error {
     Error::from_raw(ErrorKind::MountPoint, libc::EBUSY)
         .because("Something is mounted on this file, so it cannot be replaced")

@@ -1,8 +1,8 @@
-//! Moving bytes from one descriptor to another, by the quickest way that works and falling back without loss: a reflink,
-//! a copy in the kernel, `read` and `write`.
+//! Moves bytes from one descriptor to another: by a reflink, by a copy in the kernel, or by `read` and `write`, whichever
+//! comes first and works. Falling back loses nothing.
 //!
-//! Between a pipe and a file plain `read` and `write` are quicker than splice(2) was anywhere it was tried, which is
-//! also why `std::io::copy` is not used: it splices by itself.
+//! Between a pipe and a file, plain `read` and `write` were faster than splice(2) in every measurement. `std::io::copy`
+//! splices by itself, so it is not used.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -14,11 +14,11 @@ use crate::notice::{Notice, Observer};
 use crate::remedy::Remedy;
 use crate::sys::{FileKind, FileStatus};
 
-/// The one buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
+/// The buffer of a stream: large enough that the number of calls does not matter, small enough to stay in the cache.
 const BUFFER: usize = 128 * 1024;
-/// A pipe is widened to this once the producer has filled it: fewer switches between the two processes.
+/// A pipe is widened to this size once the producer has filled it: fewer switches between the two processes.
 const PIPE: usize = 1024 * 1024;
-/// How much is copied by one `copy_file_range`: seconds at most, so that progress can be shown.
+/// The most that one `copy_file_range` copies: takes seconds at most, so that progress can be shown.
 #[cfg(target_os = "linux")]
 const STRETCH: usize = 64 * 1024 * 1024;
 
@@ -44,7 +44,7 @@ pub(crate) fn copy(
     mut told: impl FnMut(u64, Option<u64>),
 ) -> std::result::Result<u64, Failed> {
     let status = FileStatus::of(&source).map_err(Failed::Reading)?;
-    // Size 0: nothing, or a file of /proc, which only tells its content when read.
+    // A file of size 0 may be one of /proc, which has content only for read(2).
     let file = status.kind == FileKind::Regular && status.size > 0;
     let total = file.then_some(status.size);
     let mut copied = 0;
@@ -62,7 +62,7 @@ pub(crate) fn copy(
                     told(copied, total);
                 }
                 Err(e) if is_full(e) => return Err(Failed::Writing(e.into())),
-                // Not between these two, or not here: the loop below goes on from where both positions are.
+                // Not possible between these two. The loop below goes on from both positions.
                 Err(_) => break,
             }
         }
@@ -85,7 +85,8 @@ pub(crate) fn copy(
     }
 }
 
-/// Shares the whole of `source` with the empty file `to` (ioctl_ficlone(2)). False: not possible, nothing changed.
+/// Shares the whole content of `source` with the empty file `to` (ioctl_ficlone(2)). False: not possible, and nothing has
+/// changed.
 #[cfg(target_os = "linux")]
 fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
     use std::io::SeekFrom;
@@ -98,13 +99,13 @@ fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
         Ok(()) => {}
         Err(e) if crate::sys::unsupported(&e) || e.raw_os_error() == Some(libc::EXDEV) => return false,
         Err(_) => {
-            // Interrupted half-way it may have shared a part: start over with an empty file. Where truncating fails, so
-            // will the writing that follows, and that is reported.
+            // It may have shared a part before it failed: start over with an empty file. If truncating fails, the writes
+            // that follow fail too, and report it.
             let _ = to.set_len(0);
             return false;
         }
     }
-    // Both positions go where a copy would have left them.
+    // A copy would have left both positions at the end.
     (&*to).seek(SeekFrom::End(0)).is_ok() && rustix::fs::seek(source, rustix::fs::SeekFrom::Start(size)).is_ok()
 }
 
@@ -114,7 +115,7 @@ fn is_full(e: rustix::io::Errno) -> bool {
     matches!(e, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
 }
 
-/// For speed only: a pipe that may not be widened (pipe-max-size, another user's) is as good as before.
+/// Only for speed, so errors do not matter: a user may have no right to a wider pipe (pipe-max-size).
 fn widen(source: impl AsFd) {
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(source, PIPE);
@@ -126,20 +127,20 @@ fn widen(source: impl AsFd) {
 ///
 /// # Errors
 ///
-/// Said of `source_name`: what `read` failed with, or that the memory does not suffice.
+/// `read` failed, or the memory does not suffice. Both name `source_name`.
 pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> Result<Vec<u8>> {
     let fail = |e: io::Error| Error::io(source_name, e);
     let status = FileStatus::of(&source).map_err(fail)?;
     let mut content = Vec::new();
     let total = (status.kind == FileKind::Regular).then_some(status.size);
-    // One byte more than a file is long, so that the end shows without growing.
+    // One byte more than the file is long, so that the end is found without growing.
     let mut want = total.map_or(BUFFER, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
     loop {
         if content.len() == content.capacity() {
             content
                 .try_reserve(want)
                 .map_err(|_| fail(io::Error::from_raw_os_error(libc::ENOMEM)).with_remedy(Remedy::Stream))?;
-            // Doubled from here on. Memory that is never touched does not count, and growing moves pages, not bytes.
+            // Doubles each time. Memory that is never touched costs nothing, and growing moves pages, not bytes.
             want = content.capacity();
         }
         match rustix::io::retry_on_intr(|| rustix::io::read(&source, rustix::buffer::spare_capacity(&mut content))) {

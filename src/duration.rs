@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// What `30`, `1.5`, `500ms`, `2m`, `1h` or `1d` mean: digits with at most one point, then a unit; seconds where there is
-/// none. `None`: it is nothing of the kind. Longer than [`Duration::MAX`] is that.
+/// The duration that `30`, `1.5`, `500ms`, `2m`, `1h` or `1d` means: digits with at most one point, then a unit, or else
+/// seconds. `None` where `text` is not of this form. What is longer than [`Duration::MAX`] becomes that.
+#[doc(hidden)]
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -20,7 +21,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
-    // In integers, digit by digit: exact, and with no infinity to stumble over.
+    // Integer arithmetic, digit by digit, is exact.
     let digit = |b: u8| u128::from(b - b'0');
     let mut nanos: u128 = 0;
     for b in whole.bytes() {
@@ -34,7 +35,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         worth /= 10;
         nanos += digit(b) * worth;
     }
-    // What is too short to count must not turn into "not at all".
+    // A wait below a nanosecond must not become zero, which means not to wait at all.
     if nanos == 0 && number.bytes().any(|b| (b'1'..=b'9').contains(&b)) {
         nanos = 1;
     }
@@ -42,7 +43,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(u64::try_from(seconds).map_or(Duration::MAX, |seconds| Duration::new(seconds, rest as u32)))
 }
 
-/// A duration for a message, in the largest unit that says it whole: `5s`, `1.5s`, `500ms`, `2m`.
+/// A duration for a message, such as `5s`, `2m`, `500ms` or `1.5s`. [`parse_duration`] reads it.
+#[doc(hidden)]
 #[must_use]
 pub fn shown_duration(d: Duration) -> String {
     let (secs, nanos) = (d.as_secs(), d.subsec_nanos());
@@ -69,7 +71,7 @@ pub(crate) fn any_text(text: &str) {
     let shown = shown_duration(duration);
     assert_eq!(parse_duration(&shown), Some(duration), "{text:?} is shown as {shown:?}");
     assert_eq!(parse_duration(&format!("0{text}")), Some(duration), "{text:?}");
-    // Nothing but "not at all" is nothing.
+    // Only zero becomes zero.
     assert_eq!(duration.is_zero(), !text.bytes().any(|b| (b'1'..=b'9').contains(&b)), "{text:?}");
 }
 

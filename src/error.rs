@@ -1,7 +1,7 @@
 //! The one error type: what failed, on which path, why, and what to do about it.
 //!
-//! An [`Error`] prints as `PATH: REASON`, the path as the caller gave it. The remedy is kept apart in
-//! [`Error::hint`], so that a program can show one line and a person both.
+//! An [`Error`] displays as `PATH: REASON`, with the path as the caller gave it. The remedy is separate
+//! ([`Error::remedy`], [`Error::hint`]): a log needs the first line only, a person needs both.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use crate::holder::Holder;
 use crate::remedy::Remedy;
 use crate::shown::shown;
 
-/// What every function of this crate that can fail returns.
+/// What a function of this crate returns that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What kind of failure an [`Error`] is: the part of it that a program decides by.
+/// The kind of failure, by which a program decides what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -22,25 +22,25 @@ pub enum ErrorKind {
     Io,
     /// The arguments or options contradict each other or name something impossible.
     Usage,
-    /// The target (or what stands where the lock file belongs) is no regular file.
+    /// The target, or what stands in place of the lock file, is not a regular file.
     NotAFile,
     /// The target exists and this user may not write it.
     NotWritable,
-    /// There was no input, and empty input was refused ([`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty)).
+    /// There was no input, and empty input is refused ([`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty)).
     NoInput,
     /// The target cannot be replaced by rename, because something is mounted on it.
     MountPoint,
-    /// The lock is held by somebody else and [`Wait::No`](crate::Wait::No) was asked for.
+    /// Another process holds the lock, and [`Wait::No`](crate::Wait::No) was asked for.
     LockBusy,
     /// The lock did not become free in time.
     LockTimeout,
     /// Another owner has a lease of the target.
     Leased,
-    /// The lock or the lease was held and has been lost; or the lease that the caller claims is not that owner's.
+    /// The lock or the lease was held and has been lost. Or the lease that the caller claims is not that owner's.
     LockLost,
-    /// A lease record is damaged, or of a newer version: nothing can be said of the lease.
+    /// The record of a lease is damaged, or of a newer version. Whether there is a lease cannot be told.
     DamagedRecord,
-    /// The caller's own check or callback refused the new content.
+    /// The caller's check or callback refused the new content.
     Refused,
     /// The target was replaced, but the directory could not be synced: after a power cut the old content may be back.
     NotDurable,
@@ -54,9 +54,9 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     path: Option<PathBuf>,
-    /// Overrides the text of `source`.
+    /// Replaces the text of `source`.
     reason: Option<String>,
-    /// What was being done, where the path and the reason do not tell ("cannot sync").
+    /// What failed, where the path and the reason do not tell: `cannot sync`.
     operation: Option<&'static str>,
     source: Option<io::Error>,
     remedy: Option<Remedy>,
@@ -64,20 +64,13 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` whose whole reason is `reason`.
+    /// An error of `kind` with this reason, and without a path.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Error {
-        Error(Box::new(Inner {
-            kind,
-            path: None,
-            reason: Some(reason.into()),
-            operation: None,
-            source: None,
-            remedy: None,
-            holder: None,
-        }))
+        let reason = Some(reason.into());
+        Error(Box::new(Inner { kind, path: None, reason, operation: None, source: None, remedy: None, holder: None }))
     }
 
-    /// A system call on `path` that failed with `source`.
+    /// A system call on `path` has failed with `source`.
     pub fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Error {
         let source = source.into();
         let hint = match source.raw_os_error() {
@@ -85,64 +78,58 @@ impl Error {
             Some(libc::EFBIG) => Some("the target is unchanged; the file size limit (ulimit -f) was reached"),
             _ => None,
         };
-        Error(Box::new(Inner {
-            kind: ErrorKind::Io,
-            path: Some(path.into()),
-            reason: None,
-            operation: None,
-            source: Some(source),
-            remedy: hint.map(|text| Remedy::Other(text.to_owned())),
-            holder: None,
-        }))
+        let (kind, path, source) = (ErrorKind::Io, Some(path.into()), Some(source));
+        let remedy = hint.map(|text| Remedy::Other(text.to_owned()));
+        Error(Box::new(Inner { kind, path, reason: None, operation: None, source, remedy, holder: None }))
     }
 
-    /// An error of `kind` behind which stands the system error `errno`.
+    /// An error of `kind` that is caused by the system error `errno`.
     pub(crate) fn from_raw(kind: ErrorKind, errno: i32) -> Error {
         Error::io(PathBuf::new(), io::Error::from_raw_os_error(errno)).of_kind(kind)
     }
 
-    /// The same error, said of `path`.
+    /// The same error, about `path`.
     #[must_use]
     pub fn on(mut self, path: impl Into<PathBuf>) -> Error {
         self.0.path = Some(path.into());
         self
     }
 
-    /// The same error, told in other words than the system's.
+    /// The same error, with this reason instead of the system's text.
     #[must_use]
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Error {
         self.0.reason = Some(reason.into());
         self
     }
 
-    /// The same error as one of `kind`.
+    /// The same error, of this kind.
     #[must_use]
     pub fn of_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self
     }
 
-    /// The same error, with what was being done said before the reason: `cannot sync`.
+    /// The same error, with what failed before the reason: `cannot sync`.
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Error {
         self.0.operation = Some(operation);
         self
     }
 
-    /// The same error with a remedy: one line, no final stop.
+    /// The same error, with a remedy in fixed words: one line without a final stop.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Error {
         self.with_remedy(Remedy::Other(hint.into()))
     }
 
-    /// The same error with a remedy that whoever shows it will word.
+    /// The same error, with this remedy.
     #[must_use]
     pub fn with_remedy(mut self, remedy: Remedy) -> Error {
         self.0.remedy = Some(remedy);
         self
     }
 
-    /// The same error with the process that holds the lock.
+    /// The same error, with the process that holds the lock.
     #[must_use]
     pub(crate) fn held_by(mut self, holder: Option<Holder>) -> Error {
         self.0.holder = holder;
@@ -155,7 +142,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The path it is about, as the caller gave it; `None` where no path is to blame (no input).
+    /// The path, as the caller gave it; `None` where the error is not about a path.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
@@ -172,7 +159,7 @@ impl Error {
         self.0.operation.map_or(reason.clone(), |operation| format!("{operation}: {reason}"))
     }
 
-    /// The number of the system error behind it, if there is one.
+    /// The number of the system error that caused it, if there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.0.source.as_ref().and_then(io::Error::raw_os_error)
@@ -184,13 +171,13 @@ impl Error {
         self.0.remedy.as_ref()
     }
 
-    /// The remedy in this crate's words, or who holds the lock: one line.
+    /// One line for a person: the remedy in this crate's words, or else who holds the lock.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.hint_in(Remedy::to_string)
     }
 
-    /// The same, the remedy in the words that `word` gives it.
+    /// The same, with the remedy in the words of `word`.
     #[must_use]
     pub fn hint_in(&self, word: impl FnOnce(&Remedy) -> String) -> Option<String> {
         match (&self.0.remedy, &self.0.holder) {
@@ -200,13 +187,13 @@ impl Error {
         }
     }
 
-    /// The process that holds the lock, where one could be found.
+    /// The process that holds the lock, if one was found.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         self.0.holder.as_ref()
     }
 
-    /// The status a command ends with for this error: 2 where the lock was not acquired or was lost, else 1.
+    /// The exit status of a command for this error: 2 where the lock was not acquired or was lost, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
@@ -231,16 +218,14 @@ impl std::error::Error for Error {
     }
 }
 
-/// `strerror`'s words, without the ` (os error 2)` that `std` puts behind them.
+/// The text of strerror(3), without the ` (os error 2)` that `std` appends.
 pub(crate) fn reason_of(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(code) => match text.strip_suffix(&format!(" (os error {code})")) {
-            Some(words) => words.to_owned(),
-            None => text,
-        },
-        None => text,
+    let mut text = error.to_string();
+    if let Some(code) = error.raw_os_error() {
+        let words = text.trim_end_matches(&format!(" (os error {code})")).len();
+        text.truncate(words);
     }
+    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who holds a lock, as data, for a message. `lock/proc_locks.rs` finds one.
+//! The process that holds a lock, as data for a message.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its process id, as seen from here.
+    /// Its process id, in the PID namespace of this process.
     pub pid: u32,
-    /// Its command line with blanks between the words, cut at 80 characters; empty where it cannot be read.
+    /// Its command line with spaces between the words, cut at 80 characters; empty where it cannot be read.
     pub command: String,
-    /// The machine it runs on, if that is another one than this (or another container); only known of link locks.
+    /// The machine or container that it runs on, if that is not this one. Only known of link locks.
     pub host: Option<String>,
 }
 
 impl Holder {
-    /// A process that is seen from here.
+    /// A process in the PID namespace of this one.
     pub(crate) fn here(pid: u32) -> Holder {
         Holder { pid, command: command_of(pid), host: None }
     }
@@ -35,17 +35,17 @@ impl fmt::Display for Holder {
 fn command_of(pid: u32) -> String {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
-    // Another user's process chooses its own words: none of them may reach a terminal as control characters.
+    // Another user may have chosen these words, which must not control a terminal.
     harmless(&words.join(" "))
 }
 
-/// What somebody else wrote, fit for a message: no control characters, not more than 80.
+/// Text of another program, made fit for a message: no control characters, at most 80 characters.
 pub(crate) fn harmless(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     if line.chars().count() > 80 { line.chars().take(77).collect::<String>() + "..." } else { line }
 }
 
-/// What holds for any words of another's.
+/// What holds for any text of another program.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_words(text: &str) {
     let shown = harmless(text);

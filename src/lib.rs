@@ -6,13 +6,36 @@
 //! - [`Lease`] keeps others from the file across many processes, for a limited time.
 //! - [`housekeep()`] clears away what crashes left, and old backups.
 //!
+//! ```
+//! # fn main() -> awrite::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("counter");
+//! use awrite::{BackupOptions, LockOptions, Wait, WriteOptions};
+//! use std::time::Duration;
+//!
+//! // Replace a file. Wait at most 5 seconds for its lock, and keep the old content as `counter.backup`.
+//! let lock = LockOptions::new().wait(Wait::For(Duration::from_secs(5)));
+//! let options = WriteOptions::new().mode(0o640).lock(lock).backup(BackupOptions::new());
+//! awrite::write(&path, "1\n".as_bytes(), &options)?;
+//!
+//! // Read, change and write it under the same lock.
+//! awrite::update(&path, &options, |old, new| {
+//!     let text = std::io::read_to_string(old)?;
+//!     let count: u64 = text.trim().parse().unwrap_or(0);
+//!     writeln!(new, "{}", count + 1)
+//! })?;
+//! # assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! At every instant the target is the complete old or the complete new content: for readers, after a crash of the
 //! process at any point, and, unless [`Durability::None`] is asked for, after power loss. On any error before the
 //! replacement it is as it was, and nothing is left beside it.
 //!
-//! The library never prints, exits, installs signal handlers or changes process-wide state, with the one exception that
-//! [`LockOptions::use_alarm`] names. What happens is told to an [`Observer`]. A program that is to clean up when a signal
-//! ends it calls [`Shutdown`] from the thread that handles its signals.
+//! The library never prints, exits, installs signal handlers or changes process-wide state; the only exception is
+//! [`LockOptions::use_alarm`]. What happens is told to an [`Observer`]. A program that cleans up when a signal ends it
+//! uses [`Shutdown`] in the thread that handles its signals.
 //!
 //! The commands `awrite`, `awrite-lock` and `awrite-housekeep` are built on this crate (feature `cli`); programs in Rust
 //! want `default-features = false`.
@@ -51,7 +74,9 @@ mod target;
 mod write;
 
 pub use cleanup::Shutdown;
+#[doc(hidden)]
 pub use copy::read_all;
+#[doc(hidden)]
 pub use duration::{parse_duration, shown_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use holder::Holder;
@@ -61,5 +86,6 @@ pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;
+#[doc(hidden)]
 pub use shown::shown;
 pub use write::{AtomicFile, Committed, update, write};

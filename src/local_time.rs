@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 
 pub(crate) fn zone() -> TimeZone {
-    // Where TZ does not name it, jiff would look for its name in a list of all zones that it makes first: a hundred
-    // system calls and 3 million instructions for a name that nobody asks for.
+    // Without TZ, jiff would look up the zone's name in a list of all zones, which it makes first: a hundred system calls
+    // and 3 million instructions for a name that nothing here needs.
     if std::env::var_os("TZ").is_none() {
         let zone = std::fs::read("/etc/localtime").ok().and_then(|data| TimeZone::tzif("", &data).ok());
         if let Some(zone) = zone {

@@ -1,10 +1,9 @@
 //! The multi-call binary: `awrite`, `awrite-lock`, `awrite-housekeep`.
 
-// See sys/entry.rs.
+// See entry.rs.
 #![cfg_attr(not(test), no_main)]
 
 mod applets;
-#[path = "sys/entry.rs"]
 mod entry;
-#[path = "sys/process.rs"]
 mod process;
+mod report;

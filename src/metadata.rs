@@ -1,10 +1,15 @@
 //! Mode, owner, extended attributes and ACLs of a new file.
 //!
-//! The order matters. Owner first: chown clears set-id bits and capabilities, even for root. Then the ACL, set or taken
-//! away, while the file is still 0600: until then a mode bit for the group would stand for the ACL's mask, and give the
-//! group what only the mask allows. Then the mode, then all other attributes.
+//! [`plan`] decides from what was found and what is wanted; [`apply`] finds, plans and does. Its order matters:
+//!
+//! 1. The owner. chown clears set-id bits and capabilities, even for root.
+//! 2. The ACL, set or removed, while the file is still 0600. Until then a mode bit for the group would stand for the
+//!    ACL's mask, and give the group what only the mask allows.
+//! 3. The mode.
+//! 4. All other attributes.
 
 use std::ffi::{CStr, CString};
+use std::fmt;
 use std::fs::File;
 use std::io;
 
@@ -17,9 +22,11 @@ use crate::sys::{FileStatus, set_mode, xattr};
 
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
+/// The bits of the group, or of the ACL's mask where there is an ACL.
+const GROUP: u32 = 0o070;
 /// An NFSv4 server's access lists. The permission bits are a summary of them, not something beside them.
 const NFS4_ACL: &[u8] = b"system.nfs4_";
-/// Made anew by the kernel for each content; a copied one would be wrong, and lock everybody out.
+/// The kernel makes these anew for each content. A copied one would be wrong, and lock everybody out.
 const MEASURED: &[&CStr] = &[c"security.ima", c"security.evm"];
 const CAPABILITIES: &CStr = c"security.capability";
 
@@ -32,60 +39,133 @@ pub(crate) struct Wanted {
     pub(crate) xattrs: bool,
 }
 
-/// Gives `file`, created 0600, its metadata. Returns what could not be carried over, in words.
-pub(crate) fn finish(file: &File, original: &Original, wanted: Wanted) -> io::Result<Vec<String>> {
-    let mut left = Vec::new();
-    let old = &original.status;
-    own(file, old, wanted.ownership)?;
-    let kept_owner = !needs_same_owner(old) || same_owner(file, old)?;
-    let mut mode = wanted.mode.unwrap_or(if kept_owner { old.mode } else { old.mode & !SET_ID });
-    if wanted.mode.is_none() && mode != old.mode {
-        left.push("set-user-id and set-group-id bits, since the owner is another".to_owned());
-    }
-    let names = match original.content() {
-        Ok(old_file) if wanted.xattrs => {
-            let names = list(old_file)?;
-            if !names.iter().any(|n| n.as_c_str() == ACL) {
-                drop_inherited_acl(file)?;
-            } else if copy_attribute(old_file, file, ACL).is_err() {
-                // Without the ACL the group's bits are its mask: more than the group had.
-                left.push("the access control list".to_owned());
-                mode &= !0o070;
-            }
-            names
-        }
-        // Not to be carried over, or not readable. With the original's mode goes that nobody else has access.
-        _ => {
-            if wanted.mode.is_none() {
-                drop_inherited_acl(file)?;
-                if let Some(acl) = original.acl() {
-                    mode &= !0o070 | owning_group(&acl);
-                    if wanted.xattrs {
-                        left.push("the access control list".to_owned());
-                    }
-                }
-            }
-            Vec::new()
-        }
-    };
-    set_mode(file, mode)?;
-    for name in &names {
-        let name = name.as_c_str();
-        if name == ACL || MEASURED.contains(&name) || (name == CAPABILITIES && !same_owner(file, old)?) {
-            continue;
-        }
-        // The original's would bring its bits back over the mode that was asked for.
-        if name.to_bytes().starts_with(NFS4_ACL) && mode != old.mode {
-            continue;
-        }
-        if original.content().and_then(|old_file| copy_attribute(old_file, file, name)).is_err() {
-            left.push(format!("extended attribute {}", name.to_string_lossy()));
-        }
-    }
-    Ok(left)
+/// Something of the original that the new file does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    SetId,
+    Acl,
+    Attribute(CString),
 }
 
-fn own(file: &File, old: &FileStatus, ownership: Ownership) -> io::Result<()> {
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::SetId => f.write_str("set-user-id and set-group-id bits, since the owner is another"),
+            Lost::Acl => f.write_str("the access control list"),
+            Lost::Attribute(name) => write!(f, "extended attribute {}", name.to_string_lossy()),
+        }
+    }
+}
+
+/// The original's access control list.
+#[derive(Debug)]
+enum Acl {
+    /// It has none.
+    Absent,
+    /// It can be carried over.
+    Known(Vec<u8>),
+    /// It could not be read, or not be set on the new file.
+    Failed,
+    /// Attributes are not carried over, or the original cannot be read. Its list, where it has one and that is known.
+    Left(Option<Vec<u8>>),
+}
+
+/// What to do about the new file's ACL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AclStep<'a> {
+    Set(&'a [u8]),
+    /// A directory's default ACL may have given it one.
+    Remove,
+    /// As the kernel made it.
+    Leave,
+}
+
+#[derive(Debug)]
+struct Plan<'a> {
+    acl: AclStep<'a>,
+    mode: u32,
+    left: Vec<Lost>,
+}
+
+/// What becomes of mode and ACL: of an original with `old_mode` and `acl`, where the new file has the same owner and
+/// group or not.
+fn plan(old_mode: u32, acl: &Acl, same_owner: bool, wanted: Wanted) -> Plan<'_> {
+    let mut left = Vec::new();
+    let mut mode = wanted.mode.unwrap_or(old_mode);
+    if wanted.mode.is_none() && !same_owner && old_mode & SET_ID != 0 {
+        mode &= !SET_ID;
+        left.push(Lost::SetId);
+    }
+    let acl = match acl {
+        Acl::Known(list) => AclStep::Set(list),
+        // Under the original's mode the entries of an inherited list would come into force.
+        Acl::Absent => AclStep::Remove,
+        Acl::Failed => {
+            // Without the list the group's bits are its mask: more than the group had.
+            mode &= !GROUP;
+            left.push(Lost::Acl);
+            AclStep::Leave
+        }
+        Acl::Left(_) if wanted.mode.is_some() => AclStep::Leave,
+        // With the original's mode goes that nobody else has access.
+        Acl::Left(list) => {
+            if let Some(list) = list {
+                mode &= !GROUP | owning_group(list);
+                left.extend(wanted.xattrs.then_some(Lost::Acl));
+            }
+            AclStep::Remove
+        }
+    };
+    Plan { acl, mode, left }
+}
+
+/// Whether the attribute `name` is carried over, once owner, ACL and mode are set.
+fn is_carried(name: &CStr, same_owner: bool, same_mode: bool) -> bool {
+    // An NFSv4 list would bring the original's bits back over the mode that was asked for.
+    let undoes_mode = name.to_bytes().starts_with(NFS4_ACL) && !same_mode;
+    name != ACL && !MEASURED.contains(&name) && (name != CAPABILITIES || same_owner) && !undoes_mode
+}
+
+/// Gives `file`, created 0600, its metadata. Returns what could not be carried over.
+pub(crate) fn apply(file: &File, original: &Original, wanted: Wanted) -> io::Result<Vec<Lost>> {
+    let old = &original.status;
+    set_owner(file, old, wanted.ownership)?;
+    let (names, acl) = match original.content() {
+        Ok(old_file) if wanted.xattrs => {
+            let names = list(old_file)?;
+            let acl = match names.iter().any(|name| name.as_c_str() == ACL) {
+                true => xattr::get(old_file, ACL).map_or(Acl::Failed, Acl::Known),
+                false => Acl::Absent,
+            };
+            (names, acl)
+        }
+        _ => (Vec::new(), Acl::Left(if wanted.mode.is_none() { original.acl() } else { None })),
+    };
+    let needs_owner = old.mode & SET_ID != 0 || names.iter().any(|name| name.as_c_str() == CAPABILITIES);
+    let same_owner = !needs_owner || has_owner_of(file, old)?;
+
+    let mut plan = self::plan(old.mode, &acl, same_owner, wanted);
+    match plan.acl {
+        AclStep::Set(list) => {
+            if xattr::set(file, ACL, list).is_err() {
+                plan = self::plan(old.mode, &Acl::Failed, same_owner, wanted);
+            }
+        }
+        AclStep::Remove => remove_acl(file)?,
+        AclStep::Leave => {}
+    }
+    set_mode(file, plan.mode)?;
+    for name in names {
+        if is_carried(&name, same_owner, plan.mode == old.mode)
+            && original.content().and_then(|old_file| copy_attribute(old_file, file, &name)).is_err()
+        {
+            plan.left.push(Lost::Attribute(name));
+        }
+    }
+    Ok(plan.left)
+}
+
+fn set_owner(file: &File, old: &FileStatus, ownership: Ownership) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(old.uid), Gid::from_raw(old.gid));
     match ownership {
         Ownership::Writer => Ok(()),
@@ -106,18 +186,12 @@ fn is_refusal(e: Errno) -> bool {
     matches!(e, Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP)
 }
 
-fn needs_same_owner(old: &FileStatus) -> bool {
-    old.mode & SET_ID != 0
-}
-
-fn same_owner(file: &File, old: &FileStatus) -> io::Result<bool> {
+fn has_owner_of(file: &File, old: &FileStatus) -> io::Result<bool> {
     let now = FileStatus::of(file)?;
     Ok((now.uid, now.gid) == (old.uid, old.gid))
 }
 
-/// Takes away the ACL that a directory's default ACL has given the new file: the original had none, and under its mode
-/// the entries would come into force.
-fn drop_inherited_acl(file: &File) -> io::Result<()> {
+fn remove_acl(file: &File) -> io::Result<()> {
     match xattr::remove(file, ACL) {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => Ok(()),
         Err(e) => Err(e.into()),
@@ -145,5 +219,91 @@ fn list(file: &File) -> io::Result<Vec<CString>> {
         }
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `user::rw-`, `user:2003:rw-`, `group::r--`, `mask::rw-`, `other::---`.
+    fn some_list() -> Vec<u8> {
+        let entry = |tag: u8, bits: u8, id: u32| [&[tag, 0, bits, 0], &id.to_le_bytes()[..]].concat();
+        let none = u32::MAX;
+        let entries = [
+            entry(0x01, 6, none),
+            entry(0x02, 6, 2003),
+            entry(0x04, 4, none),
+            entry(0x10, 6, none),
+            entry(0x20, 0, none),
+        ];
+        [&[2, 0, 0, 0], entries.concat().as_slice()].concat()
+    }
+
+    fn known() -> Acl {
+        Acl::Known(some_list())
+    }
+
+    fn unread() -> Acl {
+        Acl::Left(Some(some_list()))
+    }
+
+    const NONE: Acl = Acl::Absent;
+    const SAME: bool = true;
+    const OTHER: bool = false;
+
+    #[test]
+    fn mode_and_acl_in_every_case() {
+        use AclStep::{Leave, Remove, Set};
+        let list = some_list();
+        // What the original has, whether the owner is the same, what is asked for -> what the new file gets, what is lost.
+        let both = vec![Lost::SetId, Lost::Acl];
+        for (old, acl, owner, (mode, xattrs), (step, new, left)) in [
+            (0o644, NONE, SAME, (None, true), (Remove, 0o644, vec![])),
+            (0o644, NONE, OTHER, (None, true), (Remove, 0o644, vec![])),
+            (0o644, NONE, SAME, (Some(0o600), true), (Remove, 0o600, vec![])),
+            (0o4755, NONE, SAME, (None, true), (Remove, 0o4755, vec![])),
+            (0o6755, NONE, OTHER, (None, true), (Remove, 0o755, vec![Lost::SetId])),
+            (0o1755, NONE, OTHER, (None, true), (Remove, 0o1755, vec![])),
+            (0o4755, NONE, OTHER, (Some(0o4711), true), (Remove, 0o4711, vec![])),
+            (0o660, known(), SAME, (None, true), (Set(&list), 0o660, vec![])),
+            (0o660, known(), SAME, (Some(0o600), true), (Set(&list), 0o600, vec![])),
+            (0o660, Acl::Failed, SAME, (None, true), (Leave, 0o600, vec![Lost::Acl])),
+            (0o660, Acl::Failed, SAME, (Some(0o664), true), (Leave, 0o604, vec![Lost::Acl])),
+            (0o4770, Acl::Failed, OTHER, (None, true), (Leave, 0o700, both.clone())),
+            (0o660, unread(), SAME, (None, false), (Remove, 0o640, vec![])),
+            (0o660, unread(), SAME, (None, true), (Remove, 0o640, vec![Lost::Acl])),
+            (0o4770, unread(), OTHER, (None, true), (Remove, 0o740, both)),
+            (0o660, Acl::Left(None), SAME, (None, false), (Remove, 0o660, vec![])),
+            (0o660, Acl::Left(None), SAME, (Some(0o664), false), (Leave, 0o664, vec![])),
+        ] {
+            let case = format!("{old:o} {acl:?} {owner} {mode:?} {xattrs}");
+            let plan = plan(old, &acl, owner, Wanted { mode, ownership: Ownership::Writer, xattrs });
+            assert_eq!((plan.acl, plan.mode, plan.left), (step, new, left), "{case}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_are_carried_over() {
+        for (name, owner, same_mode, carried) in [
+            (c"user.a", OTHER, false, true),
+            (ACL, SAME, true, false),
+            (c"security.ima", SAME, true, false),
+            (c"security.selinux", OTHER, false, true),
+            (c"security.capability", SAME, false, true),
+            (c"security.capability", OTHER, true, false),
+            (c"system.nfs4_acl", OTHER, true, true),
+            (c"system.nfs4_acl", SAME, false, false),
+        ] {
+            assert_eq!(is_carried(name, owner, same_mode), carried, "{name:?} {owner} {same_mode}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_list_gives_the_group_nothing() {
+        assert_eq!(owning_group(&some_list()), 0o040);
+        for bad in [&b""[..], b"\x02", b"\x02\0\0\0\x04\0\x07"] {
+            assert_eq!(owning_group(bad), 0);
+        }
     }
 }

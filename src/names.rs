@@ -1,17 +1,22 @@
 //! Every name that awrite gives to a file of its own, made and known again in one place.
 //!
 //! ```text
-//!   NAME.lock                          the lock file                 lock_name, locked_name
-//!   NAME.lock.break-NONCE              the mark of its breaker       mark_name, marked_name
-//!   NAME.lease                         the record of a lease         lease_name, leased_name
-//!   .NAME.awrite-XXXXXX                a temporary file              temp_prefix, is_temp_name
-//!   NAME.backup                        a backup                      BackupNames
-//!   NAME.YYYYMMDD-HHMMSS[-N].backup    a dated one
+//!   NAME.lock                          the lock file             lock_name, is_lock_name, locked_name
+//!   NAME.lock.break-NONCE              the mark of its breaker   mark_name, is_mark_name, marked_name
+//!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
+//!   .NAME.awrite-XXXXXX                a temporary file          temp_prefix, temp_name, is_temp_name
+//!   NAME.backup                        a backup                  BackupNames
+//!   NAME.YYYYMMDD-HHMMSS[-N].backup    a dated backup            BackupNames, split_stamp
 //! ```
+//!
+//! Anybody may give a file such a name. A name alone never proves that the file is awrite's.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use jiff::civil::DateTime;
 
 use crate::local_time;
 
@@ -19,81 +24,108 @@ use crate::local_time;
 const LOCK_SUFFIX: &str = ".lock";
 /// What the name of a lease's record ends in.
 const LEASE_SUFFIX: &str = ".lease";
-/// A file name's greatest length on every file system we know but eCryptfs (143).
+
+/// The greatest length of a file name.
 pub(crate) const NAME_MAX: usize = 255;
+/// The greatest lengths of file names: on most file systems, and on eCryptfs.
+pub(crate) const NAME_LIMITS: [usize; 2] = [NAME_MAX, 143];
 
 /// What stands between the target's name and the random letters in the name of a temporary file.
 const TEMP_INFIX: &str = ".awrite-";
 /// How many random letters follow.
 pub(crate) const TEMP_RANDOM: usize = 6;
-/// What a mark has between the name it is for and the nonce.
-const MARK: &str = ".break-";
 
-/// Hexadecimal digits in a nonce.
+/// What stands between a lock's name and the nonce in the name of a mark.
+const MARK_INFIX: &str = ".break-";
+/// How many hexadecimal digits a nonce has.
 pub(crate) const NONCE: usize = 16;
-/// How many backups of one second are told apart.
-const MOST_OF_A_SECOND: u32 = 10_000;
 
-/// `NAME.lease`.
-pub(crate) fn lease_name(name: &OsStr) -> OsString {
-    side_name(name, LEASE_SUFFIX)
-}
+/// The length of `YYYYMMDD-HHMMSS`.
+const STAMP: usize = 15;
+/// The length of the longest part that a time adds to a name: `.YYYYMMDD-HHMMSS-9999`.
+const LONGEST_STAMP: usize = 21;
+/// How many backups of one second get different names: the numbers up to 9999.
+const BACKUPS_PER_SECOND: u32 = 10_000;
 
 /// `NAME.lock`.
 pub(crate) fn lock_name(name: &OsStr) -> OsString {
     side_name(name, LOCK_SUFFIX)
 }
 
-/// `NAME` and `suffix`; a name too long for that is cut and told apart by a hash of the whole, the same for everyone.
-pub(crate) fn side_name(name: &OsStr, suffix: &str) -> OsString {
+/// `NAME.lease`.
+pub(crate) fn lease_name(name: &OsStr) -> OsString {
+    side_name(name, LEASE_SUFFIX)
+}
+
+/// `NAME` and `suffix`. A name too long for that is cut, and a hash of the whole name tells it apart. Every program
+/// arrives at the same name.
+fn side_name(name: &OsStr, suffix: &str) -> OsString {
     let bytes = name.as_bytes();
-    let mut side = Vec::with_capacity(bytes.len() + suffix.len());
     if bytes.len() + suffix.len() <= NAME_MAX {
-        side.extend_from_slice(bytes);
-    } else {
-        let hash = format!("-{:016x}", fnv1a(bytes));
-        side.extend_from_slice(&bytes[..NAME_MAX - suffix.len() - hash.len()]);
-        side.extend_from_slice(hash.as_bytes());
+        return joined(&[bytes, suffix.as_bytes()]);
     }
-    side.extend_from_slice(suffix.as_bytes());
-    OsString::from_vec(side)
+    let hash = format!("-{:016x}", fnv1a(bytes));
+    joined(&[&bytes[..NAME_MAX - suffix.len() - hash.len()], hash.as_bytes(), suffix.as_bytes()])
 }
 
-/// The name of the target whose lease's record is called `name`; `None` where that is not to be known, since it has been
-/// cut.
-pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
-    without(name, LEASE_SUFFIX)
+fn joined(parts: &[&[u8]]) -> OsString {
+    OsString::from_vec(parts.concat())
 }
 
-/// The same of a lock file's name.
+/// FNV-1a, 64 bits. It is fixed for ever, since programs of different versions must arrive at the same lock. It needs no
+/// secrecy: two targets whose hashes collide share a lock, and only wait for each other.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Whether `name` is one of a lock file: `NAME.lock`.
+pub(crate) fn is_lock_name(name: &OsStr) -> bool {
+    is_side_name(name, LOCK_SUFFIX)
+}
+
+/// Whether `name` is one of a lease's record: `NAME.lease`.
+pub(crate) fn is_lease_name(name: &OsStr) -> bool {
+    is_side_name(name, LEASE_SUFFIX)
+}
+
+fn is_side_name(name: &OsStr, suffix: &str) -> bool {
+    name.len() > suffix.len() && name.as_bytes().ends_with(suffix.as_bytes())
+}
+
+/// The target of a lock file by its name; `None` where the name has been cut.
 pub(crate) fn locked_name(name: &OsStr) -> Option<&OsStr> {
-    without(name, LOCK_SUFFIX)
+    target_name(name, LOCK_SUFFIX)
 }
 
-fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
+/// The target of a lease by the name of its record; `None` where the name has been cut.
+pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
+    target_name(name, LEASE_SUFFIX)
+}
+
+fn target_name<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
     let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
     let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
     (!cut).then(|| OsStr::from_bytes(base))
 }
 
-/// FNV-1a, 64 bits: fixed for ever, since programs of different versions must arrive at the same lock. No secrecy is
-/// needed: two targets that share a lock by a collision only wait for each other.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+/// Whether backups with this suffix would look like lock files or leases.
+pub(crate) fn is_reserved_suffix(suffix: &OsStr) -> bool {
+    [LOCK_SUFFIX, LEASE_SUFFIX].iter().any(|own| suffix.as_bytes().ends_with(own.as_bytes()))
 }
 
-/// `.NAME.awrite-`, NAME cut so that the whole name fits in `limit` bytes.
+/// `.NAME.awrite-`. NAME is cut so that the whole name fits in `limit` bytes.
 pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
     let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
-    let base = base.as_bytes();
-    let mut prefix = OsString::from(".");
-    prefix.push(OsStr::from_bytes(&base[..base.len().min(room)]));
-    prefix.push(TEMP_INFIX);
-    prefix
+    joined(&[b".", &base.as_bytes()[..base.len().min(room)], TEMP_INFIX.as_bytes()])
 }
 
-/// Whether `name` is one of ours for a temporary file: `.NAME.awrite-XXXXXX`.
+/// The name of a temporary file for `base`, with the first characters of `nonce` as its random letters.
+pub(crate) fn temp_name(base: &OsStr, nonce: &str) -> OsString {
+    joined(&[temp_prefix(base, NAME_MAX).as_bytes(), &nonce.as_bytes()[..TEMP_RANDOM]])
+}
+
+/// Whether `name` is one of a temporary file: `.NAME.awrite-XXXXXX`.
 pub(crate) fn is_temp_name(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let Some(at) = name.len().checked_sub(TEMP_RANDOM + TEMP_INFIX.len()) else { return false };
@@ -103,58 +135,78 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
         && name[at + TEMP_INFIX.len()..].iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// The name of the mark for `name` while it has `nonce`.
+/// The name of the mark for the lock `name` while that has `nonce`.
 pub(crate) fn mark_name(name: &OsStr, nonce: &str) -> OsString {
-    side_name(name, &format!("{MARK}{nonce}"))
+    side_name(name, &format!("{MARK_INFIX}{nonce}"))
 }
 
-/// A name of the pattern that all temporary files have, so that housekeeping knows it.
-pub(crate) fn temp_name(lock: &OsStr, nonce: &str) -> OsString {
-    let mut name = temp_prefix(lock, NAME_MAX);
-    name.push(&nonce[..6]);
-    name
+/// What the name of every mark for the lock `name` begins with, unless it has been cut.
+pub(crate) fn mark_stem(name: &OsStr) -> OsString {
+    joined(&[name.as_bytes(), MARK_INFIX.as_bytes()])
 }
 
-/// Whether a name ends like a mark's.
+/// Whether `name` is one of a mark.
 pub(crate) fn is_mark_name(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let Some(at) = name.len().checked_sub(NONCE) else { return false };
-    is_nonce(&name[at..]) && name[..at].ends_with(MARK.as_bytes())
+    is_nonce(&name[at..]) && name[..at].ends_with(MARK_INFIX.as_bytes())
 }
 
-/// The name that a mark is for and the nonce in it; `None` where that is not to be known, since the name has been cut.
-/// Only for what [`is_mark_name`].
+/// The lock and the nonce of a mark by its name; `None` where the name has been cut. Call it only with what
+/// [`is_mark_name`] accepts.
 pub(crate) fn marked_name(mark: &OsStr) -> Option<(&OsStr, &str)> {
     let (of, nonce) = mark.as_bytes().split_at(mark.len() - NONCE);
-    let of = OsStr::from_bytes(&of[..of.len() - MARK.len()]);
+    let of = OsStr::from_bytes(&of[..of.len() - MARK_INFIX.len()]);
     let nonce = std::str::from_utf8(nonce).ok()?;
     (mark_name(of, nonce) == mark && mark.len() != NAME_MAX).then_some((of, nonce))
 }
 
-/// What every mark for `name` begins with, unless it has been cut.
-pub(crate) fn mark_stem(name: &OsStr) -> OsString {
-    let mut stem = name.to_owned();
-    stem.push(MARK);
-    stem
-}
-
-/// Whether `text` is a nonce as link locks have it.
+/// Whether `text` is a nonce of a link lock.
 pub(crate) fn is_nonce(text: &[u8]) -> bool {
     text.len() == NONCE && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `YYYYMMDD-HHMMSS`.
-fn stamp(t: &jiff::Zoned) -> String {
-    let (date, time) = (t.date(), t.time());
-    format!(
-        "{:04}{:02}{:02}-{:02}{:02}{:02}",
-        date.year(),
-        date.month(),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
+/// The time in the name of a dated backup. The order is the order in which the backups were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    /// Local time, in whole seconds.
+    pub(crate) time: DateTime,
+    /// Tells the backups of one second apart: 0 for the first, whose name has no number.
+    pub(crate) number: u32,
+}
+
+/// `YYYYMMDD-HHMMSS` or `YYYYMMDD-HHMMSS-N`.
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = self.time;
+        write!(f, "{:04}{:02}{:02}-{:02}{:02}{:02}", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())?;
+        if self.number > 0 { write!(f, "-{}", self.number) } else { Ok(()) }
+    }
+}
+
+/// The length of NAME and the time in `NAME.YYYYMMDD-HHMMSS[-N]`, a backup's name without its suffix. Accepts only what a
+/// writer would make: a date that exists, and N from 1 without leading zeros.
+pub(crate) fn split_stamp(base: &[u8]) -> Option<(usize, Stamp)> {
+    let dot = base.iter().rposition(|&b| b == b'.').filter(|&dot| dot > 0)?;
+    let (stamp, rest) = base[dot + 1..].split_at_checked(STAMP)?;
+    let number = match rest {
+        [] => 0,
+        [b'-', digits @ ..] if (1..=5).contains(&digits.len()) && digits[0] != b'0' => decimal(digits)?,
+        _ => return None,
+    };
+    if stamp[8] != b'-' {
+        return None;
+    }
+    let part = |from: usize, to: usize| decimal(&stamp[from..to]).and_then(|n| i16::try_from(n).ok());
+    let small = |from: usize, to: usize| part(from, to).and_then(|n| i8::try_from(n).ok());
+    let (year, month, day) = (part(0, 4)?, small(4, 6)?, small(6, 8)?);
+    let (hour, minute, second) = (small(9, 11)?, small(11, 13)?, small(13, 15)?);
+    let time = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+    Some((dot, Stamp { time, number }))
+}
+
+fn decimal(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0_u32, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
 }
 
 /// The names that a backup may get.
@@ -162,19 +214,21 @@ fn stamp(t: &jiff::Zoned) -> String {
 pub(crate) struct BackupNames<'a> {
     base: &'a OsStr,
     suffix: &'a OsStr,
-    stamp: Option<String>,
+    time: Option<DateTime>,
 }
 
 impl<'a> BackupNames<'a> {
-    /// `timestamp`: with the local time of this moment in them.
+    /// The name `NAME.backup`, or, with `timestamp`, those with the local time of this moment.
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
-        let stamp = timestamp.then(|| stamp(&jiff::Timestamp::now().to_zoned(local_time::zone())));
-        BackupNames { base, suffix, stamp }
+        let time = timestamp.then(|| jiff::Timestamp::now().to_zoned(local_time::zone()).datetime());
+        BackupNames { base, suffix, time }
     }
 
-    /// Those with this time in them.
-    pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: &jiff::Zoned) -> BackupNames<'a> {
-        BackupNames { base, suffix, stamp: Some(stamp(time)) }
+    /// The names with this time. `base` is cut where they would be too long otherwise.
+    pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: DateTime) -> BackupNames<'a> {
+        let room = NAME_MAX.saturating_sub(LONGEST_STAMP + suffix.len());
+        let base = OsStr::from_bytes(&base.as_bytes()[..base.len().min(room)]);
+        BackupNames { base, suffix, time: Some(time) }
     }
 
     /// The name of the first backup of this second, or of the only one.
@@ -184,25 +238,18 @@ impl<'a> BackupNames<'a> {
 
     /// Whether the time is part of the name.
     pub(crate) fn is_dated(&self) -> bool {
-        self.stamp.is_some()
+        self.time.is_some()
     }
 
-    fn numbered(&self, n: u32) -> OsString {
-        let mut name = self.base.to_owned();
-        if let Some(stamp) = &self.stamp {
-            name.push(format!(".{stamp}"));
-            if n > 0 {
-                name.push(format!("-{n}"));
-            }
-        }
-        name.push(self.suffix);
-        name
+    fn numbered(&self, number: u32) -> OsString {
+        let stamp = self.time.map_or_else(String::new, |time| format!(".{}", Stamp { time, number }));
+        joined(&[self.base.as_bytes(), stamp.as_bytes(), self.suffix.as_bytes()])
     }
 
-    /// Counts up until `take` finds a name that was not taken.
+    /// Counts up until `take` accepts a name, and returns that name.
     pub(crate) fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
-        for n in 0..MOST_OF_A_SECOND {
-            let name = self.numbered(n);
+        for number in 0..BACKUPS_PER_SECOND {
+            let name = self.numbered(number);
             match take(&name) {
                 Ok(()) => return Ok(name),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -213,22 +260,29 @@ impl<'a> BackupNames<'a> {
     }
 }
 
-/// What holds for any name of a target.
+/// What holds for any name of a file.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_name(name: &OsStr) {
     for suffix in [LOCK_SUFFIX, LEASE_SUFFIX] {
         let side = side_name(name, suffix);
         assert!(side.len() <= NAME_MAX && side.as_bytes().ends_with(suffix.as_bytes()), "{side:?}");
-        // No name is taken for another's; where it has been cut it is taken for nobody's.
-        let back = without(&side, suffix);
+        assert_eq!(is_side_name(&side, suffix), !name.is_empty(), "{side:?}");
+        // A name stands for one target, or, where it has been cut, for none.
+        let back = target_name(&side, suffix);
         assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
         assert!(back.is_some() || side.len() == NAME_MAX, "{name:?} is not known again");
     }
-    for limit in [255, 143] {
+    for limit in NAME_LIMITS {
         let mut temp = temp_prefix(name, limit);
         temp.push("aB3xyZ");
         assert!(temp.len() <= limit, "{temp:?}");
         assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
+    }
+    if let Some((length, stamp)) = split_stamp(name.as_bytes()) {
+        // Each time has only one text.
+        let (base, rest) = name.as_bytes().split_at(length);
+        assert!(!base.is_empty());
+        assert_eq!(format!(".{stamp}").as_bytes(), rest);
     }
 }
 
@@ -237,15 +291,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What looks like a dated name, and often is one.
+    const LIKELY: &str = concat!(
+        r"[^/]{0,3}(\.[0-2][0-9]{3}(0[1-9]|1[0-3])[0-3][1-9]-[01][0-9][0-5][0-9][0-6][0-9]",
+        r"(-0?[0-9]{1,5})?){1,3}(\.backup)?"
+    );
+
     proptest! {
         #[test]
         fn names_of_targets(
             name in prop::collection::vec(any::<u8>(), 0..300),
             hash in "[a-z]{0,3}-[0-9a-f]{15,17}",
+            dated in LIKELY,
             more: u8,
         ) {
             any_name(OsStr::from_bytes(&name));
             any_name(OsStr::new(&hash));
+            any_name(OsStr::new(&dated));
             let mut other = name.clone();
             other.push(more);
             let lock = |name: &[u8]| lock_name(OsStr::from_bytes(name));
@@ -299,8 +361,60 @@ mod tests {
         let mut names = BackupNames::new(OsStr::new("f.conf"), OsStr::new(".backup"), false);
         assert_eq!(names.plain(), "f.conf.backup");
         let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
-        names.stamp = Some(stamp(&then));
+        names.time = Some(then.datetime());
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
+    }
+
+    #[test]
+    fn dated_names_fit() {
+        let time = DateTime::new(2026, 1, 2, 3, 4, 5, 0).unwrap();
+        let (base, suffix) = ("n".repeat(255), ".backup");
+        let names = BackupNames::of_time(OsStr::new(&base), OsStr::new(suffix), time);
+        assert_eq!(names.numbered(BACKUPS_PER_SECOND - 1).len(), NAME_MAX);
+    }
+
+    #[test]
+    fn times_in_names() {
+        let stamp = |year, month, day, hour, minute, second, number| {
+            let time = DateTime::new(year, month, day, hour, minute, second, 0).unwrap();
+            Stamp { time, number }
+        };
+        for (base, expected) in [
+            ("f.20260102-030405", Some((1, stamp(2026, 1, 2, 3, 4, 5, 0)))),
+            ("f.20260102-030405-1", Some((1, stamp(2026, 1, 2, 3, 4, 5, 1)))),
+            ("f.20260102-030405-9999", Some((1, stamp(2026, 1, 2, 3, 4, 5, 9999)))),
+            ("a.b.20240229-235959", Some((3, stamp(2024, 2, 29, 23, 59, 59, 0)))),
+            ("a.20200101-000000.20240229-235959", Some((17, stamp(2024, 2, 29, 23, 59, 59, 0)))),
+            (".20260102-030405", None),
+            ("20260102-030405", None),
+            ("f.20260102-030405-", None),
+            ("f.20260102-030405-0", None),
+            ("f.20260102-030405-01", None),
+            ("f.20260102-030405-1234567", None),
+            ("f.20260102-030405x", None),
+            ("f.20260102_030405", None),
+            ("f.2026010-2030405", None),
+            ("f.20260102-0304", None),
+            ("f.20261302-030405", None),
+            ("f.20260230-030405", None),
+            ("f.20250229-030405", None),
+            ("f.20260102-240000", None),
+            ("f.20260102-036005", None),
+            ("f.20260102-030461", None),
+            ("f.2026+102-030405", None),
+            ("f", None),
+            ("", None),
+        ] {
+            assert_eq!(split_stamp(base.as_bytes()), expected, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_second_s_backups_are_in_order() {
+        let stamp = |base: &[u8]| split_stamp(base).unwrap().1;
+        assert!(stamp(b"f.20260102-030405") < stamp(b"f.20260102-030405-2"));
+        assert!(stamp(b"f.20260102-030405-2") < stamp(b"f.20260102-030405-10"));
+        assert!(stamp(b"f.20260102-030405-10") < stamp(b"f.20260102-030406"));
     }
 }

@@ -1,5 +1,4 @@
-//! What the library tells an observer while it works. It never prints: an [`Observer`] decides what becomes of a
-//! [`Notice`].
+//! What the library tells while it works. It never prints: an [`Observer`] decides what to do with a [`Notice`].
 
 use std::fmt;
 use std::path::Path;
@@ -8,17 +7,17 @@ use std::time::Duration;
 
 /// Something that happened, or is about to.
 ///
-/// Paths are as the caller gave them where the caller gave them. New kinds may be added, so match with a `_` arm.
+/// A path that the caller gave is as the caller gave it. New kinds may be added, so match with a `_` arm.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// The lock is held by somebody else; this thread is about to wait for it. Sent once per acquisition.
+    /// Somebody else holds the lock, and this thread is about to wait for it. Sent once per acquisition.
     Waiting {
         /// The file whose lock it is.
         target: &'a Path,
         /// The lock file.
         lock_file: &'a Path,
-        /// The longest wait, if there is a limit.
+        /// The limit of the wait, if there is one.
         timeout: Option<Duration>,
     },
     /// The lock is held now.
@@ -27,41 +26,41 @@ pub enum Notice<'a> {
         target: &'a Path,
         /// The lock file.
         lock_file: &'a Path,
-        /// How the lock is held: `flock`, `link`, or `inherited` where a process above holds it and this one goes on under
-        /// that.
+        /// How the lock is held: `flock`, `link`, or `inherited`: a process above this one holds it, and this one works
+        /// under that lock.
         method: &'static str,
-        /// How long that took.
+        /// How long it took to get the lock.
         waited: Duration,
         /// Whether [`Notice::Waiting`] was sent before.
         contended: bool,
     },
-    /// The lock has been given back.
+    /// The lock has been released.
     Unlocked {
         /// The lock file.
         lock_file: &'a Path,
     },
-    /// Some of the new content has been written. Sent often; the receiver thins it out.
+    /// Some of the new content has been written. Sent often: show only some of them.
     Progress {
         /// Bytes written so far.
         bytes: u64,
-        /// Bytes to expect in all, where that is known.
+        /// Bytes in all, where that is known.
         total: Option<u64>,
     },
-    /// The current content has been kept.
+    /// The target has been backed up.
     BackedUp {
         /// The file that was backed up.
         target: &'a Path,
-        /// Where to.
+        /// The backup.
         backup: &'a Path,
-        /// A second link to the same inode, not a copy.
+        /// Whether the backup is a second link to the same inode, not a copy.
         linked: bool,
     },
-    /// The target is about to be replaced: all else is done. Until this returns it is as it was.
+    /// The target is about to be replaced, and all else is done. The target is unchanged until the observer returns.
     Committing {
         /// The file.
         target: &'a Path,
     },
-    /// The target holds the new content (or, with `changed` false, held it already and was left alone).
+    /// The target has the new content. With `changed` false, it had it already and was left alone.
     Committed {
         /// The file, as the caller gave it.
         target: &'a Path,
@@ -69,36 +68,36 @@ pub enum Notice<'a> {
         bytes: u64,
         /// Whether it was replaced.
         changed: bool,
-        /// Where the previous content was kept.
+        /// The backup of the previous content, if one was made.
         backup: Option<&'a Path>,
-        /// From opening to here.
+        /// The time since the file was opened for writing.
         took: Duration,
     },
-    /// Something a user should know though nothing failed.
+    /// Something that a user should know, though nothing failed.
     Warning {
         /// What it is about.
         path: &'a Path,
-        /// What it is: a phrase without a final stop.
+        /// A phrase without a final stop.
         text: &'a str,
     },
-    /// Something worth knowing (`-v`).
+    /// Something worth knowing: the commands show it with `-v`.
     Info {
         /// What it is about.
         path: &'a Path,
-        /// What it is.
+        /// A phrase without a final stop.
         text: &'a str,
     },
-    /// How the work is being done (`-vv`).
+    /// How the work is done: the commands show it with `-vv`.
     Debug {
         /// What it is about.
         path: &'a Path,
-        /// What it is.
+        /// A phrase without a final stop.
         text: &'a str,
     },
 }
 
-/// Receives every [`Notice`], on the thread that does the work, at once: it should be quick, and must not call back
-/// into an operation on the same file. The default receives nothing.
+/// Receives every [`Notice`] at once, on the thread that does the work. It should be quick, and must not begin another
+/// operation on the same file. The default ignores everything.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Receive>>);
 

@@ -1,5 +1,6 @@
 //! What a caller may ask of a write and of a lock. Plain data: every field has the default a careful user wants.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,43 @@ use std::time::Duration;
 use crate::duration::parse_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
+
+/// Defines a struct of options: its fields with their defaults, and a setter for each. Fields may be added, so a
+/// program outside this crate cannot write the struct down; with the setters it can build one in one expression.
+macro_rules! options_struct {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($field: $default,)* }
+            }
+        }
+
+        impl $name {
+            /// The defaults.
+            #[must_use]
+            pub fn new() -> $name {
+                $name::default()
+            }
+
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $field(mut self, $field: impl Into<$type>) -> $name {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+pub(crate) use options_struct;
 
 /// How long to wait for a lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,43 +75,42 @@ pub enum LockMethod {
     Link,
 }
 
-/// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir` and
-/// `keep`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LockOptions {
-    /// How long to wait.
-    pub wait: Wait,
-    /// Share the lock with other shared holders, instead of holding it alone. A write ignores this.
-    pub shared: bool,
-    /// Use this lock file instead of `TARGET.lock`.
-    pub file: Option<PathBuf>,
-    /// Put lock files in this directory, named after the target's whole path with `/` written `%`.
-    pub dir: Option<PathBuf>,
-    /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group or others where the
-    /// target gives them write.
-    pub mode: Option<u32>,
-    /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such as
-    /// plain `flock(1)`.
-    pub keep: bool,
-    /// Follow a symbolic link to the file it means (so that all names of a file share one lock). Default: true, through
-    /// [`LockOptions::no_follow`] being false.
-    pub no_follow: bool,
-    /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so long
-    /// as nobody else has taken it since), and a write looks again right before it replaces the target. Default: as
-    /// anybody, who waits for the end of a lease as for the lock; below a process that has handed its lease of the target
-    /// over ([`Lease::hand_over`](crate::Lease::hand_over)), as the holder of that.
-    pub claim: Option<Claim>,
-    /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
-    /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting, so
-    /// it is only for a program that leaves both alone and acquires from its main thread. Default: false.
-    pub use_alarm: bool,
-    /// By which means the lock is held. The two respect each other, but every program should use the same: neither can
-    /// tell that a crashed holder of the other kind, on another machine, is gone.
-    pub method: LockMethod,
-    /// For a link lock: how long it may go without a sign of life from this process before others break it. They see
-    /// one every third of it. Default (`None`): 60 seconds.
-    pub stale_after: Option<Duration>,
+options_struct! {
+    /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir`
+    /// and `keep`.
+    LockOptions {
+        /// How long to wait.
+        wait: Wait = Wait::default(),
+        /// Share the lock with other shared holders, instead of holding it alone. A write ignores this.
+        shared: bool = false,
+        /// Use this lock file instead of `TARGET.lock`.
+        file: Option<PathBuf> = None,
+        /// Put lock files in this directory, named after the target's whole path with `/` written `%`.
+        dir: Option<PathBuf> = None,
+        /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group or others where
+        /// the target gives them write.
+        mode: Option<u32> = None,
+        /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
+        /// as plain `flock(1)`.
+        keep: bool = false,
+        /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
+        follow: bool = true,
+        /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so
+        /// long as nobody else has taken it since), and a write looks again right before it replaces the target.
+        /// Default: as anybody, who waits for the end of a lease as for the lock; below a process that has handed its
+        /// lease of the target over ([`Lease::hand_over`](crate::Lease::hand_over)), as the holder of that.
+        claim: Option<Claim> = None,
+        /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
+        /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting,
+        /// so it is only for a program that leaves both alone and acquires from its main thread. Default: false.
+        use_alarm: bool = false,
+        /// By which means the lock is held. The two respect each other, but every program should use the same: neither
+        /// can tell that a crashed holder of the other kind, on another machine, is gone.
+        method: LockMethod = LockMethod::default(),
+        /// For a link lock: how long it may go without a sign of life from this process before others break it. They
+        /// see one every third of it. Default (`None`): 60 seconds.
+        stale_after: Option<Duration> = None,
+    }
 }
 
 impl LockOptions {
@@ -199,23 +236,17 @@ pub enum Durability {
     None,
 }
 
-/// How the current content is kept.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct BackupOptions {
-    /// What is put behind the target's name.
-    pub suffix: std::ffi::OsString,
-    /// Where to, if not beside the target.
-    pub dir: Option<PathBuf>,
-    /// Put the local time before the suffix: `NAME.YYYYMMDD-HHMMSS.backup`.
-    pub timestamp: bool,
-    /// Permission bits of the backup; by default the original's. Forces a copy.
-    pub mode: Option<u32>,
-}
-
-impl Default for BackupOptions {
-    fn default() -> Self {
-        BackupOptions { suffix: ".backup".into(), dir: None, timestamp: false, mode: None }
+options_struct! {
+    /// How the current content is kept.
+    BackupOptions {
+        /// What is put behind the target's name.
+        suffix: OsString = ".backup".into(),
+        /// Where to, if not beside the target.
+        dir: Option<PathBuf> = None,
+        /// Put the local time before the suffix: `NAME.YYYYMMDD-HHMMSS.backup`.
+        timestamp: bool = false,
+        /// Permission bits of the backup; by default the original's. Forces a copy.
+        mode: Option<u32> = None,
     }
 }
 
@@ -243,41 +274,41 @@ impl fmt::Debug for Check {
     }
 }
 
-/// How a file is replaced. Start from `WriteOptions::default()` and set what differs.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct WriteOptions {
-    /// How the lock is taken.
-    pub lock: LockOptions,
-    /// Take the lock at the commit instead of at the start: a slow producer then blocks nobody. The old content is read
-    /// under the lock even so.
-    pub lock_on_commit: bool,
-    /// The new content begins with the current content.
-    pub append: bool,
-    /// Permission bits of the new file. Default: the original's, or 0666 less umask.
-    pub mode: Option<u32>,
-    /// Give the new file 0666 less umask, whatever the original had.
-    pub no_preserve_mode: bool,
-    /// What happens to owner and group.
-    pub ownership: Ownership,
-    /// Do not carry extended attributes and ACLs over.
-    pub no_preserve_xattrs: bool,
-    /// Replace a file that this user may not write.
-    pub force: bool,
-    /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
-    pub refuse_empty: bool,
-    /// Leave the target untouched when its content is identical.
-    pub if_changed: bool,
-    /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
-    pub in_place: bool,
-    /// What is synced.
-    pub durability: Durability,
-    /// Create missing parent directories.
-    pub mkdir: bool,
-    /// Keep the current content.
-    pub backup: Option<BackupOptions>,
-    /// A last word before the commit.
-    pub check: Option<Check>,
-    /// Who is told what happens.
-    pub observer: Observer,
+options_struct! {
+    /// How a file is replaced.
+    WriteOptions {
+        /// How the lock is taken.
+        lock: LockOptions = LockOptions::default(),
+        /// Take the lock at the commit instead of at the start: a slow producer then blocks nobody. The old content is
+        /// read under the lock even so.
+        lock_on_commit: bool = false,
+        /// The new content begins with the current content.
+        append: bool = false,
+        /// Permission bits of the new file. Default: the original's, or 0666 less umask.
+        mode: Option<u32> = None,
+        /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
+        preserve_mode: bool = true,
+        /// What happens to owner and group.
+        ownership: Ownership = Ownership::default(),
+        /// Carry extended attributes and ACLs over. Default: true.
+        preserve_xattrs: bool = true,
+        /// Replace a file that this user may not write.
+        force: bool = false,
+        /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
+        refuse_empty: bool = false,
+        /// Leave the target untouched when its content is identical.
+        if_changed: bool = false,
+        /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
+        in_place: bool = false,
+        /// What is synced.
+        durability: Durability = Durability::default(),
+        /// Create missing parent directories.
+        mkdir: bool = false,
+        /// Keep the current content.
+        backup: Option<BackupOptions> = None,
+        /// A last word before the commit.
+        check: Option<Check> = None,
+        /// Who is told what happens.
+        observer: Observer = Observer::default(),
+    }
 }

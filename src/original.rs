@@ -16,7 +16,7 @@ pub(crate) struct Original {
     pub(crate) status: FileStatus,
     /// `None`: this user may write it but not read it.
     file: Option<File>,
-    /// The access control list of one that may not be read: to read that takes no right to the file.
+    /// The access control list of a file that may not be read. Reading the list takes no right to the file.
     unread_acl: Option<Vec<u8>>,
 }
 
@@ -26,12 +26,12 @@ impl Original {
         Original { status, file: Some(file), unread_acl: None }
     }
 
-    /// A regular file at `path` that this user may write, but not read.
+    /// A regular file at `path` that this user may not read.
     pub(crate) fn unreadable(status: FileStatus, path: &Path) -> Original {
         Original { status, file: None, unread_acl: xattr::get_at(path, ACL).ok() }
     }
 
-    /// One of which only the status is left. Nothing is left whose set-id bits could be kept.
+    /// A file that has been removed; only its status is known. Its set-id bits are not kept.
     pub(crate) fn gone(status: FileStatus) -> Original {
         Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None, unread_acl: None }
     }

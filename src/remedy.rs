@@ -1,5 +1,5 @@
-//! What can be done about an error. The library names the remedy; whoever shows the error words it: the commands by their
-//! options, C by the members of its structs, and [`Display`](fmt::Display) by the options of this crate.
+//! What can be done about an error. The library only names the remedy. The commands word it with their options, the C
+//! interface with the members of its structs, and [`Display`](fmt::Display) without either.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,45 +12,48 @@ use crate::shown::shown;
 pub enum Remedy {
     /// Accept empty input: [`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty).
     AllowEmpty,
-    /// Choose another name or place for the backup: [`WriteOptions::backup`](crate::WriteOptions::backup).
+    /// Choose another name or directory for the backup: [`WriteOptions::backup`](crate::WriteOptions::backup).
     BackupElsewhere,
-    /// Lock the file by its name, since a descriptor cannot wait for a link lock.
-    ByName,
+    /// Lock the file by its name. A descriptor cannot wait for a link lock.
+    LockByName,
     /// Replace a file that this user may not write: [`WriteOptions::force`](crate::WriteOptions::force).
     Force,
-    /// Let the descriptor of the lock reach this process from the one that holds it, or keep it back there.
+    /// Start this process so that it inherits the descriptor of the lock, or start the command that should not share the
+    /// lock without it.
     Inherit {
         /// The process that holds the lock.
         pid: u32,
     },
     /// Overwrite the file under its lock: [`WriteOptions::in_place`](crate::WriteOptions::in_place).
     InPlace,
-    /// Keep lock files elsewhere: [`LockOptions::dir`](crate::LockOptions::dir).
+    /// Keep lock files in another directory: [`LockOptions::dir`](crate::LockOptions::dir).
     LockElsewhere,
-    /// Use another lock file: [`LockOptions::file`](crate::LockOptions::file).
+    /// Remove the link that stands in place of the lock file, or use another lock file:
+    /// [`LockOptions::file`](crate::LockOptions::file).
     LockFile,
-    /// Look at what stands in place of the lock file; remove it, or use another lock file.
-    LookAt(PathBuf),
-    /// Create the missing parent directory: [`WriteOptions::mkdir`](crate::WriteOptions::mkdir).
+    /// Look at the file that stands in place of the lock file. Remove it, or use another lock file:
+    /// [`LockOptions::file`](crate::LockOptions::file).
+    Inspect(PathBuf),
+    /// Create this missing directory: [`WriteOptions::mkdir`](crate::WriteOptions::mkdir).
     Mkdir(PathBuf),
-    /// Write the new content to COMMAND's standard output, or hold the lock alone around it.
-    NotBelow,
-    /// Run it again; a backup would have kept the old content.
+    /// Write the new content to the standard output of the command whose output replaces the file.
+    ToStdout,
+    /// Run it again. A backup would have kept the old content.
     RunAgain,
-    /// Read the input piece by piece, which needs no memory for it.
+    /// Read the input piece by piece, which needs no memory for the whole.
     Stream,
     /// Lock by flock(2): [`LockOptions::method`](crate::LockOptions::method).
     UseFlock,
-    /// Anything that is the same for everyone.
+    /// A remedy in words that are the same for the commands, C and Rust.
     Other(String),
 }
 
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
+        f.write_str(match self {
             Remedy::AllowEmpty => "allow empty input if the file shall be empty",
             Remedy::BackupElsewhere => "choose another name or directory for the backup",
-            Remedy::ByName => "lock the file by its name",
+            Remedy::LockByName => "lock the file by its name",
             Remedy::Force => "ask to replace a file that may not be written",
             Remedy::Inherit { pid } => {
                 return write!(f, "process {pid} holds it; start this one so that it inherits descriptors");
@@ -58,18 +61,15 @@ impl fmt::Display for Remedy {
             Remedy::InPlace => "ask to overwrite it in place under the lock; that is not atomic",
             Remedy::LockElsewhere => "keep lock files in another directory, the same for every writer",
             Remedy::LockFile => "a lock file is never opened through a link; remove the link or use another lock file",
-            Remedy::LookAt(path) => {
-                return write!(f, "look at {}; remove it or use another lock file", shown(path));
-            }
+            Remedy::Inspect(path) => return write!(f, "look at {}; remove it or use another lock file", shown(path)),
             Remedy::Mkdir(parent) => {
                 return write!(f, "directory {} does not exist; create it, or ask for that", shown(parent));
             }
-            Remedy::NotBelow => "write the new content to the command's standard output",
+            Remedy::ToStdout => "write the new content to the command's standard output",
             Remedy::RunAgain => "run it again; a backup keeps the old content",
             Remedy::Stream => "read the input piece by piece: that needs no memory for it",
             Remedy::UseFlock => "lock by flock",
             Remedy::Other(text) => text,
-        };
-        f.write_str(text)
+        })
     }
 }

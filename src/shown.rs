@@ -1,9 +1,10 @@
-//! What somebody else named or wrote, made fit for a message.
+//! Paths in messages.
 
 use std::path::Path;
 
-/// A path for a message: as it is, but with control characters escaped (a file name must not write to the reader's
-/// terminal) and with replacement characters where it is not UTF-8.
+/// A path, made fit for a message: control characters are escaped, since a file name must not control the reader's
+/// terminal, and what is not UTF-8 is shown as replacement characters.
+#[doc(hidden)]
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     if !text.contains(char::is_control) {

@@ -1,36 +1,39 @@
 //! The temporary file that new content is staged in.
 //!
+//! States of a stage:
+//!
 //! ```text
-//!   create ──> unnamed (O_TMPFILE) ──publish──> named ──commit──> it is the target
-//!         └──────────────────────────────────> named
+//!   create ──> unnamed (O_TMPFILE) ──publish──> named ──rename──> an ordinary file, no longer ours
+//!      └──────────────────────────────────────> named
+//!   unnamed, named ──drop──> gone
 //! ```
 //!
-//! An unnamed file needs no cleaning up, whatever ends the process. A named one is listed with [`cleanup`], and locked
-//! with `flock` for as long as it has its name: that is how housekeeping tells a living writer's from a dead one's.
-//! Dropping a stage removes it.
+//! An unnamed file needs no cleaning up, whatever ends the process. A named one is listed with [`cleanup`], which removes
+//! it when a signal ends the process. It is locked with `flock` for as long as it has its name: that is how housekeeping
+//! tells a living writer's file from a dead one's.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use crate::cleanup::{self, Ticket, Undo};
-use crate::names::{NAME_MAX, TEMP_RANDOM, temp_prefix};
+use crate::names::{NAME_LIMITS, TEMP_RANDOM, temp_prefix};
 use crate::sys::dir::LinkWay;
-use crate::sys::{self, Dir, FileId, FileStatus};
+use crate::sys::{self, Dir, FileStatus, retry};
 
+/// A temporary file; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) dir: Arc<Dir>,
     pub(crate) file: File,
     /// The target's name, of which the temporary name is made.
     base: OsString,
-    name: State,
-    /// The mode that a new file gets here, 0666 less umask or by a default ACL, where the stage was created with it.
-    pub(crate) plain_mode: Option<u32>,
+    birth: Birth,
+    state: State,
 }
 
 #[derive(Debug)]
@@ -44,38 +47,34 @@ enum State {
 pub(crate) enum Birth {
     /// 0600, until its final mode is set.
     Private,
-    /// As any new file: 0666, filtered by the kernel with the umask (which is never toggled: that would be seen by every
-    /// thread) or a default ACL.
+    /// As any new file: 0666, filtered by the kernel with the umask or a default ACL. The umask itself is never toggled:
+    /// every thread would see that.
     Plain,
-    /// To be decided later: 0600 now, what `Plain` would have given is remembered.
-    Undecided,
+}
+
+/// What renaming a stage means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rename {
+    /// It becomes the target: the commit point.
+    Commit,
+    /// It becomes another file, in place of an earlier one.
+    Place,
+    /// The same, but the name must be free: else `AlreadyExists`.
+    PlaceNew,
 }
 
 impl Stage {
     /// An empty stage in `dir` for a file called `base`.
     pub(crate) fn create(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
-        let mode = if birth == Birth::Private { 0o600 } else { 0o666 };
-        if let Some(mut stage) = Stage::unnamed(&dir, base, mode)? {
-            if birth == Birth::Undecided {
-                stage.plain_mode = Some(FileStatus::of(&stage.file)?.mode);
-                sys::set_mode(&stage.file, 0o600)?;
-            }
-            return Ok(stage);
+        match Stage::unnamed(&dir, base, birth)? {
+            Some(stage) => Ok(stage),
+            None => Stage::named(dir, base, birth),
         }
-        if birth != Birth::Undecided {
-            return Stage::named(dir, base, mode);
-        }
-        // Whoever opens a file by its name before it is made private can read what is written later. So another one,
-        // that stays empty, tells the mode.
-        let probe = Stage::named(dir.clone(), base, mode)?;
-        let plain_mode = Some(FileStatus::of(&probe.file)?.mode);
-        drop(probe);
-        Ok(Stage { plain_mode, ..Stage::named(dir, base, 0o600)? })
     }
 
     /// `None` where the file system has no unnamed files (FUSE, NFS, old overlays) or they could not be named later.
-    fn unnamed(dir: &Arc<Dir>, base: &OsStr, mode: u32) -> io::Result<Option<Stage>> {
-        let file = match dir.open_unnamed(mode) {
+    fn unnamed(dir: &Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Option<Stage>> {
+        let file = match dir.open_unnamed(birth.mode()) {
             Ok(file) => file,
             // A file system that ignores the flag sees an attempt to write a directory, or to open a missing file.
             Err(e) if sys::unsupported(&e) || matches!(e.raw_os_error(), Some(libc::EISDIR | libc::ENOENT)) => {
@@ -83,78 +82,122 @@ impl Stage {
             }
             Err(e) => return Err(e),
         };
-        let Some(way) = dir.way_to_link(&file) else { return Ok(None) };
-        let (base, name) = (base.to_owned(), State::Unnamed(way));
-        Ok(Some(Stage { dir: dir.clone(), file, base, name, plain_mode: None }))
+        let way = dir.way_to_link(&file);
+        Ok(way.map(|way| Stage { dir: dir.clone(), file, base: base.to_owned(), birth, state: State::Unnamed(way) }))
     }
 
-    fn named(dir: Arc<Dir>, base: &OsStr, mode: u32) -> io::Result<Stage> {
-        let (file, name, ticket) =
-            with_temp_name(&dir, base, |name| dir.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode))?;
-        hold(&file);
-        Ok(Stage { dir, file, base: base.to_owned(), name: State::Named { name, ticket }, plain_mode: None })
+    fn named(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let (file, name, ticket) = with_temp_name(&dir, base, |name| dir.open_file(name, flags, birth.mode()))?;
+        mark_in_use(&file);
+        Ok(Stage { dir, file, base: base.to_owned(), birth, state: State::Named { name, ticket } })
     }
 
-    /// Gives the stage a name, if it has none.
-    pub(crate) fn publish(&mut self) -> io::Result<&OsStr> {
-        if let State::Unnamed(way) = self.name {
-            hold(&self.file);
-            let ((), name, ticket) =
-                with_temp_name(&self.dir, &self.base, |name| self.dir.link_unnamed(&self.file, way, name))?;
-            self.name = State::Named { name, ticket };
-        }
-        match &self.name {
-            State::Named { name, .. } => Ok(name),
-            State::Unnamed(_) => Err(io::ErrorKind::NotFound.into()),
+    /// Gives the stage a name, if it has none, and tells its path.
+    pub(crate) fn publish(&mut self) -> io::Result<PathBuf> {
+        match self.state {
+            State::Named { ref name, .. } => Ok(self.dir.join(name)),
+            State::Unnamed(way) => {
+                let (name, ticket) = link_temp_name(&self.dir, &self.base, &self.file, way)?;
+                let path = self.dir.join(&name);
+                self.state = State::Named { name, ticket };
+                Ok(path)
+            }
         }
     }
 
     /// Whether it has a name by now.
     pub(crate) fn is_named(&self) -> bool {
-        matches!(self.name, State::Named { .. })
+        matches!(self.state, State::Named { .. })
     }
 
-    /// Whether the name still stands for this file, and not for one that was put in its place.
-    pub(crate) fn is_current(&self) -> io::Result<bool> {
-        let State::Named { name, .. } = &self.name else { return Ok(true) };
-        Ok(self.dir.status(name)?.is_some_and(|now| self.id().is_ok_and(|id| now.id == id)))
+    /// Whether its name still stands for this file, and not for one that was put in its place.
+    pub(crate) fn has_its_name(&self) -> io::Result<bool> {
+        match &self.state {
+            State::Named { name, .. } => stands_for(&self.dir, name, &self.file),
+            State::Unnamed(_) => Ok(true),
+        }
+    }
+
+    /// Whether its mode is that of any new file already.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.birth == Birth::Plain
     }
 
     /// The mode that a new file has here.
-    pub(crate) fn fresh_mode(&self) -> io::Result<u32> {
-        self.plain_mode.map_or_else(|| Ok(FileStatus::of(&self.file)?.mode), Ok)
-    }
-
-    pub(crate) fn id(&self) -> io::Result<FileId> {
-        Ok(FileStatus::of(&self.file)?.id)
-    }
-
-    /// Renames it to `to` by `rename(from)`; `replaces` says that this is the step that replaces a target. On error the
-    /// stage is as before.
-    pub(crate) fn become_file(
-        mut self,
-        replaces: bool,
-        rename: impl FnOnce(&OsStr, &File) -> io::Result<()>,
-    ) -> Result<File, (io::Error, Stage)> {
-        if let Err(e) = self.publish() {
-            return Err((e, self));
+    pub(crate) fn plain_mode(&self) -> io::Result<u32> {
+        match self.birth {
+            Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
+            // Asked of another file, which stays empty: the content of this one may not be for everyone.
+            Birth::Private => Stage::create(self.dir.clone(), &self.base, Birth::Plain)?.plain_mode(),
         }
-        let Stage { dir, file, base, name, plain_mode } = self;
-        let (outcome, name) = match name {
-            State::Named { name, ticket } => {
-                let step = || rename(&name, &file);
-                let outcome = if replaces { ticket.commit(step) } else { ticket.settle(step) };
-                match outcome {
-                    Ok(()) => return Ok(file),
-                    Err((e, ticket)) => (e, State::Named { name, ticket }),
-                }
-            }
-            unnamed @ State::Unnamed(_) => (io::ErrorKind::NotFound.into(), unnamed),
+    }
+
+    /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
+    pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
+        let Stage { dir, file, base, birth, state } = self;
+        let (from, ticket) = match state {
+            State::Named { name, ticket } => (name, ticket),
+            State::Unnamed(way) => match link_temp_name(&dir, &base, &file, way) {
+                Ok(named) => named,
+                Err(e) => return Err((e, Stage { dir, file, base, birth, state })),
+            },
         };
-        Err((outcome, Stage { dir, file, base, name, plain_mode }))
+        let replace = || match retry(|| dir.rename(&from, to, name)) {
+            // Over NFS the answer can be lost after the deed: what counts is which file has the name.
+            Err(_) if stands_for(to, name, &file).unwrap_or(false) => Ok(()),
+            outcome => outcome,
+        };
+        let outcome = match how {
+            Rename::Commit => ticket.commit(replace),
+            Rename::Place => ticket.settle(replace),
+            Rename::PlaceNew => ticket.settle(|| rename_new(&dir, &from, to, name)),
+        };
+        match outcome {
+            Ok(()) => Ok(file),
+            Err((e, ticket)) => {
+                let state = State::Named { name: from, ticket };
+                Err((e, Stage { dir, file, base, birth, state }))
+            }
+        }
     }
 }
 
+impl Birth {
+    fn mode(self) -> u32 {
+        match self {
+            Birth::Private => 0o600,
+            Birth::Plain => 0o666,
+        }
+    }
+}
+
+/// Whether `name` in `dir` stands for `file`.
+fn stands_for(dir: &Dir, name: &OsStr, file: &File) -> io::Result<bool> {
+    match dir.status(name)? {
+        Some(there) => Ok(FileStatus::of(file)?.id == there.id),
+        None => Ok(false),
+    }
+}
+
+/// Rename that refuses to replace, by the best means the file system has.
+fn rename_new(dir: &Dir, from: &OsStr, to: &Dir, name: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, to, name) {
+        Err(e) if sys::unsupported(&e) => {}
+        outcome => return outcome,
+    }
+    // link(2) refuses an existing name too.
+    match dir.link(from, to, name) {
+        Ok(()) => return dir.unlink(from),
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
+        Err(e) => return Err(e),
+    }
+    // exFAT has neither: take the name, then replace the empty file that is ours.
+    to.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dir.rename(from, to, name)
+}
+
+/// A temporary name, as [`cleanup`] knows it.
 struct TempName {
     dir: Arc<Dir>,
     name: OsString,
@@ -170,25 +213,26 @@ impl Undo for TempName {
     }
 }
 
-/// Marks a temporary file as in use. Where that fails it is only less well protected from a housekeeper, who also looks
-/// at its age.
-fn hold(file: &File) {
+/// Marks a temporary file as in use. Where that fails the file is only less well protected from a housekeeper, who also
+/// looks at its age.
+fn mark_in_use(file: &File) {
     let _ = sys::try_flock(file, false);
 }
 
-/// Runs `make` with fresh temporary names until one is not taken, and lists what it made.
+/// Calls `make` with fresh temporary names until one is free, and lists what it made.
 fn with_temp_name<T>(
     dir: &Arc<Dir>,
     base: &OsStr,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
     // eCryptfs has room for less, and says so.
-    let mut longest = [NAME_MAX, 143].into_iter();
+    let mut longest = NAME_LIMITS.into_iter();
     let mut limit = longest.next().unwrap_or(0);
     loop {
         let prefix = temp_prefix(base, limit);
         let attempt: io::Result<_> = cleanup::make(|| {
-            // The crate finds the name; the directory is ours, and "/" spares its look-up of the current one.
+            // tempfile only chooses the name. `make` puts the file into our directory, so this one is of no concern: with
+            // "/" tempfile need not look up the current directory.
             let (made, path) = tempfile::Builder::new()
                 .prefix(&prefix)
                 .rand_bytes(TEMP_RANDOM)
@@ -209,7 +253,14 @@ fn with_temp_name<T>(
     }
 }
 
-/// A second link to `name` in `from`, under a temporary name in `dir`.
+/// Gives an unnamed `file` in `dir` a temporary name.
+fn link_temp_name(dir: &Arc<Dir>, base: &OsStr, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
+    mark_in_use(file);
+    let ((), name, ticket) = with_temp_name(dir, base, |name| dir.link_unnamed(file, way, name))?;
+    Ok((name, ticket))
+}
+
+/// Makes a second link to `name` in `from`, under a temporary name in `dir`.
 pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
     let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
@@ -218,19 +269,20 @@ pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn an_unnamed_stage_leaves_nothing_and_a_named_one_is_removed() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let count = || std::fs::read_dir(place.path()).unwrap().count();
-        let stage = Stage::named(dir.clone(), OsStr::new("f"), 0o600).unwrap();
+        let stage = Stage::named(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
         assert_eq!(count(), 1);
         drop(stage);
         assert_eq!(count(), 0);
         let mut stage = Stage::create(dir, OsStr::new("f"), Birth::Private).unwrap();
         stage.publish().unwrap();
         assert_eq!(count(), 1);
-        assert!(stage.is_current().unwrap());
+        assert!(stage.has_its_name().unwrap());
         drop(stage);
         assert_eq!(count(), 0);
     }

@@ -1,9 +1,12 @@
-//! A path as given → the file that is meant: symbolic links followed, its directory opened once, its current metadata.
+//! From a path as given to the file that it means: symbolic links followed, the directory opened once, the current
+//! metadata.
 //!
 //! ```text
 //!   resolve: given --readlink by hand--> (directory, name) --open--> Target { dir, name, status }
-//!   settle:  the same question asked again under the lock; a different answer means: start over
+//!   settle:  resolves again under the lock; if the path means another file by now, the caller starts over
 //! ```
+//!
+//! A target owns the directories that were made for it: dropping it removes them, [`Target::keep_dirs`] lets them stay.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,16 +23,16 @@ use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::sys::{Dir, FileKind, FileStatus, retry};
 
-/// As many as the kernel follows (path_resolution(7)).
+/// The most symbolic links that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// How often missing directories are made anew, when they are gone again at once.
+/// How often missing directories are made anew, when another writer removes them at once.
 const MAX_ROUNDS: usize = 100;
 
 /// How a path is resolved.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Resolve {
-    /// Replace a symbolic link itself.
-    pub(crate) no_follow: bool,
+    /// Follow a symbolic link. Otherwise the link itself is the target.
+    pub(crate) follow: bool,
     /// Create missing parent directories.
     pub(crate) mkdir: bool,
 }
@@ -37,7 +40,7 @@ pub(crate) struct Resolve {
 /// The file that a path means.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// As the caller gave it: for messages.
+    /// The path as the caller gave it: for messages.
     pub(crate) given: PathBuf,
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: OsString,
@@ -47,8 +50,8 @@ pub(crate) struct Target {
     made_dirs: Vec<MadeDir>,
 }
 
-/// A directory made on the way, removed again unless the write is committed. A list of them has the deepest first, so
-/// that dropping it empties each before its parent.
+/// A directory that was made for the target. Dropping it removes it; a list of them has the deepest first, so that each
+/// goes before its parent.
 #[derive(Debug)]
 struct MadeDir {
     path: PathBuf,
@@ -65,7 +68,7 @@ impl Undo for MadePath {
 
 impl Target {
     pub(crate) fn resolve(given: &Path, how: Resolve) -> Result<Target> {
-        let (parent, name, status) = walk(given, how.no_follow)?;
+        let (parent, name, status) = walk(given, how.follow)?;
         let (mut made_dirs, mut rounds) = (Vec::new(), 0);
         let dir = loop {
             match Dir::open(&parent) {
@@ -73,7 +76,7 @@ impl Target {
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) && how.mkdir && rounds < MAX_ROUNDS => {
                     rounds += 1;
                     match make_dirs(given, &parent, &mut made_dirs) {
-                        // Another writer made the directory above, failed, and removed it again under us.
+                        // Another writer made the directory above, failed, and removed it meanwhile.
                         Err(e) if e.errno() == Some(libc::ENOENT) && rounds < MAX_ROUNDS => {}
                         outcome => outcome?,
                     }
@@ -84,18 +87,18 @@ impl Target {
         Ok(Target { given: given.to_owned(), dir: Arc::new(dir), name, status, how, made_dirs })
     }
 
-    /// The file `name` in `dir`, whatever is there: for one who came upon what belongs to it.
+    /// The file `name` in `dir`, of which a lock file or the record of a lease was found there.
     pub(crate) fn in_dir(dir: &Arc<Dir>, name: &OsStr) -> io::Result<Target> {
         let status = dir.status(name)?;
-        let (given, name) = (dir.join(name), name.to_owned());
-        Ok(Target { given, dir: dir.clone(), name, status, how: Resolve::default(), made_dirs: Vec::new() })
+        let (given, name, how) = (dir.join(name), name.to_owned(), Resolve { follow: true, mkdir: false });
+        Ok(Target { given, dir: dir.clone(), name, status, how, made_dirs: Vec::new() })
     }
 
-    /// Asks again what `given` means, and takes the file's metadata as it is now. False: something else by now.
+    /// Resolves again, and takes the file's metadata as it is now. False: the path means another file by now.
     pub(crate) fn settle(&mut self) -> Result<bool> {
-        // Of what is about to be read and replaced, nothing may come from a cache of before the lock was ours.
+        // What is read from now on must not come from a cache that is older than the lock.
         self.dir.refresh();
-        let (parent, name, status) = walk(&self.given, self.how.no_follow)?;
+        let (parent, name, status) = walk(&self.given, self.how.follow)?;
         let same = name == self.name && parent == self.dir.path() && self.dir.still_there();
         if same {
             self.status = status;
@@ -103,15 +106,15 @@ impl Target {
         Ok(same)
     }
 
-    /// The write succeeded: directories made for it stay, and with `sync` are made durable in their parents: in all of
-    /// them, whichever fails.
+    /// Lets the directories made for it stay. With `sync` their names are made durable; after an error the others are
+    /// synced all the same.
     pub(crate) fn keep_dirs(&mut self, sync: bool) -> io::Result<()> {
         let mut outcome = Ok(());
         for made in self.made_dirs.drain(..) {
             made.ticket.keep();
             if sync {
                 let parent = made.path.parent().unwrap_or(Path::new(""));
-                // All on the target's file system: that it cannot do this has been said of the target's directory.
+                // On the target's file system. If that cannot sync directories, the user has been told so already.
                 let synced = retry(|| Dir::open(parent)).and_then(|parent| parent.sync());
                 outcome = outcome.and(synced.map(drop));
             }
@@ -119,20 +122,25 @@ impl Target {
         outcome
     }
 
-    /// Hands the made directories to `other`, which means the same path.
+    /// Hands the made directories to `other`, which was resolved from the same path.
     pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
         let mut dirs = std::mem::take(&mut self.made_dirs);
         dirs.append(&mut other.made_dirs);
         other.made_dirs = dirs;
     }
 
-    /// Whether the target is a symbolic link that is to be replaced itself.
+    /// Whether it is a symbolic link, which will be replaced itself.
     pub(crate) fn is_link(&self) -> bool {
         self.status.is_some_and(|s| s.kind == FileKind::Symlink)
     }
 
+    /// Whether something is mounted exactly on it: rename onto it is EBUSY.
+    pub(crate) fn is_mounted_on(&self) -> bool {
+        self.status.is_some_and(|s| s.mount_root)
+    }
+
     /// Refuses what cannot be replaced: anything but a regular file, a link to one, or nothing.
-    pub(crate) fn check_kind(&self) -> Result<()> {
+    pub(crate) fn ensure_regular(&self) -> Result<()> {
         match self.status {
             None => Ok(()),
             Some(s) => refuse_special(&self.given, s.kind),
@@ -140,14 +148,14 @@ impl Target {
     }
 
     /// Refuses an existing file that this user may not write.
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    pub(crate) fn ensure_writable(&self) -> Result<()> {
         if self.status.is_none_or(|s| s.kind != FileKind::Regular) {
             return Ok(());
         }
         match self.dir.may_write(&self.name) {
             Ok(()) => Ok(()),
             Err(e) => match e.raw_os_error() {
-                // Said by what is about to be created, and more to the point: the lock file or the temporary file.
+                // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
                 Some(libc::EACCES | libc::EPERM) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
@@ -157,13 +165,12 @@ impl Target {
         }
     }
 
-    /// Opens the current content: of the file behind it, where the target is a link to be replaced itself. `None`:
-    /// there is none.
+    /// Opens the current content; of a link that is replaced itself, that of the file behind it. `None`: there is none.
     pub(crate) fn open_original(&self) -> io::Result<Option<Original>> {
         let Some(status) = self.status else { return Ok(None) };
         let file = match self.dir.open_to_read(&self.name, self.is_link()) {
             Ok(file) => file,
-            // Gone meanwhile, or a link that leads nowhere.
+            // Removed meanwhile, or a link that leads nowhere.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(None),
             Err(e) if e.raw_os_error() == Some(libc::EACCES) && !self.is_link() => {
                 return Ok(Some(Original::unreadable(status, &self.beside(&self.name))));
@@ -171,15 +178,20 @@ impl Target {
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
-        // A link may lead to a directory or a device: it is replaced itself, so what is behind it does not matter.
+        // A link may lead to a directory or a device. It is replaced itself, so that does not matter.
         Ok((status.kind == FileKind::Regular).then(|| Original::readable(status, file)))
     }
 
-    /// Of a file that has been removed since the lock was taken, what is still known. `None`: there was none, or a
-    /// link, which tells nothing of the file behind it.
+    /// What is still known of a file that has been removed since the lock was taken. `None`: there was none, or only a link,
+    /// whose status tells nothing of the file behind it.
     pub(crate) fn gone(&self) -> Option<Original> {
         let status = self.status.filter(|s| s.kind == FileKind::Regular)?;
         Some(Original::gone(status))
+    }
+
+    /// The error for a system call on it that failed.
+    pub(crate) fn failed(&self, e: io::Error) -> Error {
+        Error::io(&self.given, e)
     }
 
     /// The path of `name` beside the target.
@@ -189,7 +201,7 @@ impl Target {
 }
 
 /// Follows symbolic links by hand to (directory, name, what stands there now).
-fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<FileStatus>)> {
+fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileStatus>)> {
     if given.as_os_str().is_empty() {
         return Err(Error::new(ErrorKind::Usage, "the name of the file is empty"));
     }
@@ -198,16 +210,16 @@ fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<File
     let mut behind = None;
     for links in 0..=MAX_LINKS {
         let Some((parent, name)) = split(&path) else {
-            // `dir/`, `.`, `..`: a directory by its form, whether or not it is there.
+            // `dir/`, `.`, `..`: can only mean a directory, whether or not there is one.
             FileStatus::following(&path).map_err(fail)?;
             return Err(not_a_file(given, FileKind::Directory));
         };
         let status = FileStatus::at(CWD.as_fd(), &path).map_err(fail)?;
         match status {
-            Some(s) if s.kind == FileKind::Symlink && !no_follow => {
+            Some(s) if s.kind == FileKind::Symlink && follow => {
                 if links == 0 {
-                    // Ask the kernel first: it finds loops, and what lies behind names such as /dev/stdout, whose
-                    // text is no path.
+                    // Ask the kernel first: it finds loops, and the file behind links such as /dev/stdout, whose text is no
+                    // path.
                     behind = match FileStatus::following(given) {
                         Ok(s) => Some(s),
                         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => None,
@@ -231,8 +243,8 @@ fn walk(given: &Path, no_follow: bool) -> Result<(PathBuf, OsString, Option<File
     Err(fail(io::Error::from_raw_os_error(libc::ELOOP)))
 }
 
-/// Directory and name; `None` when the path can only mean a directory. On bytes, because `Path` drops a trailing `/`
-/// and `/.` silently. The directory is empty for the current one.
+/// Directory (empty: the current one) and name; `None`: the path can only mean a directory. Works on bytes, because `Path`
+/// silently drops a trailing `/` or `/.`.
 fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     let bytes = path.as_os_str().as_bytes();
     let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
@@ -269,19 +281,19 @@ fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
     if missing { error.with_remedy(Remedy::Mkdir(parent.to_owned())) } else { error }
 }
 
-/// Makes `path` and what is missing above it, listed for removal.
+/// Makes `path` and the missing directories above it.
 fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for dir in missing.into_iter().rev() {
         match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), MadePath(dir.to_owned())))) {
             Ok(((), ticket)) => made.insert(0, MadeDir { path: dir.to_owned(), ticket }),
-            // To mkdir a link that leads nowhere exists (mkdir(2)), and opening it goes on failing.
+            // For mkdir(2) a link that leads nowhere exists, for open(2) it does not: trying again would not end.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {
                 return Err(Error::io(given, e)
                     .because(format!("{}: Is a dangling symbolic link", crate::shown::shown(dir)))
                     .with_hint("create the directory that it points to, or remove the link"));
             }
-            // Another writer of the same tree was first: the directory is that writer's to remove.
+            // Another writer of the same tree was first, and removes the directory if its write fails.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io(path, e).during("cannot create directory")),
         }

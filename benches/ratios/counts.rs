@@ -1,4 +1,4 @@
-//! What does not vary with the machine: instructions, system calls, sizes.
+//! Measures what does not vary with the machine: instructions, system calls, sizes.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::places::Place;
 use crate::programs::{Programs, find};
 use crate::writes;
 
-/// Replaces a file of 1 KiB by another, and runs `true` with a lock.
+/// Replaces a file of 1 KiB by another, and runs `true` under a lock.
 pub(crate) fn of_one_run(place: &Place, programs: &Programs) {
     let (valgrind, strace) = (find("valgrind"), find("strace"));
     println!("\n{:<34} {:>13} {:>13}", "one run", "instructions", "system calls");
@@ -49,7 +49,7 @@ pub(crate) fn of_one_run(place: &Place, programs: &Programs) {
     for contender in writes::once(programs) {
         count("1 KiB", &contender, true);
     }
-    // COMMAND's own are in it too.
+    // This includes COMMAND's own system calls.
     let lock = |name, program: &Path| Contender::new(name, &[&program, &"lock", &"f", &"--", &"/bin/true"]);
     count("lock and true", &lock("awrite (static)", programs.awrite()), false);
     count("lock and true", &lock("awrite (dynamic)", &programs.dynamic), false);

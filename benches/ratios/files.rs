@@ -1,4 +1,4 @@
-//! What should take the same time whatever the size: cloning a file, and linking a backup.
+//! Measures what should take the same time whatever the size: cloning a file, and linking a backup.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ pub(crate) fn large_and_small(place: &Place, programs: &Programs, amount: &Amoun
     for (name, size) in [("large", amount.large), ("small", 1024)] {
         let mut file = File::create(place.dir.join(name)).unwrap();
         io::copy(&mut io::repeat(b'x').take(size), &mut file).unwrap();
-        // What is not on the disk yet would have to get there first.
+        // A clone would first write out what is not on the disk yet.
         file.sync_all().unwrap();
     }
     let awrite = programs.awrite();
@@ -27,7 +27,7 @@ pub(crate) fn large_and_small(place: &Place, programs: &Programs, amount: &Amoun
         started.elapsed()
     });
     times.print(place, "-i FILE", &[]);
-    // Without reflinks it copies.
+    // Without reflinks, awrite copies.
     if place.name == "xfs" {
         report.goal(format!("`-i FILE`, xfs (reflink): {size}"), times.ratio("large", "small"), 1.5, "x");
     } else {
@@ -40,7 +40,7 @@ pub(crate) fn large_and_small(place: &Place, programs: &Programs, amount: &Amoun
         let started = Instant::now();
         contender.run_in(&place.dir);
         let took = started.elapsed();
-        // The content of this size is to be the old one in the next round too.
+        // The content of this size must also be the old one in the next round.
         fs::rename(place.dir.join(format!("{}.backup", contender.name)), place.dir.join(contender.name)).unwrap();
         took
     });

@@ -1,4 +1,4 @@
-//! Clearing away, beside `find -delete`, which asks nothing.
+//! Compares housekeeping with `find -delete`, which checks nothing.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub(crate) fn beside_find(place: &Place, programs: &Programs, amount: &Amount, r
             for number in 0..count {
                 File::create(dir.join(format!("file-{number}{suffix}"))).unwrap();
             }
-            // Backups and locks that somebody may be making at this moment are come back to a little later.
+            // awrite-housekeep looks again, a little later, at backups and locks that somebody may be making now.
             std::thread::sleep(Duration::from_millis(200));
             let started = Instant::now();
             contender.run_in(&dir);

@@ -1,4 +1,4 @@
-//! Taking turns.
+//! Measures locking: alone, around a command, and between many processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use crate::measure::{Contender, Report, Times, median_time};
 use crate::places::Place;
 use crate::programs::{Programs, STATICS};
 
-/// What the lock costs a program that writes anyway.
+/// What the lock costs a program that uses the library.
 pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
     let (target, options) = (place.dir.join("f"), LockOptions::default());
     let one = |_| {
@@ -50,12 +50,12 @@ pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, r
     }
 }
 
-/// From a release to the moment when one that waits with a time-out has it.
+/// The time from a release to the moment when a process that waits with a time-out has the lock.
 pub(crate) fn hand_over(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let target = place.dir.join("f");
     let options = LockOptions::default();
     let rounds = amount.small_rounds / 3;
-    // Not always the same while after the waiter has begun.
+    // The time between the waiter's start and the release varies.
     let a_while = |round: usize| std::thread::sleep(Duration::from_micros(1000 + round as u64 * 777 % 8000));
 
     let command = |round| {
@@ -109,7 +109,7 @@ pub(crate) fn hand_over(place: &Place, programs: &Programs, amount: &Amount, rep
     report.goal("hand-over to a thread that waits with a time-out (library)", Some(micros(took) / 1000.0), 5.0, "ms");
 }
 
-/// Many writers, each of which counts one up again and again.
+/// Many writers, each of which increments one number again and again.
 pub(crate) fn counter(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let dir = &place.dir.join("counter");
     let locked = "flock n.lock sh -c 'read n <n; echo $((n+1)) >n.new; mv n.new n'";

@@ -1,20 +1,21 @@
-//! What awrite costs, as ratios beside its peers: `cargo bench --bench ratios`.
+//! Measures what awrite costs, as ratios to its peers: `cargo bench --bench ratios`.
 //!
-//! Every round runs each contender once, one after the other, in an order that turns from round to round, and a ratio
-//! is the median of the rounds' own ratios. Absolute times say little: they are the machine's. At the end stands a table
-//! of what is to be reached, and whether it is. Instructions and system calls are counted, and do not vary.
+//! Every round runs each contender once, one after the other. The order turns from round to round. A ratio is the
+//! median of the rounds' own ratios. Absolute times say little, because they depend on the machine. At the end comes a
+//! table of the goals, and whether each is reached. Instructions and system calls are counted, and do not vary.
 //!
 //! | variable | what |
 //! |---|---|
-//! | `AWRITE_BENCH_QUICK` | set: few rounds of little, to see that it works; the figures then mean little |
+//! | `AWRITE_BENCH_QUICK` | if set: few rounds with little data, to see that it works; the figures then mean little |
 //! | `AWRITE_BENCH_STATIC` | a static awrite to measure; otherwise one is built |
-//! | `AWRITE_BENCH_MUSL` | one that is linked with musl; otherwise that row is left out |
+//! | `AWRITE_BENCH_MUSL` | an awrite that is linked with musl; otherwise that row is left out |
 //!
-//! What is not installed is left out, and said so: a C compiler with a static libc (the floor: ../floor.c), `sponge`,
-//! `flock`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs; else it uses tmpfs and the
+//! What is not installed is left out, and the output says so: a C compiler with a static libc (the floor: ../floor.c),
+//! `sponge`, `flock`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
+//! tmpfs and the file system of the target directory.
 //! target directory's.
 
-// A bench is a program for the terminal.
+// A bench prints to the terminal.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod counts;
@@ -32,15 +33,15 @@ use measure::Report;
 use places::Place;
 use programs::Programs;
 
-/// How much of everything.
+/// How many rounds, and how much data.
 struct Amount {
-    /// Rounds of the work that takes a millisecond.
+    /// Rounds of work that takes a millisecond.
     small_rounds: usize,
-    /// Rounds of that which takes a second.
+    /// Rounds of work that takes a second.
     large_rounds: usize,
     /// Bytes streamed.
     stream: u64,
-    /// Bytes in the large file of what should not depend on the size.
+    /// Bytes in the large file, for work that should not depend on the size.
     large: u64,
     locks: usize,
     backups: usize,

@@ -1,4 +1,4 @@
-//! Rounds, medians, and what came of it.
+//! Runs rounds, takes medians, and reports the results.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::places::Place;
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     command: Vec<OsString>,
-    /// `cat`: our end opens the target for it, as the shell does.
+    /// `cat`: the bench opens the target for it, as the shell does.
     pub(crate) redirected: bool,
 }
 
@@ -22,7 +22,7 @@ impl Contender {
         Contender { name, command: words.iter().map(|w| w.as_ref().to_owned()).collect(), redirected: false }
     }
 
-    /// The command, in an environment that does not change what is measured.
+    /// The command, in an environment that does not change the measurement.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
@@ -32,7 +32,7 @@ impl Contender {
         command
     }
 
-    /// Starts it to replace `target` by what is on standard input.
+    /// Starts it. It replaces `target` by its standard input.
     pub(crate) fn start(&self, target: &Path, input: OwnedFd) -> Child {
         let mut command = self.command();
         command.stdin(input);
@@ -59,7 +59,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Runs every contender `count` times, and once before, which warms caches and does not count.
+    /// Runs every contender `count` times. One run before these warms caches and does not count.
     pub(crate) fn of(
         count: usize,
         contenders: &[Contender],
@@ -82,7 +82,7 @@ impl Times {
         self.names.iter().position(|known| *known == name)
     }
 
-    /// How many times longer one took than the other; `None`: one of them was not there.
+    /// How many times longer one took than the other. `None`: one of them is missing.
     pub(crate) fn ratio(&self, own: &str, other: &str) -> Option<f64> {
         Some(self.ratio_of(self.index(own)?, self.index(other)?))
     }
@@ -96,7 +96,7 @@ impl Times {
         Some(median_time(&self.rounds[self.index(name)?]))
     }
 
-    /// `peaks`: the most memory that each had, in KiB.
+    /// `peaks`: the most memory that each contender had, in KiB.
     pub(crate) fn print(&self, place: &Place, work: &str, peaks: &[u64]) {
         println!();
         for (index, name) in self.names.iter().enumerate() {
@@ -134,7 +134,7 @@ pub(crate) fn median_time(times: &[Duration]) -> Duration {
     Duration::from_secs_f64(median(times.iter().map(Duration::as_secs_f64)))
 }
 
-/// What is to be reached, and what was.
+/// The goals, and the measured values.
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
@@ -153,7 +153,7 @@ impl Report {
         self.rows.push(Row { work: work.into(), measured, unit, limit });
     }
 
-    /// As a table that can stand in a page.
+    /// Prints the table in Markdown.
     pub(crate) fn print(&self) {
         println!("\n| work | measured | to reach | |\n|---|---|---|---|");
         for Row { work, measured, unit, limit } in &self.rows {

@@ -1,4 +1,4 @@
-//! Where it is measured.
+//! Where the bench measures: directories on several file systems.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ impl Place {
         Place { name, dir, image: None }
     }
 
-    /// A file system that `command` makes, in a file.
+    /// A file system that `command` makes in a file.
     pub(crate) fn made(name: &'static str, command: &[&str], work: &Path) -> Option<Place> {
         let mut place = Place::scratch(name, work);
         let image = place.dir.with_extension("img");
-        // Without holes filled: what is not written takes no room.
+        // A sparse file: what is not written takes no room.
         let sized = File::create(&image).and_then(|file| file.set_len(4 << 30));
         let made = sized.is_ok()
             && run(Command::new(command[0]).args(&command[1..]).arg(&image))

@@ -1,10 +1,10 @@
-//! What is measured.
+//! The programs that the bench measures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// glibc asks the processor what it is, dozens of times at each start (CPUID), which a virtual machine has to be left
-/// for; musl does not.
+/// Both are measured, because glibc asks the processor what it is (CPUID), dozens of times at each start. In a virtual
+/// machine each CPUID leaves the guest. musl does not ask.
 pub(crate) const STATICS: [&str; 2] = ["static (glibc)", "static (musl)"];
 
 pub(crate) struct Programs {
@@ -29,19 +29,19 @@ impl Programs {
         }
     }
 
-    /// The static ones that there are, by name.
+    /// The static programs that exist, by name.
     pub(crate) fn statics(&self) -> Vec<(&'static str, &Path)> {
         let all = [self.static_glibc.as_deref(), self.static_musl.as_deref()];
         STATICS.into_iter().zip(all).filter_map(|(name, program)| Some((name, program?))).collect()
     }
 
-    /// The one whose figures count where both would have the same.
+    /// The program to measure where one is enough: the static one with glibc, if there is one.
     pub(crate) fn awrite(&self) -> &Path {
         self.static_glibc.as_ref().unwrap_or(&self.dynamic)
     }
 }
 
-/// A program of the search path.
+/// A program in PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());

@@ -1,4 +1,4 @@
-//! Replacing a file by what comes through a pipe.
+//! Replaces a file by what comes through a pipe.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,7 +19,7 @@ const MUSL: &str = "awrite (musl)";
 const DYNAMIC: &str = "awrite (dynamic)";
 const SPONGE: &str = "sponge (never syncs)";
 
-/// All awrites that there are, with these options.
+/// All awrites that exist, with these options.
 fn awrites(programs: &Programs, options: &[&str]) -> Vec<Contender> {
     let all = [
         (STATIC, programs.static_glibc.as_ref()),
@@ -36,14 +36,14 @@ fn awrites(programs: &Programs, options: &[&str]) -> Vec<Contender> {
 
 const KIBIBYTE: [u8; 1024] = [b'x'; 1024];
 
-/// A pipe with that in it, which ends there: all of it fits, so it is complete before anybody reads it.
+/// A pipe with these bytes, closed at its end. All of them fit, so the input is complete before anybody reads it.
 pub(crate) fn kibibyte() -> OwnedFd {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     File::from(write).write_all(&KIBIBYTE).unwrap();
     read
 }
 
-/// 1 KiB, durable and not.
+/// Writes 1 KiB, durably and not.
 pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let target = place.dir.join("small");
     for (level, floor_words) in [("full", &[][..]), ("none", &["-n"])] {
@@ -91,7 +91,7 @@ pub(crate) fn small(place: &Place, programs: &Programs, amount: &Amount, report:
     }
 }
 
-/// Feeds `child` this many bytes; gives the most memory that it has had by then, in KiB, and its end.
+/// Feeds `child` this many bytes and waits for its end. Returns the most memory that it has had, in KiB.
 fn feed(mut child: Child, pipe: OwnedFd, mut left: u64) -> u64 {
     let block = vec![b'x'; 128 << 10];
     let mut producer = File::from(pipe);
@@ -100,14 +100,14 @@ fn feed(mut child: Child, pipe: OwnedFd, mut left: u64) -> u64 {
         producer.write_all(&block[..n as usize]).unwrap();
         left -= n;
     }
-    // All input is with the child or in the pipe, and it cannot end before the end of file that comes next.
+    // The child or the pipe now has all input. The child cannot end before the end of file, which comes next.
     let peak = peak_memory(child.id());
     drop(producer);
     assert!(child.wait().unwrap().success());
     peak
 }
 
-/// Much through a pipe.
+/// Streams much data through a pipe.
 pub(crate) fn stream(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let mut contenders = vec![Contender::new("cat > file", &[&"cat"])];
     contenders[0].redirected = true;
@@ -116,7 +116,7 @@ pub(crate) fn stream(place: &Place, programs: &Programs, amount: &Amount, report
     let target = place.dir.join("stream");
     let mut peaks = vec![0; contenders.len()];
     let times = Times::of(amount.large_rounds, &contenders, |index, contender| {
-        // Freeing the old content's pages takes time too; nobody is to pay for another's.
+        // Freeing the pages of the old content takes time, too. No contender pays for another's.
         let _ = fs::remove_file(&target);
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let started = Instant::now();
@@ -145,7 +145,7 @@ pub(crate) fn stream(place: &Place, programs: &Programs, amount: &Amount, report
     report.goal(format!("{work}: peak memory, static (glibc)"), peak, 4096.0, "KiB");
 }
 
-/// How much memory simple mode takes for its input.
+/// How much memory the simple mode takes for its input.
 pub(crate) fn simple_memory(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let (target, input) = (place.dir.join("simple"), amount.large / 4);
     let contender = Contender::new("simple", &[&programs.awrite(), &"--sync", &"none"]);
@@ -156,15 +156,15 @@ pub(crate) fn simple_memory(place: &Place, programs: &Programs, amount: &Amount,
     report.goal(work, Some(peak.saturating_sub(4 << 20) as f64 / input as f64), 1.1, "x");
 }
 
-/// The most memory that the process has had resident so far, in KiB. (`ru_maxrss` would do after its end, but counts
-/// what this process had when it forked.)
+/// The most memory that the process has had resident so far, in KiB. (`ru_maxrss` is known only after its end, and it
+/// counts what this process had when it forked.)
 fn peak_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// One write, to be counted.
+/// One write, whose calls are counted.
 pub(crate) fn once(programs: &Programs) -> Vec<Contender> {
     let mut all: Vec<Contender> =
         programs.floor.as_ref().map(|floor| Contender::new(FLOOR, &[floor])).into_iter().collect();

@@ -1,20 +1,22 @@
-//! The command lines of all applets: the input's lines are the words.
+//! Parses the command lines of all applets. Each line of the input is a word.
 #![no_main]
-// Most of the program is never run here.
+// This target never runs most of the program.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../../src/applets/mod.rs"]
 mod applets;
-#[path = "../../src/sys/entry.rs"]
+#[path = "../../src/entry.rs"]
 mod entry;
-#[path = "../../src/sys/process.rs"]
+#[path = "../../src/process/mod.rs"]
 mod process;
+#[path = "../../src/report/mod.rs"]
+mod report;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    // No argument has a NUL in it.
+    // A command-line argument never contains a NUL.
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.contains(&0));
     let words: Vec<OsString> = lines.map(|line| OsStr::from_bytes(line).to_owned()).collect();
     applets::any_words(&words);

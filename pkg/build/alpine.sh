@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Carries out pkg/alpine/APKBUILD without abuild: the functions in a POSIX shell (busybox, Alpine's), and what package()
-# then leaves. With the C library of this machine; for Alpine's there is `tarball.sh musl`.
+# Runs pkg/alpine/APKBUILD without abuild: a POSIX shell (busybox, as on Alpine) runs its functions, and this script
+# checks what package() leaves. It uses the C library of this machine; for Alpine's there is `tarball.sh musl`.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds pkg/arch/PKGBUILD by makepkg, in target/dist, then installs it with pacman in a directory of its own (as root),
-# tries it and removes it. Debian: makepkg, pacman-package-manager, libarchive-tools, zstd, fakeroot.
+# Builds pkg/arch/PKGBUILD with makepkg, in target/dist. Then (as root) it installs the package with pacman in a
+# directory of its own, tries it and removes it. Debian: makepkg, pacman-package-manager, libarchive-tools, zstd,
+# fakeroot.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need makepkg makepkg
@@ -16,10 +17,10 @@ copy_source "$scratch/awrite-$version"
 tar -C "$scratch" -czf "$scratch/arch/awrite-$version.tar.gz" "awrite-$version"
 
 cargo_builds_here
-# makepkg does not run as root: here it sees another number.
+# makepkg refuses to run as root, so it runs in a user namespace with another user ID.
 other=()
 [ "$(id -u)" != 0 ] || other=(unshare --user --map-user=1000 --map-group=1000)
-# Debian's pacman cannot tell what is installed. What the tests would say has been said by now.
+# --nodeps: Debian's pacman does not know what is installed. --nocheck: the tests have already run.
 (cd "$scratch/arch" && PKGEXT=.pkg.tar.zst "${other[@]}" makepkg --nodeps --nocheck >"$scratch/log" 2>&1) ||
     { tail -n 60 "$scratch/log"; exit 1; }
 mv "$scratch"/arch/*.pkg.tar.zst "$dist"

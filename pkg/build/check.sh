@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Type-checks the commands, the library and the C interface for systems on which they cannot be run here; a warning is
-# an error. Needs apt, for a Rust that has its own sources (rust.sh), and no linker.
+# Type-checks the commands, the library and the C interface for systems where they cannot be run here. A warning is an
+# error. Needs apt, for a Rust that has its own sources (rust.sh), and no linker.
 #
-# `check.sh msrv` instead builds with the oldest Rust that Cargo.toml promises, and runs the tests within the sources.
+# `check.sh msrv` builds with the oldest Rust that Cargo.toml promises instead, and runs the tests within the sources.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=rust.sh

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts beside this one share. They run anywhere in the source tree; what they make is in $dist.
+# What the scripts beside this one share. They run anywhere in the source tree. They put what they make into $dist.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -23,18 +23,18 @@ die() {
     exit 1
 }
 
-# need COMMAND PACKAGE: where it comes from on Debian.
+# need COMMAND PACKAGE: PACKAGE is where COMMAND comes from on Debian.
 need() {
     command -v "$1" >/dev/null || die "$1 is missing (Debian: apt-get install $2)"
 }
 
-# The files of this tree as they are now, in DIR: what is tracked, and what is new and not ignored.
+# copy_source DIR: copies the files of this tree as they are now: what is tracked, and what is new and not ignored.
 copy_source() {
     mkdir -p "$1"
     git ls-files -co --exclude-standard -z | tar -c --null --ignore-failed-read -T - | tar -x -C "$1"
 }
 
-# Makes the `cargo` of a package's build, in a copy of this tree, build in this one, where most has been built before.
+# A package builds from a copy of this tree. This makes its `cargo` build in this tree, where most is already built.
 cargo_builds_here() {
     mkdir -p "$scratch/bin"
     printf '#!/bin/sh\ncd "%s/pkg" && exec "%s" "$@"\n' "$PWD" "$(command -v cargo)" >"$scratch/bin/cargo"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Packs the crate as it would be published, in target/package, installs the commands from what is packed and tries
-# them.
+# Packs the crate as it would be published, in target/package. Then installs the commands from the packed crate and
+# tries them.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
 cargo package --locked --quiet --no-verify --allow-dirty
 tar -C "$scratch" -xzf "$target_dir/package/awrite-$version.crate"
 ls -l "$target_dir/package/awrite-$version.crate"
-# In a target directory of its own: in this tree's, cargo would take what was built of this tree for it.
+# It needs a target directory of its own: in this tree's, cargo would take what was built from this tree.
 cargo install --locked --quiet --path "$scratch/awrite-$version" --root "$scratch/root" --target-dir "$scratch/target"
 "$scratch/root/bin/awrite" --install "$scratch/root/bin"
 bash pkg/build/smoke.sh "$scratch/root/bin"

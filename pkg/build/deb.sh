@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the packages for Debian and its kin: awrite, libawrite1, libawrite-dev; in target/dist. Needs debhelper.
+# Builds the packages for Debian and its relatives: awrite, libawrite1, libawrite-dev; in target/dist. Needs debhelper.
 #
-# `deb.sh try` then installs them here (as root), tries them, removes them, and looks for what has stayed; with lintian.
+# `deb.sh try` then installs them here (as root), tries them, removes them, and looks for files that stay. It runs
+# lintian.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need dh debhelper
@@ -23,7 +24,7 @@ debs=("$dist/awrite_${package_version}_$arch.deb" "$dist/libawrite1_${package_ve
 ls -l "${debs[@]}"
 [ "${1:-}" = try ] || exit 0
 
-# There is no bug to close by this version, and the maintainer's address is a placeholder.
+# No bug is closed by this version, and the maintainer's address is a placeholder.
 lintian --fail-on error,warning --allow-root --suppress-tags initial-upload-closes-no-bugs "${debs[@]}"
 say "lintian has nothing to say"
 
@@ -52,7 +53,7 @@ else
     say "no systemd here: its units are not verified"
 fi
 dpkg -r libawrite-dev libawrite1 awrite >/dev/null
-# Until the package is purged, systemd's helper keeps in mind that the timer had not been switched on.
+# Until the package is purged, systemd's helper remembers that the timer was not enabled.
 everything | grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd >"$scratch/after" || true
 diff <(grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd "$scratch/before") "$scratch/after" || die "something has stayed"
 dpkg -P awrite >/dev/null

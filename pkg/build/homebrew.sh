@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Has Ruby read pkg/homebrew/awrite.rb, and looks that the files it names are there. Homebrew itself needs a Mac, or an
+# Lets Ruby read pkg/homebrew/awrite.rb, and checks that the files it names exist. Homebrew itself needs a Mac, or an
 # installation that only its own servers have.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -7,7 +7,7 @@ need ruby ruby
 
 ruby -wc pkg/homebrew/awrite.rb
 grep -q "/awrite-$version\.tar\.gz" pkg/homebrew/awrite.rb || die "pkg/homebrew/awrite.rb is not of version $version"
-# A formula is a Ruby class: with what it calls made up, its install step runs, and says what it would do.
+# A formula is a Ruby class. With stand-ins for what it calls, its install step runs and prints what it would do.
 ruby - pkg/homebrew/awrite.rb <<'EOF'
 class Place
   def initialize(name) = @name = name

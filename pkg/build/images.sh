@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# images.sh MUSL-BINARY: carries out the steps of pkg/docker/*.Dockerfile without Docker, as root: the last stage's
-# layers in a directory, its RUN lines and then the commands in a chroot of it.
+# images.sh MUSL-BINARY: carries out the steps of pkg/docker/*.Dockerfile without Docker, as root. It builds the layers
+# of the last stage in a directory. Its RUN lines, and then the commands, run in a chroot of that directory.
 #
-# The build stage runs on an Alpine with Rust, which is not to be had: in the place of its `make`, the commands are
-# installed from MUSL-BINARY (`tarball.sh musl` makes it). In the place of
-# the image `alpine` stands a busybox, linked with another C library; what is static does not notice.
+# The build stage needs an Alpine with Rust, and there is none here. In place of its `make`, the commands are installed
+# from MUSL-BINARY (`tarball.sh musl` makes it). In place of the image `alpine` there is a busybox. It is linked with
+# another C library, which makes no difference to a static binary.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static
@@ -16,7 +16,7 @@ mkdir -p "$scratch/stage/image/usr/bin"
 cp "$binary" "$scratch/stage/image/usr/bin/awrite"
 for link in atomic-write awrite-lock awrite-housekeep; do ln -s awrite "$scratch/stage/image/usr/bin/$link"; done
 
-# build DOCKERFILE ROOT: the last stage, in ROOT. An instruction that is not known here is an error.
+# build DOCKERFILE ROOT: builds the last stage in ROOT. An unknown instruction is an error.
 build() {
     local instruction rest from to
     while read -r instruction rest; do

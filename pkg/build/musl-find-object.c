@@ -1,7 +1,7 @@
-/* What gcc's unwinder asks glibc since gcc 12, for musl, which does not have it: in which object an address is, and
- * where that one's table of frames begins. An unwinder made for glibc asks nothing else; if it is told that no object
- * is there, it takes the stack to end and aborts, so a panic would neither clean up nor be caught.
- * The structure is glibc's, of x86-64 and the others that have no base address of data (dl_find_object(3)). */
+/* Since gcc 12, gcc's unwinder asks glibc two things: which object contains an address, and where the frame table of
+ * that object begins. musl lacks this function; here it is for musl. An unwinder made for glibc has no other way. If it
+ * is told that no object is there, it takes the stack to end and aborts. A panic would then neither clean up nor be
+ * caught. The structure is glibc's, for x86-64 and the others that have no base address of data (dl_find_object(3)). */
 #define _GNU_SOURCE
 #include <link.h>
 #include <pthread.h>
@@ -42,8 +42,8 @@ static int look(struct dl_phdr_info *object, size_t size, void *data)
     return 1;
 }
 
-/* The unwinder calls these if there are threads, but does not ask the linker for them: a static program would have
- * threads, and null pointers in the place of these. */
+/* The unwinder calls these if there are threads, but it does not ask the linker for them. A static program would have
+ * threads, and null pointers in place of these. */
 __attribute__((used)) static void *const needed[] = {
     (void *)pthread_once,        (void *)pthread_mutex_lock,  (void *)pthread_mutex_unlock,
     (void *)pthread_key_create,  (void *)pthread_getspecific, (void *)pthread_setspecific,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the packages for Fedora and its kin: awrite, libawrite, libawrite-devel; in target/dist. Needs rpmbuild.
+# Builds the packages for Fedora and its relatives: awrite, libawrite, libawrite-devel; in target/dist. Needs rpmbuild.
 #
 # `rpm.sh try` then installs them into a directory of their own (as root), tries them and removes them.
 # shellcheck source=common.sh
@@ -13,7 +13,7 @@ copy_source "$scratch/awrite-$version"
 tar -C "$scratch" -czf "$top/SOURCES/awrite-$version.tar.gz" "awrite-$version"
 
 cargo_builds_here
-# Without looking for the build dependencies: cargo may be rustup's, and Debian's rpm knows of no package at all.
+# Do not check the build dependencies: cargo may come from rustup, and Debian's rpm knows no packages at all.
 rpmbuild -bb --nodeps --define "_topdir $top" pkg/rpm/awrite.spec >"$scratch/log" 2>&1 ||
     { tail -n 60 "$scratch/log"; exit 1; }
 find "$top/RPMS" -name '*.rpm' -exec mv -t "$dist" {} +
@@ -29,7 +29,7 @@ done
 root=$scratch/root
 mkdir "$root"
 rpm --root "$root" --initdb
-# What they need is the distribution's, which is not in there.
+# Do not check dependencies: the distribution's packages are not in this directory.
 rpm --root "$root" --nodeps --noscripts -i "${rpms[@]}"
 bash pkg/build/smoke.sh "$root/usr/bin"
 [ "$(readlink "$root/usr/bin/awrite-lock")" = awrite ]

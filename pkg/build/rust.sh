@@ -1,9 +1,10 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# Rust for what the installed toolchain cannot build, from Debian's own packages (12 and later), unpacked beside it:
-# another version, or the standard library's sources, from which it is built for any target. With rustup both are a
-# command: `rustup toolchain install 1.85`, `rustup target add x86_64-unknown-linux-musl`.
+# Rust for targets that the installed toolchain cannot build. It comes from Debian's own packages (12 and later),
+# unpacked beside the installed one: another version, or the sources of the standard library, from which cargo builds it
+# for any target. With rustup each is one command: `rustup toolchain install 1.85`,
+# `rustup target add x86_64-unknown-linux-musl`.
 
-# debian_rust VERSION: unpacks rustc VERSION.* if that has not been done, and sets RUSTC to it.
+# debian_rust VERSION: unpacks rustc VERSION.* if that is not done yet, and sets RUSTC to it.
 debian_rust() {
     local root=$target_dir/debian-rust-$1 full
     full=$(apt-cache madison rustc-web | awk -v v="$1." 'index($3, v) == 1 { print $3; exit }')
@@ -13,7 +14,7 @@ debian_rust() {
         rm -rf "$root" && mkdir -p "$root/debs"
         local std=libstd-rust-web-$1 llvm
         llvm=$(apt-cache show "$std=$full" | grep -o 'libllvm[0-9]*' | head -n 1)
-        # As root: the user that apt would become cannot write here.
+        # Stay root: the user that apt would switch to cannot write here.
         (cd "$root/debs" && apt-get download -qq -o APT::Sandbox::User=root "rustc-web=$full" "$std=$full" \
             "libstd-rust-web-dev=$full" "rust-web-src=$full" "$llvm")
         local deb
@@ -27,8 +28,8 @@ debian_rust() {
     "$RUSTC" --version
 }
 
-# The newest, and cargo told to build the standard library too, for --target. These flags are unstable: hence
-# RUSTC_BOOTSTRAP, of which stable code notices nothing.
+# The newest Rust; cargo builds the standard library too, for --target. These flags are unstable, so RUSTC_BOOTSTRAP is
+# set. Stable code does not notice it.
 debian_rust_with_sources() {
     local newest
     newest=$(apt-cache madison rustc-web | awk '{ split($3, v, "."); print v[1] "." v[2] }' | sort -V | tail -n 1)
@@ -36,9 +37,9 @@ debian_rust_with_sources() {
     export RUSTC_BOOTSTRAP=1
 }
 
-# musl-gcc is glibc's gcc with other paths, so what unwinds the stack after a panic must come from gcc's library, and
-# that one asks glibc something (musl-find-object.c). As `unwind` and as `gcc_s`, which are what the standard library
-# asks for in a static and in a dynamic build. Alpine's own gcc needs none of this.
+# musl-gcc is glibc's gcc with other paths. So the unwinder, which unwinds the stack after a panic, must come from gcc's
+# library, and that unwinder asks glibc for an address (musl-find-object.c). The standard library asks for the names
+# `unwind` in a static build and `gcc_s` in a dynamic one, so both exist. Alpine's own gcc needs none of this.
 musl_unwinder() {
     unwinder=$target_dir/musl-unwinder
     rm -rf "$unwinder" && mkdir -p "$unwinder"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# smoke.sh DIR [RUNNER...]: tries the commands in DIR, each started by RUNNER (qemu-aarch64-static, for example), in a
-# new directory. What is wrong ends it.
+# smoke.sh DIR [RUNNER...]: tries the commands in DIR, in a new directory. RUNNER (for example qemu-aarch64-static)
+# starts each. The first failure ends the script.
 set -euo pipefail
 bin=$(realpath "$1")
 shift

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# tarball.sh glibc|musl|aarch64: a tarball in target/dist with the commands as one static binary, the manual pages and
-# completions; unpack it with `tar -C /usr/local --strip-components=1 -xzf`. Then tries what is in it.
+# tarball.sh glibc|musl|aarch64: makes a tarball in target/dist, with the commands as one static binary, the manual
+# pages and completions. Unpack it with `tar -C /usr/local --strip-components=1 -xzf`. The script then tries what is in
+# it.
 #
-#   glibc    of this machine's architecture, with the installed toolchain
+#   glibc    for this machine's architecture, with the installed toolchain
 #   musl     the same for Alpine, with libawrite. Needs musl-gcc, and apt for a Rust that has its own sources (rust.sh)
 #   aarch64  64-bit ARM, glibc. Needs gcc-aarch64-linux-gnu, apt as above; qemu-user-static to try it
 #
-# With a target added by rustup, the last two need no more than `make -C pkg install-commands TARGET=...` and RUSTFLAGS.
+# If rustup has added the target, the last two need only `make -C pkg install-commands TARGET=...` and RUSTFLAGS.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=rust.sh
 . pkg/build/rust.sh
 
 machine=$(uname -m)
-# Without what lists the calls that led to a panic, which nobody gets to see, and with the smaller of two ways to do
-# some things: a sixth of the binary.
+# Leave out the list of calls that led to a panic, which nobody sees, and choose the smaller of two ways to do some
+# things. This saves a sixth of the binary.
 own_std='--locked -Z build-std=std,panic_unwind -Z build-std-features=panic-unwind,optimize_for_size'
 cargo_flags=--locked
 rustflags=
@@ -40,16 +41,16 @@ case ${1:-} in
         ;;
     *) die "which tarball? glibc, musl or aarch64" ;;
 esac
-# Of its own, since the flags are others than in the tree's other builds.
+# A target directory of its own, because the flags differ from the tree's other builds.
 export CARGO_TARGET_DIR=$target_dir/static
 
 install_by_make() {
     make -s -C pkg TARGET="$triple" CARGO_FLAGS="$cargo_flags" PREFIX=/usr/local DESTDIR="$scratch/image" "$@"
 }
-# Not position-independent: relocating itself is a tenth of the time of a small write.
+# Not position-independent: relocating itself takes a tenth of the time of a small write.
 RUSTFLAGS="$rustflags -C target-feature=+crt-static -C relocation-model=static" \
     install_by_make install-commands install-data
-# The shared library is linked to musl itself, and to no other.
+# The shared library is linked with musl, and with no other library.
 if [ "${1:-}" = musl ]; then
     RUSTFLAGS="$rustflags -C target-feature=-crt-static" install_by_make install-library
 fi
@@ -58,7 +59,7 @@ name=awrite-$version-$triple
 mv "$scratch/image/usr/local" "$scratch/$name"
 mkdir -p "$scratch/$name/share/doc/awrite"
 cp README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$scratch/$name/share/doc/awrite"
-# The same bytes from the same files, whoever packs them and when.
+# The same files give the same bytes, whoever packs them and when.
 tar -C "$scratch" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" -c "$name" |
     gzip -9n >"$dist/$name.tar.gz"
 
@@ -72,7 +73,7 @@ if [ "${1:-}" = musl ]; then
     lib=$scratch/local/lib
     stat -c '%s bytes: %n' "$lib"/libawrite.a "$lib"/libawrite.so.*.*
     readelf -d "$lib/libawrite.so" | grep -e NEEDED -e SONAME
-    # That a panic is caught needs the unwinder to find its way, in a program of C too.
+    # To catch a panic, the unwinder must find its way, in a C program too.
     for program in examples/counter tests/c/panic; do
         name=$(basename "$program")
         musl-gcc -static -Wl,--eh-frame-hdr -o "$scratch/$name-static" -I "$scratch/local/include" "$program.c" \

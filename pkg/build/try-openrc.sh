@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tries pkg/openrc for real, with Debian's openrc unpacked over a copy-on-write view of this system, in a chroot (root;
-# Linux). `awrite-housekeep` is to be on PATH.
+# Tries pkg/openrc with Debian's openrc, unpacked over a copy-on-write view of this system, in a chroot (root; Linux).
+# `awrite-housekeep` must be on PATH.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 housekeep=$(command -v awrite-housekeep) || die "awrite-housekeep is not on PATH"
 if [ "${1:-}" != inside ]; then
-    # In a mount namespace of its own, which takes the mounts away when it ends.
+    # Run in a mount namespace of its own, which removes the mounts when it ends.
     PATH=$PATH exec unshare --mount bash "$0" inside
 fi
 
@@ -21,13 +21,13 @@ install -D -m 755 pkg/openrc/awrite-housekeep.initd "$root/etc/init.d/awrite-hou
 install -D -m 644 pkg/openrc/awrite-housekeep.confd "$root/etc/conf.d/awrite-housekeep"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
-# As openrc leaves it when it has booted.
+# The state that openrc leaves after boot.
 for state in exclusive failed hotplugged inactive scheduled started starting stopping wasinactive; do
     mkdir -p "$root/run/openrc/$state"
 done
 touch "$root/run/openrc/softlevel"
 mkdir "$root/run/test"
-# Debian's asks for it.
+# Debian's openrc asks for it.
 touch "$root/etc/insserv.conf"
 touch -d '8 days ago' "$root/run/test/old.lock"
 touch "$root/run/test/new.lock"

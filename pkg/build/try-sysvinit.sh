@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries pkg/sysvinit/guarded-daemon for real: two starts, stop, kill. `awrite-lock` is to be on PATH; Linux.
+# Tries pkg/sysvinit/guarded-daemon: two starts, stop, kill. `awrite-lock` must be on PATH. Linux only.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 command -v awrite-lock >/dev/null || die "awrite-lock is not on PATH"
@@ -9,7 +9,7 @@ mkdir -p "$scratch/init.d" "$scratch/default"
 sed -e "s|/etc/default|$scratch/default|" -e "s|^PATH=|PATH=$(dirname "$(command -v awrite-lock)"):|" \
     pkg/sysvinit/guarded-daemon >"$init"
 chmod +x "$init"
-# It notes its process, and becomes one that SIGTERM ends.
+# The daemon writes down its process ID, and becomes a process that SIGTERM ends.
 # shellcheck disable=SC2016
 printf '#!/bin/sh\necho $$ >>%s\nexec sleep 1000\n' "$scratch/started" >"$scratch/daemon"
 chmod +x "$scratch/daemon"

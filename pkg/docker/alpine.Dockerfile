@@ -1,9 +1,9 @@
-# A small system with the commands in it, for scripts:
+# A small system that contains the commands, for scripts:
 #
 #     docker build -f pkg/docker/alpine.Dockerfile -t awrite:alpine .
 #
-# or, in a Dockerfile of one's own, the last COPY with `--from=awrite`. Not built by Docker, which could not be had, nor
-# on Alpine: pkg/build/images.sh carries out its steps without, on a busybox in Alpine's place.
+# In a Dockerfile of your own, use the last COPY with `--from=awrite`. Not built by Docker, which was not available, nor
+# on Alpine: pkg/build/images.sh carries out the steps without them, with a busybox in place of Alpine.
 
 FROM rust:alpine AS build
 RUN apk add --no-cache make musl-dev

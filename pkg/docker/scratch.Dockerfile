@@ -3,7 +3,7 @@
 #     docker build -f pkg/docker/scratch.Dockerfile -t awrite .
 #     echo hello | docker run --rm -i -v "$PWD:/data" awrite /data/greeting
 #
-# Not built by Docker, which could not be had: pkg/build/images.sh carries out its steps without.
+# Not built by Docker, which was not available: pkg/build/images.sh carries out the steps without it.
 
 FROM rust:alpine AS build
 RUN apk add --no-cache make musl-dev

@@ -1,4 +1,4 @@
-# Not built by Homebrew, which could not be had: only Ruby has read it (pkg/build/homebrew.sh), and the same commands
+# Not built by Homebrew, which was not available. Only Ruby has read it (pkg/build/homebrew.sh), and the same commands
 # type-check for macOS (pkg/build/check.sh). There is no public release yet: addresses and checksum are placeholders.
 class Awrite < Formula
   desc "Replace files all-or-nothing, durably, under a lock"

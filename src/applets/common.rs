@@ -1,39 +1,51 @@
-//! The options that every applet has, and those that all which lock will share.
+//! What the applets share: the options for messages, and an error.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use awrite::{Error, ErrorKind};
 
 use super::flags::{Flag, Stop};
-use super::report::{Level, Style};
+use crate::report::{Level, Style};
 
-/// Settings that say how much is told, and in which form.
-pub(crate) trait Tells {
+/// Settings that contain the style of messages.
+pub(crate) trait HasStyle {
     fn style(&mut self) -> &mut Style;
 }
 
-pub(crate) const fn verbose<S: Tells>() -> Flag<S> {
-    Flag::switch("Messages", &["verbose"], &['v'], "say what is done; twice: how", |settings, _| {
+pub(crate) const fn verbose<S: HasStyle>() -> Flag<S> {
+    Flag::set("Messages", &["-v", "--verbose"], "say what is done; twice: how", |settings| {
         let style = settings.style();
         style.level = if style.level >= Level::Info { Level::Debug } else { Level::Info };
-        Ok(())
     })
 }
 
-pub(crate) const fn quiet<S: Tells>() -> Flag<S> {
-    Flag::switch("Messages", &["quiet"], &['q'], "errors only", |settings, _| {
-        settings.style().level = Level::Error;
-        Ok(())
+pub(crate) const fn quiet<S: HasStyle>() -> Flag<S> {
+    Flag::set("Messages", &["-q", "--quiet"], "errors only", |settings| settings.style().level = Level::Error)
+}
+
+pub(crate) const fn json<S: HasStyle>() -> Flag<S> {
+    Flag::set("Messages", &["--json"], "every message as one JSON object a line", |settings| {
+        settings.style().json = true
     })
 }
 
-pub(crate) const fn json<S: Tells>() -> Flag<S> {
-    Flag::switch("Messages", &["json"], &[], "every message as one JSON object a line", |settings, _| {
-        settings.style().json = true;
-        Ok(())
-    })
+/// For applets whose work can take long.
+pub(crate) const fn progress<S: HasStyle>() -> Flag<S> {
+    Flag::set("Messages", &["--progress"], "show progress on a terminal", |settings| settings.style().progress = true)
 }
 
 pub(crate) const fn help<S>() -> Flag<S> {
-    Flag::switch("Other", &["help"], &['h'], "print this and exit", |_, _| Err(Stop::Help))
+    Flag::check("Other", &["-h", "--help"], "print this and exit", |_, _| Err(Stop::Help))
 }
 
 pub(crate) const fn version<S>() -> Flag<S> {
-    Flag::switch("Other", &["version"], &['V'], "print the version and exit", |_, _| Err(Stop::Version))
+    Flag::check("Other", &["-V", "--version"], "print the version and exit", |_, _| Err(Stop::Version))
+}
+
+/// The error that `program`, which was to work on `target`, cannot be run.
+pub(crate) fn cannot_run(program: &OsStr, target: &Path, error: io::Error) -> Error {
+    let reason = Error::io(program, error).to_string();
+    Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target)
 }

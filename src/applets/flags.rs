@@ -1,70 +1,136 @@
-//! One table of options an applet: the parser, `--help` and the completions all read it, so an option that is not
-//! documented cannot exist.
+//! The form of the tables of options. Each applet has one table. The parser, `--help` and the completions all read it,
+//! so an undocumented option cannot exist.
 //!
-//! An applet states its [`Grammar`]; an option's `apply` only checks its value and notes it in the applet's settings.
-//! Work comes later, when everything has been checked.
+//! An option only checks its value and stores it in the applet's settings. The work begins when everything was checked.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
 
-use awrite::{Error, ErrorKind};
+use awrite::Error;
 use lexopt::{Arg, Parser};
 
-use super::report;
-use super::values::quoted;
+use super::values::{Shell, quoted};
 
-/// What completes an option's value, or the operand.
+/// The value of an option, or the operand: its name in texts, and what shells complete it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Complete {
-    Nothing,
-    File,
-    Dir,
-    Command,
-    Words(&'static [&'static str]),
+pub(crate) enum Value {
+    /// It is not completed.
+    Text(&'static str),
+    File(&'static str),
+    Dir(&'static str),
+    Command(&'static str),
+    OneOf(&'static [&'static str]),
 }
 
-/// An option: what it is called and what is said of it.
+impl Value {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Value::Text(name) | Value::File(name) | Value::Dir(name) | Value::Command(name) => name.to_owned(),
+            Value::OneOf(words) => words.join("|"),
+        }
+    }
+}
+
+/// An option: its names and its description.
 pub(crate) struct Spec {
-    /// The heading of `--help` under which it stands.
+    /// Its heading in `--help`.
     pub(crate) group: &'static str,
-    /// Long names without the dashes; the first is the canonical one. At least one.
-    pub(crate) long: &'static [&'static str],
-    pub(crate) short: &'static [char],
-    /// What its value is called, if it takes one.
-    pub(crate) value: Option<&'static str>,
-    /// What it does: a phrase without a final stop.
+    /// All its names as they are typed, short ones first: `-w`, `-t`, `--timeout`. At least one is long.
+    pub(crate) names: &'static [&'static str],
+    /// Its value, if it takes one.
+    pub(crate) value: Option<Value>,
+    /// What it does: a phrase without a full stop.
     pub(crate) help: &'static str,
-    pub(crate) complete: Complete,
+}
+
+impl Spec {
+    /// The name in messages, whichever was typed: the first long one, which is the clearest.
+    pub(crate) fn name(&self) -> &'static str {
+        self.names.iter().copied().find(|name| name.starts_with("--")).unwrap_or_default()
+    }
+
+    /// The letters of the short names.
+    pub(crate) fn short(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().filter_map(|name| name.strip_prefix('-').filter(|letter| !letter.starts_with('-')))
+    }
+
+    /// The long names without their dashes.
+    pub(crate) fn long(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().filter_map(|name| name.strip_prefix("--"))
+    }
 }
 
 /// An option of an applet whose settings are `S`.
 pub(crate) struct Flag<S> {
     pub(crate) spec: Spec,
-    /// Notes the option in the settings. The value is empty where the option takes none.
-    pub(crate) apply: fn(&mut S, OsString) -> Result<(), Stop>,
+    apply: Apply<S>,
+}
+
+/// How an option changes the settings.
+enum Apply<S> {
+    Set(fn(&mut S)),
+    /// May refuse the value, which is empty if the option takes none.
+    Check(fn(&mut S, OsString) -> Result<(), Stop>),
 }
 
 impl<S> Flag<S> {
     /// An option without a value.
-    pub(crate) const fn switch(
+    pub(crate) const fn set(
         group: &'static str,
-        long: &'static [&'static str],
-        short: &'static [char],
+        names: &'static [&'static str],
         help: &'static str,
-        apply: fn(&mut S, OsString) -> Result<(), Stop>,
+        set: fn(&mut S),
     ) -> Flag<S> {
-        Flag { spec: Spec { group, long, short, value: None, help, complete: Complete::Nothing }, apply }
+        Flag { spec: Spec { group, names, value: None, help }, apply: Apply::Set(set) }
+    }
+
+    /// An option without a value that may stop the parsing.
+    pub(crate) const fn check(
+        group: &'static str,
+        names: &'static [&'static str],
+        help: &'static str,
+        check: fn(&mut S, OsString) -> Result<(), Stop>,
+    ) -> Flag<S> {
+        Flag { spec: Spec { group, names, value: None, help }, apply: Apply::Check(check) }
+    }
+
+    /// An option with a value.
+    pub(crate) const fn value(
+        group: &'static str,
+        names: &'static [&'static str],
+        value: Value,
+        help: &'static str,
+        check: fn(&mut S, OsString) -> Result<(), Stop>,
+    ) -> Flag<S> {
+        let mut flag = Flag::check(group, names, help, check);
+        flag.spec.value = Some(value);
+        flag
     }
 }
 
-/// Why parsing ended before its end.
+/// Stores the value of an option, or refuses it.
+pub(crate) fn put<T, P: From<T>>(place: &mut P, value: Result<T, String>) -> Result<(), Stop> {
+    *place = value?.into();
+    Ok(())
+}
+
+/// Why an applet did not do its work.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// What is wrong; from an `apply`, without the option's name.
+    /// What is wrong with the command line. An option's check leaves out the option's name; the parser adds it.
     Usage(String),
+    /// The work failed.
+    Failed(Error),
+    // Something else was asked for. The caller of the applet does it, because it needs the table of all applets.
     Help,
     Version,
-    /// Print this on standard output and be done.
-    Print(String),
+    List,
+    Completions(Shell),
+    Install {
+        dir: PathBuf,
+        force: bool,
+    },
 }
 
 impl From<String> for Stop {
@@ -73,37 +139,56 @@ impl From<String> for Stop {
     }
 }
 
-/// An applet's command line. Options come in the order of `--help`.
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+/// An applet's command line. The options are in the order of `--help`.
 pub(crate) struct Grammar<S: 'static> {
     pub(crate) page: Page,
     pub(crate) flags: &'static [Flag<S>],
 }
 
-/// What is said of an applet besides its options.
+/// The description of an applet, without its options.
 pub(crate) struct Page {
     pub(crate) name: &'static str,
-    /// The lines of the synopsis, without the name.
+    /// The lines of the synopsis, without the applet's name.
     pub(crate) synopsis: &'static [&'static str],
     /// One or two sentences.
     pub(crate) about: &'static str,
-    pub(crate) operand: &'static str,
-    pub(crate) complete_operand: Complete,
+    pub(crate) operand: Value,
     /// Whether `-- COMMAND [ARG...]` may follow the operand.
     pub(crate) takes_command: bool,
-    /// Ready-made text behind the options.
+    /// The text after the options.
     pub(crate) epilogue: &'static str,
 }
 
-/// What is on a command line besides options.
+/// What was on a command line besides options.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) operand: Option<OsString>,
-    /// Program and arguments; never empty.
-    pub(crate) command: Option<Vec<OsString>>,
+    pub(crate) command: Option<CommandLine>,
 }
 
-/// A grammar without its settings: what all texts are made from. Parsing goes through it too, so that the parser is
-/// compiled once and not for every applet.
+/// COMMAND and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+}
+
+impl CommandLine {
+    pub(crate) fn to_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args);
+        command
+    }
+}
+
+/// A grammar without the type of its settings. Texts are made from it. The parser works on it too, so that it is
+/// compiled only once and not for every applet.
 pub(crate) struct Manual {
     pub(crate) page: &'static Page,
     pub(super) specs: Vec<&'static Spec>,
@@ -114,56 +199,33 @@ impl<S> Grammar<S> {
         Manual { page: &self.page, specs: self.flags.iter().map(|flag| &flag.spec).collect() }
     }
 
-    /// Reads `args` (without the program's name) into `settings`. An option given twice: the last one wins.
+    /// Parses `args` (without the program's name) into `settings`. If an option is given twice, the last one wins.
     pub(crate) fn parse(&'static self, args: Vec<OsString>, settings: &mut S) -> Result<Parsed, Stop> {
-        self.manual().parse(args, &mut |index, value| (self.flags[index].apply)(settings, value))
-    }
-
-    /// Does what a [`Stop`] asks for: a usage error becomes an [`Error`], the rest is printed.
-    pub(crate) fn stop(&'static self, stop: Stop) -> Result<u8, Error> {
-        self.manual().stop(stop)
+        self.manual().parse(args, &mut |index, value| match self.flags[index].apply {
+            Apply::Set(set) => {
+                set(settings);
+                Ok(())
+            }
+            Apply::Check(check) => check(settings, value),
+        })
     }
 }
 
 impl Manual {
-    /// Reads `args`, and has every option noted by `apply`, which gets its place in the table.
-    fn parse(
+    /// Parses `args`, and calls `apply` with each option's index in the table and its value.
+    pub(super) fn parse(
         &self,
         args: Vec<OsString>,
         apply: &mut dyn FnMut(usize, OsString) -> Result<(), Stop>,
     ) -> Result<Parsed, Stop> {
         let mut parser = Parser::from_args(args);
         let mut parsed = Parsed::default();
-        let mut options_ended = false;
         loop {
-            // lexopt swallows `--` and does not say so; it must be seen to know what follows it. Only asked for when
-            // no option is half read, so a `--` that is an option's value is never mistaken for it.
-            if let Some(mut rest) = parser.try_raw_args() {
-                let at_dashes = rest.peek() == Some(OsStr::new("--"));
-                if at_dashes && self.page.takes_command && parsed.operand.is_some() {
-                    rest.next();
-                    let command: Vec<OsString> = rest.collect();
-                    if command.is_empty() {
-                        return Err(Stop::Usage("no COMMAND after --".to_owned()));
-                    }
-                    parsed.command = Some(command);
-                    return Ok(parsed);
-                }
-                if at_dashes && !options_ended {
-                    rest.next();
-                    options_ended = true;
-                    continue;
-                }
-                if at_dashes && parsed.operand.is_none() {
-                    // `-- --`: more likely an operand that came out empty than a file of that name.
-                    return Err(self.missing_operand());
-                }
-                if options_ended {
-                    match rest.next() {
-                        Some(word) => self.take_operand(&mut parsed, word)?,
-                        None => return Ok(parsed),
-                    }
-                    continue;
+            // lexopt skips `--` without a word, but COMMAND begins there. Raw arguments are only available between
+            // options, so a `--` that is an option's value is never taken for this one.
+            if let Some(rest) = parser.try_raw_args() {
+                if rest.peek() == Some(OsStr::new("--")) {
+                    return self.parse_after_dashes(parsed, rest.skip(1));
                 }
             }
             let (index, given) = match parser.next() {
@@ -174,29 +236,49 @@ impl Manual {
                 Ok(Some(Arg::Short(letter))) => (self.find_short(letter)?, format!("-{letter}")),
                 Ok(Some(Arg::Long(name))) => {
                     let index = self.find_long(name)?;
-                    (index, format!("--{}", self.specs[index].long[0]))
+                    (index, self.specs[index].name().to_owned())
                 }
                 Ok(None) => return Ok(parsed),
-                Err(error) => return Err(Stop::Usage(words_of(&error))),
+                Err(error) => return Err(Stop::Usage(reason_of(&error))),
             };
             let spec = self.specs[index];
             let value = match spec.value {
-                Some(placeholder) => {
-                    parser.value().map_err(|_| Stop::Usage(format!("{given}: {placeholder} is missing")))?
+                Some(value) => {
+                    parser.value().map_err(|_| Stop::Usage(format!("{given}: {} is missing", value.name())))?
                 }
                 None => OsString::new(),
             };
-            // The name that says most, whichever was typed: `-t` and `-w` are both `--timeout`.
             apply(index, value).map_err(|stop| match stop {
-                Stop::Usage(reason) => Stop::Usage(format!("--{}: {reason}", spec.long[0])),
+                Stop::Usage(reason) => Stop::Usage(format!("{}: {reason}", spec.name())),
                 other => other,
             })?;
         }
     }
 
-    /// What to say where the operand is not there and has to be.
+    /// Parses the words after the first `--`: the operand, if it has not come yet, and COMMAND after another `--`.
+    fn parse_after_dashes(
+        &self,
+        mut parsed: Parsed,
+        mut words: impl Iterator<Item = OsString>,
+    ) -> Result<Parsed, Stop> {
+        let mut at_command = self.page.takes_command && parsed.operand.is_some();
+        while !at_command {
+            match words.next() {
+                None => return Ok(parsed),
+                // `-- --`: a script whose variable for the operand is empty, more likely than a file of that name.
+                Some(word) if word == "--" && parsed.operand.is_none() => return Err(self.missing_operand()),
+                Some(word) if word == "--" && self.page.takes_command => at_command = true,
+                Some(word) => self.take_operand(&mut parsed, word)?,
+            }
+        }
+        let program = words.next().ok_or_else(|| Stop::Usage("no COMMAND after --".to_owned()))?;
+        parsed.command = Some(CommandLine { program, args: words.collect() });
+        Ok(parsed)
+    }
+
+    /// The error that a required operand is missing.
     pub(crate) fn missing_operand(&self) -> Stop {
-        Stop::Usage(format!("{} is missing", self.page.operand))
+        Stop::Usage(format!("{} is missing", self.page.operand.name()))
     }
 
     fn take_operand(&self, parsed: &mut Parsed, word: OsString) -> Result<(), Stop> {
@@ -205,77 +287,37 @@ impl Manual {
             return Err(Stop::Usage(format!("{}: unexpected argument{remedy}", quoted(&word))));
         }
         if word.is_empty() {
-            return Err(Stop::Usage(format!("{} is empty", self.page.operand)));
+            return Err(Stop::Usage(format!("{} is empty", self.page.operand.name())));
         }
         parsed.operand = Some(word);
         Ok(())
     }
 
     fn find_short(&self, letter: char) -> Result<usize, Stop> {
-        let known = self.specs.iter().position(|spec| spec.short.contains(&letter));
+        let known = self.specs.iter().position(|spec| spec.short().any(|known| known.chars().eq([letter])));
         known.ok_or_else(|| Stop::Usage(format!("-{}: unknown option", letter.escape_default())))
     }
 
-    /// By its whole name, or as getopt_long(3) has it by the beginning of only one option's name.
-    fn find_long(&self, arg: &str) -> Result<usize, Stop> {
+    /// Finds an option by its whole name or, as getopt_long(3) does, by a prefix that no other option's name has.
+    pub(super) fn find_long(&self, arg: &str) -> Result<usize, Stop> {
         let name = arg.strip_prefix("--").unwrap_or(arg);
-        if let Some(index) = self.specs.iter().position(|spec| spec.long.contains(&name)) {
+        if let Some(index) = self.specs.iter().position(|spec| spec.long().any(|long| long == name)) {
             return Ok(index);
         }
-        let begins = |spec: &Spec| spec.long.iter().any(|long| long.starts_with(name));
+        let begins = |spec: &Spec| spec.long().any(|long| long.starts_with(name));
         let found: Vec<usize> = (0..self.specs.len()).filter(|index| begins(self.specs[*index])).collect();
         match found.as_slice() {
             [index] if !name.is_empty() => Ok(*index),
             [_, _, ..] if !name.is_empty() => {
-                let names: Vec<String> =
-                    found.iter().map(|index| format!("--{}", self.specs[*index].long[0])).collect();
+                let names: Vec<&str> = found.iter().map(|index| self.specs[*index].name()).collect();
                 Err(Stop::Usage(format!("--{name}: ambiguous: {}", names.join(", "))))
             }
             _ => Err(Stop::Usage(format!("--{}: unknown option", awrite::shown(name.as_ref())))),
         }
     }
-
-    fn stop(&self, stop: Stop) -> Result<u8, Error> {
-        let text = match stop {
-            Stop::Usage(reason) => {
-                let hint = format!("run '{} --help'", self.page.name);
-                return Err(Error::new(ErrorKind::Usage, reason).with_hint(hint));
-            }
-            Stop::Help => self.help(),
-            Stop::Version => format!("{} {}\n", self.page.name, env!("CARGO_PKG_VERSION")),
-            Stop::Print(text) => text,
-        };
-        report::print(&text).map(|()| 0)
-    }
-
-    /// The text of `--help`, at most 80 columns wide.
-    pub(crate) fn help(&self) -> String {
-        let mut text = String::new();
-        for (index, line) in self.page.synopsis.iter().enumerate() {
-            let lead = if index == 0 { "Usage:" } else { "      " };
-            text.push_str(&format!("{lead} {} {line}\n", self.page.name));
-        }
-        text.push('\n');
-        wrap(&mut text, self.page.about, 0, 0);
-        let mut groups: Vec<&str> = Vec::new();
-        for spec in self.specs.iter().copied() {
-            if !groups.contains(&spec.group) {
-                groups.push(spec.group);
-            }
-        }
-        for group in groups {
-            text.push_str(&format!("\n{group}:\n"));
-            for spec in self.specs.iter().copied().filter(|spec| spec.group == group) {
-                describe(&mut text, spec);
-            }
-        }
-        text.push('\n');
-        text.push_str(self.page.epilogue);
-        text
-    }
 }
 
-fn words_of(error: &lexopt::Error) -> String {
+fn reason_of(error: &lexopt::Error) -> String {
     match error {
         lexopt::Error::UnexpectedValue { option, value } => format!("{option}: takes no value, got {}", quoted(value)),
         lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: a value is missing"),
@@ -283,139 +325,36 @@ fn words_of(error: &lexopt::Error) -> String {
     }
 }
 
-const WIDTH: usize = 80;
-/// Where the explanations of `--help` begin.
-const COLUMN: usize = 28;
-
-fn describe(text: &mut String, flag: &Spec) {
-    let mut names: Vec<String> = flag.short.iter().map(|letter| format!("-{letter}")).collect();
-    names.extend(flag.long.iter().map(|long| format!("--{long}")));
-    // Long names line up, whether there is a short one or not.
-    let indent = if flag.short.is_empty() { "      " } else { "  " };
-    let mut head = format!("{indent}{}", names.join(", "));
-    if let Some(value) = flag.value {
-        head.push_str(&format!(" {value}"));
-    }
-    text.push_str(&head);
-    let used = head.chars().count();
-    if used + 2 > COLUMN {
-        text.push('\n');
-        wrap(text, flag.help, COLUMN, COLUMN);
-    } else {
-        wrap(text, flag.help, COLUMN - used, COLUMN);
-    }
-}
-
-/// Appends `words`, `first` blanks before the first line and `indent` before the others, and ends the line. The text so
-/// far ends `indent - first` columns into its line.
-fn wrap(text: &mut String, words: &str, first: usize, indent: usize) {
-    text.push_str(&" ".repeat(first));
-    let mut column = indent;
-    for (index, word) in words.split(' ').enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > WIDTH {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if index > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += length;
-    }
-    text.push('\n');
-}
-
-/// What every table must keep to; each applet's tests call it.
-#[cfg(test)]
-pub(crate) fn check_table(manual: &Manual) {
-    let kebab = |name: &str| {
-        !name.is_empty()
-            && !name.starts_with('-')
-            && !name.ends_with('-')
-            && !name.contains("--")
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let mut longs: Vec<&str> = Vec::new();
-    let mut shorts: Vec<char> = Vec::new();
-    let help = manual.help();
-    for flag in &manual.specs {
-        assert!(!flag.long.is_empty(), "an option without a long name");
-        for long in flag.long {
-            assert!(kebab(long), "{long}");
-            assert!(!longs.contains(long), "--{long} twice");
-            longs.push(long);
-            let listed = help.contains(&format!("--{long}\n"))
-                || help.contains(&format!("--{long} "))
-                || help.contains(&format!("--{long}, "));
-            assert!(listed, "--{long} in --help");
-        }
-        for letter in flag.short {
-            assert!(letter.is_ascii_alphanumeric(), "-{letter}");
-            assert!(!shorts.contains(letter), "-{letter} twice");
-            shorts.push(*letter);
-        }
-        let name = flag.long[0];
-        assert!(!flag.group.is_empty() && !flag.group.ends_with(':'), "--{name}");
-        assert!(!flag.help.is_empty() && flag.help.trim() == flag.help, "--{name}");
-        assert!(!flag.help.ends_with('.') && !flag.help.contains("  "), "--{name}");
-        assert!(flag.help.starts_with(|c: char| !c.is_uppercase()), "--{name}: help begins small");
-        match flag.value {
-            Some(value) => {
-                assert!(!value.is_empty() && !value.chars().any(|c| c.is_ascii_lowercase() && !value.contains('|')));
-            }
-            None => assert_eq!(flag.complete, Complete::Nothing, "--{name} takes no value to complete"),
-        }
-    }
-    assert!(longs.contains(&"help") && longs.contains(&"version"));
-    assert!(help.lines().all(|line| line.chars().count() <= WIDTH), "{help}");
-    assert!(help.ends_with('\n') && !help.ends_with("\n\n") && !help.lines().any(|line| line.ends_with(' ')));
-    assert!(help.starts_with(&format!("Usage: {} ", manual.page.name)));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[derive(Default, Debug, PartialEq)]
     struct Settings {
         seen: Vec<String>,
     }
 
-    const fn flag(
-        long: &'static [&'static str],
-        short: &'static [char],
-        value: Option<&'static str>,
-        apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-    ) -> Flag<Settings> {
-        let complete = Complete::Nothing;
-        Flag { spec: Spec { group: "Options", long, short, value, help: "does it", complete }, apply }
-    }
+    const GROUP: &str = "Options";
 
     const FLAGS: &[Flag<Settings>] = &[
-        flag(&["timeout", "limit"], &['w', 't'], Some("TIME"), |s, v| {
+        Flag::value(GROUP, &["-w", "-t", "--timeout", "--limit"], Value::Text("TIME"), "does it", |s, v| {
             if v == "bad" {
                 return Err(Stop::Usage("that is bad".to_owned()));
             }
             s.seen.push(format!("timeout={}", v.to_string_lossy()));
             Ok(())
         }),
-        flag(&["backup"], &['b'], None, |s, _| {
-            s.seen.push("backup".to_owned());
-            Ok(())
-        }),
-        flag(&["backup-dir"], &[], Some("DIR"), |s, v| {
+        Flag::set(GROUP, &["-b", "--backup"], "does it", |s| s.seen.push("backup".to_owned())),
+        Flag::value(GROUP, &["--backup-dir"], Value::Dir("DIR"), "does it", |s, v| {
             s.seen.push(format!("backup-dir={}", v.to_string_lossy()));
             Ok(())
         }),
-        flag(&["token"], &[], Some("N"), |s, _| {
+        Flag::value(GROUP, &["--token"], Value::Text("N"), "does it", |s, _| {
             s.seen.push("token".to_owned());
             Ok(())
         }),
-        flag(&["help"], &['h'], None, |_, _| Err(Stop::Help)),
-        flag(&["version"], &['V'], None, |_, _| Err(Stop::Version)),
+        Flag::check(GROUP, &["-h", "--help"], "does it", |_, _| Err(Stop::Help)),
+        Flag::check(GROUP, &["-V", "--version"], "does it", |_, _| Err(Stop::Version)),
     ];
 
     static GRAMMAR: Grammar<Settings> = Grammar {
@@ -423,81 +362,12 @@ mod tests {
             name: "prog",
             synopsis: &["[OPTIONS] OUTPUT"],
             about: "Does a thing.",
-            operand: "OUTPUT",
-            complete_operand: Complete::File,
+            operand: Value::File("OUTPUT"),
             takes_command: true,
             epilogue: "The end.\n",
         },
         flags: FLAGS,
     };
-
-    /// An option in one of the ways to write it.
-    fn spelled(manual: &Manual, index: usize, value: &str, way: usize) -> Vec<OsString> {
-        let spec = manual.specs[index];
-        let name = spec.long[way % spec.long.len()];
-        // The shortest beginning that is no other's.
-        let is_own = |length: &usize| manual.find_long(&name[..*length]).is_ok_and(|found| found == index);
-        let short = (1..=name.len()).find(is_own).unwrap();
-        let words = match (spec.value, spec.short.first(), way % 5) {
-            (None, Some(letter), 0 | 1) => vec![format!("-{letter}")],
-            (None, _, 2) => vec![format!("--{}", &name[..short])],
-            (None, ..) => vec![format!("--{name}")],
-            (Some(_), Some(letter), 0) => vec![format!("-{letter}"), value.to_owned()],
-            // An equals sign is taken for the one that may stand there.
-            (Some(_), Some(letter), 1) => vec![format!("-{letter}={value}")],
-            (Some(_), _, 2) => vec![format!("--{}={value}", &name[..short])],
-            (Some(_), _, 3) => vec![format!("--{name}"), value.to_owned()],
-            (Some(_), ..) => vec![format!("--{name}={value}")],
-        };
-        words.into_iter().map(OsString::from).collect()
-    }
-
-    proptest! {
-        /// Whatever is meant can be written, in every way, and means that.
-        #[test]
-        fn what_is_written_is_what_is_read(
-            applet in 0..3_usize,
-            options in prop::collection::vec((any::<prop::sample::Index>(), "[^\0]{0,6}", any::<usize>()), 0..6),
-            operand in "-{0,2}[^\0]{1,6}".prop_filter("what stands before COMMAND", |operand| operand != "--"),
-            place: prop::sample::Index,
-            command in prop::collection::vec("[^\0]{0,6}", 0..4),
-        ) {
-            use super::super::{housekeep, lock, write};
-            let manual = [write::GRAMMAR.manual(), lock::GRAMMAR.manual(), housekeep::GRAMMAR.manual()];
-            let manual = &manual[applet];
-            let mut meant = Vec::new();
-            let mut words = Vec::new();
-            for (option, value, way) in &options {
-                let index = option.index(manual.specs.len());
-                let value = if manual.specs[index].value.is_some() { value.as_str() } else { "" };
-                meant.push((index, OsString::from(value)));
-                words.push(spelled(manual, index, value, *way));
-            }
-            if operand.starts_with('-') && operand != "-" {
-                words.push(vec!["--".into(), operand.clone().into()]);
-            } else {
-                words.insert(place.index(words.len() + 1), vec![operand.clone().into()]);
-            }
-            let command: Vec<OsString> = command.into_iter().map(OsString::from).collect();
-            let command = Some(command).filter(|command| manual.page.takes_command && !command.is_empty());
-            if let Some(command) = &command {
-                words.push(vec!["--".into()]);
-                words.push(command.clone());
-            }
-            let mut read = Vec::new();
-            let parsed = manual.parse(words.concat(), &mut |index, value| {
-                read.push((index, value));
-                Ok(())
-            });
-            prop_assert_eq!(parsed.unwrap(), Parsed { operand: Some(operand.into()), command });
-            prop_assert_eq!(read, meant);
-        }
-
-        #[test]
-        fn all_words(words in prop::collection::vec("-{0,2}[a-z]{0,4}=?.{0,3}|-{0,2}\\PC{0,5}", 0..6)) {
-            super::super::any_words(&words.into_iter().map(OsString::from).collect::<Vec<_>>());
-        }
-    }
 
     /// Options seen, operand, COMMAND.
     type Words = (Vec<String>, Option<String>, Option<Vec<String>>);
@@ -509,7 +379,7 @@ mod tests {
             Ok(parsed) => Ok((
                 settings.seen,
                 parsed.operand.map(text),
-                parsed.command.map(|words| words.into_iter().map(text).collect()),
+                parsed.command.map(|line| std::iter::once(line.program).chain(line.args).map(text).collect()),
             )),
             Err(Stop::Usage(reason)) => Err(reason),
             Err(other) => Err(format!("{other:?}")),
@@ -526,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        check_table(&GRAMMAR.manual());
+        super::super::help::check_table(&GRAMMAR.manual());
     }
 
     #[test]

@@ -1,26 +1,26 @@
-//! `awrite-housekeep`: clears away what crashes left, and old backups.
+//! `awrite-housekeep`: deletes what crashes have left, and old backups.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{Error, HousekeepOptions};
+use awrite::HousekeepOptions;
 
-use super::common::{self, Tells};
-use super::flags::{Complete, Flag, Grammar, Page, Spec, Stop};
-use super::report::Style;
-use super::report::housekeep::Teller;
+use super::common::{self, HasStyle};
+use super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::values::{parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
+use crate::report::housekeep::HousekeepReport;
+use crate::report::{self, Style};
 
-/// What the options have said.
+/// The values of the options.
 #[derive(Default)]
 pub(super) struct Settings {
     style: Style,
     options: HousekeepOptions,
 }
 
-impl Tells for Settings {
+impl HasStyle for Settings {
     fn style(&mut self) -> &mut Style {
         &mut self.style
     }
@@ -34,8 +34,7 @@ const PAGE: Page = Page {
     about: "Deletes lock files that nobody holds, old backups, and temporary files that crashed writers left in DIR \
             (default: the current directory), and nothing else. It may run beside living writers. Prints what it \
             deletes.",
-    operand: "DIR",
-    complete_operand: Complete::Dir,
+    operand: Value::Dir("DIR"),
     takes_command: false,
     epilogue: "\
 Examples:
@@ -52,99 +51,52 @@ Exit codes:
 
 const WHAT: &str = "What to delete";
 const WHERE: &str = "Where, and which";
-const MESSAGES: &str = "Messages";
 
 const FLAGS: &[Flag<Settings>] = &[
-    Flag::switch(WHAT, &["clean-locks"], &[], "lock files that nobody holds, and expired leases", |settings, _| {
-        settings.options.locks = true;
-        Ok(())
+    Flag::set(WHAT, &["--clean-locks"], "lock files that nobody holds, and expired leases", |s| s.options.locks = true),
+    Flag::set(WHAT, &["--clean-backups"], "old backups; the newest of each file stays unless said otherwise", |s| {
+        s.options.backups = true
     }),
-    Flag::switch(
-        WHAT,
-        &["clean-backups"],
-        &[],
-        "old backups; the newest of each file stays unless said otherwise",
-        |settings, _| {
-            settings.options.backups = true;
+    Flag::set(WHAT, &["--clean-temps"], "temporary files whose writer has gone", |s| s.options.temps = true),
+    Flag::set(WHAT, &["--all"], "all three", |s| {
+        s.options.locks = true;
+        s.options.backups = true;
+        s.options.temps = true;
+    }),
+    Flag::set(WHERE, &["-r", "--recursive"], "subdirectories too; never through symbolic links", |s| {
+        s.options.recursive = true;
+    }),
+    Flag::set(WHERE, &["-x", "--one-file-system"], "do not cross mount points", |s| s.options.one_file_system = true),
+    Flag::value(
+        WHERE,
+        &["--older-than"],
+        Value::Text("AGE"),
+        "only what is at least so old: 30m, 2h, 7d; a bare number means hours for locks and temporary files, days for \
+         backups",
+        |s, value| {
+            let (of_leftovers, of_backups) = parse_age(&value)?;
+            s.options.locks_older_than = of_leftovers;
+            s.options.temps_older_than = of_leftovers;
+            s.options.backups_older_than = Some(of_backups);
             Ok(())
         },
     ),
-    Flag::switch(WHAT, &["clean-temps"], &[], "temporary files whose writer has gone", |settings, _| {
-        settings.options.temps = true;
-        Ok(())
-    }),
-    Flag::switch(WHAT, &["all"], &[], "all three", |settings, _| {
-        settings.options.locks = true;
-        settings.options.backups = true;
-        settings.options.temps = true;
-        Ok(())
-    }),
-    Flag::switch(WHERE, &["recursive"], &['r'], "subdirectories too; never through symbolic links", |settings, _| {
-        settings.options.recursive = true;
-        Ok(())
-    }),
-    Flag::switch(WHERE, &["one-file-system"], &['x'], "do not cross mount points", |settings, _| {
-        settings.options.one_file_system = true;
-        Ok(())
-    }),
-    Flag {
-        spec: Spec {
-            group: WHERE,
-            long: &["older-than"],
-            short: &[],
-            value: Some("AGE"),
-            help: "only what is at least so old: 30m, 2h, 7d; a bare number means hours for locks and temporary files, days \
-                   for backups",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            let (of_leftovers, of_backups) = parse_age(&value)?;
-            settings.options.locks_older_than = of_leftovers;
-            settings.options.temps_older_than = of_leftovers;
-            settings.options.backups_older_than = Some(of_backups);
-            Ok(())
-        },
-    },
-    Flag {
-        spec: Spec {
-            group: WHERE,
-            long: &["keep-newest"],
-            short: &[],
-            value: Some("N"),
-            help: "keep the N newest backups of each file; default 1, with --older-than 0",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.options.keep_newest = Some(parse_count(&value)?);
-            Ok(())
-        },
-    },
-    Flag {
-        spec: Spec {
-            group: WHERE,
-            long: &["backup-suffix"],
-            short: &[],
-            value: Some("SUFFIX"),
-            help: "what backups end in; default .backup",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            let suffix = parse_suffix(value)?;
-            if suffix.as_encoded_bytes().ends_with(b".lock") {
-                return Err(Stop::Usage(format!("{} would take lock files for backups", quoted(&suffix))));
-            }
-            settings.options.backup_suffix = suffix;
-            Ok(())
-        },
-    },
-    Flag::switch(WHERE, &["dry-run"], &['n'], "say what would be deleted, delete nothing", |settings, _| {
-        settings.options.dry_run = true;
-        Ok(())
-    }),
-    Flag::switch(MESSAGES, &["progress"], &[], "show progress on a terminal", |settings, _| {
-        settings.style.progress = true;
-        Ok(())
-    }),
+    Flag::value(
+        WHERE,
+        &["--keep-newest"],
+        Value::Text("N"),
+        "keep the N newest backups of each file; default 1, with --older-than 0",
+        |s, value| put(&mut s.options.keep_newest, parse_count(&value)),
+    ),
+    Flag::value(
+        WHERE,
+        &["--backup-suffix"],
+        Value::Text("SUFFIX"),
+        "what backups end in; default .backup",
+        |s, value| put(&mut s.options.backup_suffix, parse_backup_suffix(value)),
+    ),
+    Flag::set(WHERE, &["-n", "--dry-run"], "say what would be deleted, delete nothing", |s| s.options.dry_run = true),
+    common::progress(),
     common::verbose(),
     common::quiet(),
     common::json(),
@@ -152,27 +104,33 @@ const FLAGS: &[Flag<Settings>] = &[
     common::version(),
 ];
 
-pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Error> {
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
-    let parsed = match GRAMMAR.parse(args, &mut settings) {
-        Ok(parsed) => parsed,
-        Err(stop) => return GRAMMAR.stop(stop),
-    };
-    super::report::use_style(settings.style);
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    report::use_style(settings.style);
     let options = settings.options;
     if !(options.locks || options.backups || options.temps) {
         let reason = "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all";
-        return GRAMMAR.stop(Stop::Usage(reason.to_owned()));
+        return Err(Stop::Usage(reason.to_owned()));
     }
     let dir = parsed.operand.map_or_else(|| PathBuf::from("."), PathBuf::from);
     process::watch(inherited)?;
-    let mut teller = Teller::new(settings.style, options.dry_run);
-    let summary = awrite::housekeep(dir, &options, |event| teller.hear(event))?;
+    let mut report = HousekeepReport::new(settings.style, options.dry_run);
+    let summary = awrite::housekeep(dir, &options, |event| report.receive(event))?;
     process::give_way();
-    teller.finish(&summary)
+    Ok(report.finish(&summary)?)
 }
 
-/// An age for lock and temporary files, and one for backups: without a unit, hours and days.
+fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
+    let suffix = parse_suffix(text)?;
+    if suffix.as_encoded_bytes().ends_with(b".lock") {
+        return Err(format!("{} would take lock files for backups", quoted(&suffix)));
+    }
+    Ok(suffix)
+}
+
+/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former
+/// and days for the latter.
 fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
     let age = |text: &OsStr| {
         parse_duration(text).map_err(|reason| match reason.contains("longer") {
@@ -186,7 +144,7 @@ fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
             whole.push(unit);
             whole
         };
-        // Checked as it was typed, for the message.
+        // First as it was typed, so that an error message shows that.
         age(text)?;
         return Ok((age(&with("h"))?, age(&with("d"))?));
     }
@@ -195,7 +153,7 @@ fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
 
 fn parse_count(text: &OsStr) -> Result<u64, String> {
     let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-    // More than fit in 64 bits is as good as all.
+    // A number that does not fit into 64 bits means all of them.
     digits
         .map(|digits| digits.parse().unwrap_or(u64::MAX))
         .ok_or_else(|| format!("{} is not a number of backups", quoted(text)))
@@ -207,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        super::super::flags::check_table(&GRAMMAR.manual());
+        super::super::help::check_table(&GRAMMAR.manual());
     }
 
     #[test]

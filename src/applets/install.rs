@@ -1,4 +1,4 @@
-//! `awrite --install DIR`: the symbolic links by which the applets are called.
+//! `awrite --install DIR`: symbolic links to this program, one for each name of an applet.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use awrite::{Error, ErrorKind};
 
-/// Makes all of `names` in `dir`, or none of them. With `force`, what stands there is replaced, except directories, and
-/// except this program itself.
-pub(super) fn install(names: &[&str], dir: &Path, force: bool) -> Result<(), Error> {
-    let program = program()?;
+/// Makes links of all `names` in `dir`, or none. They lead to this program, whose `argv[0]` is `called_as`. With
+/// `force` they replace existing files, but no directory, and not this program itself.
+pub(super) fn install(names: &[&str], dir: &Path, force: bool, called_as: &OsStr) -> Result<(), Error> {
+    let program = program(called_as)?;
     install_to(&program, names, dir, force)
 }
 
@@ -29,8 +29,8 @@ fn install_to(program: &Path, names: &[&str], dir: &Path, force: bool) -> Result
             Err(e) if e.kind() == io::ErrorKind::NotFound => wanted.push(path),
             Err(e) => return Err(Error::io(path, e)),
             Ok(there) if is_same(&there, &status) => {
-                // Installed here under this name already; replaced by a link it would point to itself. The others point
-                // to it by its name alone, so that the directory can be moved.
+                // The program itself has this name here. A link in its place would point to itself. The other links
+                // contain only this name, so that the directory can be moved.
                 text = OsStr::new(*name);
             }
             Ok(there) if there.is_dir() => {
@@ -47,7 +47,7 @@ fn install_to(program: &Path, names: &[&str], dir: &Path, force: bool) -> Result
     let outcome = if force { replace(text, &wanted, &mut made) } else { create(text, wanted, &mut made) };
     if outcome.is_err() {
         for path in made {
-            // Best effort: the error that led here is the one to report.
+            // Another error here is ignored: the first one is reported.
             let _ = fs::remove_file(path);
         }
     }
@@ -62,8 +62,7 @@ fn create(text: &OsStr, wanted: Vec<PathBuf>, made: &mut Vec<PathBuf>) -> Result
     Ok(())
 }
 
-/// Makes every link under another name first: what may fail (permission, space) fails there, before anything is
-/// replaced.
+/// Makes all links under temporary names first. An error (permission, space) then comes before anything was replaced.
 fn replace(text: &OsStr, wanted: &[PathBuf], made: &mut Vec<PathBuf>) -> Result<(), Error> {
     let mut pairs = Vec::new();
     for path in wanted {
@@ -86,7 +85,7 @@ fn link_beside(text: &OsStr, path: &Path) -> io::Result<PathBuf> {
         let temporary = path.with_file_name(name);
         match symlink(text, &temporary) {
             Ok(()) => return Ok(temporary),
-            // Left by a process that had this number before.
+            // An earlier process with the same process id has left it.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
             Err(e) => return Err(e),
         }
@@ -98,24 +97,23 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
 }
 
 /// The absolute path of the running program.
-fn program() -> Result<PathBuf, Error> {
+fn program(called_as: &OsStr) -> Result<PathBuf, Error> {
     let known = std::env::current_exe().ok().filter(|path| path.is_absolute() && path.exists());
-    match known.or_else(from_name) {
+    match known.or_else(|| find(called_as)) {
         Some(path) => Ok(path),
         None => Err(Error::new(ErrorKind::Io, "cannot tell where this program is stored")
             .with_hint("call it by its path, or make the links with ln -s")),
     }
 }
 
-/// By the name it was called by: what is left where there is no /proc.
-fn from_name() -> Option<PathBuf> {
-    let name = super::called_as();
-    if name.as_bytes().contains(&b'/') {
-        return fs::canonicalize(name).ok();
+/// Finds the program by its `argv[0]`, for systems without /proc.
+fn find(called_as: &OsStr) -> Option<PathBuf> {
+    if called_as.as_bytes().contains(&b'/') {
+        return fs::canonicalize(called_as).ok();
     }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
+        .map(|dir| dir.join(called_as))
         .find(|file| file.is_file())
         .and_then(|file| fs::canonicalize(file).ok())
 }

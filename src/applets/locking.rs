@@ -1,15 +1,17 @@
-//! The options that say how a lock is taken, for every applet that takes one.
+//! The options of locking, and the observer, for all applets that take a lock.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{Claim, LockMethod, LockOptions, Wait};
+use awrite::{Claim, LockMethod, LockOptions, Notice, Observer, Wait};
 
-use super::flags::{Complete, Flag, Spec, Stop};
-use super::values::{parse_duration, parse_mode, parse_owner, parse_path, parse_token, quoted};
+use super::flags::{Flag, Stop, Value, put};
+use super::values::{one_of, parse_duration, parse_mode, parse_owner, parse_path, parse_token};
+use crate::process;
+use crate::report::{self, Style};
 
-/// What the options below have said.
+/// The values of the options below.
 #[derive(Default)]
 pub(super) struct Locking {
     wait: bool,
@@ -24,13 +26,13 @@ pub(super) struct Locking {
     token: Option<u64>,
 }
 
-/// Settings that have those of a lock in them.
-pub(super) trait Locks {
+/// Settings that contain those of locking.
+pub(super) trait HasLocking {
     fn locking(&mut self) -> &mut Locking;
 }
 
 impl Locking {
-    /// What the options and the environment come to, or what contradicts what.
+    /// Combines the options with the environment. Fails if options contradict each other.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
         let method = match self.method {
@@ -65,7 +67,7 @@ impl Locking {
         options.mode = self.mode;
         options.keep |= self.keep;
         if self.file.is_some() {
-            // Said of this one lock, so stronger than where the environment puts all of them.
+            // --lock-file names this one lock, so it is stronger than the environment's directory for all locks.
             options.dir = None;
             options.file = self.file;
         }
@@ -74,10 +76,28 @@ impl Locking {
         }
         options.method = method.unwrap_or_default();
         options.stale_after = stale_after;
-        // This process has no other use for SIGALRM, and locks on its main thread.
+        // This process does not use SIGALRM otherwise, and takes locks on its main thread.
         options.use_alarm = true;
         Ok(options)
     }
+}
+
+/// An observer that reports what the style asks for.
+pub(super) fn observer(style: Style) -> Observer {
+    observer_and(style, |_| {})
+}
+
+/// An observer that reports what the style asks for, and then calls `then`.
+pub(super) fn observer_and(style: Style, then: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
+    let report = report::notice_reporter(style);
+    Observer::new(move |notice| {
+        if matches!(notice, Notice::Waiting { .. }) {
+            // Where no signal thread can be started, a signal ends the process as it would any other.
+            let _ = process::about_to_wait();
+        }
+        report(notice);
+        then(notice);
+    })
 }
 
 /// The value of an environment variable, unless it is not set or empty.
@@ -86,13 +106,8 @@ fn from_env<T>(name: &str, parse: impl FnOnce(&OsStr) -> Result<T, String>) -> R
     value.map(|value| parse(&value).map_err(|reason| Stop::Usage(format!("{name}: {reason}")))).transpose()
 }
 
-fn parse_method(method: &OsStr) -> Result<LockMethod, String> {
-    match method.to_str() {
-        Some("auto") => Ok(LockMethod::Auto),
-        Some("flock") => Ok(LockMethod::Flock),
-        Some("link") => Ok(LockMethod::Link),
-        _ => Err(format!("{} is none of auto, flock, link", quoted(method))),
-    }
+fn parse_method(text: &OsStr) -> Result<LockMethod, String> {
+    one_of(text, &[("auto", LockMethod::Auto), ("flock", LockMethod::Flock), ("link", LockMethod::Link)])
 }
 
 fn parse_stale_after(text: &OsStr) -> Result<Duration, String> {
@@ -104,155 +119,68 @@ fn parse_stale_after(text: &OsStr) -> Result<Duration, String> {
 
 const GROUP: &str = "Locking";
 
-pub(super) const fn wait<S: Locks>() -> Flag<S> {
-    Flag::switch(GROUP, &["wait"], &[], "wait until the lock is free (the default)", |settings, _| {
-        settings.locking().wait = true;
-        Ok(())
+pub(super) const fn wait<S: HasLocking>() -> Flag<S> {
+    Flag::set(GROUP, &["--wait"], "wait until the lock is free (the default)", |s| s.locking().wait = true)
+}
+
+pub(super) const fn timeout<S: HasLocking>() -> Flag<S> {
+    let help = "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait";
+    Flag::value(GROUP, &["-w", "-t", "--timeout"], Value::Text("DURATION"), help, |s, value| {
+        put(&mut s.locking().timeout, parse_duration(&value))
     })
 }
 
-pub(super) const fn timeout<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["timeout"],
-            short: &['w', 't'],
-            value: Some("DURATION"),
-            help: "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.locking().timeout = Some(parse_duration(&value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn no_wait<S: HasLocking>() -> Flag<S> {
+    Flag::set(GROUP, &["-n", "--no-wait"], "fail at once if the lock is held", |s| s.locking().no_wait = true)
 }
 
-pub(super) const fn no_wait<S: Locks>() -> Flag<S> {
-    Flag::switch(GROUP, &["no-wait"], &['n'], "fail at once if the lock is held", |settings, _| {
-        settings.locking().no_wait = true;
-        Ok(())
-    })
-}
-
-/// The same, by flock(1)'s names too.
-pub(super) const fn no_wait_or_nonblock<S: Locks>() -> Flag<S> {
+/// The same with flock(1)'s names too.
+pub(super) const fn no_wait_or_nonblock<S: HasLocking>() -> Flag<S> {
     let mut flag = no_wait();
-    flag.spec.long = &["no-wait", "nonblock", "nonblocking", "nb"];
+    flag.spec.names = &["-n", "--no-wait", "--nonblock", "--nonblocking", "--nb"];
     flag
 }
 
-pub(super) const fn lock_file<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["lock-file"],
-            short: &[],
-            value: Some("PATH"),
-            help: "use this lock file",
-            complete: Complete::File,
-        },
-        apply: |settings, value| {
-            settings.locking().file = Some(parse_path(value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn lock_file<S: HasLocking>() -> Flag<S> {
+    Flag::value(GROUP, &["--lock-file"], Value::File("PATH"), "use this lock file", |s, value| {
+        put(&mut s.locking().file, parse_path(value))
+    })
 }
 
-pub(super) const fn lock_dir<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["lock-dir"],
-            short: &[],
-            value: Some("DIR"),
-            help: "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)",
-            complete: Complete::Dir,
-        },
-        apply: |settings, value| {
-            settings.locking().dir = Some(parse_path(value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn lock_dir<S: HasLocking>() -> Flag<S> {
+    let help = "put lock files in DIR, named after the whole path (or set AWRITE_LOCK_DIR)";
+    Flag::value(GROUP, &["--lock-dir"], Value::Dir("DIR"), help, |s, value| {
+        put(&mut s.locking().dir, parse_path(value))
+    })
 }
 
-pub(super) const fn lock_mode<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["lock-mode"],
-            short: &[],
-            value: Some("OCTAL"),
-            help: "mode of a new lock file; default 0600, wider where others may write the file itself",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.locking().mode = Some(parse_mode(&value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn lock_mode<S: HasLocking>() -> Flag<S> {
+    let help = "mode of a new lock file; default 0600, wider where others may write the file itself";
+    Flag::value(GROUP, &["--lock-mode"], Value::Text("OCTAL"), help, |s, value| {
+        put(&mut s.locking().mode, parse_mode(&value))
+    })
 }
 
-pub(super) const fn keep_lock<S: Locks>() -> Flag<S> {
-    Flag::switch(
-        GROUP,
-        &["keep-lock"],
-        &[],
-        "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)",
-        |settings, _| {
-            settings.locking().keep = true;
-            Ok(())
-        },
-    )
+pub(super) const fn keep_lock<S: HasLocking>() -> Flag<S> {
+    let help = "leave the lock file in place, for a lock shared with flock(1) and the like (or set AWRITE_KEEP_LOCK=1)";
+    Flag::set(GROUP, &["--keep-lock"], help, |s| s.locking().keep = true)
 }
 
-pub(super) const fn lock_method<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["lock-method"],
-            short: &[],
-            value: Some("auto|flock|link"),
-            help: "how to lock; auto (the default) means link on network file systems, otherwise flock",
-            complete: Complete::Words(&["auto", "flock", "link"]),
-        },
-        apply: |settings, value| {
-            settings.locking().method = Some(value);
-            Ok(())
-        },
-    }
+pub(super) const fn lock_method<S: HasLocking>() -> Flag<S> {
+    let help = "how to lock; auto (the default) means link on network file systems, otherwise flock";
+    Flag::value(GROUP, &["--lock-method"], Value::OneOf(&["auto", "flock", "link"]), help, |s, value| {
+        put(&mut s.locking().method, Ok(value))
+    })
 }
 
-pub(super) const fn owner<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["owner"],
-            short: &[],
-            value: Some("ID"),
-            help: "act as ID, who has a lease of the file",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.locking().owner = Some(parse_owner(value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn owner<S: HasLocking>() -> Flag<S> {
+    Flag::value(GROUP, &["--owner"], Value::Text("ID"), "act as ID, who has a lease of the file", |s, value| {
+        put(&mut s.locking().owner, parse_owner(value))
+    })
 }
 
-pub(super) const fn token<S: Locks>() -> Flag<S> {
-    Flag {
-        spec: Spec {
-            group: GROUP,
-            long: &["token"],
-            short: &[],
-            value: Some("N"),
-            help: "and whose lease has this token",
-            complete: Complete::Nothing,
-        },
-        apply: |settings, value| {
-            settings.locking().token = Some(parse_token(&value)?);
-            Ok(())
-        },
-    }
+pub(super) const fn token<S: HasLocking>() -> Flag<S> {
+    Flag::value(GROUP, &["--token"], Value::Text("N"), "and whose lease has this token", |s, value| {
+        put(&mut s.locking().token, parse_token(&value))
+    })
 }

@@ -1,4 +1,4 @@
-//! What users write for durations, permission bits and file names.
+//! The values of options: durations, permission bits, names.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use awrite::Claim;
 
-/// A hundred years. Longer is a slip, and adding it to a clock could overflow.
+/// A hundred years. A longer duration is a typing error, and adding it to a clock could overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// `30`, `1.5`, `500ms`, `2m`.
@@ -27,7 +27,7 @@ pub(crate) fn parse_mode(text: &OsStr) -> Result<u32, String> {
         .ok_or_else(|| format!("{} is not an octal mode between 0 and 7777", quoted(text)))
 }
 
-/// A path, of which nothing is asked but that it is one.
+/// Any path but the empty one.
 pub(crate) fn parse_path(text: OsString) -> Result<PathBuf, String> {
     if text.is_empty() { Err("an empty string is not a path".to_owned()) } else { Ok(text.into()) }
 }
@@ -46,7 +46,7 @@ pub(crate) fn parse_token(text: &OsStr) -> Result<u64, String> {
         .ok_or_else(|| format!("{} is not a token", quoted(text)))
 }
 
-/// What is put behind a file's name.
+/// A suffix of file names.
 pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
     if text.is_empty() {
         return Err("an empty suffix would name the file itself".to_owned());
@@ -57,12 +57,36 @@ pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
     Ok(text)
 }
 
-/// A value in a message: quoted, and safe to print.
+/// A shell that completions can be generated for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The name of a shell.
+pub(crate) fn parse_shell(text: &OsStr) -> Result<Shell, String> {
+    one_of(text, &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)])
+}
+
+/// The one of `choices` whose name is `text`.
+pub(crate) fn one_of<T: Copy>(text: &OsStr, choices: &[(&str, T)]) -> Result<T, String> {
+    match choices.iter().find(|(name, _)| text == *name) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("{} is none of {}", quoted(text), names.join(", ")))
+        }
+    }
+}
+
+/// A value for a message: quoted, and safe to print on a terminal.
 pub(crate) fn quoted(text: &OsStr) -> String {
     format!("'{}'", awrite::shown(text.as_ref()))
 }
 
-/// What holds for any value.
+/// Checks what holds for any value.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_value(text: &OsStr) {
     let bytes = text.as_encoded_bytes();
@@ -77,7 +101,7 @@ pub(crate) fn any_value(text: &OsStr) {
     }
     let digits = bytes.iter().all(u8::is_ascii_digit);
     assert!(parse_token(text).is_err() || digits, "{text:?}");
-    // Each says why not, in words that may be printed.
+    // The reasons are safe to print.
     let reasons = [parse_mode(text).err(), parse_duration(text).err(), parse_token(text).err()];
     let reasons = reasons.into_iter().chain([parse_suffix(text.to_owned()).err(), parse_owner(text.to_owned()).err()]);
     for reason in reasons.flatten() {

@@ -1,17 +1,16 @@
 //! Housekeeping
 //!
-//! Clears away what crashed programs and time have left in a directory: lock files that nobody holds, the records of
-//! expired leases, temporary files whose writer has gone, old backups. It may run beside living writers: it breaks no
-//! lock, and makes no writer fail.
+//! Deletes what crashed programs and time have left in a directory: lock files that nobody holds, the records of
+//! expired leases, temporary files whose writer has gone, old backups. It may run while writers are at work: it breaks
+//! no lock, and makes no writer fail.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::argument::{self, Growing, Out, bad, flags, optional_path, options};
-use super::status::{awrite_status, c_string, guard};
+use super::argument::{self, Extensible, Out, bad_argument, ensure_reserved, known_flags, optional_path, read_options};
+use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 
@@ -42,22 +41,22 @@ pub struct awrite_housekeep_options {
     pub flags: u32,
     /// 0.
     pub reserved: u32,
-    /// Leave lock files alone that were modified within so many seconds. 0: none is too young.
+    /// Keep lock files that were modified less than this many seconds ago. 0: none is too young.
     pub locks_older_than_s: u64,
-    /// Leave temporary files alone that were modified within so many seconds. 0: none is too young.
+    /// Keep temporary files that were modified less than this many seconds ago. 0: none is too young.
     pub temps_older_than_s: u64,
-    /// Delete only backups that are at least so many seconds old. 0: whatever their age.
+    /// Delete only backups that are at least this many seconds old. 0: whatever their age.
     pub backups_older_than_s: u64,
-    /// Keep so many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
+    /// Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
     pub keep_newest: u64,
-    /// What the names of backups end in. NULL: ".backup".
+    /// What the names of backups end with. NULL: ".backup".
     pub backup_suffix: *const c_char,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_housekeep_options {
+unsafe impl Extensible for awrite_housekeep_options {
     const NAME: &'static str = "awrite_housekeep_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be.
@@ -78,24 +77,24 @@ pub const AWRITE_LEFTOVER_BACKUP: u32 = 3;
 /// awrite_housekeep_event.leftover: a temporary file.
 pub const AWRITE_LEFTOVER_TEMP: u32 = 4;
 
-/// Something that housekeeping tells while it works. Made by the library, with all that its strings: it is only there
-/// during the callback.
+/// Something that housekeeping tells while it works. The library makes it and its strings. They exist only during the
+/// callback.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_housekeep_event {
-    /// How much of this the library knows.
+    /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_EVENT_*. More may be added: pass over what you do not know.
+    /// AWRITE_EVENT_*. Later versions may add kinds: ignore those that you do not know.
     pub kind: u32,
-    /// AWRITE_LEFTOVER_*; 0 where it is none.
+    /// AWRITE_LEFTOVER_*; 0 where the file is none of them.
     pub leftover: u32,
-    /// The file: the directory as it was given, and the way from there. Never NULL.
+    /// The path of the file: the directory as it was given, and the path from there. Never NULL.
     pub path: *const c_char,
     /// Why. Never NULL; "" for AWRITE_EVENT_DELETED.
     pub reason: *const c_char,
-    /// AWRITE_EVENT_DELETED: how many bytes that has freed.
+    /// AWRITE_EVENT_DELETED: how many bytes the deletion has freed.
     pub bytes: u64,
-    /// AWRITE_EVENT_DELETED: how old it was, in seconds.
+    /// AWRITE_EVENT_DELETED: how old the file was, in seconds.
     pub age_s: u64,
 }
 
@@ -113,41 +112,40 @@ pub struct awrite_housekeep_summary {
     pub backups: u64,
     /// Temporary files deleted.
     pub temps: u64,
-    /// Bytes freed by that.
+    /// Bytes freed by the deletions.
     pub bytes: u64,
     /// Directories looked at.
     pub directories: u64,
-    /// How much could not be read or deleted.
+    /// How many files and directories could not be read or deleted.
     pub failures: u64,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_housekeep_summary {
+unsafe impl Extensible for awrite_housekeep_summary {
     const NAME: &'static str = "awrite_housekeep_summary";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
-/// Is told what housekeeping does. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+/// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
 /// exception.
 pub type awrite_housekeep_fn =
     Option<unsafe extern "C" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
 
+/// Reads and checks the options of housekeeping.
+///
 /// # Safety
 ///
-/// As [`options`], and its string is one.
+/// The same as for [`read_options`]. The string in it is NULL or a C string.
 pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
     const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
-    // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
-    flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
-    if given.reserved != 0 {
-        return Err(bad("awrite_housekeep_options.reserved is not 0"));
-    }
-    let has = |flag| given.flags & flag != 0;
+    // SAFETY: the caller promises the same.
+    let given = unsafe { read_options(at) }?;
+    let has = known_flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
+    ensure_reserved(given.reserved, "awrite_housekeep_options.reserved")?;
     if has(AWRITE_CLEAN_KEEP_NONE) && given.keep_newest > 0 {
-        return Err(bad("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
+        return Err(bad_argument("keep_newest and AWRITE_CLEAN_KEEP_NONE exclude each other"));
     }
-    // SAFETY: a string or NULL, as the caller promises.
+    // SAFETY: the caller promises that it is NULL or a C string.
     let suffix = unsafe { optional_path(given.backup_suffix, "backup_suffix") }?;
     let plain = HousekeepOptions::default();
     let keep = has(AWRITE_CLEAN_KEEP_NONE) || given.keep_newest > 0;
@@ -171,8 +169,8 @@ pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> R
 /// dir: the directory.
 /// options: what to delete; not NULL.
 /// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
-/// context: handed to it.
-/// summary: where to tell what was done, also if it was stopped or something failed; or NULL.
+/// context: passed to report.
+/// summary: receives what was done, also if the run was stopped or something failed; or NULL.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
 /// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
@@ -191,11 +189,11 @@ pub unsafe extern "C" fn awrite_housekeep(
         let mut failed = None;
         let done = housekeep(dir, &options, |event| {
             if let HousekeepEvent::Failed(e) = event {
-                failed.get_or_insert_with(|| copy_of(e, dir));
+                failed.get_or_insert_with(|| copy_error(e, dir));
             }
             match report {
-                // SAFETY: the caller's function, called as the header says.
-                Some(report) => unsafe { tell(report, context, event) },
+                // SAFETY: it is the caller's function, and is called as the header says.
+                Some(report) => unsafe { call_report(report, context, event) },
                 None => ControlFlow::Continue(()),
             }
         })?;
@@ -207,8 +205,8 @@ pub unsafe extern "C" fn awrite_housekeep(
     })
 }
 
-/// An error that the observer was only lent.
-fn copy_of(error: &Error, dir: &Path) -> Error {
+/// A copy of an error. Housekeeping only lends the error to its observer, and the status needs it at the end.
+fn copy_error(error: &Error, dir: &Path) -> Error {
     let copy = match error.errno() {
         None => Error::new(ErrorKind::Io, error.reason()),
         Some(errno) => Error::from_raw(ErrorKind::Io, errno).because(error.reason()),
@@ -217,10 +215,12 @@ fn copy_of(error: &Error, dir: &Path) -> Error {
     error.remedy().into_iter().fold(copy, |copy, remedy| copy.with_remedy(remedy.clone()))
 }
 
+/// Reports one event to the caller's function, except for the progress, which C does not get.
+///
 /// # Safety
 ///
 /// `report` may be called with an event and `context`.
-unsafe fn tell(
+unsafe fn call_report(
     report: unsafe extern "C" fn(*const awrite_housekeep_event, *mut c_void) -> c_int,
     context: *mut c_void,
     event: &HousekeepEvent<'_>,
@@ -242,7 +242,7 @@ unsafe fn tell(
         }
         HousekeepEvent::Progress { .. } => return ControlFlow::Continue(()),
     };
-    let (path, reason) = (c_string(path.as_os_str().as_bytes()), c_string(reason));
+    let (path, reason) = (c_path(path), c_string(reason));
     let event = awrite_housekeep_event {
         size: size_of::<awrite_housekeep_event>(),
         kind,
@@ -257,7 +257,7 @@ unsafe fn tell(
         bytes,
         age_s: age.as_secs(),
     };
-    // SAFETY: what the caller promises; the strings live until it returns.
+    // SAFETY: the caller promises it. The strings live until the function returns.
     match unsafe { report(&raw const event, context) } {
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),

@@ -1,30 +1,30 @@
 //! Leases
 //!
-//! A lease keeps every other owner, and every writer without a lease, from a target across many processes, until it is
-//! released or its time has passed. While a handle lives, awrite_lease_refresh() it in good time: nothing does that by
-//! itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
+//! A lease keeps all other owners, and all writers without a lease, away from a target, across many processes, until it
+//! is released or its time has passed. While you need it, call awrite_lease_refresh() in good time: nothing refreshes a
+//! lease by itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
 
 use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::argument::{self, Growing, Handle, Out, bad, free, give, handle, handle_mut};
-use super::lock::{awrite_lock_options, claim, lock_options, lock_terms};
+use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
+use super::lock::{awrite_lock_options, claim, lock_options, lock_options_and_observer};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
 /// A lease of a target.
 ///
-/// Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
+/// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
 pub struct awrite_lease(Handle<Lease>);
 
-/// Takes a lease of a target, for some time from now. Where the owner has it already this is a refresh, and the token
-/// stays. Waits for the lock, and for the end of another's lease, as the options say.
+/// Takes a lease of a target, for some time from now. If the owner has it already, this refreshes it, and the token
+/// stays. Waits for the lock, and for the end of another owner's lease, as the options say.
 ///
-/// lease: where to put the handle, which is to be freed with awrite_lease_free(); NULL is put there on failure.
+/// lease: receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
 /// target: the file, which need not exist.
 /// owner: any text in UTF-8 of 1 to 255 bytes without control characters.
 /// ttl_ms: for how long, in milliseconds; at most ten years.
-/// options: NULL for the defaults; owner and token in there mean nothing here.
+/// options: NULL for the defaults. The members owner and token mean nothing here.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
 /// also if the record of a lease is there but cannot be understood. Thread-safe.
@@ -37,21 +37,21 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lease, || {
+    unsafe {
+        new_handle(lease, || {
             let (target, owner) = (argument::path(target, "target")?, argument::text(owner, "owner")?);
-            let (options, observer) = lock_terms(options)?;
+            let (options, observer) = lock_options_and_observer(options)?;
             let lease = Lease::acquire_with(target, owner, Duration::from_millis(ttl_ms), &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
-    })
+    }
 }
 
 /// Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
 ///
 /// lease, target, owner, options: as in awrite_lease_acquire().
 /// token: its token; 0: whichever lease the owner has.
-/// ttl_ms: for how long from now; 0: for as long as it was last given.
+/// ttl_ms: for how long from now, in milliseconds; 0: for as long as the last time.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
 /// Thread-safe.
@@ -65,30 +65,31 @@ pub unsafe extern "C" fn awrite_lease_resume(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lease, || {
+    unsafe {
+        new_handle(lease, || {
             let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-            let (options, observer) = lock_terms(options)?;
+            let (options, observer) = lock_options_and_observer(options)?;
             let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
             let lease = Lease::resume(target, &claim, ttl, &options, &observer)?;
             Ok(awrite_lease(Handle::new(lease)))
         })
-    })
+    }
 }
 
-/// Lets a lease end its whole time from now. Even when that has passed, so long as nobody else has taken it.
+/// Refreshes a lease: it lasts its whole time again, from now. This works even after the time has passed, so long as
+/// nobody else has taken the lease.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it is another's by now, and also if the target's lock could not be taken in
-/// time, after which the lease stands as it stood and trying again is right; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With
-/// the same handle from one thread at a time.
+/// Returns AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
+/// could not be taken in time, in which case the lease is unchanged and the caller should try again;
+/// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe { handle_mut(lease)?.0.get_mut()?.refresh() })
 }
 
-/// The fencing token of a lease: greater than that of every lease of this target before. Where the token goes with what
-/// is done under the lease, a holder that is too late can be told from its successor.
+/// The fencing token of a lease: greater than that of every lease of this target before. If the token is sent along
+/// with what is done under the lease, a holder that is too late can be told from its successor.
 ///
 /// Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
 /// at a time.
@@ -98,8 +99,8 @@ pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
     guard_or(0, || unsafe { Ok(handle(lease)?.0.get()?.token()) })
 }
 
-/// How long until the lease should be refreshed, in milliseconds, which is when a third of its time has passed; 0: now.
-/// After a sleep ask again: the machine may have been suspended.
+/// How long until the lease should be refreshed, in milliseconds; 0: now. It should be refreshed when a third of its
+/// time has passed. After a sleep, ask again: the machine may have been suspended.
 ///
 /// Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
 /// time.
@@ -111,16 +112,16 @@ pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
 
 /// Gives a lease back. The handle is still to be freed.
 ///
-/// Returns AWRITE_OK, also if it is another's by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be removed
-/// (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
+/// Returns AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
+/// removed (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe { handle_mut(lease)?.0.take()?.release() })
 }
 
-/// Leaves a lease standing until its end, for another process to go on with. The handle is used up and still to be
-/// freed.
+/// Leaves a lease standing until its end, so that another process can go on with it. The handle is used up and must
+/// still be freed.
 ///
 /// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
@@ -132,16 +133,13 @@ pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_s
     })
 }
 
-/// Frees a handle; NULL is fine. A lease that was neither released nor kept is given back, for which this waits up to a
+/// Frees a handle; NULL is fine. A lease that was neither released nor kept is given back; for that, this waits up to a
 /// second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
 /// the same handle at the same time, or later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(lease);
-        Ok(())
-    });
+    unsafe { free_handle(lease) }
 }
 
 /// awrite_lease_info.state: there is none.
@@ -170,7 +168,7 @@ pub struct awrite_lease_info {
     pub token: u64,
     /// How long a refresh lets it last, in milliseconds.
     pub ttl_ms: u64,
-    /// How long it has still to go, in milliseconds.
+    /// How long it still lasts, in milliseconds.
     pub left_ms: u64,
     /// When it was acquired.
     pub locked_at_ms: i64,
@@ -178,23 +176,23 @@ pub struct awrite_lease_info {
     pub refreshed_at_ms: i64,
     /// When it ends.
     pub expires_at_ms: i64,
-    /// Whose it is.
+    /// The owner of the lease.
     pub owner: [c_char; 256],
     /// The host that wrote the record.
     pub host: [c_char; 256],
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_lease_info {
+unsafe impl Extensible for awrite_lease_info {
     const NAME: &'static str = "awrite_lease_info";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
 ///
 /// target: the file, which need not exist.
 /// options: where its lock is; NULL for the defaults.
-/// info: where to tell; its size must be set. Left alone on failure.
+/// info: receives the answer; its size must be set. Left alone on failure.
 ///
 /// Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
 /// there but cannot be understood. Thread-safe.
@@ -207,16 +205,16 @@ pub unsafe extern "C" fn awrite_lease_read(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         if info.is_null() {
-            return Err(bad("info is NULL"));
+            return Err(bad_argument("info is NULL"));
         }
         let (target, options) = (argument::path(target, "target")?, lock_options(options)?);
         let out = Out::new(info)?;
         let status = Lease::status(target, &options)?;
-        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zero() };
-        let mut told = status.lease.as_ref().map_or(none, info_of);
-        told.locked = u32::from(status.held);
-        told.lock_pid = status.holder.map_or(0, |holder| holder.pid);
-        out.put(&told);
+        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zeroed() };
+        let mut found = status.lease.as_ref().map_or(none, info_of);
+        found.locked = u32::from(status.held);
+        found.lock_pid = status.holder.map_or(0, |holder| holder.pid);
+        out.put(&found);
         Ok(())
     })
 }
@@ -248,7 +246,7 @@ fn since_1970(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
 }
 
-/// As much of `text` as there is room for, with a zero byte at its end.
+/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
 fn c_array<const N: usize>(text: &str) -> [c_char; N] {
     let mut array = [0; N];
     for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
@@ -262,8 +260,8 @@ fn c_array<const N: usize>(text: &str) -> [c_char; N] {
 /// target, owner, options: as in awrite_lease_acquire().
 /// token: its token; 0: whichever lease the owner has.
 ///
-/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if it is another's, or the lock could not be taken in time;
-/// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
+/// in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_end(
     target: *const c_char,
@@ -274,7 +272,7 @@ pub unsafe extern "C" fn awrite_lease_end(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
-        let (options, observer) = lock_terms(options)?;
+        let (options, observer) = lock_options_and_observer(options)?;
         Lease::end(target, &claim, &options, &observer).map(drop)
     })
 }

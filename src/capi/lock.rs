@@ -1,22 +1,22 @@
 //! Locks
 //!
-//! The lock of a target is the one that the command awrite takes before it replaces it, and awrite-lock around a
-//! command. Locks are advisory: they exclude those who ask for them. Two threads of one process exclude each other like
-//! two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock themselves: called for a target
-//! whose lock this program holds, they wait for it for ever, and so does a command awrite that it runs. Below an
-//! awrite-lock TARGET -- COMMAND they all go on under its lock.
+//! The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
+//! holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
+//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+//! themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
+//! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::argument::{
-    self, Growing, Handle, bad, flags, free, give, handle, handle_mut, mode, optional_path, options,
+    self, Extensible, Handle, bad_argument, free_handle, handle, handle_mut, known_flags, new_handle, optional_path,
+    read_options,
 };
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_string, guard, guard_or};
+use super::status::{awrite_status, c_path, guard, guard_or};
 use crate::error::Result;
 use crate::lock::FileLock;
 use crate::notice::Observer;
@@ -27,8 +27,8 @@ use crate::options::{LockMethod, LockOptions, Wait};
 pub const AWRITE_WAIT_FOREVER: u32 = 0;
 /// awrite_lock_options.wait: wait for timeout_ms at the most.
 pub const AWRITE_WAIT_LIMITED: u32 = 1;
-/// awrite_lock_options.wait: do not wait. (It looks again for a few milliseconds, so that somebody who only looks at
-/// the lock does not make it fail.)
+/// awrite_lock_options.wait: do not wait. (The library tries again for a few milliseconds, so that a program that only
+/// looks at the lock does not make the call fail.)
 pub const AWRITE_WAIT_NO: u32 = 2;
 
 /// awrite_lock_options.flags: share the lock with other shared holders. A write ignores it.
@@ -36,7 +36,7 @@ pub const AWRITE_LOCK_SHARED: u32 = 1;
 /// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
 /// check its inode, such as flock(1). Every program that locks the same target must then do so.
 pub const AWRITE_LOCK_KEEP: u32 = 2;
-/// awrite_lock_options.flags: if the target is a symbolic link, mean the link itself and not the file behind it.
+/// awrite_lock_options.flags: if the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
 /// awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
 /// AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
@@ -49,12 +49,12 @@ pub const AWRITE_MODE_NONE: u32 = 65536;
 pub const AWRITE_METHOD_AUTO: u32 = 0;
 /// awrite_lock_options.method: flock(2) on a lock file without content.
 pub const AWRITE_METHOD_FLOCK: u32 = 1;
-/// awrite_lock_options.method: a lock file that comes into being by link(2) and says who holds it. A thread of the
-/// library keeps it fresh.
+/// awrite_lock_options.method: a lock file that is created by link(2) and says who holds it. A thread of the library
+/// keeps it fresh.
 pub const AWRITE_METHOD_LINK: u32 = 2;
 
 /// How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
-/// AWRITE_LOCK_KEEP. It and its strings are only read during the call.
+/// AWRITE_LOCK_KEEP. The struct and its strings are only read during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_lock_options {
@@ -75,108 +75,120 @@ pub struct awrite_lock_options {
     pub lock_mode: u32,
     /// AWRITE_METHOD_*.
     pub method: u32,
-    /// For a link lock: after how long without a sign of life from this process others break it. 0: a minute.
+    /// For a link lock: others break it after this time without a sign of life from this process. 0: a minute.
     pub stale_after_ms: u64,
     /// Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
-    /// looks again right before it replaces the target. NULL: as anybody, who waits for the end of a lease as for the
-    /// lock.
+    /// checks that again right before it replaces the target. NULL: act without a lease, and wait for the end of any
+    /// lease as for the lock.
     pub owner: *const c_char,
     /// With owner: the token of that lease. 0: whichever lease the owner has.
     pub token: u64,
-    /// Is told what happens, in this call and in later ones with the handle that it gives. NULL: nobody is.
+    /// Gets the notices of this call, and of later calls with the handle that it makes. NULL: there are none.
     pub notice: awrite_notice_fn,
-    /// Handed to notice. What it points to must stay until the handle is freed.
+    /// Passed to notice. What it points to must stay valid until the handle is freed.
     pub notice_context: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_lock_options {
+unsafe impl Extensible for awrite_lock_options {
     const NAME: &'static str = "awrite_lock_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
-/// What `at` says.
+/// Reads and checks the options of a lock.
 ///
 /// # Safety
 ///
-/// As [`options`], and its strings are strings.
+/// The same as for [`read_options`]. Each string in it is NULL or a C string.
 pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<LockOptions> {
-    // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
+    // SAFETY: the caller promises the same.
+    let given = unsafe { read_options(at) }?;
     let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_ENVIRONMENT;
-    flags(given.flags, known, "awrite_lock_options.flags")?;
-    let has = |flag| given.flags & flag != 0;
+    let has = known_flags(given.flags, known, "awrite_lock_options.flags")?;
 
-    let mut to = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
-    to.wait = match (given.wait, given.timeout_ms) {
+    let mut options = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
+    options.wait = match (given.wait, given.timeout_ms) {
         (AWRITE_WAIT_FOREVER, 0) => Wait::Forever,
         (AWRITE_WAIT_LIMITED, ms) => Wait::For(Duration::from_millis(ms)),
         (AWRITE_WAIT_NO, 0) => Wait::No,
-        (AWRITE_WAIT_FOREVER | AWRITE_WAIT_NO, _) => return Err(bad("a timeout_ms without AWRITE_WAIT_LIMITED")),
-        (wait, _) => return Err(bad(format!("awrite_lock_options.wait is {wait}"))),
+        (AWRITE_WAIT_FOREVER | AWRITE_WAIT_NO, _) => {
+            return Err(bad_argument("a timeout_ms without AWRITE_WAIT_LIMITED"));
+        }
+        (wait, _) => return Err(bad_argument(format!("awrite_lock_options.wait is {wait}"))),
     };
-    to.method = match given.method {
-        AWRITE_METHOD_AUTO => to.method,
+    options.method = match given.method {
+        AWRITE_METHOD_AUTO => options.method,
         AWRITE_METHOD_FLOCK => LockMethod::Flock,
         AWRITE_METHOD_LINK => LockMethod::Link,
-        method => return Err(bad(format!("awrite_lock_options.method is {method}"))),
+        method => return Err(bad_argument(format!("awrite_lock_options.method is {method}"))),
     };
-    to.shared = has(AWRITE_LOCK_SHARED);
-    to.keep |= has(AWRITE_LOCK_KEEP);
-    to.no_follow = has(AWRITE_LOCK_NO_FOLLOW);
-    to.mode = mode(given.lock_mode, "awrite_lock_options.lock_mode")?;
-    // SAFETY: strings or NULL, as the caller promises.
+    options.shared = has(AWRITE_LOCK_SHARED);
+    options.keep |= has(AWRITE_LOCK_KEEP);
+    options.follow = !has(AWRITE_LOCK_NO_FOLLOW);
+    options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
+    // SAFETY: the caller promises that each is NULL or a C string.
     let (file, dir) =
         unsafe { (optional_path(given.lock_file, "lock_file")?, optional_path(given.lock_dir, "lock_dir")?) };
     if file.is_some() && dir.is_some() {
-        return Err(bad("lock_file and lock_dir exclude each other"));
+        return Err(bad_argument("lock_file and lock_dir exclude each other"));
     }
     if file.is_some() || dir.is_some() {
-        (to.file, to.dir) = (file.map(Path::to_owned), dir.map(Path::to_owned));
+        (options.file, options.dir) = (file.map(Path::to_owned), dir.map(Path::to_owned));
     }
     if given.stale_after_ms > 0 {
-        to.stale_after = Some(Duration::from_millis(given.stale_after_ms));
+        options.stale_after = Some(Duration::from_millis(given.stale_after_ms));
     }
     if !given.owner.is_null() {
-        // SAFETY: a string, as the caller promises.
-        to.claim = Some(unsafe { claim(given.owner, given.token) }?);
+        // SAFETY: the caller promises that it is a C string.
+        options.claim = Some(unsafe { claim(given.owner, given.token) }?);
     } else if given.token != 0 {
-        return Err(bad("a token without an owner"));
+        return Err(bad_argument("a token without an owner"));
     }
-    Ok(to)
+    Ok(options)
 }
 
-/// The lease of `owner` with `token`, or with any when that is 0.
+/// Reads permission bits, for a write too. `None` (0 in C) means the default.
+pub(super) fn permission_bits(mode: u32, name: &str) -> Result<Option<u32>> {
+    match mode {
+        0 => Ok(None),
+        1..=0o7777 => Ok(Some(mode)),
+        AWRITE_MODE_NONE => Ok(Some(0)),
+        _ => Err(bad_argument(format!("{name} has more than permission bits"))),
+    }
+}
+
+/// The claim to the lease of `owner` with `token`. A token of 0 means whichever lease the owner has.
 ///
 /// # Safety
 ///
-/// `owner` is NULL or a string.
+/// `owner` is NULL or a C string.
 pub(super) unsafe fn claim(owner: *const c_char, token: u64) -> Result<Claim> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     let claim = Claim::new(unsafe { argument::text(owner, "owner") }?)?;
     Ok(if token == 0 { claim } else { claim.with_token(token) })
 }
 
-/// Who is told, by these options: `None` where they name nobody.
+/// An observer that calls the function `notice` of these options; `None` if that is NULL.
 ///
 /// # Safety
 ///
-/// As [`lock_options`], and what their `notice` may be called with stays as long as the observer or a copy of it.
+/// The same as for [`lock_options`]. `notice` may be called with `notice_context` as long as the observer or a copy of
+/// it lives.
 pub(super) unsafe fn lock_observer(at: *const awrite_lock_options) -> Result<Option<Observer>> {
-    // SAFETY: the same promise.
+    // SAFETY: the caller promises the same.
     unsafe {
-        let given = options(at)?;
+        let given = read_options(at)?;
         Ok(notice::observer(given.notice, given.notice_context))
     }
 }
 
-/// Both, for a call that has no other options; nobody is told where these name nobody.
+/// The options and the observer, for a call that has no other options. If `notice` is NULL, the observer does nothing.
 ///
 /// # Safety
 ///
-/// As [`lock_observer`].
-pub(super) unsafe fn lock_terms(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
-    // SAFETY: the same promise.
+/// The same as for [`lock_observer`].
+pub(super) unsafe fn lock_options_and_observer(at: *const awrite_lock_options) -> Result<(LockOptions, Observer)> {
+    // SAFETY: the caller promises the same.
     unsafe { Ok((lock_options(at)?, lock_observer(at)?.unwrap_or_default())) }
 }
 
@@ -189,9 +201,11 @@ pub struct awrite_lock {
     path: CString,
 }
 
+/// Acquires a lock, after `change` has adapted the options.
+///
 /// # Safety
 ///
-/// As the exports below.
+/// The same as for the exports below.
 unsafe fn acquire(
     lock: *mut *mut awrite_lock,
     target: *const c_char,
@@ -199,21 +213,21 @@ unsafe fn acquire(
     change: impl FnOnce(&mut LockOptions),
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(lock, || {
+    unsafe {
+        new_handle(lock, || {
             let target = argument::path(target, "target")?;
-            let (mut options, observer) = lock_terms(options)?;
+            let (mut options, observer) = lock_options_and_observer(options)?;
             change(&mut options);
             let held = FileLock::acquire_with(target, &options, &observer)?;
-            let path = c_string(held.path().as_os_str().as_bytes());
+            let path = c_path(held.path());
             Ok(awrite_lock { held: Handle::new(held), path })
         })
-    })
+    }
 }
 
 /// Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
 ///
-/// lock: where to put the handle, which is to be freed with awrite_lock_free(); NULL is put there on failure.
+/// lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
 /// target: the file, which need not exist; its directory must.
 /// options: NULL for the defaults.
 ///
@@ -229,11 +243,11 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     unsafe { acquire(lock, target, options, |_| {}) }
 }
 
-/// The same, without waiting, whatever the options say of that.
+/// The same without waiting, whatever the options say about that.
 ///
 /// lock, target, options: as in awrite_lock_acquire().
 ///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that another has it. Thread-safe.
+/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_try(
     lock: *mut *mut awrite_lock,
@@ -244,10 +258,10 @@ pub unsafe extern "C" fn awrite_lock_try(
     unsafe { acquire(lock, target, options, |options| options.wait = Wait::No) }
 }
 
-/// The same, waiting for a limited time, whatever the options say of that.
+/// The same with a limited time to wait, whatever the options say about that.
 ///
 /// lock, target, options: as in awrite_lock_acquire().
-/// timeout_ms: for how long at the most, in milliseconds; 0: without waiting.
+/// timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
 ///
 /// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
 #[unsafe(no_mangle)]
@@ -289,7 +303,7 @@ pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
 
 /// The path of the lock file.
 ///
-/// Returns a string that belongs to the handle and stays until that is freed, also after the release; NULL if the
+/// Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
 /// handle is NULL. Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_char {
@@ -297,8 +311,8 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
     guard_or(std::ptr::null(), || unsafe { Ok(handle(lock)?.path.as_ptr()) })
 }
 
-/// Makes sure that the lock is still held. One by flock(2) always is; a link lock is lost by a process that was stopped
-/// or cut off from the file server for too long.
+/// Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+/// stopped, or cut off from the file server, for too long.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
 /// Thread-safe, with the same handle too.
@@ -311,8 +325,8 @@ pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_s
 /// Gives the lock back. The handle is still to be freed.
 ///
 /// Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
-/// AWRITE_BAD_ARGUMENT if it had been released before, is NULL, or the parent process's. No other call with the same
-/// handle at the same time.
+/// AWRITE_BAD_ARGUMENT if the handle is NULL, was released before, or is the parent process's. No other call with the
+/// same handle at the same time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -324,8 +338,5 @@ pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_free(lock: *mut awrite_lock) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(lock);
-        Ok(())
-    });
+    unsafe { free_handle(lock) }
 }

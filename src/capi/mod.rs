@@ -1,15 +1,18 @@
-//! The C ABI. Nothing but conversion around the crate's public API: C's arguments become Rust's, and what that returns
-//! becomes a status. What it promises is written where its users read it: in `include/awrite.h`, which is made of
-//! `preamble.h` and of the doc comments of the modules in here, one section each, in the order of `build.rs`.
+//! The C ABI. It only converts: arguments from C become Rust's, the crate's public API does the work, and the result
+//! becomes a status. The contract is written where its users read it, in `include/awrite.h`. `build.rs` makes that file
+//! of `preamble.h` and of the doc comments in here. Each module that exports something is one section of the header.
 //!
 //! ```text
 //!   an export ──status::guard──> argument::* checks and converts ──> crate API ──> status, last error
 //! ```
 //!
-//! Nothing is exported but through [`status::guard`] and its relative, so no panic crosses. Nothing is touched before
-//! all arguments have been checked, so a bad one has changed nothing.
+//! Every export that can fail runs inside [`status::guard`], so no panic reaches C. An export checks all its arguments
+//! before it does anything, so a call with a bad argument changes nothing.
+//!
+//! The modules import from one another in one direction: `status`, `argument`, `notice`, `lock`, and then `write`,
+//! `lease` and `housekeep`.
 
-// The one place besides sys that may: pointers come in. Names are C's; and cbindgen only sees what is `pub`.
+// Unsafe code is allowed because pointers come in from C. The names are C's. cbindgen exports only what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]
 
 mod argument;

@@ -1,67 +1,69 @@
 //! Notices
 //!
-//! What a person should know while a call goes on that does not fail: that it waits, or that the file system keeps less
-//! than was asked for. The commands print it. The library prints nothing: it is told to the function that the options
-//! name in their member notice, and to nobody where that is NULL.
+//! A notice is what a person should know about a call that goes on and does not fail: that it waits, or that the file
+//! system keeps less than was asked for. The commands print notices. The library prints nothing: it calls the function
+//! in the member notice of the options, unless that is NULL.
 
 use std::ffi::{c_char, c_void};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::Callback;
-use super::status::c_string;
+use super::status::{c_path, c_string};
 use crate::duration::shown_duration;
 use crate::notice::{Notice, Observer};
 
 /// awrite_notice.kind: nothing has failed, but something is less than it should be: the file system cannot sync a
 /// directory, a lock file could not be removed, a file is being overwritten in place.
 pub const AWRITE_NOTICE_WARNING: u32 = 1;
-/// awrite_notice.kind: another holds the lock or a lease, and this call waits for it. Once a call.
+/// awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call.
 pub const AWRITE_NOTICE_WAITING: u32 = 2;
 /// awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING.
 pub const AWRITE_NOTICE_LOCKED: u32 = 3;
 /// awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept.
 pub const AWRITE_NOTICE_INFO: u32 = 4;
 
-/// Something that the library tells while it works. Made by the library, with all that its strings: it is only there
-/// during the callback.
+/// Something that the library tells while it works. The library makes it and its strings. They exist only during the
+/// callback.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_notice {
-    /// How much of this the library knows.
+    /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_NOTICE_*. More may be added: pass over what you do not know.
+    /// AWRITE_NOTICE_*. Later versions may add kinds: ignore those that you do not know.
     pub kind: u32,
     /// 0.
     pub reserved: u32,
     /// What it is about: the target as it was given, the lock file, the backup. Never NULL.
     pub path: *const c_char,
-    /// What it is: a phrase in English without a final stop. Never NULL.
+    /// What happened: a phrase in English without a full stop at its end. Never NULL.
     pub text: *const c_char,
 }
 
-/// Is told what happens, on the thread that makes the call, while the call goes on: be quick, and do not lock or write
-/// the same target in it. It must return: no longjmp, no C++ exception.
+/// Gets notices, on the thread that makes the call, while the call goes on. It should be quick, and must not lock or
+/// write the same target. It must return: no longjmp, no C++ exception.
 pub type awrite_notice_fn = Option<unsafe extern "C" fn(notice: *const awrite_notice, context: *mut c_void)>;
 
+/// An observer that calls the caller's function; `None` if that is NULL.
+///
 /// # Safety
 ///
-/// `tell` is NULL or may be called with a notice and `context`, as long as the observer or a copy of it lives.
-pub(super) unsafe fn observer(tell: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
-    let callback = Callback::new(tell, context)?;
+/// `function` is NULL, or may be called with a notice and `context` as long as the observer or a copy of it lives.
+pub(super) unsafe fn observer(function: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
+    let callback = Callback::new(function, context)?;
     Some(Observer::new(move |notice| {
-        let Some((kind, path, text)) = told(notice) else { return };
-        let (path, text) = (c_string(path.as_os_str().as_bytes()), c_string(text));
+        let Some((kind, path, text)) = for_c(notice) else { return };
+        let (path, text) = (c_path(path), c_string(text));
         let size = size_of::<awrite_notice>();
         let notice = awrite_notice { size, kind, reserved: 0, path: path.as_ptr(), text: text.as_ptr() };
-        let (tell, context) = callback.parts();
-        // SAFETY: what the caller promises; the strings live until it returns.
-        unsafe { tell(&raw const notice, context) }
+        let (function, context) = callback.parts();
+        // SAFETY: the caller promises it. The strings live until the function returns.
+        unsafe { function(&raw const notice, context) }
     }))
 }
 
-/// What of a notice goes to C: not what awrite_result says at the end, and nothing that comes often.
-fn told<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
+/// Kind, path and text of a notice for C. `None` for a notice that C does not get: `awrite_result` reports it later, or
+/// it comes often.
+fn for_c<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
     Some(match *notice {
         Notice::Warning { path, text } => (AWRITE_NOTICE_WARNING, path, text.to_owned()),
         Notice::Waiting { target, timeout: None, .. } => (AWRITE_NOTICE_WAITING, target, "waiting for the lock".into()),

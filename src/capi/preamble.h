@@ -4,16 +4,16 @@
  * The library behind the commands awrite, awrite-lock and awrite-housekeep. C programs take the same locks and leases
  * as they do, and make the same writes.
  *
- * One call replaces a file; whatever happens, it has the old content or the new:
+ * One call replaces a file. Whatever happens, the file has the old content or the new one:
  *
  *     if (awrite_write("config.json", text, strlen(text), NULL, NULL) != AWRITE_OK)
  *         fprintf(stderr, "%s\n", awrite_last_error());        // config.json: No space left on device
  *
- * Another changes a file by its own content, under its lock, so that no other update is lost: awrite_update(). The lock
- * alone is awrite_lock_acquire(), a lease that outlives this process awrite_lease_acquire(), and awrite_housekeep()
- * clears away what crashes left.
+ * awrite_update() reads and replaces a file under its lock, so that no other update is lost. awrite_lock_acquire()
+ * takes the lock alone, awrite_lease_acquire() a lease that can outlive this process, and awrite_housekeep() deletes
+ * what crashes have left.
  *
- * What has several steps has a handle:
+ * A task of several steps has a handle:
  *
  *     awrite_file *file;
  *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
@@ -22,51 +22,51 @@
  *     if (status == AWRITE_OK)
  *         status = awrite_file_write(file, data, size);         // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // now, and not before, the file is replaced
+ *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
  *     awrite_file_free(file);                                   // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^
- *            `-- failed: the handle is NULL, and to free it is fine
+ *            `-- failed: the handle is NULL, which may be freed too
  *
- * Handles.  Who gets one frees it, once, with the _free function of its kind, in whatever state it is. To free NULL
- * does nothing. A commit, a release, a keep uses the handle up, and all that is left to do is to free it. Freeing one
- * that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
+ * Handles.  The caller frees each handle once, in whatever state it is, with the _free function of its kind. Freeing
+ * NULL does nothing. A commit, a release or a keep uses the handle up: the only thing left to do is to free it. Freeing
+ * a handle that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
  *
- * Ownership.  What a call is given stays the caller's, and is only read during the call; what a callback's context
- * points to must stay for as long as the handle does. Strings that a call returns belong to the library or to the
- * handle, as is said there; nothing that the library returns is for free().
+ * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context
+ * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
+ * handle, as the call's description says. Never pass to free() what the library returns.
  *
  * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default.
  * Set the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
  * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header
- * runs with any later libawrite.so.1, and with an earlier one that has the functions it calls: options that this does
- * not know are refused, unless they are zero.
+ * runs with any later libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that
+ * library refuses options that it does not know, unless they are zero.
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
- * system error it was. What is no error but should be known (a wait; a file system that cannot sync a directory) is
- * told to a callback: see Notices. A wrong argument is an error and no crash, as far as it can be told from a right
- * one: NULL, a size that cannot be, an unknown flag, a handle that is used up or belongs to the parent process. A bug
- * in the library is AWRITE_INTERNAL; a panic does not leave it (but Rust writes about it to standard error).
+ * system error it was. A callback is told what is not an error but should be known (a wait; a file system that cannot
+ * sync a directory): see Notices. A wrong argument is an error and not a crash, if the library can detect it: NULL, an
+ * impossible size, an unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is
+ * AWRITE_INTERNAL; a panic does not leave the library (but Rust writes about it to standard error).
  *
- * Paths.  Bytes that end in a zero; relative ones start from the current directory.
+ * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
- * Threads.  All functions may be called by several threads at once. What is said of thread-safety at a handle's type
- * and at its functions is about calls with the same handle. Structs are plain data: the library keeps none of them, and
- * puts nothing into one but during the call that it is given to.
+ * Threads.  All functions may be called by several threads at once. The notes on thread-safety at a handle's type and
+ * at its functions are about calls with the same handle. Structs are plain data: the library keeps no pointer to one,
+ * and writes into one only during the call that gets it.
  *
- * Fork.  A handle belongs to the process that made it. In a forked child every function that does something with it
- * refuses it with AWRITE_BAD_ARGUMENT, but for _free, which frees the child's copy of it and leaves the parent's lock,
- * lease and write alone. Until it does, or calls exec, or ends, the child has copies of the descriptors: should the
- * parent die, a lock lasts until then. Handles of its own a child may make, unless it was forked while another thread
- * was in here.
+ * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
+ * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
+ * parent's lock, lease and write alone. The child has copies of the descriptors until it frees the handle, calls exec
+ * or ends; if the parent dies, a lock stays held until then. The child may make handles of its own, unless it was
+ * forked while another thread was inside the library.
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
- * be called from a signal handler. A signal that the program handles does not end a wait or a write: for a wait that is
- * to end, give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless that is ignored. A program
- * that is killed leaves the target whole and the lock free, and at the most a lock file and a temporary file for
- * awrite_housekeep().
+ * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,
+ * give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
+ * program that is killed leaves the target whole and the lock free. It leaves at most a lock file and a temporary file
+ * behind, which awrite_housekeep() deletes.
  *
  * Link with: pkg-config --cflags --libs awrite
  */

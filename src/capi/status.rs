@@ -1,26 +1,28 @@
 //! Status and errors
 //!
-//! Nearly every function returns an awrite_status. What exactly went wrong, and with which file, is told by
-//! awrite_last_error(), awrite_last_hint() and awrite_last_errno(), on the thread that made the call.
+//! Nearly every function returns an awrite_status. On the thread that made the call, awrite_last_error(),
+//! awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a call has come to. 0 to 3 are the exit codes of the commands too.
+/// The result of a call. 0 to 3 are also the exit codes of the commands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum awrite_status {
     /// It is done.
     AWRITE_OK = 0,
-    /// It failed: a system call did, or the target is nothing that can be replaced. The target is unchanged.
+    /// A system call failed, or the target is not a file that can be replaced. The target is unchanged.
     AWRITE_ERROR = 1,
-    /// The lock could not be taken, or was lost: another holds it and the time to wait is over, another owner has a
-    /// lease, or the lease named is not the caller's (any more). The target is unchanged.
+    /// The lock could not be taken, or was lost: somebody else holds it and the time to wait is over, another owner has
+    /// a lease, or the named lease is not the caller's (any more). The target is unchanged.
     AWRITE_LOCKED = 2,
     /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
     #[allow(dead_code)]
@@ -30,11 +32,11 @@ pub enum awrite_status {
     AWRITE_BAD_ARGUMENT = 4,
     /// The caller's own callback stopped it. A target is unchanged then.
     AWRITE_STOPPED = 5,
-    /// A bug in the library. What was begun was given up as if it had failed; a target is whole even so, and as it was
-    /// unless it had just been replaced.
+    /// A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
+    /// new content if it had just been replaced.
     AWRITE_INTERNAL = 6,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-    /// back. (Overwritten in place because the caller allowed it: it may hold a part of the new content.)
+    /// back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
     AWRITE_NOT_DURABLE = 7,
 }
 
@@ -42,27 +44,33 @@ use awrite_status::{
     AWRITE_BAD_ARGUMENT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK, AWRITE_STOPPED,
 };
 
+/// What `awrite_last_error()` and the two functions beside it return.
 #[derive(Default)]
-struct Last {
+struct LastError {
     text: CString,
     hint: CString,
     errno: c_int,
 }
 
 thread_local! {
-    static LAST: RefCell<Last> = RefCell::default();
+    static LAST: RefCell<LastError> = RefCell::default();
 }
 
-/// A text for C: without the zero bytes that would cut it short.
+/// A string for C. Zero bytes inside the text are left out, because they would end the string early.
 pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     let mut bytes = text.into();
     bytes.retain(|&byte| byte != 0);
     CString::new(bytes).unwrap_or_default()
 }
 
-fn remember(text: String, hint: Option<String>, errno: c_int) {
-    let last = Last { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
-    // A thread that is ending may have none any more; nobody will ask then.
+/// A path as a string for C.
+pub(super) fn c_path(path: &Path) -> CString {
+    c_string(path.as_os_str().as_bytes())
+}
+
+fn set_last_error(text: String, hint: Option<String>, errno: c_int) {
+    let last = LastError { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
+    // A thread that is ending may have destroyed its `LAST` already. Nobody will ask for the error then.
     let _ = LAST.try_with(|cell| cell.replace(last));
 }
 
@@ -76,37 +84,39 @@ fn status_of(kind: ErrorKind) -> awrite_status {
     }
 }
 
-fn fail(error: &Error) -> awrite_status {
-    remember(error.to_string(), error.hint_in(remedy::words), error.errno().unwrap_or(0));
+fn record_error(error: &Error) -> awrite_status {
+    set_last_error(error.to_string(), error.hint_in(remedy::words), error.errno().unwrap_or(0));
     status_of(error.kind())
 }
 
-fn fail_by_panic(payload: Box<dyn Any + Send>) -> awrite_status {
+fn record_panic(payload: Box<dyn Any + Send>) -> awrite_status {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),
         (None, None) => "a panic".to_owned(),
     };
-    remember(format!("internal error: {text}"), None, 0);
-    // Dropping it could panic in its turn, outside of the guard; what that leaves is not dropped.
+    set_last_error(format!("internal error: {text}"), None, 0);
+    // Dropping the payload may panic too, and here nothing else would catch that. The payload of that second panic is
+    // leaked, because dropping it could panic again.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }
     AWRITE_INTERNAL
 }
 
-/// Runs what an export does. No panic leaves it: unwinding into C is undefined.
+/// Runs the body of an export and turns its result into a status. No panic leaves it: unwinding into C is undefined
+/// behaviour.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
-    // What a panic leaves half-done inside the crate is dropped while unwinding, and its locks do not mind poison. A
-    // handle that was in use is dropped or keeps refusing, as after any failed write.
+    // Why `AssertUnwindSafe` is right: the crate's values that were in use are dropped while unwinding, and its mutexes
+    // ignore poison. A handle that was in use is dropped too, or refuses to go on as after any failed write.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => AWRITE_OK,
-        Ok(Err(error)) => fail(&error),
-        Err(payload) => fail_by_panic(payload),
+        Ok(Err(error)) => record_error(&error),
+        Err(payload) => record_panic(payload),
     }
 }
 
-/// The same for an export that returns something else than a status: `otherwise` where it fails.
+/// The same for an export that does not return a status. It returns `otherwise` if the body fails.
 pub(super) fn guard_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     let mut value = otherwise;
     guard(|| {
@@ -137,21 +147,21 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
     text.as_ptr()
 }
 
-/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line,
-/// in UTF-8, without a newline at its end: what of a path is not UTF-8, or would not be printed, is shown another way.
-/// A call that succeeds leaves it as it was.
+/// Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line
+/// in UTF-8, without a newline at its end. Control characters in a path are escaped, and bytes that are not UTF-8 are
+/// replaced. A call that succeeds leaves the text as it was.
 ///
 /// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
 /// first one. Never NULL. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_error() -> *const c_char {
-    // Not through the guard, which would overwrite what is asked for. Nothing here can panic.
+    // Without `guard`, which would overwrite the error that the caller asks for. Nothing here can panic.
     LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.text.as_ptr())).unwrap_or(c"".as_ptr())
 }
 
 /// What can be done about awrite_last_error(), or who holds the lock ("held by PID 4711 (python3 deploy.py)"): one
-/// line, without a newline at its end, that the commands print as "Hint: ...". An option it names (--force) is theirs;
-/// the flag or member here has nearly the same name.
+/// line, without a newline at its end, that the commands print as "Hint: ...". What it names are flags and members of
+/// the options here.
 ///
 /// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
 /// is no hint. Never NULL. Thread-safe: each thread has its own.
@@ -162,13 +172,14 @@ pub extern "C" fn awrite_last_hint() -> *const c_char {
 
 /// The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
 ///
-/// Returns the number, until the next call on this thread that fails. Thread-safe: each thread has its own.
+/// Returns the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
+/// its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_errno() -> c_int {
     LAST.try_with(|cell| cell.try_borrow().map_or(0, |last| last.errno)).unwrap_or(0)
 }
 
-/// The version of the library that runs, "1.2.3", to be compared with AWRITE_VERSION, that of the header.
+/// The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
 ///
 /// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
@@ -180,7 +191,7 @@ pub extern "C" fn awrite_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The same as a number, to be compared with AWRITE_VERSION_NUMBER.
+/// The same as a number. Compare it with AWRITE_VERSION_NUMBER.
 ///
 /// Returns 1002003 for 1.2.3. Thread-safe.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@ use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::argument::{Growing, options};
+use super::argument::{Extensible, read_options};
 use super::housekeep::{self as h, awrite_housekeep_options, housekeep_options};
 use super::lock::{self as l, awrite_lock_options, lock_options};
 use super::status::awrite_status::{AWRITE_INTERNAL, AWRITE_OK};
@@ -14,7 +14,7 @@ use crate::options::Claim;
 use crate::options::{BackupOptions, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 
 fn last_error() -> String {
-    // SAFETY: never NULL, and no other call on this thread comes between.
+    // SAFETY: it is never NULL, and this thread makes no other call before the copy.
     unsafe { CStr::from_ptr(awrite_last_error()) }.to_str().unwrap().to_owned()
 }
 
@@ -36,22 +36,22 @@ fn each_thread_has_its_own_error() {
     assert_eq!(last_error(), "internal error: here");
 }
 
-/// An option struct of a caller who was built with a later version: two words longer.
+/// The options of a caller that was built with a later version of the header: two words longer.
 #[repr(C)]
 struct Later(awrite_lock_options, [usize; 2]);
 
 #[test]
 fn a_later_callers_options_count_if_they_are_default() {
     let known = size_of::<awrite_lock_options>();
-    let mut later = Later(awrite_lock_options { size: known + 16, timeout_ms: 7, ..Growing::zero() }, [0, 0]);
+    let mut later = Later(awrite_lock_options { size: known + 16, timeout_ms: 7, ..Extensible::zeroed() }, [0, 0]);
     let read = |later: &Later| {
-        // SAFETY: as long as it says.
-        unsafe { options::<awrite_lock_options>(std::ptr::from_ref(later).cast::<c_void>().cast()) }
+        // SAFETY: the struct is at least as long as its size says, or the size is refused.
+        unsafe { read_options::<awrite_lock_options>(std::ptr::from_ref(later).cast::<c_void>().cast()) }
     };
     assert_eq!(read(&later).unwrap().timeout_ms, 7);
     later.1[1] = 1;
     assert!(read(&later).err().unwrap().to_string().contains("does not know"));
-    // Not part of what it says it has.
+    // The word that is not zero is now outside of the size.
     later.0.size = known + 8;
     assert!(read(&later).is_ok());
     for size in [0, 8, known - 1, 1 << 40, usize::MAX] {
@@ -61,14 +61,14 @@ fn a_later_callers_options_count_if_they_are_default() {
     }
 }
 
-/// What an option of C sets in the options of Rust.
+/// How an option is set in C, and how the same one is set in Rust.
 type Sets<C, R> = (fn(&mut C), fn(&mut R));
 
-/// Each of `cases` does what it says and nothing else.
+/// Checks that each option of C sets its counterpart in Rust, and nothing else.
 #[track_caller]
-fn assert_each<C: Growing, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
+fn assert_each<C: Extensible, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
     let given = |change: fn(&mut C)| {
-        let mut given = C::zero();
+        let mut given = C::zeroed();
         change(&mut given);
         // SAFETY: every such struct begins with its size.
         unsafe { std::ptr::from_mut(&mut given).cast::<usize>().write(size_of::<C>()) };
@@ -87,12 +87,12 @@ fn assert_each<C: Growing, R: Default + Debug>(read: impl Fn(*const C) -> Result
 #[test]
 fn each_option_of_a_lock_is_the_one_it_is_called() {
     assert_each::<awrite_lock_options, LockOptions>(
-        // SAFETY: a struct of our own.
+        // SAFETY: `assert_each` passes a valid struct of its own.
         |at| unsafe { lock_options(at) },
         &[
             (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
             (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep = true),
-            (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.no_follow = true),
+            (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.follow = false),
             (|c| c.wait = l::AWRITE_WAIT_NO, |r| r.wait = Wait::No),
             (
                 |c| (c.wait, c.timeout_ms) = (l::AWRITE_WAIT_LIMITED, 1500),
@@ -114,13 +114,13 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
 #[test]
 fn each_option_of_a_write_is_the_one_it_is_called() {
     assert_each::<awrite_write_options, WriteOptions>(
-        // SAFETY: a struct of our own.
+        // SAFETY: `assert_each` passes a valid struct of its own.
         |at| unsafe { write_options(at) },
         &[
             (|c| c.flags = w::AWRITE_LATE_LOCK, |r| r.lock_on_commit = true),
             (|c| c.flags = w::AWRITE_APPEND, |r| r.append = true),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.no_preserve_mode = true),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.no_preserve_xattrs = true),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
+            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
             (|c| c.flags = w::AWRITE_FORCE, |r| r.force = true),
             (|c| c.flags = w::AWRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
             (|c| c.flags = w::AWRITE_IF_CHANGED, |r| r.if_changed = true),
@@ -156,7 +156,7 @@ fn each_option_of_a_write_is_the_one_it_is_called() {
 #[test]
 fn each_option_of_housekeeping_is_the_one_it_is_called() {
     assert_each::<awrite_housekeep_options, HousekeepOptions>(
-        // SAFETY: a struct of our own.
+        // SAFETY: `assert_each` passes a valid struct of its own.
         |at| unsafe { housekeep_options(at) },
         &[
             (|c| c.flags = h::AWRITE_CLEAN_LOCKS, |r| r.locks = true),

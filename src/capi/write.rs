@@ -8,16 +8,15 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Growing, Handle, Out, bad, block, buffer, descriptor, flags, free, give, handle_mut, mode,
-    optional_path, options,
+    self, Callback, Extensible, Handle, Out, bad_argument, block, buffer, descriptor, ensure_reserved, free_handle,
+    handle_mut, known_flags, new_handle, optional_path, read_options,
 };
-use super::lock::{awrite_lock_options, lock_observer, lock_options};
+use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_string, guard, guard_or};
+use super::status::{awrite_status, c_path, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed, update};
@@ -42,9 +41,10 @@ pub const AWRITE_IF_CHANGED: u32 = 64;
 pub const AWRITE_IN_PLACE: u32 = 128;
 /// awrite_write_options.flags: create missing parent directories.
 pub const AWRITE_MKDIR: u32 = 256;
-/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does too.
+/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
+/// same.
 pub const AWRITE_BACKUP: u32 = 512;
-/// awrite_write_options.flags: the same as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
+/// awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
 pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
 
 /// awrite_write_options.sync: file and directory. The new content survives power loss.
@@ -54,30 +54,30 @@ pub const AWRITE_SYNC_DATA: u32 = 1;
 /// awrite_write_options.sync: neither. Only a crash of the process is survived.
 pub const AWRITE_SYNC_NONE: u32 = 2;
 
-/// awrite_write_options.ownership: the new file belongs to who writes it.
+/// awrite_write_options.ownership: the new file belongs to the user who writes it.
 pub const AWRITE_OWNER_WRITER: u32 = 0;
-/// awrite_write_options.ownership: owner and group are kept; failing to is an error.
+/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails.
 pub const AWRITE_OWNER_KEEP: u32 = 1;
 /// awrite_write_options.ownership: they are kept if this user may do so.
 pub const AWRITE_OWNER_TRY: u32 = 2;
 
-/// The last word before a target is replaced, with its lock held: called on the thread that makes the call with the
-/// path of the new file, complete, and with the target as it was given. The new file may be read and changed, but not
-/// replaced or removed. Returns 0 to go on; anything else leaves the target as it was. It must return: no longjmp, no
-/// C++ exception.
+/// Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
+/// the call. It gets the path of the new file, which is complete, and the target as it was given. It may read and
+/// change the new file, but not replace or remove it. Returns 0 to go on; anything else leaves the target as it was. It
+/// must return: no longjmp, no C++ exception.
 pub type awrite_check_fn =
     Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
 
-/// How a target is replaced. It, its strings and the lock options are only read during the call; what the contexts
-/// point to must stay, with awrite_file_open() until the handle is freed.
+/// How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
+/// contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_write_options {
     /// sizeof(awrite_write_options).
     pub size: usize,
-    /// How its lock is taken. NULL: the defaults.
+    /// How the target's lock is taken. NULL: the defaults.
     pub lock: *const awrite_lock_options,
-    /// What is described above as awrite_write_options.flags, or-ed.
+    /// The flags that are described above as awrite_write_options.flags, or-ed.
     pub flags: u32,
     /// AWRITE_SYNC_*.
     pub sync: u32,
@@ -85,7 +85,7 @@ pub struct awrite_write_options {
     pub mode: u32,
     /// AWRITE_OWNER_*.
     pub ownership: u32,
-    /// What is put behind the target's name for a backup. NULL: ".backup".
+    /// What is appended to the target's name for a backup. NULL: ".backup".
     pub backup_suffix: *const c_char,
     /// Put backups into this directory. NULL: beside the target.
     pub backup_dir: *const c_char,
@@ -93,20 +93,20 @@ pub struct awrite_write_options {
     pub backup_mode: u32,
     /// 0.
     pub reserved: u32,
-    /// Asked before the target is replaced, when the new file is complete. NULL: nobody is.
+    /// Called when the new file is complete, before the target is replaced. NULL: there is no check.
     pub check: awrite_check_fn,
-    /// Handed to check.
+    /// Passed to check.
     pub check_context: *mut c_void,
-    /// Is told what happens. NULL: who is named by lock, if anybody.
+    /// Gets the notices. NULL: the notice function in the lock options gets them, if there is one.
     pub notice: awrite_notice_fn,
-    /// Handed to notice.
+    /// Passed to notice.
     pub notice_context: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_write_options {
+unsafe impl Extensible for awrite_write_options {
     const NAME: &'static str = "awrite_write_options";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// What a write has done.
@@ -117,8 +117,8 @@ pub struct awrite_result {
     pub size: usize,
     /// Length of the content in bytes.
     pub bytes: u64,
-    /// Where the previous content was kept; NULL: nowhere. Belongs to the library and stays until this thread's next
-    /// write that succeeds.
+    /// The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
+    /// until this thread's next write that succeeds.
     pub backup: *const c_char,
     /// 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED).
     pub changed: u32,
@@ -127,57 +127,54 @@ pub struct awrite_result {
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and a pointer follow without a gap (tests/it/capi checks).
-unsafe impl Growing for awrite_result {
+unsafe impl Extensible for awrite_result {
     const NAME: &'static str = "awrite_result";
-    const FIRST: usize = size_of::<Self>();
+    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 thread_local! {
-    /// What `awrite_result.backup` points to.
+    /// The string that this thread's last `awrite_result.backup` points to.
     static BACKUP: RefCell<CString> = RefCell::default();
 }
 
 impl Out<awrite_result> {
     fn put_committed(self, done: &Committed) {
-        let backup = done.backup.as_ref().map(|path| c_string(path.as_os_str().as_bytes()));
-        let backup = backup.map_or(std::ptr::null(), |path| {
+        let backup = done.backup.as_deref().map_or(std::ptr::null(), |path| {
             let keep = |cell: &RefCell<CString>| {
-                cell.replace(path);
+                cell.replace(c_path(path));
                 cell.borrow().as_ptr()
             };
             BACKUP.try_with(keep).unwrap_or(std::ptr::null())
         });
         let changed = u32::from(done.changed);
-        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zero() });
+        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zeroed() });
     }
 }
 
-/// What `at` says.
+/// Reads and checks the options of a write.
 ///
 /// # Safety
 ///
-/// As [`options`], and what it points to is what it says.
+/// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
     const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
-    // SAFETY: the same promise.
-    let given = unsafe { options(at) }?;
-    flags(given.flags, ALL, "awrite_write_options.flags")?;
-    if given.reserved != 0 {
-        return Err(bad("awrite_write_options.reserved is not 0"));
-    }
-    let has = |flag| given.flags & flag != 0;
-    // SAFETY: options, strings, functions or NULL, as the caller promises.
+    // SAFETY: the caller promises the same.
+    let given = unsafe { read_options(at) }?;
+    let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
+    ensure_reserved(given.reserved, "awrite_write_options.reserved")?;
+    // SAFETY: the caller promises that each is NULL, or options, a string or a function.
     let (lock, suffix, dir, check, observer) = unsafe {
         let observer = notice::observer(given.notice, given.notice_context);
         (
             lock_options(given.lock)?,
             optional_path(given.backup_suffix, "backup_suffix")?,
             optional_path(given.backup_dir, "backup_dir")?,
-            check(given.check, given.check_context),
+            check_calling(given.check, given.check_context),
             observer.map_or_else(|| lock_observer(given.lock), |observer| Ok(Some(observer)))?,
         )
     };
-    let (mode, backup_mode) = (mode(given.mode, "mode")?, mode(given.backup_mode, "backup_mode")?);
+    let mode = permission_bits(given.mode, "mode")?;
+    let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
     let backup = (wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some()).then(|| {
         let plain = BackupOptions::default();
@@ -193,14 +190,14 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         lock_on_commit: has(AWRITE_LATE_LOCK),
         append: has(AWRITE_APPEND),
         mode,
-        no_preserve_mode: has(AWRITE_NO_PRESERVE_MODE),
+        preserve_mode: !has(AWRITE_NO_PRESERVE_MODE),
         ownership: match given.ownership {
             AWRITE_OWNER_WRITER => Ownership::Writer,
             AWRITE_OWNER_KEEP => Ownership::Keep,
             AWRITE_OWNER_TRY => Ownership::TryKeep,
-            other => return Err(bad(format!("awrite_write_options.ownership is {other}"))),
+            other => return Err(bad_argument(format!("awrite_write_options.ownership is {other}"))),
         },
-        no_preserve_xattrs: has(AWRITE_NO_PRESERVE_XATTRS),
+        preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
         refuse_empty: has(AWRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
@@ -209,7 +206,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             AWRITE_SYNC_FULL => Durability::Full,
             AWRITE_SYNC_DATA => Durability::Data,
             AWRITE_SYNC_NONE => Durability::None,
-            other => return Err(bad(format!("awrite_write_options.sync is {other}"))),
+            other => return Err(bad_argument(format!("awrite_write_options.sync is {other}"))),
         },
         mkdir: has(AWRITE_MKDIR),
         backup,
@@ -218,16 +215,18 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     })
 }
 
+/// A check that calls the caller's function; `None` if that is NULL.
+///
 /// # Safety
 ///
-/// `ask` is NULL or may be called with two paths and `context`, as long as the check or a copy of it lives.
-unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
-    let callback = Callback::new(ask, context)?;
+/// `function` is NULL, or may be called with two paths and `context` as long as the check or a copy of it lives.
+unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Option<Check> {
+    let callback = Callback::new(function, context)?;
     Some(Check::new(move |new, target| {
-        let paths = [new, target].map(|path| c_string(path.as_os_str().as_bytes()));
-        let (ask, context) = callback.parts();
-        // SAFETY: what the caller promises; the strings live until it returns.
-        match unsafe { ask(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
+        let paths = [new, target].map(c_path);
+        let (function, context) = callback.parts();
+        // SAFETY: the caller promises it. The strings live until the function returns.
+        match unsafe { function(paths[0].as_ptr(), paths[1].as_ptr(), context) } {
             0 => Ok(()),
             answer => Err(Error::new(ErrorKind::Refused, format!("the callback returned {answer}")).on(target)),
         }
@@ -239,7 +238,7 @@ unsafe fn check(ask: awrite_check_fn, context: *mut c_void) -> Option<Check> {
 /// target: the file, which need not exist.
 /// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. Thread-safe.
@@ -263,37 +262,37 @@ pub unsafe extern "C" fn awrite_write(
     })
 }
 
-/// An update that is going on: what the callback of awrite_update() reads from and writes to. It is only there during
-/// the callback, and for the thread that runs it.
+/// An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
+/// the callback, and only the thread that runs the callback may use it.
 pub struct awrite_update_io<'a> {
     target: &'a Path,
     old: &'a mut dyn Read,
     new: &'a mut dyn Write,
-    /// The first error, which counts even if the callback does not look.
+    /// The first error. The update fails by it even if the callback ignores it and returns 0.
     failed: Option<io::Error>,
 }
 
 impl awrite_update_io<'_> {
-    fn note<T>(&mut self, outcome: io::Result<T>) -> Result<T> {
+    fn record_failure<T>(&mut self, outcome: io::Result<T>) -> Result<T> {
         outcome.map_err(|e| {
-            let told = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
+            let copy = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
             self.failed.get_or_insert(e);
-            Error::io(self.target, told)
+            Error::io(self.target, copy)
         })
     }
 }
 
-/// Makes the new content of a target. Returns 0 to replace it by what was written; anything else leaves it as it was.
-/// It must return: no longjmp, no C++ exception.
+/// Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
+/// it was. It must return: no longjmp, no C++ exception.
 pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
 /// target: the file, which need not exist; its content is empty then.
-/// change: called once, on this thread, with the lock held. It must not write or lock the same target otherwise.
-/// context: handed to it.
+/// change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+/// context: passed to change.
 /// options: NULL for the defaults.
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
@@ -310,11 +309,11 @@ pub unsafe extern "C" fn awrite_update(
         // SAFETY: what the header asks of the caller.
         let (target, options, result) =
             unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
-        let change = change.ok_or_else(|| bad("the callback is NULL"))?;
+        let change = change.ok_or_else(|| bad_argument("the callback is NULL"))?;
         let mut broken = false;
         let outcome = update(target, &options, |old, new| {
             let mut io = awrite_update_io { target, old, new, failed: None };
-            // SAFETY: the caller's function, called as the header says.
+            // SAFETY: it is the caller's function, and is called as the header says.
             let answer = unsafe { change(&raw mut io, context) };
             if let Some(e) = io.failed.take() {
                 broken = true;
@@ -322,7 +321,8 @@ pub unsafe extern "C" fn awrite_update(
             }
             if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("the callback returned {answer}"))) }
         });
-        // Not the callback's decision, but the disk's.
+        // `update` calls every failure of the callback a refusal. If reading or writing failed, perhaps only after the
+        // callback had returned, it is an I/O error.
         let outcome = outcome.map_err(|e| match e.kind() {
             ErrorKind::Refused if broken || e.errno().is_some() => e.of_kind(ErrorKind::Io),
             _ => e,
@@ -335,8 +335,8 @@ pub unsafe extern "C" fn awrite_update(
 /// In a callback of awrite_update(): reads the next part of the current content.
 ///
 /// io: what the callback was called with.
-/// buffer, capacity: where to; the buffer stays the caller's.
-/// got: is set to how many bytes that were; 0 at the end, or on failure.
+/// buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
+/// got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
 #[unsafe(no_mangle)]
@@ -348,7 +348,7 @@ pub unsafe extern "C" fn awrite_update_read(
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let got = got.as_mut().ok_or_else(|| bad("got is NULL"))?;
+        let got = got.as_mut().ok_or_else(|| bad_argument("got is NULL"))?;
         *got = 0;
         let (io, into) = (handle_mut(io)?, self::buffer(buffer, capacity)?);
         let outcome = loop {
@@ -357,7 +357,7 @@ pub unsafe extern "C" fn awrite_update_read(
                 outcome => break outcome,
             }
         };
-        *got = io.note(outcome)?;
+        *got = io.record_failure(outcome)?;
         Ok(())
     })
 }
@@ -378,19 +378,19 @@ pub unsafe extern "C" fn awrite_update_write(
     guard(|| unsafe {
         let (io, data) = (handle_mut(io)?, block(data, size)?);
         let outcome = io.new.write_all(data);
-        io.note(outcome)
+        io.record_failure(outcome)
     })
 }
 
-/// A target that is being replaced piece by piece. From awrite_file_open() on its lock is held (unless
-/// AWRITE_LATE_LOCK puts that off); awrite_file_commit() makes what was written its content.
+/// A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
+/// puts that off. awrite_file_commit() makes what was written the content of the target.
 ///
-/// Thread-safety: may be passed from thread to thread, and used by one at a time, in all its functions.
+/// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
 pub struct awrite_file(Handle<AtomicFile>);
 
 /// Begins to replace a target.
 ///
-/// file: where to put the handle, which is to be freed with awrite_file_free(); NULL is put there on failure.
+/// file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
 /// target: the file, which need not exist.
 /// options: NULL for the defaults.
 ///
@@ -402,12 +402,12 @@ pub unsafe extern "C" fn awrite_file_open(
     options: *const awrite_write_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        give(file, || {
+    unsafe {
+        new_handle(file, || {
             let target = argument::path(target, "target")?;
             Ok(awrite_file(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
         })
-    })
+    }
 }
 
 /// Adds a block to the new content. Not buffered: each call is a system call.
@@ -422,11 +422,11 @@ pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const 
     guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
 }
 
-/// Adds all that is left to read from a descriptor, up to its end, in constant memory; shared or copied by the kernel
-/// where both are files and the file system can.
+/// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
+/// file system can, the kernel shares or copies the data.
 ///
 /// fd: an open descriptor, which stays the caller's.
-/// bytes: is set to how many bytes that were; or NULL. Left alone on failure.
+/// bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
@@ -443,13 +443,13 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
     })
 }
 
-/// Makes what was written the target's content, and gives the lock back. The handle is used up, whatever comes of it
-/// but AWRITE_BAD_ARGUMENT, and still to be freed.
+/// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
+/// handle is used up. It must still be freed.
 ///
-/// result: where to tell what was done; or NULL. Left alone on failure.
+/// result: receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or with AWRITE_LATE_LOCK was not to be
-/// had; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
+/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+/// taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
 /// same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
@@ -467,8 +467,5 @@ pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
     // SAFETY: what the header asks of the caller.
-    guard_or((), || unsafe {
-        free(file);
-        Ok(())
-    });
+    unsafe { free_handle(file) }
 }

@@ -1,193 +1,66 @@
-//! Clearing away what crashed programs and time have left in a directory: lock files that nobody holds, temporary files
-//! whose writer has gone, old backups.
+//! Housekeeping deletes what crashes and time have left in a directory: lock files that nobody holds, temporary files
+//! whose writer has ended, old backups. Each file below uses only those under it.
 //!
 //! ```text
-//!   walk    directory after directory, by descriptor, never through a symbolic link
-//!   job     one directory: read the names, look at the candidates, delete, report
-//!   names   a first sieve: what a name may stand for
-//!   plan    which backups are too many or too old; it only decides
-//!   remove  looks at the one file again, under its lock where it has one, and deletes it
+//!   walk             directory after directory, by descriptor, never through a symbolic link
+//!   sweep            one directory: find, decide, delete, report
+//!   delete           the last look at one file, and its deletion
+//!   scan             a directory's names, in batches
+//!   classify         what a name may stand for
+//!   retention        which backups stay, by number and age
+//!   version_control  directories that are left alone
+//!   age              how old a file is
+//!   options, events  what is asked, what is told
 //! ```
 //!
-//! Whoever may write a directory can change it between any two of these steps. So a plan is never trusted: what is deleted
-//! is what the last look saw, under its directory's descriptor. And memory is bounded by the largest group of backups,
-//! not by the number of files: a directory with too many candidates is read several times, a part of them each time.
+//! Other processes can change the directory between any two steps. So a plan is never trusted: only what the last look saw
+//! is deleted, by its directory's descriptor.
 
-mod job;
-mod names;
-mod plan;
-mod remove;
+mod age;
+mod classify;
+mod delete;
+mod events;
+mod options;
+mod retention;
+mod scan;
+mod sweep;
+mod version_control;
 mod walk;
 
-use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sys::Dir;
-use job::Job;
 #[cfg(fuzzing)]
-pub(crate) use names::any_name;
+pub(crate) use classify::any_name;
+pub use events::{HousekeepEvent, HousekeepSummary, Leftover};
+pub use options::HousekeepOptions;
+use sweep::Sweep;
 
-/// What housekeeping is to do. Start from `HousekeepOptions::default()`, which does nothing, and set what is wanted.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HousekeepOptions {
-    /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record lock.
-    /// Locks by link(2) that are stale, and what their breakers left. And the records of expired leases, `NAME.lease`.
-    pub locks: bool,
-    /// Delete old backups.
-    pub backups: bool,
-    /// Delete temporary files whose writer has gone.
-    pub temps: bool,
-    /// Look into subdirectories too, never through symbolic links.
-    pub recursive: bool,
-    /// Do not go into directories where something else is mounted.
-    pub one_file_system: bool,
-    /// Leave lock files alone that were modified since. Default: none is too young, since programs that check the lock
-    /// file's inode, as all of this crate do, cannot lose a lock this way.
-    pub locks_older_than: Duration,
-    /// Leave temporary files alone that were modified since.
-    pub temps_older_than: Duration,
-    /// Delete only backups that are at least this old, by the time in their name, or else by their modification time.
-    pub backups_older_than: Option<Duration>,
-    /// Keep so many of the newest backups of each file. Default: 1, or 0 where
-    /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. What both allow is deleted.
-    pub keep_newest: Option<u64>,
-    /// What the names of backups end in. Default: `.backup`.
-    pub backup_suffix: OsString,
-    /// Delete nothing; tell what would be deleted.
-    pub dry_run: bool,
-}
-
-impl Default for HousekeepOptions {
-    fn default() -> Self {
-        HousekeepOptions {
-            locks: false,
-            backups: false,
-            temps: false,
-            recursive: false,
-            one_file_system: false,
-            locks_older_than: Duration::ZERO,
-            temps_older_than: Duration::ZERO,
-            backups_older_than: None,
-            keep_newest: None,
-            backup_suffix: ".backup".into(),
-            dry_run: false,
-        }
-    }
-}
-
-/// A kind of file that housekeeping deletes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Leftover {
-    /// A lock file.
-    Lock,
-    /// The record of a lease.
-    Lease,
-    /// A backup.
-    Backup,
-    /// A temporary file.
-    Temp,
-}
-
-/// What [`housekeep`] tells while it works.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum HousekeepEvent<'a> {
-    /// A file has been deleted; in a dry run: would be.
-    Deleted {
-        /// The file: the directory as it was given, and the way from there.
-        path: &'a Path,
-        /// What it was.
-        leftover: Leftover,
-        /// How many bytes that has freed: its length, or nothing while it has other names.
-        bytes: u64,
-        /// How old it was; zero for a time in the future.
-        age: Duration,
-    },
-    /// A file that looked like a leftover was left alone.
-    Kept {
-        /// The file.
-        path: &'a Path,
-        /// What it looked like.
-        leftover: Leftover,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A directory was left out.
-    NotEntered {
-        /// The directory.
-        path: &'a Path,
-        /// Why.
-        reason: &'static str,
-    },
-    /// Something could not be read or deleted. The rest goes on.
-    Failed(&'a Error),
-    /// The work goes on. Sent often; the receiver thins it out.
-    Progress {
-        /// Directories so far.
-        directories: u64,
-        /// Names read so far. Those of a very large directory may count more than once.
-        entries: u64,
-    },
-}
-
-/// What [`housekeep`] has done; in a dry run: would have done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HousekeepSummary {
-    /// Lock files deleted.
-    pub locks: u64,
-    /// Records of leases deleted.
-    pub leases: u64,
-    /// Backups deleted.
-    pub backups: u64,
-    /// Temporary files deleted.
-    pub temps: u64,
-    /// Bytes freed by that.
-    pub bytes: u64,
-    /// Directories looked at.
-    pub directories: u64,
-    /// Times that [`HousekeepEvent::Failed`] was told.
-    pub failures: u64,
-    /// The receiver has stopped it before its end.
-    pub stopped: bool,
-}
-
-impl HousekeepSummary {
-    /// How many files were deleted, of all kinds.
-    #[must_use]
-    pub fn deleted(&self) -> u64 {
-        self.locks + self.leases + self.backups + self.temps
-    }
-}
-
-/// Deletes what `options` name from `dir`, and tells `report` of it, which may stop the work after any event.
+/// Deletes from `dir` what `options` name. Calls `report` with each event, which may stop the work.
 ///
-/// It may run beside living writers, lock holders, and other housekeepers: it breaks no lock that is held, and makes no
-/// writer fail. A file that vanishes meanwhile is no error. Running it twice deletes nothing more.
+/// It may run beside writers, lock holders and other housekeepers. It breaks no lock that is held and makes no writer
+/// fail. A file that vanishes meanwhile is no error. A second run deletes nothing more.
 ///
 /// Two things to know:
 ///
-/// - A lock file that nobody holds at this moment is deleted, also one that was meant to stay
-///   ([`LockOptions::keep`](crate::LockOptions::keep)). Programs that open a lock file and lock it later without checking
-///   that it is still the same one (`flock(1)`) can then come to hold two locks side by side. Leave such directories out,
-///   or set [`locks_older_than`](HousekeepOptions::locks_older_than).
-/// - A file that looks like a lock file is opened and closed. If this very process holds a classic record lock
-///   (`fcntl(F_SETLK)`) on it through another descriptor, it loses it, as by any close (fcntl(2)).
+/// - A lock file that nobody holds at this moment is deleted, even if it was kept on purpose
+///   ([`LockOptions::keep`](crate::LockOptions::keep)). Some programs, such as `flock(1)`, open a lock file and lock it
+///   later, without checking that it is still the same file. Two of them can then hold a lock at once. Leave such
+///   directories out, or set [`locks_older_than`](HousekeepOptions::locks_older_than).
+/// - A file that looks like a lock file is opened and closed. If this process holds a classic record lock on it
+///   (`fcntl(F_SETLK)`) through another descriptor, the lock is lost, as by any close (fcntl(2)).
 ///
-/// A file that was changed a moment ago (a temporary file within a second, a backup without a time in its name within a
-/// tenth of one, a lock file within a fiftieth) is looked at again after that time, at the end of the work: its writer
-/// may not have come to lock it, or to say how old it is.
+/// A file that was changed a moment ago is looked at again at the end of the work: its writer may not have locked it yet,
+/// or not have set its time. A moment is a second for a temporary file, 100 ms for a backup without a time in its name,
+/// and 20 ms for a lock file.
 ///
 /// # Errors
 ///
-/// The options name nothing to do or contradict each other; `dir` cannot be opened, or is part of a version control
-/// directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever deleted. Other failures are told as
-/// [`HousekeepEvent::Failed`] and counted.
+/// The options name nothing to do, or a suffix that backups cannot have. `dir` cannot be opened, or is part of a version
+/// control directory (`.git`, `.hg`, `.svn`, a bare git repository), where nothing is ever deleted. All other failures are
+/// reported as [`HousekeepEvent::Failed`] and counted.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -213,28 +86,13 @@ pub fn housekeep(
     mut report: impl FnMut(&HousekeepEvent<'_>) -> ControlFlow<()>,
 ) -> Result<HousekeepSummary> {
     let dir = dir.as_ref();
-    check(options)?;
+    options.ensure_valid()?;
     let root = Dir::open_to_read_names(dir).map_err(|e| Error::io(dir, e))?;
-    walk::refuse_version_control(dir)?;
-    let mut job = Job::new(options, &mut report);
-    let flow = match walk::walk(&mut job, root) {
-        ControlFlow::Continue(()) => job.look_again(),
+    version_control::ensure_outside(dir)?;
+    let mut sweep = Sweep::new(options, &mut report);
+    let flow = match walk::walk(&mut sweep, root) {
+        ControlFlow::Continue(()) => sweep.delete_deferred(),
         stopped => stopped,
     };
-    Ok(job.finish(flow))
-}
-
-/// Refuses options that mean nothing, or that would reach for the wrong files.
-fn check(options: &HousekeepOptions) -> Result<()> {
-    if !(options.locks || options.backups || options.temps) {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "nothing to do: neither locks, backups nor temporary files are named",
-        ));
-    }
-    if options.backups && names::is_bad_suffix(&options.backup_suffix) {
-        let reason = "the backup suffix must not be empty, contain / or end in .lock";
-        return Err(Error::new(ErrorKind::Usage, reason));
-    }
-    Ok(())
+    Ok(sweep.finish(flow))
 }

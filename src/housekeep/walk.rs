@@ -1,24 +1,23 @@
 //! From directory to directory.
 //!
-//! By descriptors and with a stack of our own, not by paths: a directory that is swapped for a symbolic link meanwhile,
-//! or has one put above it, must not lead root's cron job elsewhere; and a path of a very deep directory could not be
-//! opened at all. One descriptor and one buffer full of names a level, whatever is in the directories.
+//! The walk uses descriptors and a stack of its own, not paths. Somebody may replace a directory, or one above it, by a
+//! symbolic link meanwhile: that must not lead root's cron job elsewhere. And the path of a very deep directory is too
+//! long to be opened. Each level takes one descriptor and at most one buffer full of names, whatever the directories
+//! contain.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::job::Job;
-use super::names;
-use crate::error::{Error, ErrorKind, Result};
+use super::events::Flow;
+use super::sweep::Sweep;
+use super::version_control::is_version_control;
+use crate::error::{Error, ErrorKind};
 use crate::sys::{Dir, FileKind};
 
-/// How many directories may be inside one another. A limit because each level takes a descriptor, of which a process
-/// usually has 1024.
+/// How many directories may be inside one another. Each level takes a descriptor, and a process usually may have 1024.
 const MAX_DEPTH: usize = 500;
 /// Bytes of names that are read at a time for each level.
 const BUFFER: usize = 4096;
@@ -40,7 +39,7 @@ impl Level {
 
     fn next(&mut self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Option<OsString>> {
         while self.names.is_empty() && self.more {
-            // Off at once: after an error there is nothing more to be had.
+            // After an error nothing more can be read.
             self.more = false;
             let names = &mut self.names;
             self.more = self.dir.read_some(buffer, |name, kind| {
@@ -54,18 +53,17 @@ impl Level {
 }
 
 /// Cleans `root`, and what is below it if the options say so.
-pub(super) fn walk(job: &mut Job<'_>, root: Dir) -> ControlFlow<()> {
+pub(super) fn walk(sweep: &mut Sweep<'_>, root: Dir) -> Flow {
     let device = root.id().dev;
-    let root = Arc::new(root);
     let mut stack: Vec<Level> = Vec::new();
     let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
-    let mut entered = Some(root);
+    let mut entered = Some(Arc::new(root));
     loop {
         if let Some(dir) = entered.take() {
-            if job.clean(&dir)? && job.options.recursive {
+            if sweep.clean(&dir)? && sweep.options.recursive {
                 match Level::new(dir.clone()) {
                     Ok(level) => stack.push(level),
-                    Err(e) => job.failed(Error::io(dir.path(), e))?,
+                    Err(e) => sweep.failed(Error::io(dir.path(), e))?,
                 }
             }
         }
@@ -73,68 +71,56 @@ pub(super) fn walk(job: &mut Job<'_>, root: Dir) -> ControlFlow<()> {
         match level.next(&mut buffer) {
             Ok(Some(name)) => {
                 let (dir, depth) = (level.dir.clone(), stack.len());
-                entered = enter(job, &dir, &name, device, depth)?;
+                entered = enter(sweep, &dir, &name, device, depth)?;
             }
             Ok(None) => drop(stack.pop()),
-            Err(e) => {
-                let path = level.dir.path().to_owned();
-                job.failed(Error::io(path, e))?;
-            }
+            Err(e) => sweep.failed(Error::io(level.dir.path(), e))?,
         }
     }
 }
 
-/// Opens the subdirectory `name`; `None`: it is not to be entered.
-fn enter(job: &mut Job<'_>, dir: &Dir, name: &OsStr, device: u64, depth: usize) -> ControlFlow<(), Option<Arc<Dir>>> {
-    let none = ControlFlow::Continue(None);
-    if names::is_version_control(name.as_bytes()) {
-        job.not_entered(&dir.join(name), "version control")?;
-        return none;
+/// Why a subdirectory is not entered.
+enum NotEntered {
+    /// It is no directory, or no longer there.
+    Gone,
+    LeftOut(&'static str),
+    Failed(Error),
+}
+
+fn enter(sweep: &mut Sweep<'_>, dir: &Dir, name: &OsStr, device: u64, depth: usize) -> Flow<Option<Arc<Dir>>> {
+    match open(dir, name, sweep.options.one_file_system.then_some(device), depth) {
+        Ok(child) => return ControlFlow::Continue(Some(Arc::new(child))),
+        Err(NotEntered::Gone) => {}
+        Err(NotEntered::LeftOut(reason)) => sweep.not_entered(&dir.join(name), reason)?,
+        Err(NotEntered::Failed(e)) => sweep.failed(e.on(dir.join(name)))?,
     }
-    if job.options.one_file_system {
-        // Before it is opened, which could mount something there.
-        match dir.status(name) {
-            Ok(Some(status)) if status.kind != FileKind::Directory => return none,
-            Ok(Some(status)) if status.mount_root || status.id.dev != device => {
-                job.not_entered(&dir.join(name), "another file system")?;
-                return none;
-            }
-            Ok(None) => return none,
-            Ok(Some(_)) => {}
-            Err(e) => {
-                job.failed(Error::io(dir.join(name), e))?;
-                return none;
-            }
+    ControlFlow::Continue(None)
+}
+
+/// Opens the subdirectory `name`. With `device`, only where it is on that one.
+fn open(dir: &Dir, name: &OsStr, device: Option<u64>, depth: usize) -> Result<Dir, NotEntered> {
+    let failed = |e: io::Error| NotEntered::Failed(Error::io(dir.path(), e));
+    if is_version_control(name) {
+        return Err(NotEntered::LeftOut("version control"));
+    }
+    if let Some(device) = device {
+        // Looked at before it is opened, because opening can mount a file system there (autofs).
+        let status = dir.status(name).map_err(failed)?.ok_or(NotEntered::Gone)?;
+        if status.kind != FileKind::Directory {
+            return Err(NotEntered::Gone);
+        }
+        if status.mount_root || status.id.dev != device {
+            return Err(NotEntered::LeftOut("another file system"));
         }
     }
     if depth >= MAX_DEPTH {
         let reason = format!("Too many directories inside one another (more than {MAX_DEPTH})");
-        job.failed(Error::new(ErrorKind::Io, reason).on(dir.join(name)))?;
-        return none;
+        return Err(NotEntered::Failed(Error::new(ErrorKind::Io, reason)));
     }
-    match dir.open_child(name) {
-        Ok(child) if job.options.one_file_system && child.id().dev != device => none,
-        Ok(child) => ControlFlow::Continue(Some(Arc::new(child))),
-        // Removed or replaced since its name was read; or, where kinds are not told with the names, no directory.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE)) => none,
-        Err(e) => {
-            job.failed(Error::io(dir.join(name), e))?;
-            none
-        }
-    }
-}
-
-/// Refuses to begin inside of a version control directory.
-pub(super) fn refuse_version_control(dir: &Path) -> Result<()> {
-    let whole = std::fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
-    let holds = |dir: &Path, name: &str| dir.join(name).symlink_metadata().is_ok();
-    let found = whole.ancestors().any(|above| {
-        above.file_name().is_some_and(|name| names::is_version_control(name.as_bytes()))
-            || ["HEAD", "objects", "refs"].into_iter().all(|name| holds(above, name))
-    });
-    if !found {
-        return Ok(());
-    }
-    let hint = "what looks like a lock file there is one; name another directory";
-    Err(Error::new(ErrorKind::Usage, "Is part of a version control directory").on(dir).with_hint(hint))
+    let child = dir.open_child(name).map_err(|e| match e.raw_os_error() {
+        // Deleted or replaced since its name was read. Or no directory, where names are read without their kinds.
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE) => NotEntered::Gone,
+        _ => failed(e),
+    })?;
+    if device.is_some_and(|device| child.id().dev != device) { Err(NotEntered::Gone) } else { Ok(child) }
 }

@@ -57,7 +57,7 @@ impl FileLock {
     ///
     /// As [`FileLock::acquire`].
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let visitor = Visitor::of(options);
         let (_, _, lock) =
             lock_target(target.as_ref(), how, options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;

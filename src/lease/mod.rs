@@ -152,7 +152,7 @@ impl Lease {
     /// [`ErrorKind::DamagedRecord`]: the lease's record cannot be read or trusted. Otherwise, the lock file or the record
     /// could not be opened.
     pub fn status(target: impl AsRef<Path>, options: &LockOptions) -> Result<LockStatus> {
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();

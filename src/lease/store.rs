@@ -21,8 +21,8 @@ use crate::lock::{self, Cleared, FileLock, Place, Spot};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
 use crate::options::{Claim, LockOptions, check_owner};
-use crate::stage::{Birth, Stage};
-use crate::sys::{Dir, FileId, FileStatus, retry};
+use crate::stage::{Birth, Rename, Stage};
+use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
 
 /// The lease of a target, whoever has it, and how to lock the target to change the lease.
@@ -96,7 +96,7 @@ impl LeaseStore<'_> {
 
     fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {
         let options = LockOptions { shared: false, claim: None, ..self.options.clone() };
-        let how = Resolve { no_follow: options.no_follow, mkdir: false };
+        let how = Resolve { follow: options.follow, mkdir: false };
         let (visitor, observer) = (Visitor { role, clock: self.clock }, self.observer);
         let (target, place, lock) =
             lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
@@ -212,15 +212,8 @@ impl LockedStore<'_> {
         // Synced once it has a name: btrfs does not log an inode that has none.
         stage.publish().map_err(fail)?;
         stage.file.sync_all().map_err(fail)?;
-        let id = stage.id().map_err(fail)?;
-        let is_there = || dir.status(name).is_ok_and(|now| now.is_some_and(|now| now.id == id));
-        let rename = |from: &OsStr| match retry(|| dir.rename(from, dir, name)) {
-            // Over NFS a reply can be lost after the deed.
-            Err(_) if is_there() => Ok(()),
-            outcome => outcome,
-        };
         self.lock.ensure_held()?;
-        stage.become_file(false, |from, _| rename(from)).map_err(|(e, _)| fail(e))?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
             // its token.

@@ -62,7 +62,7 @@ impl Scene {
         let visitor = Visitor { role: Role::Anybody, clock: &self.clock };
         lock_target(
             &self.target(),
-            Resolve::default(),
+            Resolve { follow: true, mkdir: false },
             &self.options,
             &visitor,
             &Observer::default(),

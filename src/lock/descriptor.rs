@@ -67,7 +67,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
         sys::unflock(lock.fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
             .on(name)
-            .with_remedy(Remedy::ByName));
+            .with_remedy(Remedy::LockByName));
     }
     if status.links == 0 && !options.keep {
         sys::unflock(lock.fd).map_err(cannot)?;

@@ -204,7 +204,7 @@ impl Ancestor {
         let pid = innermost.pid;
         let replacing = self.chain.iter().any(|entry| entry.intent == Intent::Replacing);
         let (reason, remedy) = if intent == Intent::Replacing && replacing {
-            ("This runs below a command whose output is about to replace the file", Remedy::NotBelow)
+            ("This runs below a command whose output is about to replace the file", Remedy::ToStdout)
         } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
             (
                 "An exclusive lock cannot be taken below a shared one",

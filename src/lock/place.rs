@@ -133,7 +133,7 @@ fn lease_beside(target: &Target) -> Spot {
 pub(super) fn not_ours(path: &Path) -> Error {
     Error::new(ErrorKind::NotAFile, "Lock file is not empty, so it is not a lock file of awrite")
         .on(path)
-        .with_remedy(Remedy::LookAt(path.to_owned()))
+        .with_remedy(Remedy::Inspect(path.to_owned()))
 }
 
 /// The error for a lock file that is not a regular file.

@@ -1,5 +1,5 @@
-//! A directory held open, and everything done to the names in it. Calls relative to the descriptor go on meaning the
-//! same directory when it is renamed meanwhile.
+//! A directory that is held open, and all system calls on the names in it. They are relative to its descriptor, so they
+//! mean the same directory even if it is renamed meanwhile.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
@@ -9,8 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
+
+/// For calls that set the times of a file: the file system's clock.
+const NOW: Timestamps = {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Timestamps { last_access: now, last_modification: now }
+};
 
 /// What identifies an inode while somebody has it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +25,7 @@ pub(crate) struct FileId {
     pub(crate) ino: u64,
 }
 
-/// What kind of thing a name stands for.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Regular,
@@ -33,7 +39,7 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    /// For "Is a …", as strerror(EISDIR) has it.
+    /// For messages like that of EISDIR: "Is a …".
     pub(crate) fn name(self) -> &'static str {
         match self {
             FileKind::Regular => "regular file",
@@ -48,7 +54,7 @@ impl FileKind {
     }
 }
 
-/// What `statx` says of a file, as far as we ask.
+/// What statx(2) tells about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStatus {
     pub(crate) id: FileId,
@@ -59,7 +65,7 @@ pub(crate) struct FileStatus {
     pub(crate) gid: u32,
     pub(crate) size: u64,
     pub(crate) links: u64,
-    /// Something is mounted exactly here: rename onto it is EBUSY.
+    /// Something is mounted on it: rename onto it is EBUSY.
     pub(crate) mount_root: bool,
     /// When the content was last written, in nanoseconds since 1970 (mtime; anybody may set it).
     pub(crate) modified: i128,
@@ -73,7 +79,7 @@ impl FileStatus {
         Ok(from_stat(&rustix::fs::fstat(fd)?))
     }
 
-    /// Of what `path` means, symbolic links followed.
+    /// Of the file that `path` means, symbolic links followed.
     pub(crate) fn following(path: &Path) -> io::Result<FileStatus> {
         Ok(from_stat(&rustix::fs::stat(path)?))
     }
@@ -168,15 +174,20 @@ fn kind_of_type(kind: rustix::fs::FileType) -> FileKind {
 #[derive(Debug)]
 pub(crate) struct Dir {
     fd: OwnedFd,
-    /// As the caller gave it, for messages and for children; empty for the current directory.
+    /// As the caller gave it, for messages and for child processes; empty: the current directory.
     path: PathBuf,
     id: FileId,
-    /// Opened with O_PATH, because it may be searched and written but not read: it cannot be synced itself.
+    /// Opened with O_PATH, because this user may search and write it but not read it. Then fsync does not work.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     path_only: bool,
 }
 
 impl Dir {
+    fn new(fd: OwnedFd, path: PathBuf, path_only: bool) -> io::Result<Dir> {
+        let id = FileStatus::of(&fd)?.id;
+        Ok(Dir { fd, path, id, path_only })
+    }
+
     /// Opens `path`; an empty path is the current directory.
     pub(crate) fn open(path: &Path) -> io::Result<Dir> {
         let opened = named(path);
@@ -189,28 +200,24 @@ impl Dir {
             }
             Err(e) => return Err(e.into()),
         };
-        let id = FileStatus::of(&fd)?.id;
-        Ok(Dir { fd, path: path.to_owned(), id, path_only })
+        Dir::new(fd, path.to_owned(), path_only)
     }
 
-    /// Opens the directory that `path` means, to read what is in it: see [`Dir::read_some`].
+    /// Opens `path` to read the names in it: see [`Dir::read_some`].
     pub(crate) fn open_to_read_names(path: &Path) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::open(named(path), flags, Mode::empty()))?;
-        let id = FileStatus::of(&fd)?.id;
-        Ok(Dir { fd, path: path.to_owned(), id, path_only: false })
+        Dir::new(fd, path.to_owned(), false)
     }
 
-    /// Opens the directory `name` in it to read what is in that, never through a symbolic link.
+    /// Opens the directory `name` in it to read the names in that, never through a symbolic link.
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.open_at(name, flags, Mode::empty())?;
-        let id = FileStatus::of(&fd)?.id;
-        Ok(Dir { fd, path: self.path.join(name), id, path_only: false })
+        Dir::new(self.open_at(name, flags, Mode::empty())?, self.path.join(name), false)
     }
 
-    /// Reads on from where the last call stopped, as many entries as `buffer` has room for, and calls `each` with their
-    /// names and kinds, without `.` and `..`. `None`: the file system does not tell the kind. False: that was all.
+    /// Reads on from where the last call stopped, as many entries as `buffer` has room for. Calls `each` with their names,
+    /// without `.` and `..`, and their kinds; `None`: the file system does not tell. Returns false at the end.
     #[cfg(target_os = "linux")]
     pub(crate) fn read_some(
         &self,
@@ -270,11 +277,10 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// Makes an NFS client ask its server whether names in here have changed. Without that it goes on, for up to a
-    /// minute, to open the file that a name stood for when it last looked, even if another client has put a new one
-    /// there.
+    /// Makes an NFS client ask its server whether names in here have changed. Without that, a name may stand for the file
+    /// that the client saw last, for up to a minute, though another client has put a new one there.
     pub(crate) fn refresh(&self) {
-        // Whatever else is wrong with the directory is found by the call that this one is for.
+        // An error shows again in the call that follows.
         #[cfg(target_os = "linux")]
         {
             use rustix::fs::{StatxFlags, statx};
@@ -304,13 +310,13 @@ impl Dir {
 
     fn open_at(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         match retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode)) {
-            // What FreeBSD says of a symbolic link under O_NOFOLLOW (open(2) there). No other system's open says it.
+            // FreeBSD's error for a symbolic link under O_NOFOLLOW (open(2) there). No other system's open returns it.
             Err(Errno::MLINK) => Err(Errno::LOOP.into()),
             opened => Ok(opened?),
         }
     }
 
-    /// A file without a name (`O_TMPFILE`).
+    /// Opens a new file without a name (`O_TMPFILE`).
     #[cfg(target_os = "linux")]
     pub(crate) fn open_unnamed(&self, mode: u32) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -323,8 +329,8 @@ impl Dir {
         Err(Errno::NOSYS.into())
     }
 
-    /// Whether this user may write `name`, asked for the effective user. Not `access(2)`, which asks for the real one;
-    /// not `open(O_WRONLY)`, which is ETXTBSY on a running program and tells every watcher that the file was written.
+    /// Whether the effective user may write `name`. access(2) would ask for the real user. open(2) for writing is ETXTBSY
+    /// on a running program, and every watcher is told that the file was written.
     pub(crate) fn may_write(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::accessat(&self.fd, name, Access::WRITE_OK, AtFlags::EACCESS)?)
     }
@@ -337,7 +343,7 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.fd, from, &to_dir.fd, to)?)
     }
 
-    /// Rename that refuses to replace. EINVAL where the file system cannot (FUSE, NFS).
+    /// Renames unless `to` exists. EINVAL where the file system cannot (FUSE, NFS).
     #[cfg(target_os = "linux")]
     pub(crate) fn rename_new(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to, rustix::fs::RenameFlags::NOREPLACE)?)
@@ -362,9 +368,9 @@ impl Dir {
         Ok(())
     }
 
-    /// How an unnamed file could be given a name here, found without making one: the kernel checks the source first and
-    /// then finds that `.` exists. `None`: neither way is open (no /proc, and no right to AT_EMPTY_PATH: before Linux
-    /// 6.10 it wants CAP_DAC_READ_SEARCH).
+    /// How an unnamed file can be given a name here, found without giving one: a link called `.` is EEXIST, but only after
+    /// the kernel has accepted the source. `None`: neither way works (no /proc, and no right to AT_EMPTY_PATH, which before
+    /// Linux 6.10 takes CAP_DAC_READ_SEARCH).
     pub(crate) fn way_to_link(&self, file: &File) -> Option<LinkWay> {
         [LinkWay::EmptyPath, LinkWay::ProcFd].into_iter().find(|&way| {
             let probe = self.link_unnamed(file, way, OsStr::new("."));
@@ -372,9 +378,7 @@ impl Dir {
         })
     }
 
-    /// Makes the names in it durable.
-    ///
-    /// False: this file system cannot sync a directory.
+    /// Makes the names in it durable. False: this file system cannot sync a directory.
     pub(crate) fn sync(&self) -> io::Result<bool> {
         match super::call::retry(|| self.sync_once()) {
             Ok(()) => Ok(true),
@@ -386,10 +390,10 @@ impl Dir {
     fn sync_once(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if self.path_only {
-            // fsync refuses O_PATH descriptors; syncfs writes the whole file system, the directory included.
+            // fsync refuses O_PATH descriptors. syncfs writes the whole file system, the directory included.
             return Ok(rustix::fs::syncfs(self.open_unnamed(0o600)?)?);
         }
-        // There, fsync leaves it in the drive's cache (fsync(2)). Not every file system has the other call.
+        // On macOS fsync leaves data in the drive's cache (fsync(2)). Not every file system has F_FULLFSYNC.
         #[cfg(target_vendor = "apple")]
         if rustix::fs::fcntl_fullfsync(&self.fd).is_ok() {
             return Ok(());
@@ -399,9 +403,7 @@ impl Dir {
 
     /// Sets access and modification time of `name` to now.
     pub(crate) fn touch(&self, name: &OsStr) -> io::Result<()> {
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-        Ok(rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::utimensat(&self.fd, name, &NOW, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// All names in it.
@@ -415,14 +417,12 @@ impl Dir {
     }
 }
 
-/// Sets access and modification time of an open file to now, by the clock of whoever keeps the file system.
+/// Sets access and modification time of an open file to now, by the clock of the file system (the server's, on NFS).
 pub(crate) fn touch(file: &File) -> io::Result<()> {
-    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
+    Ok(retry_on_intr(|| rustix::fs::futimens(file, &NOW))?)
 }
 
-/// When an open file was modified, in nanoseconds since 1970, and how many names it has: asked of the server, not of
+/// When an open file was modified, in nanoseconds since 1970, and how many names it has. On NFS the server is asked, not
 /// this machine's cache.
 pub(crate) fn modified_and_links(file: &File) -> io::Result<(i128, u64)> {
     #[cfg(target_os = "linux")]
@@ -431,18 +431,15 @@ pub(crate) fn modified_and_links(file: &File) -> io::Result<(i128, u64)> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
         match statx(file, "", flags, StatxFlags::MTIME | StatxFlags::NLINK) {
             Ok(x) => {
-                let modified = i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec);
-                return Ok((modified, u64::from(x.stx_nlink)));
+                return Ok((nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec), u64::from(x.stx_nlink)));
             }
             // As in status_at.
             Err(Errno::NOSYS | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    use std::os::unix::fs::MetadataExt;
-    let metadata = file.metadata()?;
-    let modified = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    Ok((modified, metadata.nlink()))
+    let status = FileStatus::of(file)?;
+    Ok((status.modified, status.links))
 }
 
 impl AsFd for Dir {

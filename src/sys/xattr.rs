@@ -1,5 +1,5 @@
-//! Extended attributes, where rustix has calls for them: on Linux and macOS. FreeBSD's are others (extattr(2)), which
-//! nothing here speaks: there, a file has none.
+//! Extended attributes, where rustix has calls for them: on Linux and macOS. FreeBSD has other calls (extattr(2)); there, a
+//! file counts as having none.
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 mod calls {
@@ -11,7 +11,7 @@ mod calls {
     use rustix::fs::XattrFlags;
     use rustix::io::{Errno, Result};
 
-    /// What an attribute that is not there is called: on macOS ENODATA is something else.
+    /// The error for an attribute that is not there. On macOS ENODATA means something else.
     #[cfg(not(target_vendor = "apple"))]
     const MISSING: Errno = Errno::NODATA;
     #[cfg(target_vendor = "apple")]
@@ -30,7 +30,7 @@ mod calls {
         rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())
     }
 
-    /// No error when it has none of that name.
+    /// An attribute that is not there is no error.
     pub(crate) fn remove(file: &File, name: &CStr) -> Result<()> {
         match rustix::fs::fremovexattr(file, name) {
             Err(MISSING) => Ok(()),

@@ -171,14 +171,14 @@ fn pages_have_the_environment_and_no_other() {
 #[test]
 fn pages_have_the_events_and_no_others() {
     let mut events = BTreeSet::new();
-    for path in sources().iter().filter(|path| path.to_str().unwrap().contains("applets/report")) {
+    for path in sources().iter().filter(|path| path.to_str().unwrap().contains("src/report")) {
         let text = fs::read_to_string(path).unwrap();
         // The tables at the heads of the files; and the code, so that these are complete.
         for row in text.lines().filter_map(|line| line.strip_prefix("//! | `")) {
             let cell = row.split(" |").next().unwrap();
             events.extend(cell.split(['`', ',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
         }
-        for start in ["event: \"", "message(\"", "Level::Info, \"", "Level::Debug, \"", "(\""] {
+        for start in ["Level::Error, \"", "Level::Warn, \"", "Level::Info, \"", "Level::Debug, \"", "(\""] {
             for (at, _) in text.match_indices(start) {
                 let (name, behind) = text[at + start.len()..].split_once('"').unwrap();
                 // `("name", "text before the message"` is one, `("name", Field::…` a field.
@@ -363,9 +363,9 @@ fn the_example_in_c_compiles() {
 fn pages_have_the_fields_of_events() {
     let mut checked = 0;
     for (source, name) in [
-        ("src/applets/report.rs", "awrite.1"),
-        ("src/applets/report/lease.rs", "awrite-lock.1"),
-        ("src/applets/report/housekeep.rs", "awrite-housekeep.1"),
+        ("src/report/mod.rs", "awrite.1"),
+        ("src/report/lease.rs", "awrite-lock.1"),
+        ("src/report/housekeep.rs", "awrite-housekeep.1"),
     ] {
         let page = page(name);
         let page = page.split(".Sh DIAGNOSTICS\n").nth(1).unwrap().split(".Sh ").next().unwrap();

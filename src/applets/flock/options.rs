@@ -1,17 +1,17 @@
-//! The options of flock(1), read as getopt_long(3) reads them and refused in its words.
+//! The options of flock(1), parsed as getopt_long(3) does, with its error messages.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{EX_OSERR, EX_USAGE};
+use crate::report::exit;
 
-/// What is locked.
+/// The lock that is asked for.
 pub(super) enum Lock {
     Exclusive,
     Shared,
-    /// Given up.
+    /// The lock is given up.
     None,
 }
 
@@ -31,7 +31,7 @@ impl Default for Settings {
             lock: Lock::Exclusive,
             no_wait: false,
             timeout: None,
-            conflict_status: 1,
+            conflict_status: exit::FLOCK_CONFLICT,
             close: false,
             no_fork: false,
             verbose: false,
@@ -39,20 +39,20 @@ impl Default for Settings {
     }
 }
 
-/// Why there is nothing more to do.
+/// Why there is no more work to do.
 pub(super) enum End {
-    /// What is asked for on standard output, and success.
+    /// Success, after this text on standard output.
     Print(String),
-    /// A message in warnx(3)'s manner, and the status.
+    /// An error message as of warnx(3), and the exit status.
     Fail(String, u8),
-    /// One that getopt(3) gives, with the whole of argv[0], and the remedy.
+    /// An error message as of getopt(3): argv[0] stands before it in full, and a hint after it.
     Option(String),
     Status(u8),
 }
 
 pub(super) type Outcome<T> = Result<T, End>;
 
-/// Letter, name, whether it takes a value. In util-linux's order, which its messages show.
+/// Letter, name, and whether it takes a value. The order is that of util-linux, since messages show it.
 const OPTIONS: [(u8, &str, bool); 13] = [
     (b's', "shared", false),
     (b'x', "exclusive", false),
@@ -72,10 +72,10 @@ const OPTIONS: [(u8, &str, bool); 13] = [
 const VERBOSE: u8 = 0;
 
 pub(super) fn usage<T>(text: &str) -> Outcome<T> {
-    Err(End::Fail(text.to_owned(), EX_USAGE))
+    Err(End::Fail(text.to_owned(), exit::USAGE))
 }
 
-/// Reads options up to the first word that is none, and returns that.
+/// Parses options up to the first word that is not one, and returns that word.
 pub(super) fn options(
     name: &str,
     args: &mut impl Iterator<Item = OsString>,
@@ -92,7 +92,7 @@ pub(super) fn options(
             let mut letters = &bytes[1..];
             while let [letter, rest @ ..] = letters {
                 letters = rest;
-                // -e is -x, and has no name of its own.
+                // -e is -x, and has no long name.
                 let wanted = if *letter == b'e' { b'x' } else { *letter };
                 let known = OPTIONS.iter().find(|(known, ..)| *known == wanted && wanted != VERBOSE);
                 let Some((_, _, takes_value)) = known else {
@@ -124,7 +124,7 @@ pub(super) fn options(
     Ok(None)
 }
 
-/// By its name or an unambiguous beginning of it, as getopt_long(3) has it.
+/// Finds the option by its name or an unambiguous prefix of it, as getopt_long(3) does.
 fn long_option(
     name: &str,
     given: &[u8],
@@ -172,7 +172,7 @@ fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outc
         b'E' => {
             let status = number(value, "invalid exit code")?;
             settings.conflict_status = u8::try_from(status)
-                .map_err(|_| End::Fail("exit code out of range (expected 0 to 255)".to_owned(), EX_USAGE))?;
+                .map_err(|_| End::Fail("exit code out of range (expected 0 to 255)".to_owned(), exit::USAGE))?;
         }
         b'o' => settings.close = true,
         b'F' => settings.no_fork = true,
@@ -186,7 +186,7 @@ fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outc
     Ok(())
 }
 
-/// A decimal number as strtol(3) reads it.
+/// A decimal number as strtol(3) parses it.
 pub(super) fn number(text: &OsStr, what: &str) -> Outcome<i32> {
     let shown = text.to_string_lossy();
     let digits = text.to_str().unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
@@ -197,18 +197,18 @@ pub(super) fn number(text: &OsStr, what: &str) -> Outcome<i32> {
     digits.parse().or_else(|_| usage(&format!("{what}: '{shown}': Numerical result out of range")))
 }
 
-/// Seconds as strtod(3) reads them.
+/// Seconds as strtod(3) parses them.
 fn timeout(text: &OsStr) -> Outcome<Duration> {
     let digits = text.to_str().unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
     let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
     let seconds = match hex {
-        #[allow(clippy::cast_precision_loss)] // a time-out
+        #[allow(clippy::cast_precision_loss)] // precise enough for a timeout
         Some(hex) => u64::from_str_radix(hex, 16).ok().map(|n| n as f64),
         None => digits.parse::<f64>().ok(),
     };
     let Some(seconds) = seconds else { return usage(&format!("invalid timeout value: '{}'", text.to_string_lossy())) };
-    // What setitimer(2) does not take.
-    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), EX_OSERR);
+    // The error of setitimer(2).
+    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), exit::OSERR);
     if seconds > 9.2e18 {
         return Err(invalid());
     }
@@ -245,9 +245,9 @@ This is awrite, called as {name}.
     )
 }
 
-/// What holds for any command line.
+/// Checks what holds for any command line.
 #[cfg(any(test, fuzzing))]
-pub(in crate::applets) fn any_words(words: &[OsString]) {
+pub(crate) fn any_words(words: &[OsString]) {
     let mut args = words.iter().cloned();
     if let Ok(Some(operand)) = options("flock", &mut args, &mut Settings::default()) {
         let behind: Vec<OsString> = std::iter::once(operand).chain(args).collect();

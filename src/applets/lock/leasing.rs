@@ -1,4 +1,4 @@
-//! What `awrite-lock` does with leases.
+//! Leases: acquiring, refreshing and releasing them, and running COMMAND under one.
 //!
 //! ```text
 //!   awrite-lock --acquire --owner ID --ttl DURATION TARGET               prints the token
@@ -8,221 +8,73 @@
 //!   awrite-lock --owner ID --ttl DURATION TARGET -- COMMAND [ARG...]     refreshes it while COMMAND runs
 //! ```
 
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use awrite::{Claim, Error, ErrorKind, Lease, LeaseInfo, LockOptions, MAX_TTL, Notice, Wait};
+use awrite::{Error, ErrorKind, Lease, LeaseInfo, LockOptions, Notice, Wait};
 
-use super::super::flags::{Complete, Flag, Spec, Stop};
-use super::super::report;
-use super::super::report::lease as says;
-use super::super::values::parse_duration;
-use super::{Job, Settings, could_not_run, status_of};
+use super::super::flags::CommandLine;
+use super::super::locking;
+use super::command::could_not_run;
+use super::request::{LeaseAction, Request};
 use crate::process::{self, Inherited, Next};
+use crate::report::{self, exit, lease as lease_report};
 
-/// A refresh waits so long for the lock, so that the end of COMMAND is noticed in between.
+/// How long a refresh waits for the lock. COMMAND may end meanwhile, and this process must notice that soon.
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
-/// Until it is tried again, when it has failed for another reason than that.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// The end of COMMAND waits so long for the lock at most. The lease ends by itself then.
+/// The pause before the next attempt, after a refresh failed for another reason than the lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The options
-
-/// What the options of a lease have said.
-#[derive(Default)]
-pub(super) struct Terms {
-    verb: Option<Verb>,
-    ttl: Option<Duration>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    Acquire,
-    Refresh,
-    Release,
-    Status,
-}
-
-impl Verb {
-    fn name(self) -> &'static str {
-        match self {
-            Verb::Acquire => "--acquire",
-            Verb::Refresh => "--refresh",
-            Verb::Release => "--release",
-            Verb::Status => "--status",
-        }
-    }
-}
-
-const fn verb(
-    long: &'static [&'static str],
-    help: &'static str,
-    apply: fn(&mut Settings, OsString) -> Result<(), Stop>,
-) -> Flag<Settings> {
-    Flag::switch("Leases", long, &[], help, apply)
-}
-
-fn choose(settings: &mut Settings, verb: Verb) -> Result<(), Stop> {
-    match settings.terms.verb.replace(verb) {
-        Some(other) if other != verb => Err(format!("contradicts {}", other.name()).into()),
-        _ => Ok(()),
-    }
-}
-
-pub(super) const ACQUIRE: Flag<Settings> =
-    verb(&["acquire"], "take a lease for --owner that lasts --ttl, and print its token", |settings, _| {
-        choose(settings, Verb::Acquire)
-    });
-
-pub(super) const REFRESH: Flag<Settings> =
-    verb(&["refresh"], "let the lease of --owner last its whole time from now, or --ttl", |settings, _| {
-        choose(settings, Verb::Refresh)
-    });
-
-pub(super) const RELEASE: Flag<Settings> =
-    verb(&["release"], "give the lease of --owner back", |settings, _| choose(settings, Verb::Release));
-
-pub(super) const STATUS: Flag<Settings> =
-    verb(&["status"], "say whether TARGET is held or leased (2) or free (0), and change nothing", |settings, _| {
-        choose(settings, Verb::Status)
-    });
-
-pub(super) const TTL: Flag<Settings> = Flag {
-    spec: Spec {
-        group: "Leases",
-        long: &["ttl"],
-        short: &[],
-        value: Some("DURATION"),
-        help: "how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs",
-        complete: Complete::Nothing,
-    },
-    apply: |settings, value| {
-        let ttl = parse_duration(&value)?;
-        if ttl.is_zero() || ttl > MAX_TTL {
-            return Err("a lease must last more than 0 and at most 10 years".to_owned().into());
-        }
-        settings.terms.ttl = Some(ttl);
-        Ok(())
-    },
-};
-
-/// What is to be done with the lease of a target.
-pub(super) enum Order {
-    Acquire { owner: String, ttl: Duration },
-    Refresh { claim: Claim, ttl: Option<Duration> },
-    Release { claim: Claim },
-    Status,
-    Run { owner: String, ttl: Duration, command: Vec<OsString>, close: bool },
-}
-
-/// What else the command line says.
-pub(super) struct Rest {
-    pub(super) claim: Option<Claim>,
-    pub(super) command: Option<Vec<OsString>>,
-    pub(super) shared: bool,
-    pub(super) unlock: bool,
-    pub(super) close: bool,
-    pub(super) no_fork: bool,
-}
-
-impl Terms {
-    /// The order that the options come to, if it is one about a lease, or what contradicts what.
-    pub(super) fn order(&self, rest: &Rest) -> Result<Option<Order>, Stop> {
-        let usage = |name: &str, reason: &str| Err(Stop::Usage(format!("{name}: {reason}")));
-        let Rest { claim, command, shared, unlock, close, no_fork } = rest;
-        let claim = claim.clone();
-        let token = claim.as_ref().and_then(Claim::token);
-        if let Some(verb) = self.verb {
-            let others = [(command.is_some(), "COMMAND"), (*unlock, "--unlock"), (*shared, "--shared")];
-            if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
-                return usage(verb.name(), &format!("contradicts {other}"));
-            }
-        } else if claim.is_some() && *shared {
-            return usage("--shared", "contradicts --owner: a lease is one owner's alone");
-        }
-        let order = match (self.verb, claim, self.ttl) {
-            (Some(Verb::Status), None, None) => Order::Status,
-            (Some(Verb::Status), Some(_), _) => {
-                return usage("--owner", "contradicts --status, which asks for anybody's");
-            }
-            (Some(Verb::Status | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
-            (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
-            (Some(Verb::Refresh), Some(claim), ttl) => Order::Refresh { claim, ttl },
-            (Some(Verb::Release), Some(claim), None) => Order::Release { claim },
-            (Some(Verb::Acquire), Some(_), None) => return usage("--acquire", "needs --ttl"),
-            (None, None, Some(_)) => return usage("--ttl", "needs --owner"),
-            (None, _, None) => return Ok(None),
-            (Some(Verb::Acquire) | None, Some(_), Some(_)) if token.is_some() => {
-                return usage(
-                    "--token",
-                    "a lease that is acquired has a token of its own; to go on with one: --refresh",
-                );
-            }
-            (Some(Verb::Acquire), Some(claim), Some(ttl)) => Order::Acquire { owner: claim.owner().to_owned(), ttl },
-            (None, Some(_), Some(_)) if *no_fork => {
-                return usage("--no-fork", "contradicts --ttl: nobody would be left to refresh the lease");
-            }
-            (None, Some(_), Some(_)) if *unlock => return usage("--unlock", "contradicts --ttl"),
-            (None, Some(claim), Some(ttl)) => match command {
-                Some(command) => {
-                    Order::Run { owner: claim.owner().to_owned(), ttl, command: command.clone(), close: *close }
-                }
-                None => return usage("--ttl", "COMMAND is missing; without one: --acquire"),
-            },
-        };
-        Ok(Some(order))
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The work
-
-pub(super) fn obey(order: &Order, target: &Path, job: &Job, inherited: &Inherited) -> Result<u8, Error> {
-    // From the moment that the lock is held until the process ends or has a COMMAND to pass signals on to: a signal must
-    // not leave a lease that nobody knows of.
-    let observer = report::observer_and(job.style, |notice| {
+pub(super) fn carry_out(
+    action: &LeaseAction,
+    target: &Path,
+    request: &Request,
+    inherited: &Inherited,
+) -> Result<u8, Error> {
+    // Signals are blocked from the moment that the lock is held until the process ends or has a COMMAND to pass them on
+    // to. Otherwise a signal could leave a lease that nobody knows of.
+    let observer = locking::observer_and(request.style, |notice| {
         if matches!(notice, Notice::Locked { .. }) {
             process::hold_again();
         }
     });
-    match order {
-        Order::Acquire { owner, ttl } => {
-            acquire(Lease::acquire_with(target, owner, *ttl, &job.options, &observer)?, target)
+    match action {
+        LeaseAction::Acquire { owner, ttl } => {
+            print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
-        Order::Refresh { claim, ttl } => {
-            let lease = Lease::resume(target, claim, *ttl, &job.options, &observer)?;
+        LeaseAction::Refresh { claim, ttl } => {
+            let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
             lease.keep();
-            says::refreshed(target, &info)
+            lease_report::refreshed(target, &info)
         }
-        Order::Release { claim } => {
-            if Lease::end(target, claim, &job.options, &observer)? {
-                says::released(target, claim);
+        LeaseAction::Release { claim } => {
+            if Lease::end(target, claim, &request.options, &observer)? {
+                lease_report::released(target, claim);
             }
             Ok(())
         }
-        Order::Status => {
-            let status = Lease::status(target, &job.options)?;
-            says::status(target, &status)?;
-            return Ok(if status.is_free() { 0 } else { job.not_had() });
+        LeaseAction::Status => {
+            let status = Lease::status(target, &request.options)?;
+            lease_report::status(target, &status)?;
+            return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
-        Order::Run { owner, ttl, command, close } => {
-            let lease = Lease::acquire_with(target, owner, *ttl, &job.options, &observer)?;
-            says::acquired(target, &lease.info());
-            return run(lease, target, command, *close, job, inherited);
+        LeaseAction::Run { owner, ttl, command, close } => {
+            let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
+            lease_report::acquired(target, &lease.info());
+            return run(lease, target, command, *close, request, inherited);
         }
     }
-    .map(|()| 0)
+    .map(|()| exit::SUCCESS)
 }
 
-fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
+/// Prints the token of a lease that was acquired. If that fails, a new lease is given back.
+fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
     let info = lease.info();
-    let Err(error) = says::token(target, &info) else {
+    let Err(error) = lease_report::token(target, &info) else {
         lease.keep();
         return Ok(());
     };
@@ -230,7 +82,7 @@ fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
         lease.keep();
         return Err(error.with_hint("the lease was there before, and stands"));
     }
-    // A lease that nobody knows the token of would only be in the way.
+    // Nobody has read the token, so the lease would only be in the way.
     match lease.release() {
         Ok(()) => Err(error.with_hint("the lease was given back")),
         Err(e) => {
@@ -240,38 +92,36 @@ fn acquire(lease: Lease, target: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether its owner had it before it was acquired now.
+/// Whether the owner had the lease before it was acquired now.
 fn is_older(info: &LeaseInfo) -> bool {
     info.locked_at != info.refreshed_at
 }
 
-/// Runs COMMAND under the lease, and gives it back.
+/// Runs COMMAND under the lease, and releases it.
 fn run(
     lease: Lease,
     target: &Path,
-    words: &[OsString],
+    words: &CommandLine,
     close: bool,
-    job: &Job,
+    request: &Request,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    let (program, args) = words.split_first().ok_or_else(|| Error::new(ErrorKind::Usage, "no COMMAND"))?;
-    let mut command = Command::new(program);
-    command.args(args);
+    let mut command = words.to_command();
     if !close {
         process::hand_lock(&mut command, &lease.hand_over());
     }
-    // While COMMAND runs it is not of interest when its lease waits for what.
+    // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
-    let lease = lease.with_options(&waiting(&job.options, REFRESH_WAIT), &quiet);
-    let mut keeper = Keeper { lease, target, lost: false, warned: false };
-    let outcome = process::supervise_beside(command, inherited, || keeper.turn());
-    let claim = keeper.lease.claim();
-    keeper.lease.keep();
-    let lost = match Lease::end(target, &claim, &waiting(&job.options, RELEASE_WAIT), &quiet) {
-        _ if keeper.lost => true,
+    let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
+    let mut refresher = Refresher { lease, target, lost: false, warned: false };
+    let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
+    let claim = refresher.lease.claim();
+    refresher.lease.keep();
+    let lost = match Lease::end(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
+        _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
-            // It ended before we could look, as did COMMAND: while this process was stopped.
-            lose(target, &e, "the lease was lost while COMMAND ran");
+            // This process was stopped; the lease and COMMAND both ended before it could look.
+            report_lost(target, &e, "the lease was lost while COMMAND ran");
             true
         }
         Err(e) => {
@@ -280,44 +130,44 @@ fn run(
         }
         Ok(released) => {
             if released {
-                says::released(target, &claim);
+                lease_report::released(target, &claim);
             }
             false
         }
     };
     match outcome {
-        _ if lost => Ok(job.not_had()),
-        Ok(status) => Ok(status_of(status)),
+        _ if lost => Ok(request.not_held()),
+        Ok(status) => Ok(exit::of_command(status)),
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             process::give_way();
             Err(Error::io(target, e))
         }
-        Err(e) => could_not_run(target, program, e),
+        Err(e) => could_not_run(target, &words.program, e),
     }
 }
 
-fn waiting(options: &LockOptions, limit: Duration) -> LockOptions {
+fn with_wait(options: &LockOptions, limit: Duration) -> LockOptions {
     let mut options = options.clone();
     options.wait = Wait::For(limit);
     options
 }
 
-fn lose(target: &Path, why: &Error, what: &str) {
+fn report_lost(target: &Path, why: &Error, what: &str) {
     report::error(&Error::new(ErrorKind::LockLost, format!("{what}: {}", why.reason())).on(target));
 }
 
-/// Refreshes a lease in time.
-struct Keeper<'a> {
+/// Refreshes the lease while COMMAND runs.
+struct Refresher<'a> {
     lease: Lease,
     target: &'a Path,
-    /// And that has been said.
+    /// The lease is lost, and the user has been told.
     lost: bool,
-    /// A failure to refresh it has been told of.
+    /// The user has been warned that the lease cannot be refreshed.
     warned: bool,
 }
 
-impl Keeper<'_> {
-    fn turn(&mut self) -> Next {
+impl Refresher<'_> {
+    fn run_if_due(&mut self) -> Next {
         let due = self.lease.due();
         if !due.is_zero() {
             return Next::In(due);
@@ -327,14 +177,14 @@ impl Keeper<'_> {
                 self.warned = false;
                 return Next::In(self.lease.due());
             }
-            // A writer of our own, maybe: nobody takes the lease while somebody else has the lock.
+            // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
             Err(e) if matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
                 return Next::In(Duration::ZERO);
             }
             Err(e) => e,
         };
         if error.kind() == ErrorKind::LockLost || self.lease.info().left.is_none() {
-            lose(self.target, &error, "the lease is lost, COMMAND is told to stop");
+            report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;
         }
@@ -342,6 +192,6 @@ impl Keeper<'_> {
             self.warned = true;
             report::warning(&error.during("cannot refresh the lease yet"));
         }
-        Next::In(TRY_AGAIN)
+        Next::In(RETRY_INTERVAL)
     }
 }

@@ -1,0 +1,55 @@
+//! `awrite-lock`: runs a command while it holds the lock that awrite takes.
+//!
+//! ```text
+//!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
+//!   awrite-lock [OPTIONS] TARGET -c SCRIPT
+//!   awrite-lock [OPTIONS] N                          locks an open descriptor of the caller
+//!   awrite-lock --acquire|--refresh|--release|--status [OPTIONS] TARGET     see lock/leasing.rs
+//! ```
+
+mod command;
+mod leasing;
+mod options;
+mod request;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use awrite::{Error, lock_descriptor, unlock_descriptor};
+
+use super::flags::Stop;
+use crate::process::{self, Inherited, InheritedFd};
+use crate::report::{self, exit};
+use command::{fail, lockable, run_command};
+pub(super) use options::GRAMMAR;
+use options::Settings;
+use request::{Action, check};
+
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
+    let mut settings = Settings::default();
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    report::use_style(settings.style);
+    let request = check(settings, parsed)?;
+    process::hold(inherited);
+    let outcome = match &request.action {
+        Action::Run(run) => run_command(run, &request, inherited),
+        Action::Lock(number) => {
+            on_descriptor(*number, |fd, name| lock_descriptor(fd, name, &request.options, &request.observer).map(drop))
+        }
+        Action::Unlock(number) => on_descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+        Action::Lease(target, action) => {
+            lockable(target).and_then(|target| leasing::carry_out(action, &target, &request, inherited))
+        }
+    };
+    match outcome {
+        Err(error) if error.exit_code() == exit::NOT_HELD => Ok(fail(&error, request.not_held())?),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn on_descriptor(number: i32, work: impl FnOnce(&InheritedFd, &Path) -> Result<(), Error>) -> Result<u8, Error> {
+    let name = PathBuf::from(format!("descriptor {number}"));
+    let fd = InheritedFd::number(number)
+        .map_err(|e| Error::io(&name, e).with_hint(format!("open it in the shell first: exec {number}>>FILE.lock")))?;
+    work(&fd, &name).map(|()| exit::SUCCESS)
+}

@@ -1,0 +1,247 @@
+//! The checked command line of `awrite-lock`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use awrite::{Claim, LockOptions, Observer};
+
+use super::super::flags::{CommandLine, Parsed, Stop};
+use super::super::locking;
+use super::options::{GRAMMAR, Settings, Verb};
+use crate::report::{Style, exit};
+
+pub(super) struct Request {
+    pub(super) action: Action,
+    pub(super) options: LockOptions,
+    pub(super) style: Style,
+    pub(super) observer: Observer,
+    conflict_status: Option<u8>,
+}
+
+impl Request {
+    /// The exit status if the lock or lease was not acquired, or was lost.
+    pub(super) fn not_held(&self) -> u8 {
+        self.conflict_status.unwrap_or(exit::NOT_HELD)
+    }
+}
+
+pub(super) enum Action {
+    Run(Run),
+    /// Locks the descriptor of this number.
+    Lock(i32),
+    Unlock(i32),
+    Lease(PathBuf, LeaseAction),
+}
+
+/// To run COMMAND with the lock held.
+pub(super) struct Run {
+    pub(super) target: PathBuf,
+    pub(super) command: CommandLine,
+    pub(super) close: bool,
+    pub(super) no_fork: bool,
+}
+
+/// What is to be done with the lease of a target.
+pub(super) enum LeaseAction {
+    Acquire { owner: String, ttl: Duration },
+    Refresh { claim: Claim, ttl: Option<Duration> },
+    Release { claim: Claim },
+    Status,
+    Run { owner: String, ttl: Duration, command: CommandLine, close: bool },
+}
+
+/// Finds all contradictions between options. Changes nothing.
+pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, Stop> {
+    let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
+    let usage = |reason: &str| Stop::Usage(reason.to_owned());
+    let command = match (parsed.command, settings.script.take()) {
+        (Some(_), Some(_)) => return Err(usage("--command: contradicts COMMAND")),
+        (None, Some(script)) => Some(CommandLine { program: "sh".into(), args: vec!["-c".into(), script] }),
+        (command, None) => command,
+    };
+    if settings.no_fork && settings.close {
+        return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
+    }
+    let mut options = std::mem::take(&mut settings.locking).options()?;
+    options.shared = settings.shared;
+    let Settings { style, conflict_status, unlock, close, no_fork, .. } = settings;
+    let action = match (lease_action(&settings, options.claim.as_ref(), command.as_ref())?, command) {
+        (Some(action), _) => Action::Lease(operand.into(), action),
+        (None, Some(_)) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
+        (None, Some(command)) => Action::Run(Run { target: operand.into(), command, close, no_fork }),
+        (None, None) if options.claim.is_some() => {
+            return Err(usage("--owner: COMMAND is missing; a descriptor has no lease"));
+        }
+        (None, None) => {
+            let number = operand.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let number = number.ok_or_else(|| usage("COMMAND is missing"))?;
+            let number = number.parse().map_err(|_| Stop::Usage(format!("{number}: not a descriptor")))?;
+            if unlock { Action::Unlock(number) } else { Action::Lock(number) }
+        }
+    };
+    Ok(Request { action, options, style, observer: locking::observer(style), conflict_status })
+}
+
+/// What is to be done with a lease, if there is anything. Fails if options contradict each other.
+fn lease_action(
+    settings: &Settings,
+    claim: Option<&Claim>,
+    command: Option<&CommandLine>,
+) -> Result<Option<LeaseAction>, Stop> {
+    let usage = |name: &str, reason: &str| Err(Stop::Usage(format!("{name}: {reason}")));
+    let Settings { verb, ttl, shared, unlock, close, no_fork, .. } = *settings;
+    if let Some(verb) = verb {
+        let others = [(command.is_some(), "COMMAND"), (unlock, "--unlock"), (shared, "--shared")];
+        if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
+            return usage(verb.name(), &format!("contradicts {other}"));
+        }
+    } else if claim.is_some() && shared {
+        return usage("--shared", "contradicts --owner: a lease is one owner's alone");
+    }
+    let owner = |claim: &Claim| claim.owner().to_owned();
+    Ok(Some(match (verb, claim, ttl) {
+        (Some(Verb::Status), None, None) => LeaseAction::Status,
+        (Some(Verb::Status), Some(_), _) => return usage("--owner", "contradicts --status, which asks for anybody's"),
+        (Some(Verb::Status | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
+        (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
+        (Some(Verb::Refresh), Some(claim), ttl) => LeaseAction::Refresh { claim: claim.clone(), ttl },
+        (Some(Verb::Release), Some(claim), None) => LeaseAction::Release { claim: claim.clone() },
+        (Some(Verb::Acquire), Some(_), None) => return usage("--acquire", "needs --ttl"),
+        (None, None, Some(_)) => return usage("--ttl", "needs --owner"),
+        (None, _, None) => return Ok(None),
+        (Some(Verb::Acquire) | None, Some(claim), Some(_)) if claim.token().is_some() => {
+            return usage("--token", "a lease that is acquired has a token of its own; to go on with one: --refresh");
+        }
+        (Some(Verb::Acquire), Some(claim), Some(ttl)) => LeaseAction::Acquire { owner: owner(claim), ttl },
+        (None, Some(_), Some(_)) if no_fork => {
+            return usage("--no-fork", "contradicts --ttl: nobody would be left to refresh the lease");
+        }
+        (None, Some(_), Some(_)) if unlock => return usage("--unlock", "contradicts --ttl"),
+        (None, Some(claim), Some(ttl)) => match command {
+            Some(command) => LeaseAction::Run { owner: owner(claim), ttl, command: command.clone(), close },
+            None => return usage("--ttl", "COMMAND is missing; without one: --acquire"),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(args: &[&str]) -> Result<Request, String> {
+        let mut settings = Settings::default();
+        let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
+        parsed.and_then(|parsed| check(settings, parsed)).map_err(|stop| match stop {
+            Stop::Usage(reason) => reason,
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn contradictions() {
+        for (args, named) in [
+            (&[][..], "TARGET is missing"),
+            (&["f"], "COMMAND is missing"),
+            (&["-9"], "-9: unknown option"),
+            (&["99999999999"], "99999999999: not a descriptor"),
+            (&["f", "--"], "no COMMAND after --"),
+            (&["f", "ls"], "'ls': unexpected argument; put -- before COMMAND"),
+            (&["f", "-c"], "-c: SCRIPT is missing"),
+            (&["f", "-c", "x", "--", "ls"], "--command: contradicts COMMAND"),
+            (&["-Fo", "f", "--", "ls"], "--no-fork: contradicts --close"),
+            (&["-u", "f", "--", "ls"], "--unlock: is for a descriptor"),
+            (&["-nw5", "f", "--", "ls"], "--timeout: contradicts --no-wait"),
+            (&["--wait=5", "f", "--", "ls"], "--wait: takes no value"),
+            (&["-E", "256", "f", "--", "ls"], "--conflict-exit-code: '256' is not"),
+            (&["-E", "-1", "f", "--", "ls"], "--conflict-exit-code: '-1' is not"),
+            (&["--no", "f", "--", "ls"], "--no: ambiguous"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn contradictions_of_leases() {
+        for (args, named) in [
+            (&["--acquire", "--owner=A", "--ttl=5"][..], "TARGET is missing"),
+            (&["--acquire", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--ttl", "5", "f"], "--acquire: needs --owner"),
+            (&["--acquire", "--owner", "A", "f"], "--acquire: needs --ttl"),
+            (&["--acquire", "--owner", "A", "--ttl=5", "--token=1", "f"], "--token: a lease that is acquired"),
+            (&["--refresh", "f"], "--refresh: needs --owner"),
+            (&["--release", "f"], "--release: needs --owner"),
+            (&["--release", "--token", "5", "f"], "--token: needs --owner"),
+            (&["--release", "--owner=A", "--ttl=5", "f"], "--ttl: is for a lease that goes on"),
+            (&["--status", "--owner=A", "f"], "--owner: contradicts --status"),
+            (&["--status", "--ttl=5", "f"], "--ttl: is for"),
+            (&["--status", "--release", "--owner=A", "f"], "--release: contradicts --status"),
+            (&["--acquire", "--refresh", "f"], "--refresh: contradicts --acquire"),
+            (&["--status", "f", "--", "ls"], "--status: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "f", "-c", "ls"], "--acquire: contradicts COMMAND"),
+            (&["--acquire", "--owner=A", "--ttl=5", "-s", "f"], "--acquire: contradicts --shared"),
+            (&["--status", "-u", "9"], "--status: contradicts --unlock"),
+            (&["--ttl", "5", "f", "--", "ls"], "--ttl: needs --owner"),
+            (&["--owner=A", "--ttl=5", "f"], "--ttl: COMMAND is missing; without one: --acquire"),
+            (&["--owner=A", "--ttl=5", "9"], "--ttl: COMMAND is missing"),
+            (&["--owner=A", "--ttl=5", "-F", "f", "--", "ls"], "--no-fork: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "--ttl=5", "-u", "f", "--", "ls"], "--unlock: contradicts --ttl"),
+            (&["--owner=A", "--ttl=5", "--token=7", "f", "--", "ls"], "--token: a lease that is acquired"),
+            (&["--owner=A", "-s", "f", "--", "ls"], "--shared: contradicts --owner"),
+            (&["--owner=A", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner=A", "-u", "9"], "--owner: COMMAND is missing; a descriptor has no lease"),
+            (&["--owner", "", "f", "--", "ls"], "--owner: the owner of a lease must have a name"),
+            (&["--owner", "a\nb", "f", "--", "ls"], "--owner: the name of a lease's owner must not"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn times_to_live() {
+        let term = |ttl: &str| {
+            settled(&["--acquire", "--owner=A", &format!("--ttl={ttl}"), "f"]).map(|request| request.action)
+        };
+        for ttl in ["0", "0s", "0.0", "3653d", "-1", "inf", "nan", "NaN", "1e3", "", "x", "99999999999999999999d"] {
+            let reason = term(ttl).err().unwrap_or_default();
+            assert!(reason.starts_with("--ttl: "), "{ttl}: {reason}");
+        }
+        for (ttl, millis) in
+            [("1ms", 1), ("60s", 60_000), ("0.5", 500), ("3652d", 315_532_800_000), ("87660h", 315_576_000_000)]
+        {
+            let Ok(Action::Lease(_, LeaseAction::Acquire { ttl: settled, .. })) = term(ttl) else { panic!("{ttl}") };
+            assert_eq!(settled.as_millis(), millis, "{ttl}");
+        }
+    }
+
+    /// With --ttl a lease is taken; without, the one that there is is used for the lock.
+    #[test]
+    fn owners_with_a_command() {
+        let what = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap();
+        assert!(matches!(
+            what(&["--owner=A", "--ttl=5", "-o"]).action,
+            Action::Lease(_, LeaseAction::Run { close: true, .. })
+        ));
+        let request = what(&["--owner=A", "--token=7"]);
+        assert!(matches!(request.action, Action::Run(_)));
+        assert_eq!(request.options.claim, Some(awrite::Claim::new("A").unwrap().with_token(7)));
+        assert!(matches!(settled(&["--status", "9"]).unwrap().action, Action::Lease(_, LeaseAction::Status)));
+    }
+
+    #[test]
+    fn flocks_options() {
+        use awrite::Wait;
+        let wait = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap().options.wait;
+        for args in [&["-n"][..], &["--nb"], &["--nonblock"], &["--nonblocking"], &["--no-wait"], &["-w0"], &["-nw0"]] {
+            assert_eq!(wait(args), Wait::No, "{args:?}");
+        }
+        assert_eq!(wait(&["--time", "1"]), wait(&["-w1"]));
+        let shared = |args: &[&str]| settled(&[args, &["f", "--", "ls"]].concat()).unwrap().options.shared;
+        assert!(shared(&["-s"]) && shared(&["-xs"]) && !shared(&["-sx"]) && !shared(&["-se"]) && !shared(&[]));
+        assert!(matches!(settled(&["9"]).unwrap().action, Action::Lock(9)));
+        assert!(matches!(settled(&["-u", "9"]).unwrap().action, Action::Unlock(9)));
+        assert!(matches!(settled(&["9", "-c", "ls"]).unwrap().action, Action::Run(_)));
+    }
+}

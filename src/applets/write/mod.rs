@@ -1,0 +1,138 @@
+//! `awrite`: the write applet.
+//!
+//! ```text
+//!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
+//!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
+//!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//! ```
+
+mod options;
+mod request;
+mod source;
+mod validation;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use awrite::{AtomicFile, Error, read_all};
+
+use super::common::cannot_run;
+use super::flags::{CommandLine, Stop};
+use crate::process::{self, Inherited};
+use crate::report::{self, exit};
+pub(super) use options::GRAMMAR;
+use options::Settings;
+use request::{Input, Request, check};
+use source::{SMALL, Source, same_file};
+use validation::ensure_success;
+
+pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
+    let mut settings = Settings::default();
+    // The library accepts empty input by default.
+    settings.options.refuse_empty = true;
+    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    report::use_style(settings.style);
+    let request = check(settings, parsed, inherited)?;
+    work(request, inherited)?;
+    Ok(exit::SUCCESS)
+}
+
+fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
+    process::hold(inherited);
+    // Before the lock, so that a missing file is reported without waiting.
+    let source = match &request.input {
+        Some(Input::File(path)) => {
+            if !path.is_file() {
+                // Opening a FIFO waits for its writer.
+                process::about_to_wait()?;
+            }
+            Some(Source::open(path)?)
+        }
+        Some(Input::Stdin) | None => None,
+    };
+    let file = AtomicFile::open(&request.output, &request.options)?;
+    let source = match source {
+        // The input is OUTPUT itself: it may have been replaced before the lock was held.
+        Some(source) if same_file(&source.name, &request.output, request.options.lock.follow) => {
+            Some(Source::open(&source.name)?)
+        }
+        source => source,
+    };
+    let outcome = match &request.command {
+        None => transfer(file, source, &request),
+        Some(command) => transform(file, source, &request, command, inherited),
+    };
+    report::end_progress();
+    outcome
+}
+
+/// Whether OUTPUT's current content must be read and is so much that it may take a while.
+fn reads_much(request: &Request) -> bool {
+    let options = &request.options;
+    (options.append || options.if_changed || options.backup.is_some())
+        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+}
+
+/// Input -> OUTPUT.
+fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> Result<(), Error> {
+    let source = match source {
+        Some(source) => source,
+        None => Source::stdin()?,
+    };
+    if !source.is_ready() || reads_much(request) {
+        process::about_to_wait()?;
+    }
+    if request.stream || source.is_regular {
+        // A regular file is complete; the kernel can share or copy its content.
+        file.fill_from(source.fd(), &source.name)?;
+    } else {
+        let content = read_all(source.fd(), &source.name, &request.options.observer)?;
+        file.fill(&content)?;
+    }
+    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
+    process::give_way();
+    file.commit().map(drop)
+}
+
+/// OUTPUT (or input) -> COMMAND -> OUTPUT.
+fn transform(
+    mut file: AtomicFile,
+    source: Option<Source>,
+    request: &Request,
+    command: &CommandLine,
+    inherited: &Inherited,
+) -> Result<(), Error> {
+    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
+    let stdin = match (source, &request.input) {
+        (Some(source), _) => source.into_stdio(),
+        (None, Some(_)) => Stdio::inherit(),
+        (None, None) => match file.original()? {
+            Some(original) => original.into(),
+            None => process::empty_input().map_err(cannot_run)?.into(),
+        },
+    };
+    let mut child = command.to_command();
+    child.stdin(stdin).stdout(Stdio::piped());
+    let lock = file.hand_over()?;
+    process::hand_lock(&mut child, &lock);
+    let mut child = process::start(child, inherited).map_err(cannot_run)?;
+    drop(lock);
+    // From here on, the child's Drop ends it on every way out that does not wait for it.
+    let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
+    let name = Path::new(&command.program);
+    let content = if request.stream {
+        file.fill_from(&stdout, name)?;
+        None
+    } else {
+        Some(read_all(&stdout, name, &request.options.observer)?)
+    };
+    drop(stdout);
+    let status = child.wait().map_err(cannot_run)?;
+    ensure_success(status, "command failed", &request.output)?;
+    if let Some(content) = content {
+        file.fill(&content)?;
+    }
+    file.commit().map(drop)
+}

@@ -1,0 +1,154 @@
+//! The checked command line of `awrite`.
+
+use std::path::PathBuf;
+
+use awrite::{Notice, WriteOptions};
+
+use super::super::flags::{CommandLine, Parsed, Stop};
+use super::super::locking;
+use super::options::{GRAMMAR, Settings};
+use super::source::same_file;
+use super::validation::validation;
+use crate::process::{self, Inherited};
+
+pub(super) struct Request {
+    pub(super) output: PathBuf,
+    pub(super) command: Option<CommandLine>,
+    pub(super) input: Option<Input>,
+    pub(super) stream: bool,
+    pub(super) options: WriteOptions,
+}
+
+/// The value of `-i`.
+pub(super) enum Input {
+    Stdin,
+    File(PathBuf),
+}
+
+/// Finds all contradictions between options. Changes nothing.
+pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Request, Stop> {
+    if settings.install {
+        return Err(install(parsed, &settings));
+    }
+    let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
+    if output.as_os_str() == "-" {
+        return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
+    }
+    let input = settings.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
+    let mut options = settings.options;
+    if options.lock_on_commit {
+        let conflict = if parsed.command.is_some() {
+            Some("COMMAND")
+        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.follow)) {
+            Some("-i OUTPUT")
+        } else {
+            None
+        };
+        if let Some(conflict) = conflict {
+            let reason = "another writer's update between reading and locking would be lost";
+            return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
+        }
+    }
+    let follow = options.lock.follow;
+    options.lock = settings.locking.options()?;
+    options.lock.follow = follow;
+    options.check = settings.validate.map(|script| validation(script, *inherited));
+    options.observer = locking::observer_and(settings.style, |notice| {
+        if matches!(notice, Notice::Committing { .. }) {
+            // The disk may have been slow, and a signal may have come meanwhile.
+            process::give_way();
+        }
+    });
+    Ok(Request { output, command: parsed.command, input, stream: settings.stream, options })
+}
+
+fn install(parsed: Parsed, settings: &Settings) -> Stop {
+    match parsed {
+        Parsed { command: Some(_), .. } => Stop::Usage("--install: takes no COMMAND".to_owned()),
+        Parsed { operand: Some(dir), .. } => Stop::Install { dir: dir.into(), force: settings.options.force },
+        _ => Stop::Usage("--install: DIR is missing".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The settled options, or the reason why there are none.
+    fn settled(args: &[&str]) -> Result<WriteOptions, String> {
+        let mut settings = Settings::default();
+        settings.options.refuse_empty = true;
+        let inherited = process::take_over();
+        let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
+        match parsed.and_then(|parsed| check(settings, parsed, &inherited)) {
+            Ok(request) => Ok(request.options),
+            Err(Stop::Usage(reason)) => Err(reason),
+            Err(other) => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn contradictions() {
+        for (args, named) in [
+            (&["f", "-w", "5", "-n"][..], "--timeout: contradicts --no-wait"),
+            (&["f", "--wait", "-n"], "--wait: contradicts --no-wait"),
+            (&["f", "--wait", "-w0"], "--wait: contradicts --timeout 0"),
+            (&["f", "--lock-file", "l", "--lock-dir", "d"], "--lock-file: contradicts --lock-dir"),
+            (&["f", "--lock-on-commit", "--", "cat"], "--lock-on-commit: contradicts COMMAND"),
+            (
+                &["src/main.rs", "--lock-on-commit", "-i", "src/../src/main.rs"],
+                "--lock-on-commit: contradicts -i OUTPUT",
+            ),
+            (&["-w", "soon", "f"], "--timeout: 'soon' is not a duration"),
+            (&["--wait=5", "f"], "--wait: takes no value"),
+            (&["-m", "rw", "f"], "--mode: 'rw' is not an octal mode"),
+            (&["-m", "17777", "f"], "--mode: '17777' is not an octal mode"),
+            (&["--lock-mode", "9", "f"], "--lock-mode: '9' is not"),
+            (&["--backup-mode", "", "f"], "--backup-mode: '' is not"),
+            (&["--backup-suffix", "", "f"], "--backup-suffix: an empty suffix"),
+            (&["--backup-suffix", "a/b", "f"], "--backup-suffix: 'a/b' contains a slash"),
+            (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
+            (&["-i", "", "f"], "--input: an empty string"),
+            (&["--validate", "", "f"], "--validate: an empty command"),
+            (&["--sync", "all", "f"], "--sync: 'all' is none of full, data, none"),
+            (&["--completions", "ksh"], "--completions: 'ksh' is none of bash, zsh, fish"),
+            (&["--owner", "", "f"], "--owner: the owner of a lease must have a name"),
+            (&["--owner", "a\nb", "f"], "--owner: the name of a lease's owner must not contain control characters"),
+            (&["--token", "1", "f"], "--token: needs --owner"),
+            (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
+            (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
+            (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
+            (&[], "OUTPUT is missing"),
+            (&["-v"], "OUTPUT is missing"),
+            (&["-"], "OUTPUT: standard output cannot be replaced"),
+        ] {
+            let reason = settled(args).err().unwrap_or_default();
+            assert!(reason.starts_with(named), "{args:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn options_that_go_together() {
+        use awrite::Wait;
+        use std::time::Duration;
+        let wait = |args: &[&str]| settled(args).unwrap().lock.wait;
+        assert_eq!(wait(&["f"]), Wait::Forever);
+        assert_eq!(wait(&["f", "--wait"]), Wait::Forever);
+        assert_eq!(wait(&["f", "-n"]), Wait::No);
+        assert_eq!(wait(&["f", "-w0"]), Wait::No);
+        assert_eq!(wait(&["f", "-w0", "-n"]), Wait::No);
+        assert_eq!(wait(&["f", "--wait", "-t", "1.5"]), Wait::For(Duration::from_millis(1500)));
+        assert_eq!(wait(&["f", "-w5", "-w", "2m"]), Wait::For(Duration::from_secs(120)));
+        assert!(settled(&["f"]).unwrap().backup.is_none());
+        for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
+            assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
+        }
+        assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
+        assert!(!settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().preserve_mode);
+        assert!(settled(&["f"]).unwrap().refuse_empty);
+        assert!(!settled(&["f", "--allow-empty"]).unwrap().refuse_empty);
+        assert!(!settled(&["f", "--no-follow"]).unwrap().lock.follow);
+        assert!(settled(&["f", "--lock-method=flock"]).is_ok());
+        assert!(settled(&["f", "--lock-on-commit", "-i", "src/main.rs"]).is_ok());
+    }
+}

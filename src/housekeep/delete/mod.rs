@@ -1,0 +1,32 @@
+//! The last look at a file, and its deletion. Every step uses the directory's descriptor. What counts is the file itself,
+//! never what was seen before.
+//!
+//! What keeps each kind from being deleted while somebody uses it:
+//!
+//! - **A lock file**: its own lock. Housekeeping holds it while it compares and unlinks the name. Whoever gets the lock
+//!   afterwards sees that the name is gone and starts over. A lock file that has just been created is about to be locked
+//!   by its creator, so it is left alone for a moment.
+//! - **A link lock**: its protocol. It breaks a stale lock as the next writer would.
+//! - **A lease**: its target's lock, as for every change of a lease.
+//! - **A temporary file**: a `flock`, which its writer holds as long as the file has a name. Where the file is created
+//!   with a name, there is an instant before the lock. If housekeeping had the lock at that instant, the writer would not
+//!   get it. So housekeeping does not try the lock of a fresh file, and looks at it again later.
+//! - **A backup with a time in its name**: nothing ever replaces one.
+//! - **A plain backup**: another name. Writers replace it by rename at any moment. So housekeeping first renames it to
+//!   what it would be called with its time in its name, and looks at it there. If it is not the file that was planned, it
+//!   gets its old name back. After a crash in between, or where a still newer backup has the old name by then, the new
+//!   name stays, and the next run judges the backup by the time in it. The target's lock is only tested, to find a writer
+//!   that has made a backup and not set its time yet. Housekeeping does not take that lock for the deletion: locks and
+//!   backups may have directories of their own, which are not known here, and a writer that does not wait would fail.
+
+mod attempt;
+mod backup;
+mod lock;
+mod refusal;
+mod temp;
+
+pub(super) use attempt::{Attempt, Deleted};
+pub(super) use backup::{dated_backup, plain_backup};
+pub(super) use lock::{lease, lock};
+pub(super) use refusal::NotDeleted;
+pub(super) use temp::temp;

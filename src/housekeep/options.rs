@@ -1,0 +1,75 @@
+//! What housekeeping is asked to do.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::is_reserved_suffix;
+use crate::options::options_struct;
+
+options_struct! {
+    /// What housekeeping is to do: by default, nothing.
+    HousekeepOptions {
+        /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record
+        /// lock. Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
+        locks: bool = false,
+        /// Delete old backups.
+        backups: bool = false,
+        /// Delete temporary files whose writer has ended.
+        temps: bool = false,
+        /// Work in subdirectories too, but never through symbolic links.
+        recursive: bool = false,
+        /// Do not enter directories on which another file system is mounted.
+        one_file_system: bool = false,
+        /// Keep lock files that are younger, by their modification time. Default: zero, because programs that check the
+        /// lock file's inode, as this crate does, cannot lose a lock this way.
+        locks_older_than: Duration = Duration::ZERO,
+        /// Keep temporary files that are younger, by their modification time.
+        temps_older_than: Duration = Duration::ZERO,
+        /// Keep backups that are younger, by the time in their name or, without one, by their modification time.
+        backups_older_than: Option<Duration> = None,
+        /// Keep this number of the newest backups of each file. Default: 1, or 0 where
+        /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. With both, a backup is deleted if
+        /// neither keeps it.
+        keep_newest: Option<u64> = None,
+        /// The end of the names of backups. Default: `.backup`.
+        backup_suffix: OsString = ".backup".into(),
+        /// Delete nothing, and report what would be deleted.
+        dry_run: bool = false,
+    }
+}
+
+impl HousekeepOptions {
+    /// Refuses options that ask for nothing, and a suffix that other files have.
+    pub(super) fn ensure_valid(&self) -> Result<()> {
+        let suffix = self.backup_suffix.as_bytes();
+        let impossible = suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0);
+        let reason = if !(self.locks || self.backups || self.temps) {
+            "nothing to do: neither locks, backups nor temporary files are named"
+        } else if self.backups && (impossible || is_reserved_suffix(&self.backup_suffix)) {
+            "the backup suffix must not be empty, contain / or end in .lock"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Usage, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_that_would_reach_for_other_files() {
+        let with = |suffix: &str| HousekeepOptions {
+            backups: true,
+            backup_suffix: suffix.into(),
+            ..HousekeepOptions::default()
+        };
+        for bad in ["", "/x", ".lock", ".old.lock", ".lease", "a\0"] {
+            assert!(with(bad).ensure_valid().is_err(), "{bad:?}");
+        }
+        assert!(with(".orig").ensure_valid().is_ok());
+    }
+}

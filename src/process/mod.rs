@@ -1,0 +1,32 @@
+//! This process as the system sees it: its signals, its children, its descriptors.
+//!
+//! The columns are groups of signals, the rows are what happens to them in the order of time:
+//!
+//! ```text
+//!   started with            SIGPIPE, SIGXFSZ: anything       SIGCHLD: anything    INT, TERM, HUP: default | ignored
+//!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
+//!   hold                                                                          blocked | ignored
+//!   watch                                                                         handled by a thread | ignored
+//!   hold_again                                                                    blocked | ignored
+//!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
+//!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
+//! ```
+//!
+//! The first signal wakes the signal thread, which decides what to do (see [`watch`]). Meanwhile the main thread goes
+//! on until it needs the clean-up's mutex, has waited for a child, or wants to report a failure. There it gives way
+//! ([`give_way`]): the user is to read that a signal came, not which failure the signal caused.
+
+mod children;
+mod masks;
+mod panic;
+mod running;
+mod signals;
+mod stdio;
+
+pub(crate) use children::{
+    Next, Running, become_command, ending, hand_descriptor, hand_lock, start, supervise, supervise_beside,
+};
+pub(crate) use masks::{Inherited, take_over};
+pub(crate) use panic::guard;
+pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, watch};
+pub(crate) use stdio::{InheritedFd, empty_input, is_complete};

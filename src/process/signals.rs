@@ -1,0 +1,292 @@
+//! The signals that end the work, and those that are passed on.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
+
+use awrite::{Error, ErrorKind, Shutdown};
+
+use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
+use super::panic;
+use super::running::stop_children;
+use crate::report::{self, exit};
+
+/// They are passed on to a supervised child: those that end the work, and the others that would kill this process
+/// before the child, so that nobody would be left to release the lock.
+const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+
+/// The process that installed the handler; 0: none has. A forked child that has not yet become COMMAND has the handler
+/// too.
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+/// ctrlc's own handler, which wakes its thread.
+static WAKE: AtomicUsize = AtomicUsize::new(0);
+/// The arrival of the first signal on the monotonic clock; 0: none has come.
+static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
+/// The exit status if a second signal ends the process at once.
+static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
+/// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
+/// and signals are dropped.
+static SUPERVISED: AtomicI32 = AtomicI32::new(0);
+const HAS_ENDED: i32 = -1;
+/// Whether this process leads its session. When a terminal closes, the kernel sends SIGHUP to the session leader, and
+/// to the foreground group only once the leader has ended (setpgid(2), termios(3)): a leader that waits for its child
+/// has to pass SIGHUP on.
+static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
+/// Whether signals from a terminal are passed on too.
+static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
+
+/// A second signal within this time of the first is the same request: `timeout` sends SIGTERM to the process and again
+/// to its group; when a terminal closes, the kernel and the shell both send SIGHUP. It must not cut the clean-up short.
+/// A later one comes from somebody who does not want to wait for a clean-up that hangs.
+const SAME_REQUEST_MS: i64 = 250;
+
+extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: all calls are async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's handler,
+    // which posts a semaphore. WAKE has held that handler's address since before this one was installed. `info` is
+    // valid during the call, since the handler was installed with SA_SIGINFO. The interrupted code keeps its errno:
+    // `signal` and `raise` could change it, but this process ends after them; `kill` cannot fail, since the child
+    // exists until it is reaped and SUPERVISED is reset before that; the others do not set it.
+    unsafe {
+        if libc::getpid() != WATCHED.load(Ordering::Relaxed) {
+            // A forked child that has not yet become COMMAND: the signal must still end it.
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+            return;
+        }
+        match SUPERVISED.load(Ordering::SeqCst) {
+            0 => {}
+            HAS_ENDED => return,
+            child => {
+                let only_to_us = signal == libc::SIGHUP && LEADS_SESSION.load(Ordering::SeqCst);
+                if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
+                    libc::kill(child, signal);
+                }
+                return;
+            }
+        }
+        let mut now = MaybeUninit::<libc::timespec>::zeroed();
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+        let now = now.assume_init();
+        // The casts: time_t and c_long are 32 bits wide on some platforms, and already 64 on others.
+        #[allow(clippy::unnecessary_cast)]
+        let now_ms = (now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000).max(1);
+        match FIRST_SIGNAL_MS.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => {
+                let wake = WAKE.load(Ordering::SeqCst);
+                if wake != 0 {
+                    let wake: extern "C" fn(c_int) = std::mem::transmute::<usize, extern "C" fn(c_int)>(wake);
+                    wake(signal);
+                }
+            }
+            Err(first_ms) if now_ms - first_ms > SAME_REQUEST_MS => {
+                libc::_exit(IMPATIENT_STATUS.load(Ordering::SeqCst));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether a process has sent the signal, by kill(2) and the like. The kernel sends the signals of a terminal, and
+/// sends them to the whole foreground group, which the child belongs to. Asks `si_code`, because `si_pid` is 0 for a
+/// sender outside this container.
+fn sent_by_a_process(code: c_int) -> bool {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        code <= 0
+    } else {
+        // SI_USER, SI_QUEUE and FreeBSD's SI_LWP, which libc does not have there.
+        matches!(code, 0x10001 | 0x10002 | 0x10007)
+    }
+}
+
+/// Blocks the ending signals until [`watch`] is called.
+///
+/// Starting a thread costs more than all the rest of a small write. So signals are only blocked at first, and the
+/// thread is started where the process is about to wait for somebody else: for input, for a lock, for a child. A write
+/// that never waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came
+/// meanwhile.
+pub(crate) fn hold(inherited: &Inherited) {
+    let mut held = inherited.mask;
+    for signal in ENDING {
+        // SAFETY: the pointer is to a local set that was filled in by the kernel.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    set_mask(Some(&held));
+    // Never set before: this is called once, when the process starts.
+    let _ = HELD.set(*inherited);
+}
+
+/// What was inherited, if [`hold`] was called.
+static HELD: OnceLock<Inherited> = OnceLock::new();
+
+/// Must be called where the process may have to wait for somebody else. Signals are delivered from here on.
+pub(crate) fn about_to_wait() -> Result<(), Error> {
+    HELD.get().map_or(Ok(()), watch)
+}
+
+/// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child:
+/// what begins here must not be left half done. Does not return if a signal has come already.
+pub(crate) fn hold_again() {
+    let mut held = set_mask(None);
+    for signal in ENDING {
+        // SAFETY: the pointer is to a local set that was filled in by the kernel.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    set_mask(Some(&held));
+    give_way_now();
+}
+
+/// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too,
+/// but ends nothing.
+pub(super) fn is_pending(inherited: &Inherited) -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the pointer is to a local of the right type; all-zero is a valid, empty set, should the call fail.
+    let pending = unsafe {
+        libc::sigpending(pending.as_mut_ptr());
+        pending.assume_init()
+    };
+    // SAFETY: the pointer is to a live set.
+    let is_in = |set: &libc::sigset_t, signal: c_int| unsafe { libc::sigismember(set, signal) } == 1;
+    let ends = |signal: c_int| !inherited.ignores(signal) && !is_in(&inherited.mask, signal);
+    ENDING.iter().any(|&signal| is_in(&pending, signal) && ends(signal))
+}
+
+/// Starts the thread that handles SIGINT, SIGTERM and SIGHUP. Those that are ignored stay ignored (nohup).
+///
+/// On the first signal the thread removes what must not stay and ends the process with status 3. If the target has been
+/// replaced already, it lets the main thread end with success instead. Another signal, a while later, ends the process
+/// at once.
+///
+/// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
+/// must be removed. A second call only unblocks the signals.
+pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
+    if WATCHED.load(Ordering::SeqCst) != 0 {
+        set_mask(Some(&inherited.mask));
+        return Ok(());
+    }
+    if ENDING.iter().all(|signal| inherited.ignores(*signal)) {
+        set_mask(Some(&inherited.mask));
+        return Ok(());
+    }
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    // The thread inherits this mask and keeps it. Every signal, SIGALRM too, is then delivered to the main thread, and
+    // interrupts a blocking call there. The mask also hides that ctrlc for a moment catches what has to stay ignored.
+    set_mask(Some(&all_signals()));
+    let started = ctrlc::set_handler(first_signal);
+    if started.is_ok() {
+        for signal in ENDING {
+            if inherited.ignores(signal) {
+                set_disposition(signal, libc::SIG_IGN);
+            } else {
+                WAKE.store(disposition(signal), Ordering::SeqCst);
+                catch(signal);
+            }
+        }
+    } else {
+        for signal in ENDING {
+            set_disposition(signal, if inherited.ignores(signal) { libc::SIG_IGN } else { libc::SIG_DFL });
+        }
+    }
+    set_mask(Some(&inherited.mask));
+    started.map_err(|e| {
+        let reason = match e {
+            ctrlc::Error::System(source) => Error::io("cannot start the signal thread", source).to_string(),
+            other => format!("cannot start the signal thread: {other}"),
+        };
+        Error::new(ErrorKind::Io, reason).with_hint("check the limit on processes (ulimit -u)")
+    })
+}
+
+fn catch(signal: c_int) {
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
+    set_disposition(signal, handler as libc::sighandler_t);
+}
+
+/// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
+/// sets the inherited mask again.
+pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    // Not rustix's getsid, whose result cannot be 0. It is 0 where the leader is outside this PID namespace.
+    // SAFETY: getsid and getpid have no preconditions.
+    let leads = unsafe { libc::getsid(0) == libc::getpid() };
+    LEADS_SESSION.store(leads, Ordering::SeqCst);
+    SUPERVISED.store(child, Ordering::SeqCst);
+    for signal in PASSED_ON {
+        if disposition(signal) != libc::SIG_IGN {
+            catch(signal);
+        }
+    }
+    // A pending ^C of a terminal may have been sent before the child existed.
+    PASS_ALL_ON.store(true, Ordering::SeqCst);
+    set_mask(Some(&inherited.mask));
+    PASS_ALL_ON.store(false, Ordering::SeqCst);
+}
+
+/// To be called when the child has ended, before it is reaped. From here on signals are dropped.
+pub(super) fn pass_nothing_on() {
+    SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
+}
+
+/// The reaction to the first signal. Runs in ctrlc's thread.
+fn first_signal() {
+    let outcome = panic::contain(|| {
+        // Before anything else: from here on the main thread cannot commit the unfinished output of a COMMAND that is
+        // told to stop below.
+        let shutdown = Shutdown::begin();
+        if shutdown.committed() {
+            // The target is replaced, and the main thread ends with status 0. If the user does not wait for the rest (a
+            // sync that hangs), the status is that of "not known to be durable".
+            IMPATIENT_STATUS.store(exit::FAILURE.into(), Ordering::SeqCst);
+            return None;
+        }
+        stop_children();
+        let files = shutdown.temporary_files();
+        shutdown.clean();
+        // Last, because it may block: standard error may be a pipe that nobody reads.
+        report::interrupted(exit::INTERRUPTED, files);
+        Some(exit::INTERRUPTED)
+    });
+    let status = outcome.unwrap_or_else(|error| {
+        report::error(&error);
+        Some(exit::FAILURE)
+    });
+    if let Some(status) = status {
+        // Not `exit`, whose handlers would run beside the main thread.
+        // SAFETY: `_exit` has no preconditions.
+        unsafe { libc::_exit(status.into()) }
+    }
+}
+
+/// Whether a signal that ends the work was delivered.
+pub(super) fn interrupted() -> bool {
+    FIRST_SIGNAL_MS.load(Ordering::SeqCst) != 0
+}
+
+/// The main thread calls this before it commits, and before it reports a failure that a signal may have caused. Returns
+/// only if no signal has come or the target has been replaced already.
+pub(crate) fn give_way() {
+    if HELD.get().is_some_and(is_pending) {
+        // This delivers the signal. Where no thread can be started, the signal ends the process as it would any other.
+        let _ = about_to_wait();
+    }
+    give_way_now();
+}
+
+/// The same for a signal that was delivered.
+fn give_way_now() {
+    if !interrupted() {
+        return;
+    }
+    // Blocks for ever once the signal thread cleans up. That thread ends the process.
+    let shutdown = Shutdown::begin();
+    if shutdown.committed() {
+        return;
+    }
+    drop(shutdown);
+    loop {
+        std::thread::park();
+    }
+}

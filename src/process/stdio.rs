@@ -1,0 +1,55 @@
+//! Descriptors that this process has inherited, and input for children.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// A descriptor that this process has inherited.
+pub(crate) struct InheritedFd(RawFd);
+
+impl InheritedFd {
+    /// The descriptor `number`, if it is open.
+    pub(crate) fn number(number: RawFd) -> io::Result<InheritedFd> {
+        if number < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let inherited = InheritedFd(number);
+        rustix::io::fcntl_getfd(inherited.as_fd())?;
+        Ok(inherited)
+    }
+}
+
+impl AsFd for InheritedFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is not -1, and nothing in this process owns or closes it.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Input that is at its end, like /dev/null, which an empty root directory does not have.
+pub(crate) fn empty_input() -> io::Result<OwnedFd> {
+    // Not pipe2, which macOS lacks. Close-on-exec cannot come too late: only this thread starts children.
+    let (reading, writing) = rustix::pipe::pipe()?;
+    drop(writing);
+    rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(reading)
+}
+
+/// Whether `fd` is a pipe whose writers have all gone: reading the rest of it waits for nobody.
+pub(crate) fn is_complete(fd: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_input_is_at_its_end() {
+        let mut bytes = [0; 1];
+        assert_eq!(rustix::io::read(empty_input().unwrap(), &mut bytes), Ok(0));
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors, warnings, and the signal that ended the work.
+
+use awrite::{Error, shown};
+
+use super::message::{Level, Message, json, shows};
+use super::{listing, remedy};
+
+/// Reports an error and, as a hint, its remedy.
+pub(crate) fn error(error: &Error) {
+    failure(error, error.exit_code());
+}
+
+/// The same for a process that ends with `exit_code`, which is not the error's own.
+pub(crate) fn failure(error: &Error, exit_code: u8) {
+    let hint = error.hint_in(remedy::words);
+    let mut text = error.to_string();
+    if let (Some(hint), false) = (&hint, json()) {
+        text.push_str(&format!("\nHint: {}", shown(hint.as_ref())));
+    }
+    Message::new(Level::Error, "error", text)
+        .with_known("path", error.path())
+        .with("exit_code", u64::from(exit_code))
+        .with_known("errno", error.errno())
+        .with_known("hint", hint)
+        .with_known("holder_pid", error.holder().map(|holder| u64::from(holder.pid)))
+        .say();
+}
+
+/// Reports that something failed though the work is done.
+pub(crate) fn warning(error: &Error) {
+    if shows(Level::Warn) {
+        Message::new(Level::Warn, "warning", error.to_string()).with_known("path", error.path()).say();
+    }
+}
+
+/// Reports that a signal ended the work. `files` temporary files have been removed.
+pub(crate) fn interrupted(exit_code: u8, files: usize) {
+    Message::new(Level::Error, "interrupted", "Interrupted".to_owned()).with("exit_code", u64::from(exit_code)).say();
+    if files > 0 && shows(Level::Warn) {
+        let text = "Cleaning up temporary files...".to_owned();
+        Message::new(Level::Info, "cleaning_up", text).with("files", files as u64).say();
+    }
+    listing::flush_if_ready();
+}

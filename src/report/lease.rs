@@ -1,0 +1,115 @@
+//! The report of leases: results on standard output, messages on standard error.
+//!
+//! | event | where | level | fields |
+//! |---|---|---|---|
+//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `leased` and the lease's fields |
+//! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
+//! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
+//! | `lease_released` | stderr | info | `path` `owner` `token` |
+//!
+//! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host`
+//! `pid`. They are always there; an unknown value is `null`.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use awrite::{Claim, Error, LeaseInfo, LockStatus, shown};
+
+use super::message::{Field, Level, Message, json, shows};
+use super::output::{print, print_all};
+
+/// Adds the fields of a lease.
+fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message<'a> {
+    message
+        .with("lease_file", lease.map(|l| l.path.as_path()))
+        .with("owner", lease.map(|l| l.owner.as_str()))
+        .with("token", lease.map(|l| l.token))
+        .with("locked_at", lease.map(|l| time(l.locked_at)))
+        .with("refreshed_at", lease.map(|l| time(l.refreshed_at)))
+        .with("expires_at", lease.map(|l| time(l.expires_at)))
+        .with("ttl_ms", lease.map(|l| l.ttl))
+        .with("left_ms", lease.map(|l| l.left.unwrap_or_default()))
+        .with("host", lease.map(|l| l.host.as_str()))
+        .with("pid", lease.map(|l| u64::from(l.pid)))
+}
+
+fn time(time: SystemTime) -> Field<'static> {
+    jiff::Timestamp::try_from(time).ok().map(|time| format!("{time:.3}")).into()
+}
+
+/// Prints the result of `--status`.
+pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
+    let mut lines = Vec::new();
+    if status.held {
+        lines.push(match &status.holder {
+            Some(holder) => format!("Held by {holder}"),
+            None => "Held by another process".to_owned(),
+        });
+    }
+    let leased = status.lease.as_ref().is_some_and(|lease| lease.left.is_some());
+    match &status.lease {
+        Some(lease) if leased => lines.push(in_words(lease)),
+        Some(lease) if lines.is_empty() => {
+            lines.push(format!("Free; the lease of {} is over (token {})", lease.owner, lease.token));
+        }
+        None if lines.is_empty() => lines.push("Free".to_owned()),
+        _ => {}
+    }
+    if !json() {
+        return print(&lines.iter().map(|line| format!("{}: {line}\n", shown(target))).collect::<String>());
+    }
+    let holder = status.holder.as_ref();
+    let message = Message::about(Level::Info, "status", target, &lines.join("; "))
+        .with("lock_file", status.lock_file.as_path())
+        .with("free", status.is_free())
+        .with("held", status.held)
+        .with("holder_pid", holder.map(|holder| u64::from(holder.pid)))
+        .with("holder", holder.map(|holder| holder.command.as_str()))
+        .with("leased", leased);
+    print(&with_lease(message, status.lease.as_ref()).json_line())
+}
+
+fn in_words(lease: &LeaseInfo) -> String {
+    format!("{lease} (token {})", lease.token)
+}
+
+fn acquired_message<'a>(target: &'a Path, lease: &'a LeaseInfo) -> Message<'a> {
+    with_lease(Message::about(Level::Info, "lease_acquired", target, &in_words(lease)), Some(lease))
+}
+
+/// Prints the result of `--acquire`. It is an error if nobody reads it.
+pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
+    if json() {
+        return print_all(&acquired_message(target, lease).json_line());
+    }
+    acquired(target, lease);
+    print_all(&format!("{}\n", lease.token))
+}
+
+/// Reports that the lease was acquired.
+pub(crate) fn acquired(target: &Path, lease: &LeaseInfo) {
+    if shows(Level::Info) {
+        acquired_message(target, lease).say();
+    }
+}
+
+/// Reports the result of `--refresh`. With `--json` it goes to standard output: a program wants to know the new end.
+pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
+    let message = || with_lease(Message::about(Level::Info, "lease_refreshed", target, &in_words(lease)), Some(lease));
+    if json() {
+        return print(&message().json_line());
+    }
+    if shows(Level::Info) {
+        message().say();
+    }
+    Ok(())
+}
+
+/// Reports that the lease was released.
+pub(crate) fn released(target: &Path, claim: &Claim) {
+    if shows(Level::Info) {
+        let text = format!("No longer leased by {}", claim.owner());
+        let message = Message::about(Level::Info, "lease_released", target, &text);
+        message.with("owner", claim.owner()).with("token", claim.token()).say();
+    }
+}

@@ -1,0 +1,404 @@
+//! Writing a file: the protocol from end to end.
+//!
+//! States of a write:
+//!
+//! ```text
+//!   open: resolve, refuse ──lock, resolve again──> held ──commit──> replaced, released
+//!                         └──(lock_on_commit)────> spooling ──commit: lock, resolve again──> held
+//!   spooling, held ──drop, any error──> as it was: stage, lock and new directories are gone
+//! ```
+//!
+//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
+//! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
+
+mod sequence;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backup;
+use crate::commit;
+use crate::copy::{self, Failed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Purpose, Visitor, lock_target};
+use crate::lock::{FileLock, HandOver, Place, Spot};
+use crate::notice::Notice;
+use crate::options::{LockOptions, WriteOptions};
+use crate::original::Original;
+use crate::remedy::Remedy;
+use crate::stage::{Birth, Stage};
+use crate::sys::Dir;
+use crate::target::{Resolve, Target};
+use sequence::Commit;
+
+/// What a write has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Length of the content in bytes.
+    pub bytes: u64,
+    /// False when the content was identical and the file was left alone ([`WriteOptions::if_changed`]).
+    pub changed: bool,
+    /// Where the previous content was kept.
+    pub backup: Option<PathBuf>,
+}
+
+/// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
+/// file the target, all at once.
+///
+/// From [`open`](AtomicFile::open) on, the target's lock is held (unless
+/// [`lock_on_commit`](WriteOptions::lock_on_commit) puts that off). Dropping the value without a commit aborts the write:
+/// the target is as before, and temporary file and lock are gone.
+///
+/// Writes are not buffered; put a [`BufWriter`] around it for small ones.
+///
+/// ```
+/// use std::io::Write;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("config.json");
+/// let mut file = awrite::AtomicFile::open(&path, &awrite::WriteOptions::default())?;
+/// writeln!(file, "{{\"ok\":true}}")?;
+/// file.commit()?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "{\"ok\":true}\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    // Dropped in this order: the stage, then the lock, then directories made for the target.
+    /// `None` before the first byte.
+    stage: Option<Stage>,
+    phase: Phase,
+    target: Target,
+    options: WriteOptions,
+    /// Bytes of input, without the old content that it is appended to.
+    input: u64,
+    /// A write failed, so the stage does not contain what the caller meant.
+    broken: bool,
+    started: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
+    Spooling,
+    /// Under the lock; `lease` is where the target's lease is.
+    Held { lock: FileLock, lease: Spot },
+}
+
+/// A target under its lock.
+#[derive(Debug)]
+struct Hold {
+    // Dropped in this order.
+    lock: FileLock,
+    lease: Spot,
+    target: Target,
+}
+
+impl AtomicFile {
+    /// Begins to replace `path`, which need not exist. Waits for its lock as `options.lock` says.
+    ///
+    /// # Errors
+    ///
+    /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
+    /// options contradict each other. Nothing has been changed then.
+    pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
+        let (path, started) = (path.as_ref(), Instant::now());
+        if let Some(options) = &options.backup {
+            backup::ensure_nameable(options)?;
+        }
+        let (phase, target) = if options.lock_on_commit {
+            let target = Target::resolve(path, resolve(options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            (Phase::Spooling, target)
+        } else {
+            let Hold { lock, lease, target } = Hold::take(path, options)?;
+            (Phase::Held { lock, lease }, target)
+        };
+        Ok(AtomicFile { stage: None, phase, target, options: options.clone(), input: 0, broken: false, started })
+    }
+
+    /// Opens the current content for reading; `None`: the target does not exist.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read; or the lock is put off to the commit, and what is read now could be stale by then.
+    pub fn original(&self) -> Result<Option<File>> {
+        self.held("the current content cannot be read before the lock is taken")?;
+        let original = open_original(&self.target)?;
+        original.map(|original| original.into_content().map_err(|e| unreadable(&self.target, e))).transpose()
+    }
+
+    /// What to give a child process whose output will be written here: see [`FileLock::hand_over`]. The child works with
+    /// the target under this lock; replacing the target there is an error.
+    ///
+    /// # Errors
+    ///
+    /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
+    pub fn hand_over(&self) -> Result<HandOver> {
+        self.held("the lock is not held yet")?.hand_over()
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full, or the file too large: the error names the target, which is unchanged.
+    pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+        let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
+        let outcome = outcome.and_then(|written| written.map_err(|e| self.target.failed(e)));
+        self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
+    }
+
+    /// Writes all that is left to read in `source`, in constant memory. Where both are files and the file system can, the
+    /// kernel shares or copies the content; otherwise it is read and written. Returns the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// An error of reading names `source_name`, an error of writing the target. The target is unchanged.
+    pub fn fill_from(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
+        let (before, observer) = (self.input, self.options.observer.clone());
+        let told = |bytes, total: Option<u64>| {
+            let total = total.map(|t| before + t);
+            observer.tell(&Notice::Progress { bytes: before + bytes, total });
+        };
+        let outcome = self.stage().map(|stage| copy::copy(source, &stage.file, told));
+        let outcome = outcome.and_then(|copied| {
+            copied.map_err(|failed| match failed {
+                Failed::Reading(e) => Error::io(source_name, e),
+                Failed::Writing(e) => self.target.failed(e),
+            })
+        });
+        self.count(outcome)
+    }
+
+    /// Makes what was written the target's content, and releases the lock.
+    ///
+    /// # Errors
+    ///
+    /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
+    /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
+    pub fn commit(self) -> Result<Committed> {
+        if self.broken {
+            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
+        }
+        if self.input == 0 && self.options.refuse_empty {
+            return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
+        }
+        let AtomicFile { stage, phase, target, options, started, .. } = self;
+        let (stage, hold) = match phase {
+            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
+            Phase::Spooling => lock_now(target, stage, &options)?,
+        };
+        let stage = match stage {
+            Some(stage) => stage,
+            None => begin_stage(&hold.target, &options)?,
+        };
+        Commit { hold, options, started }.run(stage)
+    }
+
+    fn held(&self, otherwise: &str) -> Result<&FileLock> {
+        match &self.phase {
+            Phase::Held { lock, .. } => Ok(lock),
+            Phase::Spooling => Err(Error::new(ErrorKind::Usage, otherwise).on(&self.target.given)),
+        }
+    }
+
+    fn stage(&mut self) -> Result<&Stage> {
+        let stage = match (self.stage.take(), &self.phase) {
+            (Some(stage), _) => stage,
+            (None, Phase::Held { .. }) => begin_stage(&self.target, &self.options)?,
+            // The mode is decided under the lock.
+            (None, Phase::Spooling) => create_stage(&self.target, Birth::Private, &self.options)?,
+        };
+        Ok(self.stage.insert(stage))
+    }
+
+    /// Keeps account of the input.
+    fn count(&mut self, outcome: Result<u64>) -> Result<u64> {
+        match &outcome {
+            Ok(n) => self.input += n,
+            Err(_) => self.broken = true,
+        }
+        outcome
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = match self.stage() {
+            Ok(stage) => (&stage.file).write(bytes),
+            Err(e) => Err(io::Error::other(e)),
+        };
+        match &outcome {
+            Ok(n) => self.input += *n as u64,
+            Err(e) => self.broken |= e.kind() != io::ErrorKind::Interrupted,
+        }
+        outcome
+    }
+
+    /// Does nothing: writes are not buffered, and the commit syncs.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Hold {
+    fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
+        let visitor = Visitor::of(&options.lock);
+        let refuse = |target: &Target, place: &Place| ensure_replaceable(target, place, options);
+        // Two writers that share a lock would overwrite each other's work.
+        let alone = LockOptions { shared: false, ..options.lock.clone() };
+        let (how, observer) = (resolve(options), &options.observer);
+        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
+        Ok(Hold { lock, lease: place.lease, target })
+    }
+}
+
+/// Ends the spooling: takes the lock. By now the spool may be in the wrong directory, or belong behind content that has
+/// been written meanwhile; it is copied then.
+///
+/// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
+fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
+    let mut hold = Hold::take(&before.given, options)?;
+    before.pass_dirs_to(&mut hold.target);
+    let target = &hold.target;
+    let stage = match spool {
+        Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
+            (&spool.file).rewind().map_err(|e| target.failed(e))?;
+            let stage = begin_stage(target, options)?;
+            copy_all(&spool.file, &stage, target)?;
+            Some(stage)
+        }
+        spool => spool,
+    };
+    Ok((stage, hold))
+}
+
+/// The stage for a locked target. With `append` it begins with the old content.
+fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
+    let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
+    // Where the link itself is replaced, the new file gets the mode of the file behind it.
+    let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
+    let stage = create_stage(target, birth, options)?;
+    if options.append {
+        if let Some(old) = open_original(target)? {
+            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
+        }
+    }
+    Ok(stage)
+}
+
+fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
+    let copied = copy::copy(from, &stage.file, |_, _| {});
+    copied.map(drop).map_err(|failed| target.failed(failed.into_inner()))
+}
+
+fn open_original(target: &Target) -> Result<Option<Original>> {
+    target.open_original().map_err(|e| unreadable(target, e))
+}
+
+fn unreadable(target: &Target, e: io::Error) -> Error {
+    target.failed(e).during("cannot read the current content")
+}
+
+fn resolve(options: &WriteOptions) -> Resolve {
+    Resolve { follow: options.lock.follow, mkdir: options.mkdir }
+}
+
+/// Refuses what cannot or must not be replaced.
+fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
+    target.ensure_regular()?;
+    if target.is_mounted_on() && !options.in_place {
+        return Err(commit::mounted_on(&target.given));
+    }
+    if let Some(backup) = &options.backup {
+        backup::ensure_apart(target, place, backup)?;
+    }
+    if options.force { Ok(()) } else { target.ensure_writable() }
+}
+
+/// An empty stage beside the target.
+fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result<Stage> {
+    let stage = match Stage::create(target.dir.clone(), &target.name, birth) {
+        // The target may be a file that is mounted into a directory that may not be written. It is overwritten in place,
+        // so its stage may be anywhere.
+        Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())
+            .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private)),
+        outcome => outcome,
+    };
+    let stage = stage.map_err(|e| target.failed(e))?;
+    let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
+    options.observer.tell(&Notice::Debug { path: &target.given, text });
+    Ok(stage)
+}
+
+/// Whether the directory may not be written.
+fn is_refusal(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
+}
+
+/// Replaces `path` by all that `reader` gives.
+///
+/// # Errors
+///
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `reader` aborts the write, and names the target.
+pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptions) -> Result<Committed> {
+    let mut file = AtomicFile::open(path, options)?;
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return file.commit(),
+            Ok(n) => file.fill(&buffer[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(file.target.failed(e).during("cannot read the input")),
+        }
+    }
+}
+
+/// Reads and replaces `path` under its lock, so that no other update is lost: `change` reads the current content (empty
+/// where there is none) and writes the new one.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("counter");
+/// awrite::update(&path, &awrite::WriteOptions::default(), |old, new| {
+///     let mut text = String::new();
+///     old.read_to_string(&mut text)?;
+///     let count: u64 = text.trim().parse().unwrap_or(0);
+///     writeln!(new, "{}", count + 1)
+/// })?;
+/// # assert_eq!(std::fs::read_to_string(&path)?, "1\n");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `change` aborts the write, and names the target.
+pub fn update(
+    path: impl AsRef<Path>,
+    options: &WriteOptions,
+    change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>,
+) -> Result<Committed> {
+    let mut file = AtomicFile::open(path, options)?;
+    let mut old: Box<dyn Read> = match file.original()? {
+        Some(old) => Box::new(io::BufReader::new(old)),
+        None => Box::new(io::empty()),
+    };
+    let mut new = BufWriter::new(&mut file);
+    let outcome = change(&mut old, &mut new).and_then(|()| new.flush());
+    // Dropping the buffer would write it, also after an error.
+    let _ = new.into_parts();
+    match outcome {
+        Ok(()) => file.commit(),
+        Err(e) => Err(file.target.failed(e).of_kind(ErrorKind::Refused).during("the update was given up")),
+    }
+}
