@@ -48,7 +48,7 @@ const MARKS: u32 = 1 << 24;
 /// The byte behind the last mark.
 const END: u32 = MARKS + (1 << 23);
 /// Shared by a housekeeper while it has the lock.
-pub(super) const BRIEF: Range<u32> = END..END + 1;
+const BRIEF: Range<u32> = END..END + 1;
 /// The first descriptor for children. Far from those that scripts choose for themselves: `exec 9>…` closes what was 9.
 const FIRST_FD: RawFd = 100;
 
@@ -374,6 +374,17 @@ fn bar_below(file: impl AsFd, depth: u32) -> bool {
     // An error means that there are no such locks here, or that the descriptor is not writable. Then nobody below can
     // lock a byte either.
     !matches!(ofd::try_lock(file, false, depth + 1..MARKS), Ok(false))
+}
+
+/// Tells others that `file` is about to be locked for a moment only. Where that does not work, a caller that does not wait
+/// may find it busy.
+pub(crate) fn mark_brief(file: impl AsFd) {
+    let _ = ofd::try_lock(file, true, BRIEF);
+}
+
+/// Whether another has [told](mark_brief) so.
+pub(super) fn is_marked_brief(file: impl AsFd) -> bool {
+    ofd::is_locked(file, BRIEF).unwrap_or(false)
 }
 
 /// Unlocks every byte of `file`.

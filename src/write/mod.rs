@@ -25,7 +25,7 @@ use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_target};
-use crate::lock::{FileLock, HandOver, Place, Spot};
+use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
@@ -88,7 +88,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: Spot },
+    Held { lock: FileLock, lease: LeaseFile },
 }
 
 /// A target under its lock.
@@ -96,7 +96,7 @@ enum Phase {
 struct Hold {
     // Dropped in this order.
     lock: FileLock,
-    lease: Spot,
+    lease: LeaseFile,
     target: Target,
 }
 
