@@ -11,41 +11,29 @@
 //! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
+mod hold;
 mod sequence;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backup;
-use crate::commit;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Purpose, Visitor, lock_target};
 use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
-use crate::options::{LockOptions, WriteOptions};
-use crate::original::Original;
+use crate::options::WriteOptions;
 use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::Dir;
-use crate::target::{Resolve, Target};
+use crate::target::Target;
+use hold::{Hold, ensure_replaceable, open_original, resolve, unreadable};
 use sequence::Commit;
-
-/// What a write has done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Committed {
-    /// Length of the content in bytes.
-    pub bytes: u64,
-    /// False when the content was identical and the file was left alone ([`WriteOptions::if_changed`]).
-    pub changed: bool,
-    /// Where the previous content was kept.
-    pub backup: Option<PathBuf>,
-}
+pub use sequence::Committed;
 
 /// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
 /// file the target, all at once.
@@ -89,15 +77,6 @@ enum Phase {
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
     Held { lock: FileLock, lease: LeaseFile },
-}
-
-/// A target under its lock.
-#[derive(Debug)]
-struct Hold {
-    // Dropped in this order.
-    lock: FileLock,
-    lease: LeaseFile,
-    target: Target,
 }
 
 impl AtomicFile {
@@ -249,18 +228,6 @@ impl Write for AtomicFile {
     }
 }
 
-impl Hold {
-    fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
-        let visitor = Visitor::of(&options.lock);
-        let refuse = |target: &Target, place: &Place| ensure_replaceable(target, place, options);
-        // Two writers that share a lock would overwrite each other's work.
-        let alone = LockOptions { shared: false, ..options.lock.clone() };
-        let (how, observer) = (resolve(options), &options.observer);
-        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
-        Ok(Hold { lock, lease: place.lease, target })
-    }
-}
-
 /// Ends the spooling: takes the lock. By now the spool may be in the wrong directory, or belong behind content that has
 /// been written meanwhile; it is copied then.
 ///
@@ -298,30 +265,6 @@ fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
 fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
     let copied = copy::copy(from, &stage.file, |_, _| {});
     copied.map(drop).map_err(|failed| target.failed(failed.into_inner()))
-}
-
-fn open_original(target: &Target) -> Result<Option<Original>> {
-    target.open_original().map_err(|e| unreadable(target, e))
-}
-
-fn unreadable(target: &Target, e: io::Error) -> Error {
-    target.failed(e).during("cannot read the current content")
-}
-
-fn resolve(options: &WriteOptions) -> Resolve {
-    Resolve { follow: options.lock.follow, mkdir: options.mkdir }
-}
-
-/// Refuses what cannot or must not be replaced.
-fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
-    target.ensure_regular()?;
-    if target.is_mounted_on() && !options.in_place {
-        return Err(commit::mounted_on(&target.given));
-    }
-    if let Some(backup) = &options.backup {
-        backup::ensure_apart(target, place, backup)?;
-    }
-    if options.force { Ok(()) } else { target.ensure_writable() }
 }
 
 /// An empty stage beside the target.

@@ -16,9 +16,10 @@
 //! has the new content.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Committed, Hold, open_original};
+use super::hold::{Hold, open_original};
 use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy;
@@ -30,6 +31,18 @@ use crate::options::{Durability, WriteOptions};
 use crate::original::Original;
 use crate::stage::Stage;
 use crate::sys::set_mode;
+
+/// What a write has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Length of the content in bytes.
+    pub bytes: u64,
+    /// False when the content was identical and the file was left alone ([`WriteOptions::if_changed`]).
+    pub changed: bool,
+    /// Where the previous content was kept.
+    pub backup: Option<PathBuf>,
+}
 
 /// How the target gets its new content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

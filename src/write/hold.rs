@@ -1,0 +1,58 @@
+//! A target under its lock, ready to be replaced.
+
+use std::io;
+use std::path::Path;
+
+use crate::backup;
+use crate::commit;
+use crate::error::{Error, Result};
+use crate::lease::{Purpose, Visitor, lock_target};
+use crate::lock::{FileLock, LeaseFile, Place};
+use crate::options::{LockOptions, WriteOptions};
+use crate::original::Original;
+use crate::target::{Resolve, Target};
+
+/// A target under its lock.
+#[derive(Debug)]
+pub(super) struct Hold {
+    // Dropped in this order.
+    pub(super) lock: FileLock,
+    pub(super) lease: LeaseFile,
+    pub(super) target: Target,
+}
+
+impl Hold {
+    pub(super) fn take(path: &Path, options: &WriteOptions) -> Result<Hold> {
+        let visitor = Visitor::of(&options.lock);
+        let refuse = |target: &Target, place: &Place| ensure_replaceable(target, place, options);
+        // Two writers that share a lock would overwrite each other's work.
+        let alone = LockOptions { shared: false, ..options.lock.clone() };
+        let (how, observer) = (resolve(options), &options.observer);
+        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
+        Ok(Hold { lock, lease: place.lease, target })
+    }
+}
+
+pub(super) fn open_original(target: &Target) -> Result<Option<Original>> {
+    target.open_original().map_err(|e| unreadable(target, e))
+}
+
+pub(super) fn unreadable(target: &Target, e: io::Error) -> Error {
+    target.failed(e).during("cannot read the current content")
+}
+
+pub(super) fn resolve(options: &WriteOptions) -> Resolve {
+    Resolve { follow: options.lock.follow, mkdir: options.mkdir }
+}
+
+/// Refuses what cannot or must not be replaced.
+pub(super) fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
+    target.ensure_regular()?;
+    if target.is_mounted_on() && !options.in_place {
+        return Err(commit::mounted_on(&target.given));
+    }
+    if let Some(backup) = &options.backup {
+        backup::ensure_apart(target, place, backup)?;
+    }
+    if options.force { Ok(()) } else { target.ensure_writable() }
+}
