@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, needs_strace, wait_until};
+use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_full, needs_mount, needs_strace, wait_until};
 use crate::filesystems::Mount;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -277,7 +277,7 @@ fn every_function_right_and_wrong() {
 
 #[test]
 fn no_leak_and_no_bad_access_under_valgrind() {
-    if !needs("valgrind") {
+    if !needs("valgrind") || !needs_full() {
         return;
     }
     let programs = TestDir::new();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Done, Running, TestDir, lock_is_held, needs, wait_until};
+use crate::common::{Done, Running, TestDir, lock_is_held, needs, rounds, wait_until};
 
 #[test]
 fn the_current_content_goes_in_and_the_new_content_comes_out() {
@@ -263,12 +263,14 @@ fn count_together(processes: usize, each: usize, options: &str) {
 
 #[test]
 fn a_hundred_processes_lose_no_update() {
-    count_together(100, 20, "--sync none");
+    let (processes, each) = rounds((20, 10), (100, 20));
+    count_together(processes, each, "--sync none");
 }
 
 #[test]
 fn processes_with_a_timeout_lose_no_update() {
-    count_together(20, 10, "--timeout 59");
+    let (processes, each) = rounds((10, 4), (20, 10));
+    count_together(processes, each, "--timeout 59");
 }
 
 #[test]

@@ -156,7 +156,8 @@ fn play(section: &Section, document: &str, shell: &[&str]) -> Result<Option<Vec<
     {
         return Ok(None);
     }
-    let (dir, applets) = (TestDir::new(), TestDir::new());
+    // Where files are listed in the order of the documents.
+    let (dir, applets) = (TestDir::on_disk(), TestDir::new());
     dir.awrite(["--install".as_ref(), applets.path().as_os_str()]).quiet_success();
     let mut script = String::from("exec 2>&1\numask 022\n");
     for step in &steps {
@@ -218,7 +219,11 @@ fn guides() -> Vec<String> {
 #[track_caller]
 fn play_all(document: &str, shell: &[&str]) {
     let sections = sections(&read(document));
-    let wrong: Vec<String> = sections.iter().filter_map(|section| play(section, document, shell).err()).collect();
+    // Most of them wait for something.
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let all: Vec<_> = sections.iter().map(|section| scope.spawn(|| play(section, document, shell).err())).collect();
+        all.into_iter().filter_map(|one| one.join().unwrap()).collect()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 

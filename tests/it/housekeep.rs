@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamp
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{
-    AWRITE, Done, Held, NOBODY, Run, Running, TestDir, chmod, is_root, lock_is_held, needs, needs_mount, needs_strace,
-    wait_until,
+    AWRITE, Done, Extent, Held, NOBODY, Run, Running, TestDir, chmod, extent, is_root, lock_is_held, needs, needs_full,
+    needs_mount, needs_strace, rounds, wait_until,
 };
 use crate::filesystems::Mount;
 
@@ -645,11 +645,13 @@ fn progress_is_for_terminals() {
     }
     // What is done in no time needs no progress line, so it is made slow.
     let slow = "strace -o /dev/null -e trace=getdents64 -e inject=getdents64:delay_enter=300000 \"$BIN\" housekeep -rn";
-    let on_a_terminal = |args: &str| dir.program("script", ["-qec", &format!("{slow} {args}"), "/dev/null"]).run();
-    let shown = on_a_terminal("--clean-locks --progress").stdout;
+    let on_a_terminal = |args: &str| dir.program("script", ["-qec", &format!("{slow} {args}"), "/dev/null"]).spawn();
+    let silent = ["--clean-locks", "--clean-locks --progress -q", "--clean-locks --progress --json"];
+    let (talker, quiet) = (on_a_terminal("--clean-locks --progress"), silent.map(on_a_terminal));
+    let shown = talker.finish().stdout;
     assert!(shown.contains(" directories, ") && shown.contains(" names, "), "{shown}");
-    for silent in ["--clean-locks", "--clean-locks --progress -q", "--clean-locks --progress --json"] {
-        let shown = on_a_terminal(silent).stdout;
+    for (silent, run) in silent.into_iter().zip(quiet) {
+        let shown = run.finish().stdout;
         assert!(!shown.contains(" names, "), "{silent}: {shown}");
     }
 }
@@ -783,7 +785,7 @@ fn a_signal_ends_it() {
 fn a_very_deep_tree_is_cut_off_with_an_error() {
     let dir = TestDir::new();
     let mut at = rustix::fs::open(dir.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
-    for level in 0..10_000 {
+    for level in 0..rounds(1500, 10_000) {
         if level < 1000 {
             rustix::fs::openat(&at, "f.lock", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600)).unwrap();
         }
@@ -803,6 +805,9 @@ fn a_very_deep_tree_is_cut_off_with_an_error() {
 
 #[test]
 fn memory_is_bounded_where_there_are_very_many_files() {
+    if !needs_full() {
+        return;
+    }
     let dir = TestDir::made_in(if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm") } else { Path::new("/tmp") });
     const FILES: usize = 150_000;
     let filler = "x".repeat(240);
@@ -1026,8 +1031,12 @@ fn random_trees_agree_with_a_model() {
     let given = std::env::var("AWRITE_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = given.unwrap_or_else(|| (u64::from(std::process::id()) << 20) | 1);
     let mut random = Random(seed);
-    let rounds = if long() { 600 } else { 80 };
-    let woods: Vec<Wood> = (0..rounds).map(|_| Wood::grow(&mut random)).collect();
+    let trees = match extent() {
+        Extent::Quick => 20,
+        Extent::Full => 80,
+        Extent::Long => 600,
+    };
+    let woods: Vec<Wood> = (0..trees).map(|_| Wood::grow(&mut random)).collect();
     // So that no temporary file is too fresh to tell.
     wait_for_ctime(woods.last().unwrap().dir.path(), Duration::from_secs(1));
     let mut deleted = 0;
@@ -1047,21 +1056,16 @@ fn random_trees_agree_with_a_model() {
         assert_eq!(again.stdout, "", "{context} again");
         deleted += doomed.len();
     }
-    assert!(deleted > rounds, "the trees are not all of things that stay: {deleted}");
+    assert!(deleted > rounds(0, trees), "the trees are not all of things that stay: {deleted}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Beside others
 
-/// Whether there is time for what takes long.
-fn long() -> bool {
-    std::env::var_os("AWRITE_LONG").is_some_and(|value| value == "1")
-}
-
 #[test]
 fn two_at_once_delete_everything_once() {
     let dir = TestDir::new();
-    for number in 0..3000 {
+    for number in 0..rounds(500, 3000) {
         dir.file(format!("{number}.lock"), "");
         dir.file(format!("{number}{}.backup", stamp(10 * DAY)), "");
     }
@@ -1145,7 +1149,12 @@ fn beside_living_writers_and_lock_holders() {
                 }
             });
         }
-        let end = Instant::now() + Duration::from_secs(if long() { 30 } else { 5 });
+        let end = Instant::now()
+            + match extent() {
+                Extent::Quick => Duration::from_secs(1),
+                Extent::Full => Duration::from_secs(5),
+                Extent::Long => Duration::from_secs(30),
+            };
         for orphan in 0_u64.. {
             dir.file(format!("orphan{orphan}.lock"), "");
             std::thread::sleep(Duration::from_millis(10));

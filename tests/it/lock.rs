@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::common::{
     AWRITE, Held, NOBODY, Run, Running, TestDir, assert_no_debris, chmod, lock_is_held, needs_root, needs_strace,
-    somebody_waits_for, wait_until,
+    rounds, somebody_waits_for, wait_until,
 };
 
 /// A writer that has the lock of `name` and reads its input, which this test has not given yet.
@@ -103,14 +103,20 @@ fn a_timeout_that_is_reached_is_status_2() {
     dir.file("config.json", "old");
     let before = dir.snapshot("config.json");
     let held = Held::new(&dir.join("config.json.lock"));
-    for (args, shown, least) in [
-        (["-t", "1"], "1s", 1000),
-        (["-w", "0.2"], "", 200),
-        (["--timeout", "150ms"], "150ms", 150),
-        (["--timeout", "1.5"], "1.5s", 1500),
-    ] {
+    let wait = |(args, shown, least): ([&'static str; 2], &'static str, u64)| {
         let start = Instant::now();
-        let done = dir.awrite(args.into_iter().chain(["config.json"])).stdin("new").run();
+        (start, shown, least, dir.awrite(args.into_iter().chain(["config.json"])).stdin("new").spawn())
+    };
+    // The shortest first: they wait side by side, and each is looked at when it ends.
+    let all = [
+        (["--timeout", "150ms"], "150ms", 150),
+        (["-w", "0.2"], "", 200),
+        (["-t", "1"], "1s", 1000),
+        (["--timeout", "1.5"], "1.5s", 1500),
+    ]
+    .map(wait);
+    for (start, shown, least, waiting) in all {
+        let done = waiting.finish();
         assert!(start.elapsed() >= Duration::from_millis(least), "{:?}", start.elapsed());
         done.assert_error_with(2, &["Error: config.json: Lock acquisition timeout after "]);
         if !shown.is_empty() {
@@ -575,7 +581,7 @@ fn a_killed_holder_frees_the_lock() {
 #[test]
 fn a_thousand_killed_holders_leave_it_free() {
     let dir = TestDir::new();
-    for round in 0..1000 {
+    for round in 0..rounds(40, 1000) {
         let holder = dir.awrite(["f"]).stdin_open().spawn();
         // Some before they have it, most while they hold it.
         if round % 10 > 0 {
@@ -679,7 +685,7 @@ fn the_last_of_many_waiters_removes_the_file() {
 #[test]
 fn impatient_writers_leave_nothing_behind() {
     let dir = TestDir::new();
-    for round in 0..6 {
+    for round in 0..rounds(2, 6) {
         let name = format!("f{round}");
         let writers: Vec<Running> = (0..16)
             .map(|number| {
@@ -766,7 +772,7 @@ fn a_waiter_that_goes_just_before_the_unlock_leaves_the_file_to_the_holder() {
     under_strace(&dir, "trace=flock", None, &["f"]).stdin("x").run().ok();
     let unlock = number_of(&dir.read("trace"), "flock", "LOCK_UN");
 
-    let delay = format!("inject=flock:delay_enter=3000000:when={unlock}");
+    let delay = format!("inject=flock:delay_enter={}:when={unlock}", rounds(1_000_000, 3_000_000));
     let mut holder = under_strace(&dir, "trace=flock,fcntl", Some(&delay), &["f"]).stdin_open().spawn();
     wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
     let mut waiter = dir.awrite(["f"]).stdin("waiter").spawn();
@@ -794,7 +800,7 @@ fn a_waiter_whose_time_is_up_tries_once_more() {
     held.release();
 
     let mut holder = holder_of(&dir, "f");
-    let delay = format!("inject=fcntl:delay_enter=3000000:when={withdrawal}");
+    let delay = format!("inject=fcntl:delay_enter={}:when={withdrawal}", rounds(1_000_000, 3_000_000));
     let args = ["-t", "20ms", "f"];
     let mut waiter = under_strace(&dir, "trace=fcntl,flock", Some(&delay), &args).stdin("waiter").spawn();
     waiter.wait_for_waiting();

@@ -205,8 +205,8 @@ os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
 #[test]
 fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
     let dir = TestDir::new();
-    let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } &
-        exec >/dev/null 2>&1";
+    let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } \
+        >/dev/null 2>&1 &";
     below(&dir, &[], script).run().ok();
     dir.assert_holds(&[]);
     let mut holder = dir.awrite(["f"]).stdin_open().spawn();
@@ -259,12 +259,12 @@ fn below_a_killed_ancestor() {
 fn killed_nested_ones_leave_the_ancestor_its_lock() {
     let dir = TestDir::new();
     let script = "for i in 1 2 3; do
-            \"$BIN\" lock -o f -c 'touch in; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
-            kill -9 $!; wait $!; done 2>/dev/null
-        echo x | \"$BIN\" -w 60 f; test -e f.lock";
+            \"$BIN\" lock -o f -c 'touch in; echo $$ >&3; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
+            kill -9 $!; wait $!; done 2>/dev/null 3>pids
+        echo x | \"$BIN\" -w 60 f; test -e f.lock && xargs kill <pids";
     below(&dir, &[], script).run().ok();
     assert_eq!(dir.read("f"), "x\n");
-    dir.assert_holds(&["f"]);
+    dir.assert_holds(&["f", "pids"]);
 }
 
 #[test]

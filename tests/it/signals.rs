@@ -7,7 +7,9 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal};
 
-use crate::common::{AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, somebody_waits_for, wait_until};
+use crate::common::{
+    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, wait_until,
+};
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
@@ -53,7 +55,7 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let before = dir.snapshot("f");
-    let slow = "inject=fsync:delay_enter=1000000:when=1";
+    let slow = &format!("inject=fsync:delay_enter={}:when=1", rounds(500_000, 1_000_000));
     for args in [&["f"][..], &["-i", "new", "f"], &["-a", "f"]] {
         dir.file("new", "new");
         dir.file("trace", "");
@@ -285,7 +287,7 @@ fn a_signal_at_any_moment_never_leaves_half_a_write() {
     let dir = TestDir::new();
     dir.file("f", "0");
     let mut seen = [0; 4];
-    for round in 1..=150_u32 {
+    for round in 1..=rounds(50, 150_u32) {
         let before = dir.read("f");
         let content = round.to_string();
         let mut writer = dir.awrite(["-b", "f"]).stdin_open().spawn();
@@ -362,7 +364,15 @@ fn a_signal_after_the_commit_comes_too_late() {
     for signal in SIGNALS {
         dir.file("f", "old");
         // The directory's sync, the second one, is made slow.
-        let args = ["-f", "-o", "trace", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1000000:when=2"];
+        let args = [
+            "-f",
+            "-o",
+            "trace",
+            "-e",
+            "trace=fsync",
+            "-e",
+            &format!("inject=fsync:delay_enter={}:when=2", rounds(500_000, 1_000_000)),
+        ];
         let mut strace = dir.program("strace", args.iter().chain(&[AWRITE, "f"])).stdin("new").spawn();
         let pid = traced(&mut strace, "it has been committed", || dir.read("f") == "new");
         rustix::process::kill_process(pid, signal).unwrap();

@@ -4,12 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::common::{AWRITE, Done, TestDir, wait_until};
-
-/// Whether the long form of a test is wanted.
-pub(crate) fn long() -> bool {
-    std::env::var_os("AWRITE_TEST_LONG").is_some_and(|value| !value.is_empty() && value != "0")
-}
+use crate::common::{AWRITE, Done, Extent, TestDir, extent, wait_until};
 
 /// One run of the program.
 pub(crate) struct Program<'a> {
@@ -68,7 +63,7 @@ impl Program<'_> {
     /// before the program proper, are among them in the long form only.
     pub(crate) fn points(&self, dir: &TestDir) -> (Done, BTreeSet<Point>) {
         let (done, trace) = self.strace(dir, true, &[]);
-        let (main, others) = calls(&trace, !long());
+        let (main, others) = calls(&trace, extent() < Extent::Long);
         let mut points = BTreeSet::new();
         for (follow, calls) in [(!self.has_command, main), (true, others)] {
             for (call, (before, count)) in calls {

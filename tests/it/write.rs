@@ -770,7 +770,7 @@ fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn extended_attributes_are_carried_over() {
-    let dir = TestDir::new();
+    let dir = TestDir::on_disk();
     let path = dir.file("f", "old");
     if rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty()).is_err() {
         eprintln!("skipped: no extended attributes on this file system");
@@ -790,7 +790,7 @@ fn mode_and_attributes_survive_a_change_of_owner() {
     if !needs_root() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = TestDir::on_disk();
     let path = dir.file_with_mode("f", "old", 0o4751);
     if rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty()).is_err() {
         return;
@@ -807,7 +807,7 @@ fn access_control_lists_are_carried_over() {
     if !needs("setfacl") || !needs("getfacl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = TestDir::on_disk();
     dir.file_with_mode("f", "old", 0o640);
     if dir.sh("setfacl -m u:1234:rw f").run().code != Some(0) {
         eprintln!("skipped: no access control lists on this file system");
@@ -827,7 +827,7 @@ fn an_acl_that_is_not_carried_over_leaves_the_group_what_it_had() {
     if !needs("setfacl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = TestDir::on_disk();
     dir.open_to_all();
     let with_acl = |entries: &str| {
         let _ = fs::remove_file(dir.join("f"));
@@ -859,7 +859,7 @@ fn a_directorys_default_acl_does_not_open_an_existing_file() {
     if !needs("setfacl") || !needs("getfacl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = TestDir::on_disk();
     dir.file_with_mode("secret", "old", 0o600);
     if dir.sh("setfacl -d -m u:1234:rw,g::rwx,o::r .").run().code != Some(0) {
         eprintln!("skipped: no access control lists on this file system");
