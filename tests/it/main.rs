@@ -17,7 +17,6 @@ mod flock;
 mod housekeep;
 mod lease;
 mod lease_applet;
-mod link;
 mod lock;
 mod lock_applet;
 mod manual;

@@ -331,15 +331,6 @@ fn a_descriptor_that_is_closed_on_the_way_is_an_error_not_a_wait() {
     dir.assert_holds(&["f"]);
 }
 
-/// The method is the one by which it is held above.
-#[test]
-fn a_link_lock_below_a_flock() {
-    let dir = TestDir::new();
-    below(&dir, &[], "AWRITE_LOCK_METHOD=link \"$BIN\" f").stdin("x").quiet_success();
-    assert_eq!(dir.read("f"), "x");
-    dir.assert_holds(&["f"]);
-}
-
 /// Made sure of by the one above, who keeps its owner from giving it back.
 #[test]
 fn below_the_holder_of_a_lease_it_is_no_obstacle() {

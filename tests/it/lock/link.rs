@@ -8,19 +8,20 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::{INCREMENT, Method, all_succeed};
 use crate::common::{Held, Run, Running, TestDir, needs, rounds, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
-    dir.awrite(args).env("AWRITE_LOCK_METHOD", "link")
+    Method::Link.awrite(dir, args)
 }
 
-fn has_record(lock: &Path) -> bool {
+pub(super) fn has_record(lock: &Path) -> bool {
     fs::read(lock).is_ok_and(|bytes| bytes.starts_with(b"{"))
 }
 
 /// A writer that has the lock of `f`, and reads its input, which has not been given yet.
-fn holder(dir: &TestDir, stale_after: &str) -> Running {
+pub(super) fn holder(dir: &TestDir, stale_after: &str) -> Running {
     let holder = link(dir, ["f"]).env("AWRITE_STALE_AFTER", stale_after).stdin_open().spawn();
     let (lock, pid) = (dir.join("f.lock"), u64::from(holder.id()));
     wait_until("the lock is held", || record(&lock).is_some_and(|record| record["pid"] == pid));
@@ -64,16 +65,8 @@ fn forge(dir: &TestDir, name: &str, record: &Value, age: i64) -> PathBuf {
     path
 }
 
-const INCREMENT: &str = "read n; echo $((n + 1))";
-
 fn increment(dir: &TestDir) -> Run {
     link(dir, ["-q", "f", "--", "sh", "-c", INCREMENT])
-}
-
-fn all_succeed(all: Vec<Running>) {
-    for one in all {
-        one.finish().ok();
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -102,76 +95,6 @@ fn the_lock_says_who_holds_it_and_goes_with_the_holder() {
 }
 
 #[test]
-fn its_status_can_be_asked() {
-    let dir = TestDir::new();
-    let status = || link(&dir, ["lock", "--status", "f"]).run();
-    let pid = |record: &Value| format!("PID {}", record["pid"]);
-
-    let holder = holder(&dir, "60");
-    let held = record(&dir.join("f.lock")).unwrap();
-    let said = status();
-    assert!(said.code == Some(2) && said.stdout.contains(&pid(&held)), "{said:?}");
-    assert_eq!(record(&dir.join("f.lock")), Some(held), "to look changes nothing");
-    holder.finish();
-    assert_eq!(status().code, Some(0));
-    // A dead holder holds nothing.
-    leave_lock_of_the_dead(&dir);
-    assert_eq!(status().code, Some(0));
-    // By flock.
-    fs::remove_file(dir.join("f.lock")).unwrap();
-    let _held = Held::new(&dir.join("f.lock"));
-    assert_eq!(status().code, Some(2));
-}
-
-#[test]
-fn every_ending_gives_it_back() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    link(&dir, ["f"]).run().assert_code(1);
-    link(&dir, ["f", "--", "false"]).run().assert_code(1);
-    let writer = holder(&dir, "60");
-    writer.signal(Signal::TERM);
-    writer.finish().assert_code(3);
-    // One that waits leaves nothing either, and does not disturb the holder.
-    let mut writer = holder(&dir, "60");
-    let mut waiter = link(&dir, ["f"]).stdin("x").spawn();
-    waiter.wait_for_waiting();
-    waiter.signal(Signal::INT);
-    waiter.finish().assert_code(3);
-    dir.assert_holds(&["f", "f.lock"]);
-    writer.feed(b"new");
-    writer.finish().ok();
-    assert_eq!(dir.read("f"), "new");
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
-fn waiting_and_giving_up() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    let mut first = holder(&dir, "60");
-    let held_by = format!("held by PID {} (", first.id());
-    link(&dir, ["-n", "f"])
-        .stdin("x")
-        .run()
-        .assert_error(2, "Error: f: File locked by another process")
-        .assert_hint(&held_by);
-    link(&dir, ["-t", "200ms", "f"])
-        .stdin("x")
-        .run()
-        .assert_error(2, "Error: f: Lock acquisition timeout after 200ms")
-        .assert_hint(&held_by);
-    let mut second = link(&dir, ["f"]).stdin("second").spawn();
-    second.wait_for_waiting();
-    first.feed(b"first");
-    first.finish().ok();
-    let done = second.finish();
-    assert_eq!(done.ok().stderr, "Waiting for lock on f...\nLock acquired\n");
-    assert_eq!(dir.read("f"), "second");
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
 fn settings_that_make_no_sense() {
     let dir = TestDir::new();
     for (name, value) in
@@ -182,68 +105,8 @@ fn settings_that_make_no_sense() {
     dir.assert_holds(&[]);
 }
 
-#[test]
-fn names_of_every_length() {
-    let dir = TestDir::new();
-    for length in [200, 232, 240, 250, 255] {
-        let name = "n".repeat(length);
-        link(&dir, [name.as_str()]).stdin("x").quiet_success();
-        // Broken and released again, marks and all.
-        let dead = link(&dir, [name.as_str()]).stdin_open().spawn();
-        let is_lock = |name: &std::ffi::OsString| name.as_encoded_bytes().ends_with(b".lock");
-        wait_until("the lock is held", || dir.names().iter().any(is_lock));
-        dead.signal(Signal::KILL);
-        dead.finish();
-        link(&dir, [name.as_str()]).stdin("y").quiet_success();
-        dir.assert_holds(&[&name]);
-        fs::remove_file(dir.join(&name)).unwrap();
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Exclusion
-
-#[test]
-fn no_update_is_lost() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    let many = rounds(12, 40);
-    let all: Vec<Running> = (0..many).map(|_| increment(&dir).spawn()).collect();
-    all_succeed(all);
-    assert_eq!(dir.read("f"), format!("{many}\n"));
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
-fn of_many_that_meet_a_dead_holder_one_wins_at_a_time() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    let many = rounds(12, 30);
-    for round in 1..=rounds(1, 20) {
-        leave_lock_of_the_dead(&dir);
-        let all: Vec<Running> = (0..many).map(|_| increment(&dir).spawn()).collect();
-        all_succeed(all);
-        assert_eq!(dir.read("f"), format!("{}\n", round * many));
-        dir.assert_holds(&["f"]);
-    }
-}
-
-#[test]
-fn a_killed_holder_s_lock_is_free_within_a_second() {
-    let dir = TestDir::new();
-    let (mut slow, all) = (0, rounds(20, 1000));
-    for round in 0..all {
-        leave_lock_of_the_dead(&dir);
-        let start = Instant::now();
-        link(&dir, ["-q", "f"]).stdin(format!("{round}")).run().ok();
-        // The limit is the promise's; a stall of the machine may cost a round, a wait for the stale time would cost
-        // all.
-        slow += u32::from(start.elapsed() > Duration::from_secs(1));
-        assert_eq!(dir.read("f"), format!("{round}"));
-        dir.assert_holds(&["f"]);
-    }
-    assert!(slow < (all / 100).max(2), "{slow} took longer");
-}
 
 #[test]
 fn the_methods_respect_each_other() {
@@ -341,43 +204,6 @@ fn a_stopped_holder_finds_its_lock_lost() {
         let _ = (fs::remove_file(dir.join("go")), fs::remove_file(dir.join("started")));
         dir.assert_holds(&["f"]);
     }
-}
-
-/// The kernel does not know who holds such a lock; they go on by something else that it does know.
-#[test]
-fn they_nest() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    link(&dir, ["lock", "f", "-c", "\"$BIN\" f"]).stdin("1").quiet_success();
-    assert_eq!(dir.read("f"), "1");
-    let deep = "\"$BIN\" lock f -- \"$BIN\" lock f -- sh -c 'read n < f; echo $((n + 1)) | \"$BIN\" f'";
-    link(&dir, ["lock", "f", "-c", deep]).quiet_success();
-    assert_eq!(dir.read("f"), "2\n");
-    // By whatever method the inner one would lock by itself.
-    link(&dir, ["lock", "f", "-c", "AWRITE_LOCK_METHOD=flock \"$BIN\" f"]).stdin("3\n").quiet_success();
-    assert_eq!(dir.read("f"), "3\n");
-    let done = link(&dir, ["lock", "--json", "f", "-c", "\"$BIN\" -v --json f"]).stdin("4\n").run();
-    assert!(done.ok().stderr.contains(r#""method":"inherited""#), "{done:?}");
-    // What can never be.
-    link(&dir, ["f", "--", "sh", "-c", "\"$BIN\" f"]).run().assert_code(1);
-    assert_eq!(dir.read("f"), "4\n");
-    link(&dir, ["lock", "f", "-c", "echo x | \"$BIN\" g"]).quiet_success();
-    // Not told of it, they wait as for any other.
-    link(&dir, ["lock", "-o", "f", "-c", "\"$BIN\" -n f"]).stdin("x").run().assert_code(2);
-    dir.assert_holds(&["f", "g"]);
-}
-
-#[test]
-fn nested_ones_side_by_side_exclude_each_other() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    let add = "\"$BIN\" -q f -- sh -c 'read n; echo $((n + 1))' &";
-    let (holders, each) = rounds((2, 5), (3, 20));
-    let script = format!("{} wait", add.repeat(each));
-    let all: Vec<Running> = (0..holders).map(|_| link(&dir, ["lock", "f", "-c", &script]).spawn()).collect();
-    all_succeed(all);
-    assert_eq!(dir.read("f"), format!("{}\n", holders * each));
-    dir.assert_holds(&["f"]);
 }
 
 /// Whoever can read the lock can make a file with its nonce, lock it, and say that its holder has given it to him.
