@@ -50,7 +50,7 @@ impl Peer {
 const IN_A_NAMESPACE: &str = "exec unshare --mount sh -c";
 
 fn script(dir: &TestDir, make: &str) {
-    dir.file_with_mode("make", format!("#!/bin/sh\n{make}\n"), 0o755);
+    dir.script("make", &format!("#!/bin/sh\n{make}\n"));
 }
 
 /// A directory with a file `f`.
@@ -123,8 +123,11 @@ fn keeps_both_changes(peer: &Peer) -> String {
     dir.dir("B");
     let make =
         "read -r n <f; if [ $T = A ]; then : >has-read; until [ -e go ]; do sleep 0.01; done; fi; echo $((n + 1))";
-    let first = peer.replacing(&dir, make, false).env("T", "A").spawn();
-    wait_until("the first has read", || dir.join("has-read").exists());
+    let mut first = peer.replacing(&dir, make, false).env("T", "A").spawn();
+    wait_until("the first has read", || {
+        assert!(!first.has_ended(), "{}: {}", peer.column, first.stderr());
+        dir.join("has-read").exists()
+    });
     let mut second = dir.sh(peer.form).env("T", "B").spawn();
     let waits = || fs::metadata(dir.join("f.lock")).is_ok_and(|lock| somebody_waits_for(lock.ino()));
     wait_until("the second ends or waits", || second.has_ended() || waits());
@@ -144,8 +147,7 @@ fn survives_a_full_disk(peer: &Peer) -> String {
     on_one_or_two(|elsewhere| {
         let dir = TestDir::new();
         dir.dir("disk");
-        let make = "#!/bin/sh\nexec head -c 2097152 /dev/zero\n";
-        dir.file_with_mode("make", make, 0o755);
+        script(&dir, "exec head -c 2097152 /dev/zero");
         let t = if elsewhere { ".." } else { "." };
         let form = peer.form;
         let done = dir

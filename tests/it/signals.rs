@@ -393,8 +393,9 @@ fn a_signal_before_the_commit_takes_a_linked_backup_away() {
     let before = dir.snapshot("f");
     // Signals come to the main thread, which is held where the new content has been marked as in use, right after the
     // backup; and then before its second sync, so that the thread that cleans up is not too late. It is not traced.
-    let delays = ["inject=flock:delay_enter=1000000:when=2", "inject=fsync:delay_enter=300000:when=2"];
-    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", delays[0], "-e", delays[1]];
+    let hold = format!("inject=flock:delay_enter={}:when=2", rounds(500_000, 1_000_000));
+    let slow = "inject=fsync:delay_enter=300000:when=2";
+    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", &hold, "-e", slow];
     let interrupted = |options: &[&str], made: &mut dyn FnMut() -> bool| {
         let args = strace.iter().chain(&[AWRITE]).chain(options).chain(&["f", "--", "echo", "new"]);
         let mut strace = dir.program("strace", args).spawn();

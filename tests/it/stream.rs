@@ -287,18 +287,27 @@ fn progress_on_a_terminal_shows_bytes_rate_and_percentage() {
     if !needs("script") || !needs_strace() {
         return;
     }
-    let dir = TestDir::new();
-    dir.file("in", content(3_000_000));
+    let with_input = || {
+        let dir = TestDir::new();
+        dir.file("in", content(3_000_000));
+        dir
+    };
+    let dir = with_input();
     // script gives the command a terminal, and prints what appears there.
-    let on_a_terminal = |command: &str| dir.program("script", ["-qec", command, "/dev/null"]).run();
+    let start = |dir: &TestDir, command: &str| dir.program("script", ["-qec", command, "/dev/null"]).spawn();
+    let on_a_terminal = |command: &str| start(&dir, command).finish();
     // What is done in no time needs no progress line, so it is made slow.
     let slow = "strace -f -o trace -e trace=copy_file_range -e inject=copy_file_range:delay_exit=300000 \"$BIN\"";
+    let silent = ["-q --progress", "--json --progress", ""].map(|options| {
+        let dir = with_input();
+        (start(&dir, &format!("{slow} {options} -i in f")), dir)
+    });
     let done = on_a_terminal(&format!("{slow} --progress -i in f"));
     assert!(done.ok().stdout.contains("/s") && done.stdout.contains('%'), "{done:?}");
     // It redraws itself and goes at the end.
     assert!(done.stdout.contains('\r') && !done.stdout.contains('\n'), "{done:?}");
-    for silent in ["-q --progress", "--json --progress", ""] {
-        let done = on_a_terminal(&format!("{slow} {silent} -i in f"));
+    for (silent, _dir) in silent {
+        let done = silent.finish();
         assert!(!done.ok().stdout.contains("/s") && !done.stdout.contains('%'), "{done:?}");
     }
     // From a pipe nobody knows how much is to come.

@@ -67,6 +67,13 @@ impl TestDir {
         path
     }
 
+    /// Makes the program `name`. By a child process, as [`copy_program`] does and for its reason.
+    #[track_caller]
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        self.sh(&format!("cat >{name} && chmod 755 {name}")).stdin(text).quiet_success();
+        self.join(name)
+    }
+
     pub(crate) fn dir(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.join(name);
         fs::create_dir(&path).unwrap();
