@@ -105,7 +105,7 @@ fn a_read_only_backup_directory_stops_the_write() {
     assert_no_debris(&kept, &[]);
 }
 
-/// Put over the lock that is held, it would shut every later writer out.
+/// A backup with the lock file's name would replace the held lock file, and no later writer could lock.
 #[test]
 fn a_backup_never_takes_the_place_of_the_lock_or_the_lease() {
     let dir = TestDir::new();
@@ -192,7 +192,7 @@ fn a_timestamped_backup_bears_the_local_time() {
     assert_eq!(dir.names().len(), 2);
 }
 
-/// Six of them do not fit into six different seconds: some have to be numbered.
+/// Several backups of one second are numbered.
 #[test]
 fn backups_of_one_second_are_numbered() {
     // As links, and, with a mode of their own, as copies.
@@ -281,7 +281,7 @@ fn the_mode_can_be_chosen() {
     dir.assert_holds(&["f", "f.backup"]);
 }
 
-/// A link would go on changing with the other name.
+/// If the file has another name, a linked backup would change with that name.
 #[test]
 fn a_file_with_other_links_is_copied() {
     let dir = TestDir::new();
@@ -386,7 +386,7 @@ fn a_backup_keeps_the_owner() {
 fn a_copied_backup_is_a_reliable_one_for_the_unprivileged_too() {
     let dir = TestDir::new();
     dir.open_to_all();
-    // Root's file that others may write: with protected hard links only a copy will do.
+    // With fs.protected_hardlinks nobody may link root's file, so the backup is a copy.
     dir.file_with_mode("f", "old", 0o666);
     dir.awrite_unprivileged(["-b", "f"]).stdin("new").run().ok();
     assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));

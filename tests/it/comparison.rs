@@ -1,4 +1,4 @@
-//! The table in the README that compares awrite with what else there is: each cell is what the program does here.
+//! The README's table that compares awrite with other tools: each cell is measured here.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::{Held, Run, TestDir, needs, needs_mount, needs_strace, somebody_waits_for, wait_until};
 
-/// A way to make what `./make` prints the content of `f`. `$T` is where to put files for the time being.
+/// A way to make the output of `./make` the content of `f`. `$T` is a directory for temporary files.
 struct Peer {
     column: &'static str,
     needs: &'static [&'static str],
@@ -24,8 +24,8 @@ const PEERS: [Peer; 7] = [
 ];
 
 impl Peer {
-    /// Its form as a process in `dir`, where `./make` is this script. `elsewhere`: what it keeps for the time being is on
-    /// another file system, mounted for it.
+    /// Its form as a process in `dir`, where `./make` is this script. `elsewhere`: what it keeps for the time being is
+    /// on another file system, mounted for it.
     fn replacing(&self, dir: &TestDir, make: &str, elsewhere: bool) -> Run {
         self.under(dir, make, elsewhere, "")
     }
@@ -64,7 +64,7 @@ fn yes_or_no(holds: bool) -> String {
     if holds { "yes" } else { "no" }.to_owned()
 }
 
-/// What is so on one file system may not be when another one is in between.
+/// Some ways fail if the temporary file is on another file system.
 fn on_one_or_two(holds: impl Fn(bool) -> bool) -> String {
     match (holds(false), holds(true)) {
         (true, false) => "on one file system".to_owned(),

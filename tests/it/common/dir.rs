@@ -122,7 +122,7 @@ impl TestDir {
     ) -> Run {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.path()).env("LC_ALL", "C").env("BIN", AWRITE);
-        // What the caller's environment says must not change what is tested.
+        // Settings in the caller's environment must not change what is tested.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"AWRITE_") {
                 command.env_remove(name);
@@ -137,7 +137,7 @@ impl TestDir {
         self.program("sh", ["-c", script])
     }
 
-    /// The binary as an unprivileged user, whom this directory is opened to; as ourselves where that is one already.
+    /// The binary as an unprivileged user: nobody if the tests run as root, otherwise the same user.
     pub(crate) fn awrite_unprivileged<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         if !is_root() {
             return self.awrite(args);
@@ -169,8 +169,8 @@ pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Copies a program that will be run. Not by this process: a child that another test starts meanwhile would have a copy
-/// of the descriptor that we write to, and running it would be ETXTBSY.
+/// Copies a program that will be run. A child process copies it: if this process did, a child that another test starts
+/// at that moment would inherit the open descriptor, and exec would fail with ETXTBSY.
 #[track_caller]
 pub(crate) fn copy_program(from: &Path, to: &Path) {
     let status = Command::new("cp").arg(from).arg(to).status().unwrap();
@@ -189,7 +189,7 @@ pub(crate) fn assert_no_debris(dir: &Path, expected: &[&str]) {
     assert_eq!(names_in(dir), expected, "in {}", dir.display());
 }
 
-/// All that a failed write must leave alone.
+/// Everything of a file that a failed write must leave as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     content: Vec<u8>,

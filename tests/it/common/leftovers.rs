@@ -1,7 +1,8 @@
 //! Processes that outlive their test. A test that forgets one fails; the process is killed all the same.
 //!
 //! Every process that a test starts has the test's directory in its environment, and passes it on to its children, also
-//! to those that leave their session or their parent. One that changes its environment is found by its working directory.
+//! to those that leave their session or their parent. One that changes its environment is found by its working
+//! directory.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -26,8 +26,9 @@ impl Held {
     }
 }
 
-/// Whether somebody holds the lock. Looks in `/proc/locks`: trying the lock would hold it for a moment. Looks more than
-/// once, because the list comes in pieces, and when other locks go between two of them a line can fall through.
+/// Whether somebody holds the lock. Looks in `/proc/locks`: to try the lock would hold it for a moment. The kernel
+/// gives that list in pieces, and a line can get lost if other locks go between two reads. So this looks more than
+/// once.
 pub(crate) fn lock_is_held(lock_file: &Path) -> bool {
     let held = |meta: fs::Metadata| locks_on(meta.ino()).iter().any(|line| !line.contains("->"));
     (0..5).any(|_| fs::metadata(lock_file).is_ok_and(held))

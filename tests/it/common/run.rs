@@ -109,8 +109,8 @@ impl Run {
     }
 }
 
-/// Whoever started the tests may have ignored signals (nohup, a background job), and children inherit that; but they are
-/// sent signals here, to see what they do.
+/// Whoever started the tests may have ignored signals (nohup, a background job), and children inherit that; but they
+/// are sent signals here, to see what they do.
 #[allow(unsafe_code)]
 fn signals_as_usual() {
     static ONCE: Once = Once::new();
@@ -122,7 +122,7 @@ fn signals_as_usual() {
     });
 }
 
-/// What a child writes, collected as it comes so that it never blocks.
+/// The output of a child. A thread reads it all the time, so that the child never blocks.
 struct Collected {
     bytes: Arc<Mutex<Vec<u8>>>,
     thread: JoinHandle<()>,
@@ -214,8 +214,8 @@ impl Running {
         self.close_stdin();
         let pid = self.id();
         wait_until(&format!("process {pid} has ended; stderr so far:\n{}", self.stderr()), || self.has_ended());
-        // A grandchild may still have the pipe, so the collecting threads need not end; what the child itself wrote
-        // has been written before it ended, and is read soon.
+        // A grandchild may still have the pipe, so the collecting threads need not end. What the child itself wrote is
+        // in the pipe by now, and is read soon.
         let soon = Instant::now() + Duration::from_secs(2);
         while !(self.stdout.thread.is_finished() && self.stderr.thread.is_finished()) && Instant::now() < soon {
             std::thread::sleep(Duration::from_millis(1));
@@ -267,7 +267,7 @@ impl Done {
         self.stderr.lines().collect()
     }
 
-    /// It failed with this status, and the first line that it said begins with `Error: ` and is exactly this.
+    /// It failed with this status, and one of its lines is exactly this.
     #[track_caller]
     pub(crate) fn assert_error(&self, code: i32, line: &str) -> &Done {
         self.assert_code(code);

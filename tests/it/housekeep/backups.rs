@@ -1,4 +1,4 @@
-//! Which backups are kept, and that none goes that is being made.
+//! Which backups are kept. A backup that is being made is never deleted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,14 +23,14 @@ fn backups_are_kept_by_number_and_by_age() {
         (&["--older-than", "72h"], 1),
         (&["--older-than", "0"], 0),
         (&["--older-than", "100d"], 4),
-        // Only what both allow.
+        // A backup goes only if both options allow it.
         (&["--keep-newest", "3", "--older-than", "7d"], 3),
         (&["--keep-newest", "1", "--older-than", "7d"], 2),
         (&["--older-than", "2d", "--keep-newest", "0"], 1),
     ] {
         let dir = TestDir::new();
         for name in &all {
-            // Its name says how old it is, whatever its time says.
+            // The time in its name counts, not its modification time.
             age(&dir.file(name, "x"), 1000 * DAY);
         }
         let gone: Vec<&str> = all[oldest_kept..].iter().map(String::as_str).collect();
@@ -59,7 +59,7 @@ fn groups_are_by_directory_and_name() {
     for name in ["f.backup", "sub/f.backup", "g.20260101-000000.backup", "f.x.backup", "no-target.backup"] {
         age(&dir.file(name, "x"), 1000 * DAY);
     }
-    // No times, so names of files of their own.
+    // These are no times, so the names belong to other files.
     for name in ["f.20261332-000000.backup", "f.20260101-000000-0.backup", "f.20260101.backup"] {
         age(&dir.file(name, "x"), 1000 * DAY);
     }
@@ -100,7 +100,7 @@ fn the_suffix_of_backups_can_be_chosen() {
 #[test]
 fn times_in_names_are_local() {
     let dir = TestDir::new();
-    // Five hours ago, for those who are ten hours behind.
+    // In a time zone ten hours behind UTC this was five hours ago.
     let name = format!("f{}.backup", stamp(15 * HOUR));
     dir.file(&name, "x");
     for (zone, goes) in [("AAA+10", false), ("BBB+8", true)] {
@@ -118,7 +118,7 @@ fn backups_from_the_future_are_young() {
     assert_deletes(&dir, &["--clean-backups", "--older-than", "1s"], &["f.20260102-030405.backup"]);
 }
 
-/// The backup that is to go, of ten days ago, and its file.
+/// A file with a backup of ten days ago, which is to go.
 fn old_backup() -> TestDir {
     let dir = TestDir::new();
     age(&dir.file("f.backup", "old"), 10 * DAY);
@@ -128,7 +128,7 @@ fn old_backup() -> TestDir {
 
 const OLDER: [&str; 3] = ["--clean-backups", "--older-than", "7d"];
 const HOUSEKEEP_OLDER: [&str; 4] = ["housekeep", "--clean-backups", "--older-than", "7d"];
-/// Between the last look at it and its renaming, and between that and the look after it.
+/// Stops the housekeeper after its last look at the backup, and after it has renamed the backup.
 const LOOKED: [&str; 6] = ["-P", "f.backup", "-e", "trace=statx", "-e", "inject=statx:signal=SIGSTOP:when=2"];
 const RENAMED: [&str; 4] = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=SIGSTOP:when=1"];
 
@@ -188,7 +188,8 @@ fn a_backup_that_is_being_made_stays() {
     dir.assert_holds(&["f", "f.backup"]);
 }
 
-/// The same where its writer's lock is elsewhere, and cannot be seen: before the commit it still is the target, too.
+/// The writer's lock may be elsewhere, where the housekeeper does not see it. Before the commit the backup is a link to
+/// the target.
 #[test]
 fn a_new_link_to_the_target_stays() {
     let dir = TestDir::new();

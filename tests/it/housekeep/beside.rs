@@ -33,8 +33,8 @@ fn two_at_once_delete_everything_once() {
     dir.assert_holds(&[]);
 }
 
-/// 50 writers and holders of all kinds, and two housekeepers that never stop: no update is lost, no lock broken, no
-/// backup that is to stay deleted, and nobody fails.
+/// 50 writers and holders of all kinds, and two housekeepers that never stop: no update is lost, no lock is broken, no
+/// backup is deleted that is to stay, and nobody fails.
 #[test]
 fn beside_living_writers_and_lock_holders() {
     const FILES: usize = 10;
@@ -62,7 +62,7 @@ fn beside_living_writers_and_lock_holders() {
                 }
             });
         }
-        // Nobody else wants these locks, so only a housekeeper could make them busy.
+        // No other writer takes these locks, so only a housekeeper could make them busy.
         for writer in 0..6 {
             let (dir, stopped) = (&dir, &stopped);
             scope.spawn(move || {
@@ -72,7 +72,7 @@ fn beside_living_writers_and_lock_holders() {
                 }
             });
         }
-        // Holders that leave their file behind, and look whether it is still the one that they have locked.
+        // Holders that leave their lock file behind. While they hold it, it must stay.
         for holder in 0..8 {
             let (path, stopped) = (dir.join(format!("held{}.lock", holder % 4)), &stopped);
             scope.spawn(move || {
@@ -129,7 +129,7 @@ fn beside_living_writers_and_lock_holders() {
     assert!(!dir.names().iter().any(|name| name.to_str().unwrap().ends_with(".lock")));
 }
 
-/// However long it takes to remove a file.
+/// Also if the housekeeper takes long to remove a file under the lock.
 #[test]
 fn one_who_does_not_wait_does_not_fail_because_of_a_housekeeper() {
     if !needs_strace() {
@@ -138,7 +138,7 @@ fn one_who_does_not_wait_does_not_fail_because_of_a_housekeeper() {
     let dir = TestDir::new();
     for round in 0..3 {
         expired_lease(&dir);
-        // Well below the second that is waited for it, also on a busy machine.
+        // awrite waits a second for a housekeeper. This is far less, also on a busy machine.
         let slow = "inject=unlinkat:delay_enter=100000";
         let args = ["-f", "-o", "trace", "-e", "trace=unlinkat", "-e", slow, AWRITE, "housekeep", "--clean-locks"];
         let keeper = dir.program("strace", args).spawn();

@@ -52,7 +52,7 @@ fn what_cannot_be_read_or_deleted_is_reported_and_the_rest_goes_on() {
         dir.dir(name);
         dir.file(format!("{name}/f.lock"), "");
     }
-    // Somebody else's, with content: none of our business, so no failure.
+    // A file with content is no lock file, so it is no failure that it cannot be opened.
     dir.file_with_mode("a/secret.lock", "x", 0o600);
     if is_root() {
         for name in ["a", "z"] {
@@ -147,7 +147,7 @@ fn memory_is_bounded_where_there_are_very_many_files() {
         rustix::fs::mknodat(CWD, dir.join(name), rustix::fs::FileType::RegularFile, Mode::from_raw_mode(0o600), 0)
             .unwrap();
     }
-    // The names alone are 20 MB. KiB; a debug build and its stacks have most of it.
+    // In KiB. The names alone are 20 MB; most of the limit is for a debug build and its stacks.
     let limit = 28 * 1024;
     let run = |args: &str| dir.sh(&format!("ulimit -v {limit}; exec \"$BIN\" housekeep {args}")).run();
     assert_eq!(run("--all -n").ok().stdout.lines().count(), FILES / 2);

@@ -46,7 +46,7 @@ fn the_directory_is_an_operand() {
 #[test]
 fn a_killed_writer_s_leftovers_go() {
     let dir = TestDir::new();
-    // Stopped while its check runs, it has both a lock and a temporary file with a name.
+    // While its check runs, it has both a lock and a temporary file with a name.
     let writer = dir.awrite(["--validate", "sleep 1000", "f"]).stdin("x").spawn();
     wait_until("it has a temporary file", || {
         dir.names().iter().any(|name| name.to_str().unwrap().contains(".awrite-"))
@@ -125,7 +125,7 @@ fn a_lock_that_is_held_stays() {
     let reading = open("reading.lock");
     rustix::fs::fcntl_lock(&reading, FlockOperation::NonBlockingLockShared).unwrap();
     assert_deletes(&dir, &["--all"], &["orphan.lock"]);
-    // Given up, they are orphans.
+    // Once they are released, they are orphans.
     drop((exclusive, shared, record, reading));
     assert_deletes(&dir, &["--all"], &["exclusive.lock", "shared.lock", "record.lock", "reading.lock"]);
 }
@@ -157,7 +157,7 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
         return;
     }
     let args = ["housekeep", "--clean-locks"];
-    // Opened, and not locked yet: its holder gives it up and removes it, and another makes a new one.
+    // The housekeeper has opened the file, not locked it. Its holder removes it, and another holder makes a new one.
     let dir = TestDir::new();
     let lock = dir.file("f.lock", "");
     let opened = ["-P", "f.lock", "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1"];
@@ -168,7 +168,7 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
     assert_eq!(housekeeper.finish().ok().stdout, "");
     assert_eq!(fs::metadata(&lock).unwrap().ino(), held.inode());
 
-    // Locked, and not removed yet: somebody writes into it.
+    // The housekeeper has locked the file, not removed it. Somebody writes into it.
     let dir = TestDir::new();
     dir.file("f.lock", "");
     let locked = ["-e", "trace=flock", "-e", "inject=flock:signal=SIGSTOP:when=1"];
@@ -189,7 +189,7 @@ fn version_control_is_never_entered() {
     }
     dir.file("bare.git/HEAD", "ref: refs/heads/main\n");
     assert_deletes(&dir, &["--all", "-r"], &["a.git/index.lock"]);
-    // Neither when one is named, nor from within.
+    // Not even if the operand is one, or is inside one.
     for start in [".git", ".hg", ".svn", "bare.git", "bare.git/refs/heads"] {
         let done = housekeep(&dir, ["--all", start]).run();
         done.assert_error(1, &format!("Error: {start}: Is part of a version control directory"));
@@ -218,12 +218,12 @@ fn mount_points_are_not_crossed_with_x() {
     let (other, bound) = (dir.dir("other"), dir.dir("bound"));
     dir.dir("source");
     let _other = Mount::tmpfs("size=1m", &other);
-    // The same device: told by the mount alone.
+    // A bind mount of the same device: only the mount ID differs.
     let _bound = Mount::bind(&dir.join("source"), &bound);
     for name in ["other/f.lock", "source/f.lock"] {
         dir.file(name, "");
     }
-    // A lock file that something is mounted on could not be removed, and is somebody's.
+    // A file that something is mounted on cannot be removed.
     dir.file("g.lock", "");
     dir.file("empty", "");
     let _file = Mount::bind(&dir.join("empty"), &dir.join("g.lock"));

@@ -1,4 +1,4 @@
-//! Housekeeping: what crashes left goes, and nothing else, whoever works beside it.
+//! Housekeeping deletes what crashes have left, and nothing else, whoever works beside it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,7 @@ fn housekeep<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run 
     dir.awrite(["housekeep"].into_iter().chain(args)).env("TZ", "UTC")
 }
 
-/// So many seconds ago, counted from the first call, so that the same age is the same time.
+/// The time that many seconds before the first call, so that the same age is always the same time.
 fn seconds_ago(seconds: u64) -> i64 {
     static NOW: OnceLock<u64> = OnceLock::new();
     let now = NOW.get_or_init(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
@@ -41,7 +41,7 @@ fn age(path: &Path, seconds: u64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// The same for the inode's time, which cannot be set.
+/// Waits until the inode change time, which cannot be set, is older than `age`.
 fn wait_for_ctime(path: &Path, age: Duration) {
     wait_until("the file was not changed a moment ago", || {
         let meta = fs::symlink_metadata(path).unwrap();
@@ -77,7 +77,7 @@ fn tree(dir: &Path) -> BTreeSet<String> {
     found
 }
 
-/// What was listed as deleted, relative to the directory.
+/// The paths that were listed as deleted, relative to the directory.
 fn listed(done: &Done) -> BTreeSet<String> {
     let lines: Vec<&str> = done.stdout.lines().collect();
     let set: BTreeSet<String> = lines.iter().map(|line| line.strip_prefix("./").unwrap_or(line).to_owned()).collect();
@@ -89,7 +89,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// Runs it with `args`; exactly `gone` must be listed and be gone afterwards, and a second run find nothing to do.
+/// Runs it with `args`. It must list and delete exactly `gone`, and a second run must find nothing to do.
 #[track_caller]
 fn assert_deletes(dir: &TestDir, args: &[&str], gone: &[&str]) {
     let before = tree(dir.path());
@@ -106,7 +106,7 @@ fn assert_deletes(dir: &TestDir, args: &[&str], gone: &[&str]) {
     assert_eq!(tree(dir.path()), left, "{args:?} again");
 }
 
-/// One of each kind that goes, two of which are below.
+/// A directory with one file of each kind that goes, and two files in a subdirectory.
 fn leftovers() -> TestDir {
     let dir = TestDir::new();
     dir.dir("sub");
@@ -116,7 +116,7 @@ fn leftovers() -> TestDir {
     dir
 }
 
-/// `awrite` with `args`, stopped by strace right after a system call: `which` are strace's options that say which.
+/// `awrite` with `args`, stopped by strace right after a system call. `which` are strace's options for that call.
 fn stopped_after(dir: &TestDir, which: &[&str], args: &[&str]) -> (Running, Pid) {
     let place = TestDir::new();
     let trace = place.join("trace");

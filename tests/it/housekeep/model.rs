@@ -24,7 +24,7 @@ impl Random {
     }
 }
 
-/// What the model knows of a file that could go.
+/// The model's knowledge of a file that could go.
 enum Fact {
     Lock {
         hours: u64,
@@ -41,7 +41,7 @@ enum Fact {
     },
 }
 
-/// A random tree, with the facts about those files that a rule does not protect whatever the options say.
+/// A random tree, and the facts about its files, without those that are protected whatever the options are.
 struct Wood {
     dir: TestDir,
     facts: Vec<(String, Fact)>,
@@ -85,7 +85,7 @@ impl Wood {
             0 => (format!("{target}.lock"), Fact::Lock { hours }),
             1 => (format!(".{target}.awrite-{:06}", random.below(1_000_000)), Fact::Temp { hours }),
             2 => {
-                // Its own time says how old it is, which is set below.
+                // Its modification time, set below, says how old it is.
                 let group = format!("{place}{target}");
                 (
                     format!("{target}.backup"),
@@ -93,7 +93,7 @@ impl Wood {
                 )
             }
             _ => {
-                // Told by its name; its own time is another.
+                // The time in its name counts; its modification time differs.
                 let (dated, number) = (random.one_of(&AGES), random.below(3));
                 let suffix = if number == 0 { String::new() } else { format!("-{number}") };
                 let group = format!("{place}{target}");
@@ -112,7 +112,7 @@ impl Wood {
             0 => symlink("/dev/null", &whole).unwrap(),
             1 => mkfifo(&whole),
             2 => fs::create_dir(&whole).unwrap(),
-            // Not a plain backup, which may be one that is being made, for a time.
+            // Not a plain backup: with two links it may be one that is being made.
             3 if !matches!(fact, Fact::Backup { dated: false, .. }) => {
                 self.dir.file(&path, "");
                 fs::hard_link(&whole, self.dir.join(format!("{path}-too"))).unwrap();
@@ -135,7 +135,7 @@ impl Wood {
         }
     }
 
-    /// What the contract says goes.
+    /// The files that must go.
     fn doomed(&self, options: &Options) -> BTreeSet<String> {
         let reached = |path: &str| options.recursive || !path.contains('/');
         let goes = |path: &str, fact: &Fact| match fact {

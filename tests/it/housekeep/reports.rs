@@ -81,7 +81,7 @@ fn progress_is_for_terminals() {
     if !needs("script") || !needs_strace() {
         return;
     }
-    // What is done in no time needs no progress line, so it is made slow.
+    // A fast run shows no progress, so strace makes it slow.
     let slow = "strace -o /dev/null -e trace=getdents64 -e inject=getdents64:delay_enter=300000 \"$BIN\" housekeep -rn";
     let on_a_terminal = |args: &str| dir.program("script", ["-qec", &format!("{slow} {args}"), "/dev/null"]).spawn();
     let silent = ["--clean-locks", "--clean-locks --progress -q", "--clean-locks --progress --json"];
@@ -104,7 +104,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         let done = dir.sh(&format!("{{ \"$BIN\" housekeep --all {option}; echo $? >status; }} | head -n 1")).run();
         assert_eq!((dir.read("status").as_str(), done.stderr.contains("rror")), ("0\n", false), "{done:?}");
     }
-    // Closed from the start, and full.
+    // Standard output that is closed, and one that is full.
     dir.file("f.lock", "");
     dir.sh("\"$BIN\" housekeep --all >&-").run().ok();
     dir.file("f.lock", "");

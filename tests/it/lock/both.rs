@@ -248,8 +248,8 @@ fn many_killed_holders_leave_it_free(method: Method) {
         assert_eq!(holder.finish().signal, Some(9));
         let start = Instant::now();
         method.awrite(&dir, ["--no-wait", "f"]).stdin(round.to_string()).quiet_success();
-        // The documents promise a second. A stall of the machine may cost a round; to wait for the stale time would cost
-        // all.
+        // The documents promise a second. A stall of the machine may cost a round; to wait for the stale time would
+        // cost all.
         slow += u32::from(start.elapsed() > Duration::from_secs(1));
         assert_eq!(dir.read("f"), round.to_string());
         dir.assert_holds(&["f"]);

@@ -1,4 +1,5 @@
-//! Locks by flock(2): waiting in the kernel, files that are exchanged meanwhile, and the moments between two system calls.
+//! Locks by flock(2): waiting in the kernel, files that are exchanged meanwhile, and the moments between two system
+//! calls.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +25,7 @@ fn by_default_it_waits_and_says_so_once() {
         done.ok();
         assert_eq!(done.stderr, "Waiting for lock on config.json...\nLock acquired\n");
         assert_eq!(dir.read("config.json"), "new");
-        // A file that somebody else made and left is no longer needed either.
+        // The writer also removes a lock file that another program made and left.
         dir.assert_holds(&["config.json"]);
     }
 }
@@ -68,7 +69,7 @@ fn a_timeout_that_is_reached_is_status_2() {
         let start = Instant::now();
         (start, shown, least, dir.awrite(args.into_iter().chain(["config.json"])).stdin("new").spawn())
     };
-    // The shortest first: they wait side by side, and each is looked at when it ends.
+    // They wait side by side. The shortest is first, since each is checked when it has ended.
     let all = [
         (["--timeout", "150ms"], "150ms", 150),
         (["-w", "0.2"], "", 200),
@@ -102,7 +103,7 @@ fn no_wait_fails_at_once_with_status_2() {
     for args in [&["-n"][..], &["--no-wait"], &["--timeout", "0"], &["-t", "0ms"], &["-n", "-t", "0"], &["-nq"]] {
         let start = Instant::now();
         let done = dir.awrite(args.iter().chain(&["config.json"])).stdin("new").run();
-        // Not a measurement: only that it is no wait.
+        // Far longer than it takes, and shorter than a wait.
         assert!(start.elapsed() < Duration::from_secs(10));
         done.assert_error(2, "Error: config.json: File locked by another process");
         done.assert_hint(&format!("held by PID {} (", std::process::id()));
@@ -124,7 +125,7 @@ fn the_holder_is_named_with_its_command() {
     assert!(hint.ends_with("awrite f -- sleep 600)"), "{hint}");
 }
 
-/// What another process calls itself must not write to the reader's terminal.
+/// The name of another process must not send control characters to the reader's terminal.
 #[test]
 fn the_holders_command_is_shown_without_control_characters() {
     let dir = TestDir::new();
@@ -174,7 +175,7 @@ fn daemons_do_not_inherit_the_lock() {
     dir.assert_holds(&["f", "pid"]);
 }
 
-/// A lock on a file that is no longer the lock file is worth nothing.
+/// A lock on a file that is no longer the lock file does not count.
 #[test]
 fn a_lock_on_an_exchanged_file_does_not_count() {
     let dir = TestDir::new();
@@ -199,7 +200,7 @@ fn a_lock_on_an_exchanged_file_does_not_count() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The moments that count, made long by strace
+// Short moments, made long by strace
 
 /// `awrite` under strace, which writes the `traced` calls to the file `trace`.
 fn under_strace(dir: &TestDir, traced: &str, injection: Option<&str>, args: &[&str]) -> Run {
@@ -210,14 +211,15 @@ fn under_strace(dir: &TestDir, traced: &str, injection: Option<&str>, args: &[&s
     dir.program("strace", all)
 }
 
-/// Which one of the traced calls it is, counted from 1, that the trace says `what` of.
+/// The number of the traced call whose line has `what`, counted from 1.
 #[track_caller]
 fn number_of(trace: &str, call: &str, what: &str) -> usize {
     let mut calls = trace.lines().filter(|line| line.contains(&format!(" {call}(")));
     1 + calls.position(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what} in {trace}"))
 }
 
-/// The holder sees somebody waiting, who then gives up before it has unlocked: it has to look again.
+/// The holder sees a waiter and leaves the file to it. The waiter gives up before the holder unlocks, so the holder
+/// must look again.
 #[test]
 fn a_waiter_that_goes_just_before_the_unlock_leaves_the_file_to_the_holder() {
     if !needs_strace() {
@@ -242,7 +244,7 @@ fn a_waiter_that_goes_just_before_the_unlock_leaves_the_file_to_the_holder() {
     dir.assert_holds(&["f", "trace"]);
 }
 
-/// The holder unlocks and leaves the file to somebody who has just run out of time: that one has to try again.
+/// The holder unlocks and leaves the file to a waiter whose time has just run out. The waiter must try again.
 #[test]
 fn a_waiter_whose_time_is_up_tries_once_more() {
     if !needs_strace() {
@@ -263,13 +265,13 @@ fn a_waiter_whose_time_is_up_tries_once_more() {
     holder.feed(b"holder");
     holder.finish().ok();
     let done = waiter.finish();
-    // On a slow machine it may have given up before the holder was done, who then has to remove the file.
+    // On a slow machine it may have given up before the holder was done. Then the holder removes the file.
     assert!(matches!(done.code, Some(0 | 2)), "{done:?}");
     assert_eq!(dir.read("f"), if done.code == Some(0) { "waiter" } else { "holder" });
     dir.assert_holds(&["f", "trace"]);
 }
 
-/// A housekeeper tries the lock for an instant; that must not fail anybody.
+/// A housekeeper takes the lock for an instant. That must not make a run with --no-wait fail.
 #[test]
 fn a_short_look_by_others_does_not_fail_no_wait() {
     if !needs_strace() {
@@ -283,7 +285,7 @@ fn a_short_look_by_others_does_not_fail_no_wait() {
     dir.assert_holds(&["f", "trace"]);
 }
 
-/// Taken away by force while it was held: what stands there now is another's.
+/// Somebody has removed the held lock file. The one that is there now belongs to another holder.
 #[test]
 fn a_lock_file_that_is_no_longer_ones_own_is_not_removed() {
     let dir = TestDir::new();
@@ -296,7 +298,7 @@ fn a_lock_file_that_is_no_longer_ones_own_is_not_removed() {
     assert_eq!(fs::metadata(&lock).unwrap().ino(), others.inode());
     assert!(lock_is_held(&lock));
 
-    // Also not when it has got content.
+    // Nor is a lock file removed that has got content.
     others.release();
     fs::remove_file(&lock).unwrap();
     let mut holder = Method::Flock.holder(&dir);

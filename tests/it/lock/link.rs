@@ -1,4 +1,4 @@
-//! Locks by link(2): who may break them, who may not, and that nothing is lost or left.
+//! Locks by link(2): who may break them, who may not, and that no update is lost and no file left.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -20,12 +20,12 @@ pub(super) fn has_record(lock: &Path) -> bool {
     fs::read(lock).is_ok_and(|bytes| bytes.starts_with(b"{"))
 }
 
-/// A writer that has the lock of `f`, and reads its input, which has not been given yet.
+/// A writer that holds the lock of `f` and reads its input, which the test has not given yet.
 pub(super) fn holder(dir: &TestDir, stale_after: &str) -> Running {
     let holder = link(dir, ["f"]).env("AWRITE_STALE_AFTER", stale_after).stdin_open().spawn();
     let (lock, pid) = (dir.join("f.lock"), u64::from(holder.id()));
     wait_until("the lock is held", || record(&lock).is_some_and(|record| record["pid"] == pid));
-    // Stopped before that, it might find out that it has not got the lock after all, and take it again.
+    // A holder that is stopped before its first heartbeat might see that it has no lock yet, and take it again.
     wait_until("it gives signs of life", || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok()).any(|name| name == b"awrite-heartbea\n")
@@ -45,7 +45,7 @@ fn leave_lock_of_the_dead(dir: &TestDir) -> Value {
     record(&dir.join("f.lock")).unwrap()
 }
 
-/// This process's own record, to be altered.
+/// The record of a lock that this process would hold.
 fn own_record(dir: &TestDir) -> Value {
     let mut record = leave_lock_of_the_dead(dir);
     fs::remove_file(dir.join("f.lock")).unwrap();
@@ -112,7 +112,7 @@ fn settings_that_make_no_sense() {
 fn the_methods_respect_each_other() {
     let dir = TestDir::new();
     dir.file("f", "0\n");
-    // A holder by flock keeps lockers by link out, who say what to do if it has crashed.
+    // A holder by flock keeps lockers by link out. Their hint says what to do if the holder has crashed.
     let held = Held::new(&dir.join("f.lock"));
     link(&dir, ["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint("uses flock; if that");
     let mut waiter = link(&dir, ["f"]).stdin("1\n").spawn();
@@ -121,7 +121,7 @@ fn the_methods_respect_each_other() {
     held.release();
     waiter.finish().ok();
     assert_eq!(dir.read("f"), "1\n");
-    // A holder by link keeps lockers by flock out, who neither take the record for rubbish nor remove it.
+    // A holder by link keeps lockers by flock out. They understand the record and do not remove it.
     let mut writer = holder(&dir, "60");
     let held_by = format!("held by PID {} (", writer.id());
     dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint(&held_by);
@@ -132,7 +132,7 @@ fn the_methods_respect_each_other() {
     writer.finish().ok();
     waiter.finish().ok();
     assert_eq!(dir.read("f"), "3\n");
-    // One that has died keeps nobody out.
+    // A dead holder keeps nobody out.
     leave_lock_of_the_dead(&dir);
     dir.awrite(["-n", "f"]).stdin("0\n").quiet_success();
     dir.assert_holds(&["f"]);
@@ -158,7 +158,7 @@ fn a_living_holder_keeps_it_however_long() {
     let mut writer = holder(&dir, "300ms");
     let lock = dir.join("f.lock");
     let mut seen = std::collections::BTreeSet::new();
-    // Blocked in a read all the time, for several times as long as it may be silent.
+    // The holder is blocked in a read for several stale times, and its heartbeat goes on.
     wait_until("it has given ten signs of life", || {
         let meta = fs::metadata(&lock).unwrap();
         seen.insert((meta.mtime(), meta.mtime_nsec()));
@@ -186,7 +186,7 @@ fn a_stopped_holder_finds_its_lock_lost() {
             holder(&dir, "300ms")
         };
         stopped.signal(Signal::STOP);
-        // It lives, but says nothing: broken when the time has come, not before.
+        // The stopped holder is alive but silent: its lock is broken after the stale time, not before.
         let mut other = holder(&dir, "60");
         stopped.signal(Signal::CONT);
         if command {
@@ -206,7 +206,7 @@ fn a_stopped_holder_finds_its_lock_lost() {
     }
 }
 
-/// Whoever can read the lock can make a file with its nonce, lock it, and say that its holder has given it to him.
+/// Any process that can read the lock file can forge a baton: a locked file with the nonce, and the variable.
 #[test]
 fn a_forged_baton_gains_nothing() {
     if !needs("python3") {
@@ -258,7 +258,7 @@ fn below_a_lost_lock_nothing_is_written() {
     dir.assert_holds(&["f", "go", "ready"]);
 }
 
-/// COMMAND cannot know that it has not been alone; whoever started it is told.
+/// COMMAND cannot notice that the lock was lost, so awrite-lock fails.
 #[test]
 fn a_command_that_has_lost_its_lock_does_not_succeed() {
     let dir = TestDir::new();
@@ -310,29 +310,28 @@ fn who_counts_as_dead() {
     let start = own["start_time"].as_u64().unwrap();
     let elsewhere = format!("held by PID {pid} on elsewhere");
     let here = format!("held by PID {pid} (");
-    // What the record says, how long ago its holder was heard of, and whom it names if it counts as alive.
+    // The record, the age of its last heartbeat, and the hint if the holder counts as alive.
     for (record, age, alive) in [
         (own.clone(), 0, Some(&here)),
         (other(json!({"start_time": null})), 0, Some(&here)),
-        // Gone by pid, or another process under the same number.
+        // The process is gone, or its number now belongs to another process.
         (other(json!({"pid": gone.id()})), 0, None),
         (other(json!({"start_time": start + 1})), 0, None),
-        // A process that lives here says nothing if the record is from another host, boot or PID namespace, nor does
-        // one that does not.
+        // Processes here prove nothing if the record is from another host, boot or PID namespace.
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": "another", "start_time": start + 1})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "pid_namespace": 1, "start_time": start + 1})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": null, "start_time": start + 1})), 0, Some(&elsewhere)),
-        // Silent for as long as it said it would never be.
+        // It has been silent for longer than its own stale time.
         (own.clone(), 61, None),
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 61, None),
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 50, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": "another", "heartbeat_ms": 40_000})), 61, Some(&elsewhere)),
-        // Its host's clock says nothing: the file's time is the server's. A time to come is no silence.
+        // The file's time comes from the file server, so it may be in the future. That is no silence.
         (other(json!({"host": "elsewhere", "boot_id": "another"})), -3600, Some(&elsewhere)),
     ] {
         let lock = forge(&dir, "f.lock", &record, age);
-        // What the one who asks grants itself is of no account.
+        // The holder's stale time counts, not the asker's.
         let done = link(&dir, ["-n", "f"]).env("AWRITE_STALE_AFTER", "5").stdin("x").run();
         if let Some(holder) = alive {
             done.assert_error(2, "Error: f: File locked by another process").assert_hint(holder);
@@ -386,7 +385,7 @@ fn what_is_no_record_is_never_removed() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Breakers that die, too
+// Breakers that die
 
 #[test]
 fn what_dead_breakers_left_is_cleared_away() {
@@ -401,12 +400,12 @@ fn what_dead_breakers_left_is_cleared_away() {
         forge(&dir, &mark, &dead, 0);
         mark = format!("{mark}.break-{}", nonce(n));
     }
-    // Garbage of earlier times: a mark for a nonce that is gone, with a living maker, and a file that never became one.
+    // Older leftovers: a mark for a nonce that is gone, whose maker lives, and a file that never became a lock.
     let own = own_record(&TestDir::new());
     forge(&dir, &format!("f.lock.break-{}", nonce(9)), &own, 0);
     dead["nonce"] = json!(nonce(10));
     forge(&dir, ".f.lock.awrite-a1b2c3", &dead, 0);
-    // And what looks similar, and is none.
+    // Files with similar names that are no leftovers.
     let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".f.lock.awrite-d4e5f6"];
     for name in foreign {
         dir.file(name, "mine");
@@ -430,7 +429,7 @@ fn a_living_breaker_is_waited_for() {
     dir.assert_holds(&["f"]);
 }
 
-/// Nobody who locks by a descriptor looks at a name.
+/// A lock by descriptor has no name to look at, but it sees that the open file is a link lock.
 #[test]
 fn a_descriptor_does_not_walk_over_it() {
     let dir = TestDir::new();
@@ -440,7 +439,7 @@ fn a_descriptor_does_not_walk_over_it() {
     dir.sh("exec 9>>f.lock; \"$BIN\" lock 9").run().assert_code(2);
     holder.feed(b"x");
     holder.finish().ok();
-    // Other content is none of our business.
+    // A file with other content can be locked.
     dir.file("other", "content");
     dir.sh("exec 9>>other; \"$BIN\" lock -n 9").quiet_success();
     dir.assert_holds(&["f", "other"]);
@@ -472,7 +471,7 @@ fn housekeeping_removes_what_is_stale_and_nothing_else() {
     dead["start_time"] = json!(1);
     forge(&dir, "dead.lock", &with_nonce(&dead, 1), 0);
     forge(&dir, "long-silent.lock", &with_nonce(&elsewhere, 2), 3600);
-    // A mark of a breaker that died, for a nonce that is gone; and one whose lock is gone.
+    // Two marks of dead breakers: one for a nonce that is gone, and one whose lock is gone.
     forge(&dir, &format!("silent.lock.break-{:016x}", 99), &dead, 0);
     forge(&dir, &format!("gone.lock.break-{:016x}", 1), &dead, 0);
     let stale =

@@ -1,5 +1,5 @@
-//! The lock: who waits, how long, what is said meanwhile, and that nothing is left in the directory. `both` is what holds
-//! for both methods, written once.
+//! The lock: who waits, how long, what is said meanwhile, and that nothing is left in the directory. `both` is what
+//! holds for both methods, written once.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -63,7 +63,7 @@ fn lock_file_names_the_lock() {
     dir.assert_holds(&["f", "my lock"]);
     let done = dir.awrite(["-n", "--lock-file", "./my lock", "other"]).stdin("x").run();
     done.assert_error(2, "Error: other: File locked by another process");
-    // Another lock is no obstacle: that is what all of them must agree upon.
+    // A writer with another lock file is not kept out: all writers must agree on the lock file.
     dir.awrite(["-n", "f"]).stdin("x").quiet_success();
     writer.feed(b"new");
     writer.finish().ok();
@@ -74,7 +74,7 @@ fn lock_file_names_the_lock() {
     dir.assert_holds(&["f"]);
 }
 
-/// Two files may share a lock, but none may be its own.
+/// Two files may share a lock file, but no file may be its own.
 #[test]
 fn the_target_cannot_be_its_own_lock_file() {
     let dir = TestDir::new();
@@ -114,7 +114,7 @@ fn lock_dir_collects_the_locks() {
         assert_no_debris(&locks, &[]);
         dir.assert_holds(&["f", "locks"]);
     }
-    // The option goes before the environment.
+    // The option overrides the environment.
     dir.awrite(["--lock-dir", "locks", "f"]).env("AWRITE_LOCK_DIR", "/no/such").stdin("x").quiet_success();
     let done = dir.awrite(["--lock-dir", "no/such", "f"]).stdin("x").run();
     done.assert_error_with(1, &["no/such", "no such file or directory"]);
@@ -138,7 +138,7 @@ fn a_path_too_long_for_a_lock_name_is_hashed() {
     assert_no_debris(&locks, &[]);
 }
 
-/// A read-only directory's file can still be locked elsewhere; it cannot be replaced, of course.
+/// A file in a read-only directory can be locked elsewhere, but not replaced.
 #[test]
 fn lock_dir_serves_where_the_directory_refuses() {
     let dir = TestDir::new();
@@ -199,7 +199,7 @@ fn root_gives_the_lock_file_the_targets_owner() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What stands where the lock file belongs
+// What may not be a lock file
 
 #[test]
 fn a_symbolic_link_for_a_lock_file_is_refused() {

@@ -36,7 +36,7 @@ fn the_mode_can_be_given() {
     let dir = TestDir::new();
     for (text, mode) in [("600", 0o600), ("0644", 0o644), ("755", 0o755), ("0", 0o000), ("1777", 0o1777)] {
         for args in [["-m", text], ["--mode", text]] {
-            // For a new file, and instead of the old one's; umask has no say.
+            // For a new file, and instead of the old file's mode. umask does not apply.
             dir.sh(&format!("umask 077; echo x | \"$BIN\" {} f", args.join(" "))).quiet_success();
             assert_eq!(dir.mode("f"), mode);
             chmod(&dir.join("f"), 0o664);
@@ -146,7 +146,7 @@ fn an_owner_that_cannot_be_kept_is_an_error_unless_only_tried() {
     dir.assert_holds(&["f"]);
 }
 
-/// There chown says EINVAL, not EPERM, of an owner without a number.
+/// In a user namespace chown(2) fails with EINVAL, not EPERM, if the owner is not mapped.
 #[test]
 fn an_owner_unknown_in_the_user_namespace_cannot_be_kept() {
     if !needs_root() || !needs_user_namespaces() {
@@ -158,7 +158,7 @@ fn an_owner_unknown_in_the_user_namespace_cannot_be_kept() {
     let run = |option: &str| dir.program("unshare", ["-Ur", AWRITE, option, "f"]).stdin("new").run();
     run("--preserve-owner").assert_error_with(1, &["Error: f: ", "invalid argument"]);
     assert_eq!(dir.read("f"), "old");
-    // The copy of a backup tries the same.
+    // The copy of a backup tries to keep the owner too.
     run("--backup-mode=600").ok();
     assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
     std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
@@ -191,7 +191,7 @@ fn extended_attributes_are_carried_over() {
     assert_eq!(xattr(&path, "user.note"), None);
 }
 
-/// The new content is not what the capability was given to.
+/// chown(2) clears the set-id bits, so the mode must be set after it.
 #[test]
 fn mode_and_attributes_survive_a_change_of_owner() {
     if !needs_root() {
@@ -228,7 +228,8 @@ fn access_control_lists_are_carried_over() {
     assert!(!acl().contains("1234"), "{}", acl());
 }
 
-/// With a list, the mode's bits for the group are the list's mask; without it they would be the group's.
+/// With an access control list, the group bits of the mode are the list's mask. Without the list they would give the
+/// group more than it had.
 #[test]
 fn an_acl_that_is_not_carried_over_leaves_the_group_what_it_had() {
     if !needs("setfacl") {
@@ -252,7 +253,7 @@ fn an_acl_that_is_not_carried_over_leaves_the_group_what_it_had() {
     with_acl("u:1234:rw,g::-");
     dir.awrite(["--no-preserve-xattrs", "--mode=660", "f"]).stdin("new").quiet_success();
     assert_eq!(dir.mode("f"), 0o660, "as asked for");
-    // The list of a file that may be written but not read is not carried over.
+    // awrite cannot read the list of a file that it may write but not read.
     if needs_root() {
         with_acl(&format!("u:{NOBODY}:w,g::-,m::rw"));
         let done = dir.awrite_unprivileged(["-v", "f"]).stdin("new").run();

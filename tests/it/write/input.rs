@@ -46,7 +46,7 @@ fn stdin_may_be_a_file() {
     }
 }
 
-/// Only what has not been read yet is input, as for any filter.
+/// Input begins at the descriptor's offset, as for any filter.
 #[test]
 fn stdin_that_is_a_file_is_read_from_where_it_stands() {
     let dir = TestDir::new();
@@ -101,7 +101,7 @@ fn input_may_be_a_fifo() {
     assert_eq!(dir.read("out"), "through the fifo\n");
 }
 
-/// Such files say that they are empty, and must be read to be known.
+/// Files in /proc have size 0, so the size says nothing.
 #[test]
 fn input_from_proc_is_read_in_full() {
     let dir = TestDir::new();
@@ -179,7 +179,7 @@ fn allow_empty_writes_an_empty_file() {
     dir.assert_holds(&["f"]);
 }
 
-/// It would have been opened, and even truncated, by anything that opened its output before reading.
+/// A program that opened its output before it read its input would truncate the file.
 #[test]
 fn the_output_may_be_standard_input() {
     let dir = TestDir::new();

@@ -30,7 +30,7 @@ fn any_name_will_do() {
     dir.awrite(["--", "--help"]).stdin("x").quiet_success();
     dir.awrite(["./-"]).stdin("x").quiet_success();
     dir.assert_holds(&["--help", "-"]);
-    // That would be standard output, which cannot be replaced: nobody shall find a file called `-` one day.
+    // `-` would mean standard output, which cannot be replaced. Nobody wants a file called `-`.
     fs::remove_file(dir.join("-")).unwrap();
     dir.awrite(["-"]).stdin("x").run().assert_error_with(1, &["standard output"]).assert_hint("awrite --help");
     dir.assert_holds(&["--help"]);
@@ -60,7 +60,7 @@ fn the_longest_names_work_and_longer_ones_are_errors() {
     dir.assert_holds(&[]);
 }
 
-/// Up to 250 bytes `.lock` fits behind the name. Beyond, the name is shortened the same way by everyone.
+/// Up to 250 bytes, `.lock` fits behind the name. All processes shorten a longer name in the same way.
 #[test]
 fn long_names_lock_each_other_out() {
     let dir = TestDir::new();

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use crate::common::{Held, TestDir, assert_no_debris, chmod, lock_is_held, wait_until};
 
-/// A producer may take the old file away before it writes the new one.
+/// COMMAND may remove the old file before it prints the new content.
 #[test]
 fn the_mode_of_a_file_that_is_removed_meanwhile_is_kept() {
     let dir = TestDir::new();

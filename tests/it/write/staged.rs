@@ -46,7 +46,7 @@ fn staged_content_is_never_more_readable_than_the_file() {
     }
 }
 
-/// Where files cannot be without a name, anybody could open one before its mode is narrowed, and read it once full.
+/// If the temporary file has a name, another user could open it before its mode is narrowed, and read it later.
 #[test]
 fn a_named_stage_is_private_from_its_first_moment() {
     if !needs_strace() {

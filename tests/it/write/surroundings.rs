@@ -24,7 +24,7 @@ fn other_files_in_the_directory_are_left_alone() {
     dir.assert_holds(&names);
 }
 
-/// Closed descriptors must not be taken by the files that awrite opens: a message would end in one of them.
+/// If descriptor 2 is closed, the next file that awrite opens would get it, and messages would go into that file.
 #[test]
 fn closed_standard_descriptors_do_no_harm() {
     let dir = TestDir::new();

@@ -43,7 +43,7 @@ fn a_block_device_is_refused_by_name() {
         .find(|path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device()));
     let Some(device) = device else { return };
     let dir = TestDir::new();
-    // As somebody who could not write to it even if the check failed.
+    // As a user who could not write to the device even if the check failed.
     dir.awrite_unprivileged([device]).stdin("x").run().assert_error_with(1, &[device, "device"]);
 }
 
@@ -59,7 +59,7 @@ fn a_path_through_a_file_is_refused() {
     assert_eq!(dir.read("f"), "x");
 }
 
-/// Links in `/proc` lead to files, not to names. `/dev/stdout` and shells' `>(…)` are such.
+/// Links in `/proc/PID/fd` lead to open files, not to names. `/dev/stdout` and `>(…)` of shells are such links.
 #[test]
 fn links_to_open_files_are_not_taken_for_names() {
     let dir = TestDir::new();
@@ -69,7 +69,7 @@ fn links_to_open_files_are_not_taken_for_names() {
     let done = dir.sh("exec 7> gone; rm gone; echo x | \"$BIN\" /dev/fd/7").run();
     done.assert_error_with(1, &["/dev/fd/7: "]);
     dir.assert_holds(&[]);
-    // One that still has its name is that file.
+    // A file that still has its name is replaced.
     dir.sh("exec 7> here; echo x | \"$BIN\" /dev/fd/7").quiet_success();
     assert_eq!(dir.read("here"), "x\n");
     dir.assert_holds(&["here"]);
