@@ -125,15 +125,15 @@ pub(crate) fn make(
     must_copy: bool,
 ) -> Result<Backup> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
-    let mut names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
+    let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
     let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
     let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
-    let link = if may_link { link(target, &dir, &mut names) } else { None };
+    let link = if may_link { link(target, &dir, &names) } else { None };
     let linked = link.is_some();
     let (name, ticket) = match link {
         Some(link) => link,
         None => {
-            let name = make_copy(target, original, options, durability, &dir, &mut names);
+            let name = make_copy(target, original, options, durability, &dir, &names);
             (name.map_err(|e| fail(&names.plain(), e))?, None)
         }
     };
@@ -152,7 +152,7 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
 /// Makes a second link to the target. Returns its name, and the ticket for it where the name is new. `None`: no link is
 /// possible (protected_hardlinks, another file system, too many links …). A copy follows, and reports what is wrong if it
 /// fails too.
-fn link(target: &Target, dir: &Arc<Dir>, names: &mut BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
+fn link(target: &Target, dir: &Arc<Dir>, names: &BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
     let to_new_name = |name: &OsStr| {
         cleanup::make(|| {
             // link(2) refuses an existing name by itself.
@@ -187,7 +187,7 @@ fn make_copy(
     options: &BackupOptions,
     durability: Durability,
     dir: &Arc<Dir>,
-    names: &mut BackupNames<'_>,
+    names: &BackupNames<'_>,
 ) -> io::Result<OsString> {
     let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
     let mut content = original.content()?;

@@ -141,10 +141,7 @@ impl Target {
 
     /// Refuses what cannot be replaced: anything but a regular file, a link to one, or nothing.
     pub(crate) fn ensure_regular(&self) -> Result<()> {
-        match self.status {
-            None => Ok(()),
-            Some(s) => refuse_special(&self.given, s.kind),
-        }
+        self.status.map_or(Ok(()), |s| refuse_special(&self.given, s.kind))
     }
 
     /// Refuses an existing file that this user may not write.

@@ -22,19 +22,19 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// The record of the target's lease. In the directory of lock files, if there is one: no other may be writable. Beside
     /// the target, if the caller named the lock file: several targets may share a lock, but not a lease.
-    pub(crate) lease: Spot,
+    pub(crate) lease: LeaseFile,
     /// The caller named the lock file; otherwise its name comes from the target's.
     chosen: bool,
 }
 
 /// The record of a lease: its name in its directory.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub(crate) struct LeaseFile {
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: OsString,
 }
 
-impl Spot {
+impl LeaseFile {
     /// For messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(&self.name)
@@ -63,7 +63,7 @@ impl Place {
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
             let flat = OsString::from_vec(flat);
             let (name, dir) = (lock_name(&flat), Arc::new(opened));
-            let lease = Spot { dir: dir.clone(), name: lease_name(&flat) };
+            let lease = LeaseFile { dir: dir.clone(), name: lease_name(&flat) };
             return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
         }
         let name = lock_name(&target.name);
@@ -125,8 +125,8 @@ impl Place {
     }
 }
 
-fn lease_beside(target: &Target) -> Spot {
-    Spot { dir: target.dir.clone(), name: lease_name(&target.name) }
+fn lease_beside(target: &Target) -> LeaseFile {
+    LeaseFile { dir: target.dir.clone(), name: lease_name(&target.name) }
 }
 
 /// The error for a lock file that is neither empty nor a record.

@@ -7,7 +7,7 @@ use crate::backup;
 use crate::commit;
 use crate::error::{Error, Result};
 use crate::lease::{Purpose, Visitor, lock_target};
-use crate::lock::{FileLock, Place, Spot};
+use crate::lock::{FileLock, LeaseFile, Place};
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
 use crate::target::{Resolve, Target};
@@ -17,7 +17,7 @@ use crate::target::{Resolve, Target};
 pub(super) struct Hold {
     // Dropped in this order.
     pub(super) lock: FileLock,
-    pub(super) lease: Spot,
+    pub(super) lease: LeaseFile,
     pub(super) target: Target,
 }
 

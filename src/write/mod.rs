@@ -24,7 +24,7 @@ use std::time::Instant;
 use crate::backup;
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, HandOver, Place, Spot};
+use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
 use crate::options::WriteOptions;
 use crate::remedy::Remedy;
@@ -78,7 +78,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: Spot },
+    Held { lock: FileLock, lease: LeaseFile },
 }
 
 impl AtomicFile {

@@ -274,10 +274,7 @@ impl Commit {
                 took: started.elapsed(),
             });
         }
-        let path = lock.path().to_owned();
-        if let Err(e) = lock.release() {
-            observer.tell(&Notice::Warning { path: &path, text: &e.reason() });
-        }
+        lock.release_or_warn();
         durable.map(|()| committed)
     }
 
