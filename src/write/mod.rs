@@ -90,8 +90,8 @@ impl AtomicFile {
     /// options contradict each other. Nothing has been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
         let (path, started) = (path.as_ref(), Instant::now());
-        if let Some(options) = &options.backup {
-            backup::ensure_nameable(options)?;
+        if let Some(backup) = &options.backup {
+            backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
             let target = Target::resolve(path, resolve(options))?;

@@ -32,7 +32,13 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     let mut settings = Settings::default();
     // The library accepts empty input by default.
     settings.options.refuse_empty = true;
-    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    let parsed = GRAMMAR.parse(args, &mut settings).map_err(|stop| match stop {
+        // A habit from `sed -i`.
+        Stop::Usage(reason) if settings.input.is_some() && reason.starts_with("OUTPUT is missing") => {
+            Stop::Usage(format!("{reason}; -i names what is read, not what is written"))
+        }
+        stop => stop,
+    })?;
     report::use_style(settings.style);
     let request = check(settings, parsed, inherited)?;
     work(request, inherited)?;
@@ -81,6 +87,9 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
         Some(source) => source,
         None => Source::stdin()?,
     };
+    if source.is_terminal() {
+        report::reading_terminal();
+    }
     if !source.is_ready() || reads_much(request) {
         process::about_to_wait()?;
     }
