@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use awrite::{Error, HandOver};
+use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
@@ -62,13 +63,15 @@ impl Running {
         let failed = |e: io::Error| Error::io(name, e);
         // Only our end: the child's is another open file.
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(BUFFER).map_err(|_| failed(io::Error::from_raw_os_error(libc::ENOMEM)))?;
         // Not before it is needed: most output is there before we look.
         let mut end = None;
         loop {
-            match rustix::io::read(&stdout, &mut buffer[..]) {
+            buffer.clear();
+            match rustix::io::read(&stdout, spare_capacity(&mut buffer)) {
                 Ok(0) => return Ok(()),
-                Ok(count) => take(&buffer[..count])?,
+                Ok(_) => take(&buffer)?,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => match end.get_or_insert_with(|| self.pid.map(End::of)) {
                     Some(watched) => match watched.or_readable(&stdout).map_err(failed)? {
