@@ -122,6 +122,11 @@ impl Target {
         outcome
     }
 
+    /// Makes a directory that the write needs, and the missing ones above it. They go with the target's own.
+    pub(crate) fn make_dir(&mut self, path: &Path) -> Result<()> {
+        make_dirs(&self.given, path, &mut self.made_dirs)
+    }
+
     /// Hands the made directories to `other`, which was resolved from the same path.
     pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
         let mut dirs = std::mem::take(&mut self.made_dirs);
@@ -154,9 +159,13 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
-                Some(libc::EACCES | libc::EPERM) => {
+                Some(libc::EACCES) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
                 }
+                // Rename would be refused too.
+                Some(libc::EPERM) => Err(Error::io(&self.given, e)
+                    .of_kind(ErrorKind::NotWritable)
+                    .with_hint("it is immutable: lsattr shows that, chattr -i ends it")),
                 _ => Err(Error::io(&self.given, e)),
             },
         }
@@ -188,7 +197,7 @@ impl Target {
 
     /// The error for a system call on it that failed.
     pub(crate) fn failed(&self, e: io::Error) -> Error {
-        Error::io(&self.given, e)
+        Error::io(&self.given, e).unchanged()
     }
 
     /// The path of `name` beside the target.
