@@ -95,10 +95,12 @@ impl Commit {
 
     fn ensure_untouched(&self) -> Result<()> {
         let target = &self.hold.target;
-        let now = target.dir.status(&target.name).map_err(|e| self.failed(e))?;
         let facts = |status: FileStatus| (status.id, status.size, status.modified);
-        if now.map(facts) == target.status.map(facts) {
-            return Ok(());
+        match target.dir.status(&target.name).map_err(|e| self.failed(e))? {
+            // Removed: nothing of it can be lost by the commit.
+            None => return Ok(()),
+            Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
+            Some(_) => {}
         }
         let reason = "COMMAND changed this file itself; it was not replaced";
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
@@ -196,9 +198,11 @@ impl Commit {
         check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
-                0 if self.options.refuse_empty => Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
-                    .on(target)
-                    .with_remedy(Remedy::AllowEmpty)),
+                0 if self.options.refuse_empty => {
+                    Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
+                        .on(target)
+                        .with_remedy(Remedy::AllowEmpty))
+                }
                 bytes => Ok(bytes),
             };
         }
