@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn what_is_none() {
-        for text in ["", "x", "-1", "-1h", "1h ago", "1.2.3", "1e3", "inf", ".", "ms", "1x", "1\u{e4}", "1mo", "1y", " 5", "5 "] {
+        for text in
+            ["", "x", "-1", "-1h", "1h ago", "1.2.3", "1e3", "inf", ".", "ms", "1x", "1\u{e4}", "1mo", "1y", " 5", "5 "]
+        {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         for text in ["99999999999999999999999999999999999999999999", "18446744073709551615d"] {

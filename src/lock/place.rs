@@ -117,9 +117,11 @@ impl Place {
             Some(libc::EROFS) => Error::io(target, e)
                 .because("Cannot create lock file (read-only file system)")
                 .with_remedy(Remedy::LockElsewhere),
-            Some(libc::EACCES | libc::EPERM) => {
-                Error::io(&self.path, e).with_remedy(if self.beside { Remedy::LockElsewhere } else { Remedy::Permissions })
-            }
+            Some(libc::EACCES | libc::EPERM) => Error::io(&self.path, e).with_remedy(if self.beside {
+                Remedy::LockElsewhere
+            } else {
+                Remedy::Permissions
+            }),
             // The directory is open, so it is there: it takes no files (/proc), or was removed meanwhile.
             Some(libc::ENOENT) => Error::io(target, e)
                 .because("Cannot create lock file (its directory takes no new files)")

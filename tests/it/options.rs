@@ -162,7 +162,8 @@ fn options_may_stand_anywhere_before_command() {
 #[test]
 fn durations_of_all_units_are_understood() {
     let dir = TestDir::new();
-    for duration in ["30", "1.5", "500ms", "2m", "3s", "1h", "0.001", "0", "0s", "1d", "1w", "10min", "1m5s", "1h 30m"] {
+    for duration in ["30", "1.5", "500ms", "2m", "3s", "1h", "0.001", "0", "0s", "1d", "1w", "10min", "1m5s", "1h 30m"]
+    {
         dir.awrite(["--timeout", duration, "f"]).stdin("x").quiet_success();
     }
 }
