@@ -202,7 +202,8 @@ fn make_copy(
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
-    metadata::apply(&stage.file, original, wanted)?;
+    let made = FileStatus::of(&stage.file)?;
+    metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;

@@ -171,9 +171,15 @@ impl Target {
         }
     }
 
-    /// Opens the current content; of a link that is replaced itself, that of the file behind it. `None`: there is none.
+    /// Opens the current content; of a link that is replaced itself, that of the file behind it, which has nothing else to
+    /// say about the new file. `None`: there is none.
     pub(crate) fn open_original(&self) -> io::Result<Option<Original>> {
         let Some(status) = self.status else { return Ok(None) };
+        // Anybody may have made the link. To open a FIFO would let its writer go on, and a device may do anything.
+        let is_file = |behind: FileStatus| behind.kind == FileKind::Regular;
+        if self.is_link() && !self.dir.status_behind(&self.name)?.is_some_and(is_file) {
+            return Ok(None);
+        }
         let file = match self.dir.open_to_read(&self.name, self.is_link()) {
             Ok(file) => file,
             // Removed meanwhile, or a link that leads nowhere.
@@ -184,7 +190,6 @@ impl Target {
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
-        // A link may lead to a directory or a device. It is replaced itself, so that does not matter.
         Ok((status.kind == FileKind::Regular).then(|| Original::readable(status, file)))
     }
 

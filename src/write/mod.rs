@@ -259,9 +259,9 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 
 /// The stage for a locked target. With `append` it begins with the old content.
 fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
-    let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
-    // Where the link itself is replaced, the new file gets the mode of the file behind it.
-    let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
+    // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
+    let is_new = target.status.is_none() || target.is_link();
+    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
     let stage = create_stage(target, birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

@@ -151,11 +151,14 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(METADATA, &["--no-preserve-mode"], "give the new file the umask's default mode", |s| {
         s.options.preserve_mode = false;
     }),
-    Flag::set(METADATA, &["--preserve-owner"], "keep owner and group; failing to is an error", |s| {
+    Flag::set(METADATA, &["--try-preserve-owner"], "keep owner and group where permitted (the default)", |s| {
+        s.options.ownership = Ownership::TryKeep;
+    }),
+    Flag::set(METADATA, &["--preserve-owner"], "keep owner, group and set-id bits; failing to is an error", |s| {
         s.options.ownership = Ownership::Keep;
     }),
-    Flag::set(METADATA, &["--try-preserve-owner"], "keep owner and group where that is permitted", |s| {
-        s.options.ownership = Ownership::TryKeep;
+    Flag::set(METADATA, &["--no-preserve-owner"], "make the new file yours", |s| {
+        s.options.ownership = Ownership::Writer;
     }),
     Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
         s.options.preserve_xattrs = false;
