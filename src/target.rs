@@ -122,6 +122,11 @@ impl Target {
         outcome
     }
 
+    /// Makes a directory that the write needs, and the missing ones above it. They go with the target's own.
+    pub(crate) fn make_dir(&mut self, path: &Path) -> Result<()> {
+        make_dirs(&self.given, path, &mut self.made_dirs)
+    }
+
     /// Hands the made directories to `other`, which was resolved from the same path.
     pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
         let mut dirs = std::mem::take(&mut self.made_dirs);
@@ -154,9 +159,13 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
-                Some(libc::EACCES | libc::EPERM) => {
+                Some(libc::EACCES) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
                 }
+                // Rename would be refused too.
+                Some(libc::EPERM) => Err(Error::io(&self.given, e)
+                    .of_kind(ErrorKind::NotWritable)
+                    .with_hint("it is immutable: lsattr shows that, chattr -i ends it")),
                 _ => Err(Error::io(&self.given, e)),
             },
         }
@@ -193,7 +202,7 @@ impl Target {
 
     /// The error for a system call on it that failed.
     pub(crate) fn failed(&self, e: io::Error) -> Error {
-        Error::io(&self.given, e)
+        Error::io(&self.given, e).unchanged()
     }
 
     /// The path of `name` beside the target.
@@ -231,6 +240,7 @@ fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileSta
                         refuse_special(given, s.kind)?;
                     }
                 }
+                refuse_descriptor(given, parent)?;
                 let link = rustix::fs::readlink(&path, Vec::new()).map_err(|e| fail(e.into()))?;
                 path = parent.join(OsStr::from_bytes(link.as_bytes()));
             }
@@ -266,6 +276,19 @@ fn refuse_special(given: &Path, kind: FileKind) -> Result<()> {
         FileKind::Regular | FileKind::Symlink => Ok(()),
         _ => Err(not_a_file(given, kind)),
     }
+}
+
+/// Refuses `/dev/stdout` and the like: the link leads to a file that a process has open, and what that still writes would
+/// go to the old one.
+fn refuse_descriptor(given: &Path, dir: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if dir.ends_with("fd") && rustix::fs::statfs(dir).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC) {
+        return Err(Error::new(ErrorKind::NotAFile, "Leads to an open file of a process (/proc/PID/fd)")
+            .on(given)
+            .with_hint("name the file itself, or write to this with a redirection: > PATH"));
+    }
+    let _ = (given, dir);
+    Ok(())
 }
 
 fn not_a_file(given: &Path, kind: FileKind) -> Error {

@@ -29,8 +29,9 @@ use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Durability, WriteOptions};
+use crate::options::{Check, Durability, WriteOptions};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::stage::Stage;
 use crate::sys::{FileStatus, set_mode};
 
@@ -58,11 +59,15 @@ enum Way {
 pub(super) struct Commit {
     pub(super) hold: Hold,
     pub(super) options: WriteOptions,
+    pub(super) watched: bool,
     pub(super) started: Instant,
 }
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
+        if self.watched {
+            self.ensure_untouched()?;
+        }
         // Of a link only a backup needs what is behind it.
         let is_needed = !self.hold.target.is_link() || self.options.backup.is_some();
         let original = if is_needed { open_original(&self.hold.target)? } else { None };
@@ -74,7 +79,7 @@ impl Commit {
                 return self.release(Committed { bytes, changed, backup: None }, Ok(()));
             }
         }
-        let (backup, durable) = self.replace(stage, &made, original.as_ref())?;
+        let (bytes, backup, durable) = self.replace(stage, &made, original.as_ref())?;
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
                 // The backup itself is complete; only its age will be misjudged.
@@ -95,19 +100,36 @@ impl Commit {
         }
     }
 
-    /// Steps 2 to 9. Once the target has been replaced, an error of step 9 is part of the result.
+    fn ensure_untouched(&self) -> Result<()> {
+        let target = &self.hold.target;
+        let facts = |status: FileStatus| (status.id, status.size, status.modified);
+        match target.dir.status(&target.name).map_err(|e| self.failed(e))? {
+            // Removed: nothing of it can be lost by the commit.
+            None => return Ok(()),
+            Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
+            Some(_) => {}
+        }
+        let reason = "COMMAND changed this file itself; it was not replaced";
+        Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
+    }
+
+    /// Steps 2 to 9. Returns the length of what was committed. Once the target has been replaced, an error of step 9 is
+    /// part of the result.
     fn replace(
         &self,
         mut stage: Stage,
         made: &FileStatus,
         original: Option<&Original>,
-    ) -> Result<(Option<Backup>, Result<()>)> {
+    ) -> Result<(u64, Option<Backup>, Result<()>)> {
         let target = &self.hold.target;
+        let mut bytes = made.size;
         let mut way = if target.is_mounted_on() { Way::InPlace } else { Way::Rename };
         if way == Way::Rename {
             self.set_metadata(&stage, made, original)?;
         }
-        self.run_check(&mut stage)?;
+        if let Some(check) = &self.options.check {
+            bytes = self.run_check(check, &mut stage)?;
+        }
         self.ensure_claim()?;
         loop {
             let mut backup = self.back_up(&stage, original, way)?;
@@ -145,7 +167,7 @@ impl Commit {
             // Closed, and so unlocked, before the target's lock is released.
             drop(file);
             let durable = if way == Way::Rename { self.sync_directory() } else { Ok(()) };
-            return Ok((backup, durable));
+            return Ok((bytes, backup, durable));
         }
     }
 
@@ -206,13 +228,20 @@ impl Commit {
         }
     }
 
-    /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too.
-    fn run_check(&self, stage: &mut Stage) -> Result<()> {
-        let Some(check) = &self.options.check else { return Ok(()) };
+    /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too. Returns
+    /// the length of what it left.
+    fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
         let target = &self.hold.target.given;
         check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
-            return Ok(());
+            return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
+                0 if self.options.refuse_empty => {
+                    Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
+                        .on(target)
+                        .with_remedy(Remedy::AllowEmpty))
+                }
+                bytes => Ok(bytes),
+            };
         }
         Err(Error::new(ErrorKind::Refused, "the check put another file in the place of the new one")
             .on(target)
@@ -276,7 +305,7 @@ impl Commit {
         let sync = committed.changed && self.options.durability == Durability::Full;
         let kept = self.hold.target.keep_dirs(sync);
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
-        let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started } = self;
+        let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
         if durable.is_ok() {
             observer.tell(&Notice::Committed {
                 target: &target.given,

@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use awrite::{BackupOptions, Durability, Ownership, WriteOptions};
 
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{one_of, parse_mode, parse_path, parse_shell, parse_suffix};
+use super::super::values::{one_of, parse_duration, parse_mode, parse_path, parse_shell, parse_suffix};
 use crate::report::Style;
 
 /// The values of the options.
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
     pub(super) validate: Option<OsString>,
+    pub(super) kill_after: Option<Duration>,
     pub(super) install: bool,
 }
 
@@ -94,6 +96,13 @@ const FLAGS: &[Flag<Settings>] = &[
         s.options.append = true;
     }),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
+    Flag::value(
+        INPUT,
+        &["--kill-after"],
+        Value::Text("DURATION"),
+        "kill a COMMAND that still runs this long after a signal has told it to end",
+        |s, value| put(&mut s.kill_after, parse_duration(&value)),
+    ),
     locking::wait(),
     locking::timeout(),
     locking::no_wait(),
@@ -161,7 +170,8 @@ const FLAGS: &[Flag<Settings>] = &[
         CONTENT,
         &["--validate"],
         Value::Command("CMD"),
-        "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
+        "run sh -c CMD first, the new content on its standard input and in the file $AWRITE_NEW; write only if it \
+         succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
@@ -181,7 +191,9 @@ const FLAGS: &[Flag<Settings>] = &[
         "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
         |s, value| put(&mut s.options.durability, parse_durability(&value)),
     ),
-    Flag::set(CONTENT, &["-D", "--mkdir"], "create missing parent directories", |s| s.options.mkdir = true),
+    Flag::set(CONTENT, &["-D", "--mkdir"], "create missing parent directories, and that of --backup-dir", |s| {
+        s.options.mkdir = true
+    }),
     common::progress(),
     common::verbose(),
     common::quiet(),
