@@ -5,11 +5,13 @@ use std::path::Path;
 
 use crate::backup;
 use crate::commit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_target};
 use crate::lock::{FileLock, Place, Spot};
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
+use crate::remedy::Remedy;
+use crate::sys::FileKind;
 use crate::target::{Resolve, Target};
 
 /// A target under its lock.
@@ -28,7 +30,8 @@ impl Hold {
         // Two writers that share a lock would overwrite each other's work.
         let alone = LockOptions { shared: false, ..options.lock.clone() };
         let (how, observer) = (resolve(options), &options.observer);
-        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
+        let taken = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse);
+        let (target, place, lock) = taken.map_err(|e| with_way_out(e, path, options))?;
         Ok(Hold { lock, lease: place.lease, target })
     }
 }
@@ -48,11 +51,47 @@ pub(super) fn resolve(options: &WriteOptions) -> Resolve {
 /// Refuses what cannot or must not be replaced.
 pub(super) fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
     target.ensure_regular()?;
-    if target.is_mounted_on() && !options.in_place {
-        return Err(commit::mounted_on(&target.given));
+    if target.is_mounted_on() {
+        ensure_mount(target, options)?;
     }
     if let Some(backup) = &options.backup {
         backup::ensure_apart(target, place, backup)?;
     }
     if options.force { Ok(()) } else { target.ensure_writable() }
+}
+
+/// Refuses a file that something is mounted on, unless it is to be overwritten there and that is of any use.
+fn ensure_mount(target: &Target, options: &WriteOptions) -> Result<()> {
+    if target.status.is_some_and(|status| status.links == 0) {
+        let reason = "The file that is mounted here has been deleted: nobody else would see what is written to it";
+        return Err(Error::new(ErrorKind::MountPoint, reason)
+            .on(&target.given)
+            .with_hint("mount the file anew, or the directory that it is in"));
+    }
+    match target.dir.may_write(&target.name) {
+        Err(e) if e.raw_os_error() == Some(libc::EROFS) => {
+            Err(target.failed(e).of_kind(ErrorKind::MountPoint).with_hint("the file is mounted read-only here"))
+        }
+        _ if options.may_overwrite() => Ok(()),
+        _ => Err(commit::mounted_on(&target.given)),
+    }
+}
+
+/// Whether there is a file that this user may write.
+pub(super) fn is_writable(target: &Target) -> bool {
+    target.status.is_some_and(|status| status.kind == FileKind::Regular) && target.dir.may_write(&target.name).is_ok()
+}
+
+/// `e` with what helps where the lock file could not be made and only the directory may not be written.
+fn with_way_out(e: Error, path: &Path, options: &WriteOptions) -> Error {
+    let elsewhere = options.lock.dir.is_some() || options.lock.file.is_some();
+    if elsewhere || !matches!(e.errno(), Some(libc::EACCES | libc::EPERM)) {
+        return e;
+    }
+    match Target::resolve(path, Resolve { mkdir: false, ..resolve(options) }) {
+        Ok(target) if is_writable(&target) && target.dir.may_change().is_err() => {
+            e.with_remedy(Remedy::InPlaceLockedElsewhere)
+        }
+        _ => e,
+    }
 }
