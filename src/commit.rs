@@ -97,9 +97,9 @@ impl<'a> Opened<'a> {
     /// Gives it the content of the stage. A signal waits until it is done.
     pub(crate) fn write(self, sync: bool) -> Result<File> {
         cleanup::commit(|| self.write_now(sync)).map_err(|e| {
-            let error = self.target.failed(e);
+            let error = Error::io(&self.target.given, e);
             match self.begun.load(Ordering::Relaxed) {
-                false => error.during("cannot write into it"),
+                false => error.unchanged().during("cannot write into it"),
                 true if self.exchange => {
                     error.of_kind(ErrorKind::NotDurable).during("replaced, but cannot set its permissions")
                 }

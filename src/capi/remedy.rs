@@ -7,8 +7,8 @@ pub(super) fn words(remedy: &Remedy) -> String {
     let text = match remedy {
         Remedy::AllowEmpty => "leave AWRITE_REFUSE_EMPTY out if the file shall be empty",
         Remedy::BackupElsewhere => "choose another name for it: backup_suffix, backup_dir",
-        Remedy::Force => "AWRITE_FORCE replaces a file that you may not write",
-        Remedy::InPlace => "AWRITE_IN_PLACE overwrites it under the lock; that is not atomic",
+        Remedy::Force => "use AWRITE_FORCE to replace a file that you may not write",
+        Remedy::InPlace => "use AWRITE_IN_PLACE to overwrite it under the lock; that is not atomic",
         Remedy::InPlaceLockedElsewhere => {
             "only the directory may not be written: AWRITE_IN_PLACE and lock_dir overwrite the file; that is not atomic"
         }
@@ -19,7 +19,12 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Stream => "use awrite_file_write(): it needs no memory for the whole content",
         Remedy::UseFlock => "use AWRITE_METHOD_FLOCK",
         // In these the words of this crate say it.
-        Remedy::LockByName | Remedy::Inherit { .. } | Remedy::Inspect(_) | Remedy::ToStdout | Remedy::Other(_) => {
+        Remedy::LockByName
+        | Remedy::Inherit { .. }
+        | Remedy::Inspect(_)
+        | Remedy::Permissions
+        | Remedy::ToStdout
+        | Remedy::Other(_) => {
             return remedy.to_string();
         }
     };

@@ -87,7 +87,7 @@ impl Lockable for LockFile {
     }
 
     fn is_held_briefly(&self) -> bool {
-        filesystem::is_local(&self.file) && ofd::is_locked(&self.file, inherited::BRIEF).unwrap_or(false)
+        filesystem::is_local(&self.file) && inherited::is_marked_brief(&self.file)
     }
 }
 
@@ -167,17 +167,6 @@ impl LockFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Tells others that `file` is locked for a moment only. Where that does not work, a caller that does not wait may
-    /// find it busy.
-    pub(crate) fn look_at(file: &File) {
-        let _ = ofd::try_lock(file, true, inherited::BRIEF);
-    }
-
-    /// The same of this file.
-    pub(super) fn mark_brief(&self) {
-        LockFile::look_at(&self.file);
     }
 
     pub(super) fn is_held_by(&self, pid: u32) -> bool {

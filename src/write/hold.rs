@@ -7,7 +7,7 @@ use crate::backup;
 use crate::commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_target};
-use crate::lock::{FileLock, Place, Spot};
+use crate::lock::{FileLock, LeaseFile, Place};
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -19,7 +19,7 @@ use crate::target::{Resolve, Target};
 pub(super) struct Hold {
     // Dropped in this order.
     pub(super) lock: FileLock,
-    pub(super) lease: Spot,
+    pub(super) lease: LeaseFile,
     pub(super) target: Target,
 }
 
@@ -31,8 +31,28 @@ impl Hold {
         let alone = LockOptions { shared: false, ..options.lock.clone() };
         let (how, observer) = (resolve(options), &options.observer);
         let taken = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse);
-        let (target, place, lock) = taken.map_err(|e| with_way_out(e, path, options))?;
+        let (mut target, place, lock) = taken.map_err(|e| help_to_replace(e, path, options))?;
+        if let (true, Some(_), Some(backup)) = (options.mkdir, target.status, &options.backup) {
+            if let Some(dir) = &backup.dir {
+                target.make_dir(dir)?;
+            }
+        }
         Ok(Hold { lock, lease: place.lease, target })
+    }
+}
+
+/// A lock elsewhere does not help where the directory must take the new file too.
+fn help_to_replace(e: Error, path: &Path, options: &WriteOptions) -> Error {
+    match (e.remedy(), e.errno()) {
+        _ if options.may_overwrite() => e,
+        (Some(Remedy::LockElsewhere), Some(libc::EROFS)) => e.without_remedy(),
+        (Some(Remedy::LockElsewhere), _) => match Target::resolve(path, Resolve { mkdir: false, ..resolve(options) }) {
+            Ok(target) if is_writable(&target) && target.dir.may_change().is_err() => {
+                e.with_remedy(Remedy::InPlaceLockedElsewhere)
+            }
+            _ => e.with_remedy(Remedy::Permissions),
+        },
+        _ => e,
     }
 }
 
@@ -55,7 +75,7 @@ pub(super) fn ensure_replaceable(target: &Target, place: &Place, options: &Write
         ensure_mount(target, options)?;
     }
     if let Some(backup) = &options.backup {
-        backup::ensure_apart(target, place, backup)?;
+        backup::ensure_apart(target, place, backup, options.mkdir)?;
     }
     if options.force { Ok(()) } else { target.ensure_writable() }
 }
@@ -80,18 +100,4 @@ fn ensure_mount(target: &Target, options: &WriteOptions) -> Result<()> {
 /// Whether there is a file that this user may write.
 pub(super) fn is_writable(target: &Target) -> bool {
     target.status.is_some_and(|status| status.kind == FileKind::Regular) && target.dir.may_write(&target.name).is_ok()
-}
-
-/// `e` with what helps where the lock file could not be made and only the directory may not be written.
-fn with_way_out(e: Error, path: &Path, options: &WriteOptions) -> Error {
-    let elsewhere = options.lock.dir.is_some() || options.lock.file.is_some();
-    if elsewhere || !matches!(e.errno(), Some(libc::EACCES | libc::EPERM)) {
-        return e;
-    }
-    match Target::resolve(path, Resolve { mkdir: false, ..resolve(options) }) {
-        Ok(target) if is_writable(&target) && target.dir.may_change().is_err() => {
-            e.with_remedy(Remedy::InPlaceLockedElsewhere)
-        }
-        _ => e,
-    }
 }
