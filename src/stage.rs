@@ -59,8 +59,6 @@ pub(crate) enum Rename {
     Commit,
     /// It becomes another file, in place of an earlier one.
     Place,
-    /// The same, but the name must be free: else `AlreadyExists`.
-    PlaceNew,
 }
 
 impl Stage {
@@ -133,6 +131,21 @@ impl Stage {
         }
     }
 
+    /// Whether all that was written has arrived, as far as the file system tells before a sync.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        sys::flush(&self.file)
+    }
+
+    /// Gives it a name, if it has none, and takes it apart.
+    pub(crate) fn into_named(self) -> io::Result<(File, OsString, Ticket)> {
+        let Stage { dir, file, base, state, .. } = self;
+        let (name, ticket) = match state {
+            State::Named { name, ticket } => (name, ticket),
+            State::Unnamed(way) => link_temp_name(&dir, &base, &file, way)?,
+        };
+        Ok((file, name, ticket))
+    }
+
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
         let Stage { dir, file, base, birth, state } = self;
@@ -151,7 +164,6 @@ impl Stage {
         let outcome = match how {
             Rename::Commit => ticket.commit(replace),
             Rename::Place => ticket.settle(replace),
-            Rename::PlaceNew => ticket.settle(|| rename_new(&dir, &from, to, name)),
         };
         match outcome {
             Ok(()) => Ok(file),
@@ -181,20 +193,20 @@ fn stands_for(dir: &Dir, name: &OsStr, file: &File) -> io::Result<bool> {
 }
 
 /// Rename that refuses to replace, by the best means the file system has.
-fn rename_new(dir: &Dir, from: &OsStr, to: &Dir, name: &OsStr) -> io::Result<()> {
-    match dir.rename_new(from, to, name) {
+pub(crate) fn rename_new(dir: &Dir, from: &OsStr, name: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, dir, name) {
         Err(e) if sys::unsupported(&e) => {}
         outcome => return outcome,
     }
     // link(2) refuses an existing name too.
-    match dir.link(from, to, name) {
+    match dir.link(from, dir, name) {
         Ok(()) => return dir.unlink(from),
         Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
         Err(e) => return Err(e),
     }
     // exFAT has neither: take the name, then replace the empty file that is ours.
-    to.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dir.rename(from, to, name)
+    dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dir.rename(from, dir, name)
 }
 
 /// A temporary name, as [`cleanup`] knows it.
@@ -260,9 +272,9 @@ fn link_temp_name(dir: &Arc<Dir>, base: &OsStr, file: &File, way: LinkWay) -> io
     Ok((name, ticket))
 }
 
-/// Makes a second link to `name` in `from`, under a temporary name in `dir`.
-pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
-    let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
+/// Makes a second link to `name` in `from`, under a temporary name for `base` in `dir`.
+pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>, base: &OsStr) -> io::Result<(OsString, Ticket)> {
+    let ((), temp, ticket) = with_temp_name(dir, base, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
 }
 
