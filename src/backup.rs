@@ -29,8 +29,9 @@ use crate::cleanup::{Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
-use crate::metadata::{self, Wanted};
+use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
+use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -268,6 +269,7 @@ pub(crate) fn prepare<'a>(
     options: &'a BackupOptions,
     durability: Durability,
     in_place: bool,
+    observer: &Observer,
 ) -> Result<Draft<'a>> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
@@ -285,7 +287,8 @@ pub(crate) fn prepare<'a>(
             (None, temp, ticket, original.status.id)
         }
         None => {
-            let stage = copy(original, options, durability, &dir, &base).map_err(fail)?;
+            let (stage, lost) = copy(original, options, durability, &dir, &base).map_err(fail)?;
+            metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
             (Some(file), temp, ticket, id)
@@ -329,20 +332,20 @@ fn copy(
     durability: Durability,
     dir: &Arc<Dir>,
     base: &OsStr,
-) -> io::Result<Stage> {
+) -> io::Result<(Stage, Vec<Lost>)> {
     let mut stage = Stage::create(dir.clone(), base, Birth::Private)?;
     let mut content = original.content()?;
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
-    metadata::apply(&stage.file, &made, original, wanted)?;
+    let lost = metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
     stage.flush()?;
-    Ok(stage)
+    Ok((stage, lost))
 }
 
 #[cfg(test)]

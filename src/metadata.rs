@@ -76,14 +76,22 @@ impl fmt::Display for What {
     }
 }
 
-/// Tells what the file at `path` has lost: with a warning where somebody loses access by that.
+/// Tells what the new file at `path` has lost: with a warning where somebody loses access by that.
 pub(crate) fn tell(lost: &[Lost], path: &Path, observer: &Observer) {
-    for denies in [true, false] {
-        let what: Vec<String> = lost.iter().filter(|l| l.denies == denies).map(|l| l.what.to_string()).collect();
-        if !what.is_empty() {
-            let text = &*format!("not kept: {}", what.join(", "));
-            observer.tell(&if denies { Notice::Warning { path, text } } else { Notice::Info { path, text } });
-        }
+    let (denied, harmless): (Vec<&Lost>, Vec<&Lost>) = lost.iter().partition(|lost| lost.denies);
+    tell_line(&denied, |text| observer.tell(&Notice::Warning { path, text }));
+    tell_line(&harmless, |text| observer.tell(&Notice::Info { path, text }));
+}
+
+/// The same of a backup. Nobody had access to that.
+pub(crate) fn tell_of_backup(lost: &[Lost], path: &Path, observer: &Observer) {
+    tell_line(&lost.iter().collect::<Vec<_>>(), |text| observer.tell(&Notice::Info { path, text }));
+}
+
+fn tell_line(lost: &[&Lost], tell: impl FnOnce(&str)) {
+    let what: Vec<String> = lost.iter().map(|lost| lost.what.to_string()).collect();
+    if !what.is_empty() {
+        tell(&format!("not kept: {}", what.join(", ")));
     }
 }
 

@@ -243,7 +243,7 @@ impl Commit {
             return Ok(Some(false));
         };
         self.ensure_claim()?;
-        self.hold.lock.ensure_held().map_err(|e| e.on(&self.hold.target.given))?;
+        self.ensure_held()?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -294,7 +294,8 @@ impl Commit {
 
     fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
-        backup::prepare(&self.hold.target, original, options, self.options.durability, in_place).map(Some)
+        let WriteOptions { durability, observer, .. } = &self.options;
+        backup::prepare(&self.hold.target, original, options, *durability, in_place, observer).map(Some)
     }
 
     fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {

@@ -7,7 +7,10 @@ use super::{
     ALICE, BOB, CAROL, CAROL_OF_SECRET, DAVE, MEMBER, ROOT, SECRET, USERS, make, needs_users, needs_users_and_strace,
     owned, shared_dir,
 };
-use crate::common::{TestDir, needs};
+use crate::common::TestDir;
+
+/// cap_net_raw, permitted and effective (linux/capability.h: `vfs_cap_data`, revision 2).
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
 fn what_root_writes_still_belongs_to_the_service() {
@@ -122,6 +125,12 @@ fn denials_of_a_list_that_is_lost_are_for_all() {
     shut_out("f.backup");
     assert_eq!((dir.mode("f"), dir.mode("f.backup")), (0o600, 0o600));
     assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
+
+    // Nobody had access to the backup before.
+    make(&dir, "f", 0o644, "u:2003:-");
+    let done = ROOT.traced(&dir, &without, &["-v", "--backup-mode=640", "f"]).stdin("new").run();
+    let said = done.ok().lines().contains(&"f.backup: not kept: the access control list");
+    assert!(said, "{done:?}");
 }
 
 /// A list that grants, and nobody loses access but who is named in it.
@@ -179,7 +188,7 @@ fn attributes_that_cannot_be_read_or_set() {
 
 #[test]
 fn set_id_bits_and_capabilities_go_only_with_preserve_owner() {
-    if !needs_users() || !needs("setcap") {
+    if !needs_users() {
         return;
     }
     let dir = shared_dir();
@@ -194,7 +203,7 @@ fn set_id_bits_and_capabilities_go_only_with_preserve_owner() {
         assert_eq!(owned(&dir, "f"), (ALICE.uid, SECRET, mode));
     }
     make(&dir, "f", 0o755, "");
-    dir.program("setcap", ["cap_net_raw+ep", "f"]).run().ok();
+    rustix::fs::setxattr(dir.join("f"), "security.capability", &NET_RAW, rustix::fs::XattrFlags::empty()).unwrap();
     assert!(capability("f"));
     ROOT.awrite(&dir, &["--preserve-owner", "f"]).stdin("new").quiet_success();
     assert!(capability("f"));
