@@ -31,4 +31,5 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod users;
 mod write;
