@@ -22,14 +22,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backup;
-use crate::copy::{self, Failed};
+use crate::copy::{self, Failed, FromHere};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, HandOver, Place, Spot};
 use crate::notice::Notice;
 use crate::options::WriteOptions;
 use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
-use crate::sys::Dir;
+use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
 use hold::{Hold, ensure_replaceable, open_original, resolve, unreadable};
 use sequence::Commit;
@@ -77,6 +77,14 @@ enum Phase {
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
     Held { lock: FileLock, lease: Spot },
+}
+
+/// What came of a comparison before anything was made.
+enum Same {
+    /// The target has been left alone.
+    Left(Committed),
+    /// It is another content, or not to be compared.
+    No(AtomicFile),
 }
 
 impl AtomicFile {
@@ -177,9 +185,69 @@ impl AtomicFile {
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &options)?,
+            None => begin_stage(&hold.target, &hold.lock, &options)?,
         };
         Commit { hold, options, started }.run(stage)
+    }
+
+    /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
+    /// that already and [`if_changed`](WriteOptions::if_changed) is set, no other file than the lock file has been made.
+    ///
+    /// # Errors
+    ///
+    /// As `fill` and `commit`.
+    pub fn commit_with(self, content: &[u8]) -> Result<Committed> {
+        match self.leave_if_same(content.len() as u64, &mut &*content)? {
+            Same::Left(done) => Ok(done),
+            Same::No(mut file) => {
+                file.fill(content)?;
+                file.commit()
+            }
+        }
+    }
+
+    /// The same with what is left to read in the file `source`; of any other source, as
+    /// [`fill_from`](AtomicFile::fill_from) and `commit` do.
+    ///
+    /// # Errors
+    ///
+    /// As `fill_from` and `commit`.
+    pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
+        let rest = FileStatus::of(&source).ok().filter(|status| self.options.if_changed && status.size > 0);
+        let rest = rest.and_then(|status| Some((status.size, FromHere::of(source.as_fd()).ok()?)));
+        let file = match rest {
+            None => Same::No(self),
+            Some((size, mut rest)) => self.leave_if_same(size, &mut rest)?,
+        };
+        match file {
+            Same::Left(done) => Ok(done),
+            Same::No(mut file) => {
+                file.fill_from(source, source_name)?;
+                file.commit()
+            }
+        }
+    }
+
+    /// Leaves the target alone if that is asked for and the `bytes` to come are what it contains.
+    fn leave_if_same(self, bytes: u64, new: &mut impl Read) -> Result<Same> {
+        let begun = self.stage.is_some() || self.input > 0 || self.broken;
+        if begun || bytes == 0 || self.options.append || !self.options.if_changed {
+            return Ok(Same::No(self));
+        }
+        let AtomicFile { phase, target, options, started, .. } = self;
+        let Hold { lock, lease, target } = match phase {
+            Phase::Held { lock, lease } => Hold { lock, lease, target },
+            Phase::Spooling => lock_now(target, None, &options)?.1,
+        };
+        let same = match open_original(&target)? {
+            None => Ok(false),
+            Some(old) => old.content().and_then(|old| copy::is_rest(new, old)),
+        };
+        if same.map_err(|e| target.failed(e).during("cannot compare"))? {
+            return Commit { hold: Hold { lock, lease, target }, options, started }.leave(bytes).map(Same::Left);
+        }
+        let phase = Phase::Held { lock, lease };
+        Ok(Same::No(AtomicFile { stage: None, phase, target, options, input: 0, broken: false, started }))
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -192,9 +260,9 @@ impl AtomicFile {
     fn stage(&mut self) -> Result<&Stage> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { .. }) => begin_stage(&self.target, &self.options)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
             // The mode is decided under the lock.
-            (None, Phase::Spooling) => create_stage(&self.target, Birth::Private, &self.options)?,
+            (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
         Ok(self.stage.insert(stage))
     }
@@ -239,7 +307,7 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, options)?;
+            let stage = begin_stage(target, &hold.lock, options)?;
             copy_all(&spool.file, &stage, target)?;
             Some(stage)
         }
@@ -249,11 +317,11 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
     let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
     // Where the link itself is replaced, the new file gets the mode of the file behind it.
     let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
-    let stage = create_stage(target, birth, options)?;
+    let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {
             copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
@@ -268,8 +336,9 @@ fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
 }
 
 /// An empty stage beside the target.
-fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result<Stage> {
-    let stage = match Stage::create(target.dir.clone(), &target.name, birth) {
+fn create_stage(target: &Target, lock: Option<&FileLock>, birth: Birth, options: &WriteOptions) -> Result<Stage> {
+    let nonce = lock.and_then(|lock| lock.held.nonce()).map(str::to_owned);
+    let stage = match Stage::create_under(target.dir.clone(), &target.name, nonce, birth) {
         // The target may be a file that is mounted into a directory that may not be written. It is overwritten in place,
         // so its stage may be anywhere.
         Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())

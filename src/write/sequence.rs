@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, open_original};
+use super::hold::{Hold, ensure_not_locked, open_original};
 use crate::backup::{self, Backup};
 use crate::commit;
 use crate::copy;
@@ -65,7 +65,7 @@ impl Commit {
         let bytes = stage.file.metadata().map_err(|e| self.failed(e))?.len();
         if self.is_unchanged(&stage, original.as_ref())? {
             drop(stage);
-            return self.release(Committed { bytes, changed: false, backup: None }, Ok(()));
+            return self.leave(bytes);
         }
         let (backup, durable) = self.replace(stage, original.as_ref())?;
         if let Some(backup) = &backup {
@@ -76,6 +76,11 @@ impl Commit {
             }
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
+    }
+
+    /// The target has the new content already, of this length.
+    pub(super) fn leave(self, bytes: u64) -> Result<Committed> {
+        self.release(Committed { bytes, changed: false, backup: None }, Ok(()))
     }
 
     fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
@@ -104,7 +109,8 @@ impl Commit {
                 self.sync(&stage)?;
             }
             // After the sync, which may take longer than a link lock lives.
-            self.hold.lock.ensure_held().map_err(|e| e.on(&target.given))?;
+            self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
+            ensure_not_locked(target)?;
             self.announce(way);
             let file = match way {
                 Way::InPlace => {
@@ -169,7 +175,8 @@ impl Commit {
     fn run_check(&self, stage: &mut Stage) -> Result<()> {
         let Some(check) = &self.options.check else { return Ok(()) };
         let target = &self.hold.target.given;
-        check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
+        let path = stage.publish().map_err(|e| self.unnamed(e))?;
+        stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return Ok(());
         }

@@ -84,16 +84,20 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
     if !source.is_ready() || reads_much(request) {
         process::about_to_wait()?;
     }
-    if request.stream || source.is_regular {
-        // A regular file is complete; the kernel can share or copy its content.
+    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
+    if source.is_regular {
+        // It is complete; the kernel can share or copy its content.
+        process::give_way();
+        file.commit_from(source.fd(), &source.name).map(drop)
+    } else if request.stream {
         file.fill_from(source.fd(), &source.name)?;
+        process::give_way();
+        file.commit().map(drop)
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
-        file.fill(&content)?;
+        process::give_way();
+        file.commit_with(&content).map(drop)
     }
-    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
-    process::give_way();
-    file.commit().map(drop)
 }
 
 /// OUTPUT (or input) -> COMMAND -> OUTPUT.
@@ -131,8 +135,8 @@ fn transform(
     drop(stdout);
     let status = child.wait().map_err(cannot_run)?;
     ensure_success(status, "command failed", &request.output)?;
-    if let Some(content) = content {
-        file.fill(&content)?;
+    match content {
+        Some(content) => file.commit_with(&content).map(drop),
+        None => file.commit().map(drop),
     }
-    file.commit().map(drop)
 }
