@@ -5,9 +5,11 @@
 //! splices by itself, so it is not used.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+
+use rustix::buffer::spare_capacity;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
@@ -116,16 +118,19 @@ fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -
     if most == 0 {
         return Ok(0);
     }
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = buffer().map_err(Failed::Reading)?;
     let mut copied = 0;
     while copied < most {
+        buffer.clear();
         let wanted = usize::try_from(most - copied).map_or(BUFFER, |left| left.min(BUFFER));
-        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..wanted])) {
+        buffer.resize(wanted, 0);
+        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..])) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) => return Err(Failed::Reading(e.into())),
         };
-        (&*to).write_all(&buffer[..n]).map_err(Failed::Writing)?;
+        buffer.truncate(n);
+        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
         copied += n as u64;
         told(copied);
     }
@@ -233,7 +238,7 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
             // Doubles each time. Memory that is never touched costs nothing, and growing moves pages, not bytes.
             want = content.capacity();
         }
-        match rustix::io::retry_on_intr(|| rustix::io::read(&source, rustix::buffer::spare_capacity(&mut content))) {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut content))) {
             Ok(0) => return Ok(content),
             Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total }),
             Err(e) => return Err(fail(e.into())),
@@ -241,69 +246,79 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
     }
 }
 
-/// Whether two files have the same content. Reads both from their start.
+/// An empty buffer. Where there is no memory for it, an error: an abort would leave the lock file.
+fn buffer() -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(BUFFER).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    Ok(buffer)
+}
+
+/// Whether two files have the same content, whatever their positions.
 pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
     if FileStatus::of(a)?.size != FileStatus::of(b)?.size {
         return Ok(false);
     }
-    (&*a).rewind()?;
-    is_rest(&mut &*a, b)
+    Content::Rest(a.as_fd(), 0).is_all_of(b)
 }
 
-/// Whether what is left in `source` is the whole content of `file`.
-pub(crate) fn is_rest(source: &mut impl Read, mut file: &File) -> io::Result<bool> {
-    file.rewind()?;
-    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
-    loop {
-        let n = fill(source, &mut left)?;
-        let m = fill(&mut file, &mut right)?;
-        if left[..n] != right[..m] {
-            return Ok(false);
-        }
-        if n == 0 {
-            return Ok(true);
-        }
-    }
+/// Content that has not been written anywhere yet.
+pub(crate) enum Content<'a> {
+    Memory(&'a [u8]),
+    /// What a file has from this offset on. Its position does not move.
+    Rest(BorrowedFd<'a>, u64),
 }
 
-/// Reads a file from its position on, without moving that.
-pub(crate) struct FromHere<'a> {
-    file: BorrowedFd<'a>,
-    at: u64,
-}
-
-impl<'a> FromHere<'a> {
-    pub(crate) fn of(file: BorrowedFd<'a>) -> io::Result<FromHere<'a>> {
+impl<'a> Content<'a> {
+    pub(crate) fn rest_of(file: BorrowedFd<'a>) -> io::Result<Content<'a>> {
         let at = rustix::fs::seek(file, rustix::fs::SeekFrom::Current(0))?;
-        Ok(FromHere { file, at })
+        Ok(Content::Rest(file, at))
     }
-}
 
-impl Read for FromHere<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = rustix::io::pread(self.file, &mut *buffer, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
-/// Reads until `buffer` is full or the source ends.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+    /// Whether it is what `file` contains.
+    pub(crate) fn is_all_of(&mut self, file: &File) -> io::Result<bool> {
+        let mut other = Content::Rest(file.as_fd(), 0);
+        let (mut left, mut right) = (buffer()?, buffer()?);
+        loop {
+            self.fill(&mut left)?;
+            other.fill(&mut right)?;
+            if left != right {
+                return Ok(false);
+            }
+            if left.is_empty() {
+                return Ok(true);
+            }
         }
     }
-    Ok(filled)
+
+    /// Reads on until `buffer` is full or the content ends.
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        while buffer.len() < buffer.capacity() {
+            let n = match self {
+                Content::Memory(left) => {
+                    let n = left.len().min(buffer.capacity() - buffer.len());
+                    buffer.extend_from_slice(&left[..n]);
+                    *left = &left[n..];
+                    n
+                }
+                Content::Rest(file, at) => {
+                    let read = || rustix::io::pread(*file, spare_capacity(buffer), *at);
+                    let n = rustix::io::retry_on_intr(read)?;
+                    *at += n as u64;
+                    n
+                }
+            };
+            if n == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::SeekFrom;
+    use std::io::{Read, SeekFrom};
 
     use super::*;
 

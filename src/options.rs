@@ -1,4 +1,4 @@
-//! What a caller may ask of a write and of a lock. Plain data: every field has the default a careful user wants.
+//! What a caller may ask of a write and of a lock. Plain data; the defaults are what a careful user wants.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -55,8 +55,8 @@ pub enum Wait {
     Forever,
     /// At most this long; zero is the same as [`Wait::No`].
     For(Duration),
-    /// Not at all. It still looks again for a few milliseconds, so that a housekeeper's or a status look does not fail
-    /// the caller.
+    /// Not at all. It still tries again for a few milliseconds, because a housekeeper or a status query may hold the lock
+    /// for a moment.
     No,
 }
 
@@ -70,8 +70,8 @@ pub enum LockMethod {
     Auto,
     /// flock(2) on a lock file without content.
     Flock,
-    /// A lock file that comes into being by link(2) and says in itself who holds it. Needs no lock from the file
-    /// system; the holder keeps it fresh, and one that is not kept fresh is broken ([`LockOptions::stale_after`]).
+    /// A lock file that is created by link(2) and says who holds it. The file system need not support locks. The holder
+    /// keeps the file fresh; others break a lock that is not kept fresh ([`LockOptions::stale_after`]).
     Link,
 }
 
@@ -81,7 +81,7 @@ options_struct! {
     LockOptions {
         /// How long to wait.
         wait: Wait = Wait::default(),
-        /// Share the lock with other shared holders, instead of holding it alone. A write ignores this.
+        /// Share the lock with other shared holders. A write ignores this and holds the lock alone.
         shared: bool = false,
         /// Use this lock file instead of `TARGET.lock`.
         file: Option<PathBuf> = None,
@@ -95,20 +95,20 @@ options_struct! {
         keep: bool = false,
         /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
         follow: bool = true,
-        /// Act as the holder of a lease: the lock is only taken while the lease is this owner's (over its time, too, so
-        /// long as nobody else has taken it since), and a write looks again right before it replaces the target.
-        /// Default: as anybody, who waits for the end of a lease as for the lock; below a process that has handed its
-        /// lease of the target over ([`Lease::hand_over`](crate::Lease::hand_over)), as the holder of that.
+        /// Act as the holder of a lease. The lock is only taken while the lease belongs to this owner; a lease whose time
+        /// has passed still does if nobody else has taken it. A write checks that again right before it replaces the
+        /// target. Default: wait for the end of a lease as for the lock; but a process whose ancestor has handed its
+        /// lease over ([`Lease::hand_over`](crate::Lease::hand_over)) acts as the holder of that lease.
         claim: Option<Claim> = None,
-        /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling: the lock is then
-        /// taken some 30 µs after it is free instead of some milliseconds. It changes process-wide state while waiting,
-        /// so it is only for a program that leaves both alone and acquires from its main thread. Default: false.
+        /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
+        /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
+        /// only for a program that uses neither and acquires from its main thread. Default: false.
         use_alarm: bool = false,
-        /// By which means the lock is held. The two respect each other, but every program should use the same: neither
-        /// can tell that a crashed holder of the other kind, on another machine, is gone.
+        /// By which means the lock is held. Both methods respect each other's locks, but every program should use the
+        /// same: neither can tell that a holder by the other method on another machine has crashed.
         method: LockMethod = LockMethod::default(),
-        /// For a link lock: how long it may go without a sign of life from this process before others break it. They
-        /// see one every third of it. Default (`None`): 60 seconds.
+        /// For a link lock: after how long without a sign of life from this process others break the lock. This process
+        /// gives one every third of that time. Default (`None`): 60 seconds.
         stale_after: Option<Duration> = None,
     }
 }
@@ -116,7 +116,7 @@ options_struct! {
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
     /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
-    /// as the commands do. A value that is none of these counts as not given; the commands refuse it.
+    /// as the commands do. Any other value is ignored; the commands refuse it.
     #[must_use]
     pub fn from_env() -> LockOptions {
         LockOptions {
@@ -136,17 +136,17 @@ impl LockOptions {
     }
 }
 
-/// Whose lease somebody acts under: an owner and, to be sure that it is still the same lease, its token.
+/// Names the lease that a program acts under: by its owner and, optionally, by its token, which tells it from earlier and
+/// later leases of the same owner.
 ///
-/// Two programs that use the same owner share its leases. An owner is any text of 1 to 255 bytes without control
-/// characters.
+/// Two programs with the same owner share its leases. An owner is any text of 1 to 255 bytes without control characters.
 ///
 /// ```
 /// # fn main() -> awrite::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("config.json");
 /// let lease = awrite::Lease::acquire(&path, "agent-7", std::time::Duration::from_secs(60), &Default::default())?;
-/// // Elsewhere, maybe in another process, given the owner and the token:
+/// // Elsewhere, maybe in another process that knows the owner and the token:
 /// let mut options = awrite::WriteOptions::default();
 /// options.lock.claim = Some(awrite::Claim::new("agent-7")?.with_token(lease.token()));
 /// awrite::write(&path, "new".as_bytes(), &options)?;
@@ -160,7 +160,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whatever lease `owner` has.
+    /// Any lease that `owner` has.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Claim {
         Claim { owner: owner.to_owned(), token: Some(token) }
     }
 
-    /// The lease with this token only.
+    /// Only the lease with this token.
     #[must_use]
     pub fn with_token(self, token: u64) -> Claim {
         Claim { token: Some(token), ..self }
@@ -212,16 +212,18 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Usage, reason))
 }
 
-/// What happens to owner and group of the target.
+/// What owner and group the new file gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
-    /// The new file belongs to who writes it.
+    /// The original's as far as that is permitted. Where the group cannot be kept, its permissions are cut down to those of
+    /// others, so that no other group gains access.
     #[default]
-    Writer,
-    /// The original's owner and group are kept; failing to is an error.
-    Keep,
-    /// They are kept if this user may do so.
     TryKeep,
+    /// The original's; if that is not permitted, the write fails. Only then set-user-id and set-group-id bits and
+    /// capabilities are kept, too.
+    Keep,
+    /// Those of the process that writes it.
+    Writer,
 }
 
 /// What is synced before a write counts as done.
@@ -230,9 +232,9 @@ pub enum Durability {
     /// File and directory: the new content survives power loss.
     #[default]
     Full,
-    /// The file only: power loss may bring the old content back, never a partial one.
+    /// Only the file: power loss may bring the old content back, never a partial one.
     Data,
-    /// Neither: only a crash of the process is survived.
+    /// Neither: only a crash of the process does no harm.
     None,
 }
 
@@ -241,17 +243,17 @@ options_struct! {
     BackupOptions {
         /// What is put behind the target's name.
         suffix: OsString = ".backup".into(),
-        /// Where to, if not beside the target.
+        /// The directory for the backup. Default: the target's.
         dir: Option<PathBuf> = None,
         /// Put the local time before the suffix: `NAME.YYYYMMDD-HHMMSS.backup`.
         timestamp: bool = false,
-        /// Permission bits of the backup; by default the original's. Forces a copy.
+        /// Permission bits of the backup. Default: the original's. The backup is then a copy, never a link.
         mode: Option<u32> = None,
     }
 }
 
-/// A caller's last word on new content: called with the path of the complete new file and the target as given, before
-/// anything is replaced; an error aborts the write.
+/// The caller's check of the new content. It is called before anything is replaced, with the path of the complete new file
+/// and with the target as given; an error aborts the write.
 #[derive(Clone)]
 pub struct Check(Arc<Accept>);
 
@@ -279,12 +281,13 @@ options_struct! {
     WriteOptions {
         /// How the lock is taken.
         lock: LockOptions = LockOptions::default(),
-        /// Take the lock at the commit instead of at the start: a slow producer then blocks nobody. The old content is
-        /// read under the lock even so.
+        /// Take the lock at the commit instead of at the start, so that a slow producer blocks nobody. The old content is
+        /// still read under the lock.
         lock_on_commit: bool = false,
         /// The new content begins with the current content.
         append: bool = false,
-        /// Permission bits of the new file. Default: the original's, or 0666 less umask.
+        /// Permission bits of the new file. Default: the original's, or 0666 less umask. Where the group should be kept
+        /// and cannot, its bits are cut down to those of others.
         mode: Option<u32> = None,
         /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
         preserve_mode: bool = true,
@@ -296,7 +299,8 @@ options_struct! {
         force: bool = false,
         /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
         refuse_empty: bool = false,
-        /// Leave the target untouched when its content is identical.
+        /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on
+        /// the file itself.
         if_changed: bool = false,
         /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
         in_place: bool = false,
@@ -306,9 +310,9 @@ options_struct! {
         mkdir: bool = false,
         /// Keep the current content.
         backup: Option<BackupOptions> = None,
-        /// A last word before the commit.
+        /// Checks the new content before the commit.
         check: Option<Check> = None,
-        /// Who is told what happens.
+        /// Is told what happens.
         observer: Observer = Observer::default(),
     }
 }

@@ -411,4 +411,44 @@ mod tests {
         assert_eq!(names(), [&*second, &*first]);
         drop(stage);
     }
+
+    #[test]
+    fn a_rename_that_must_not_replace_hands_the_stage_back() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let names = || {
+            let mut names: Vec<_> =
+                dir.names().unwrap().into_iter().filter(|name| name != "." && name != "..").collect();
+            names.sort();
+            names
+        };
+        std::fs::write(place.path().join("f"), "old").unwrap();
+        let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+        let (error, stage) = stage.rename(&dir, OsStr::new("f"), Rename::PlaceNew).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(stage.is_named() && names().len() == 2);
+        let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
+            Ok(_) => panic!("there is no such directory"),
+            Err((_, stage)) => stage,
+        };
+        let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
+        assert_eq!(names(), ["f"]);
+        assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
+        let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+        stage.rename(&dir, OsStr::new("g"), Rename::PlaceNew).unwrap();
+        assert_eq!(names(), ["f", "g"]);
+    }
+
+    #[test]
+    fn a_private_stage_knows_the_mode_of_a_plain_one() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let [private, plain] = [Birth::Private, Birth::Plain].map(|birth| {
+            let stage = Stage::create(dir.clone(), OsStr::new("f"), birth).unwrap();
+            (FileStatus::of(&stage.file).unwrap().mode, stage.plain_mode().unwrap())
+        });
+        assert_eq!(private, (0o600, plain.1));
+        assert_eq!(plain.0, plain.1);
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    }
 }

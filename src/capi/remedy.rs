@@ -7,8 +7,8 @@ pub(super) fn words(remedy: &Remedy) -> String {
     let text = match remedy {
         Remedy::AllowEmpty => "leave AWRITE_REFUSE_EMPTY out if the file shall be empty",
         Remedy::BackupElsewhere => "choose another name for it: backup_suffix, backup_dir",
-        Remedy::Force => "AWRITE_FORCE replaces a file that you may not write",
-        Remedy::InPlace => "AWRITE_IN_PLACE overwrites it under the lock; that is not atomic",
+        Remedy::Force => "use AWRITE_FORCE to replace a file that you may not write",
+        Remedy::InPlace => "use AWRITE_IN_PLACE to overwrite it under the lock; that is not atomic",
         Remedy::LockElsewhere => "keep lock files elsewhere: lock_dir, the same for every writer",
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: lock_file",
         Remedy::Mkdir(_) => return format!("{remedy}: AWRITE_MKDIR"),
@@ -16,7 +16,12 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Stream => "use awrite_file_write(): it needs no memory for the whole content",
         Remedy::UseFlock => "use AWRITE_METHOD_FLOCK",
         // In these the words of this crate say it.
-        Remedy::LockByName | Remedy::Inherit { .. } | Remedy::Inspect(_) | Remedy::ToStdout | Remedy::Other(_) => {
+        Remedy::LockByName
+        | Remedy::Inherit { .. }
+        | Remedy::Inspect(_)
+        | Remedy::Permissions
+        | Remedy::ToStdout
+        | Remedy::Other(_) => {
             return remedy.to_string();
         }
     };

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::Spot;
+use crate::lock::LeaseFile;
 use crate::options::check_owner;
 use crate::sys::{FileKind, host};
 
@@ -200,15 +200,15 @@ impl LeaseRecord {
         Ok(record)
     }
 
-    /// The record at `spot`, if there is one. Needs no lock, since a record is only replaced as a whole.
-    pub(super) fn read(spot: &Spot) -> Result<Option<LeaseRecord>> {
-        let fail = |e: std::io::Error| Error::io(spot.path(), e).during("cannot read the lease");
+    /// The record at `lease`, if there is one. Needs no lock, since a record is only replaced as a whole.
+    pub(super) fn read(lease: &LeaseFile) -> Result<Option<LeaseRecord>> {
+        let fail = |e: std::io::Error| Error::io(lease.path(), e).during("cannot read the lease");
         // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
-        let Some(status) = spot.dir.status(&spot.name).map_err(fail)? else { return Ok(None) };
+        let Some(status) = lease.dir.status(&lease.name).map_err(fail)? else { return Ok(None) };
         if status.kind != FileKind::Regular {
-            return Err(damaged(spot, &format!("it is a {}", status.kind.name())));
+            return Err(damaged(lease, &format!("it is a {}", status.kind.name())));
         }
-        let file = match spot.dir.open_file(&spot.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+        let file = match lease.dir.open_file(&lease.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
             // Removed between the two calls. Only a caller without the lock can see that.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             file => file.map_err(fail)?,
@@ -216,15 +216,15 @@ impl LeaseRecord {
         let mut text = Vec::new();
         file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(fail)?;
         if text.len() as u64 > MAX_SIZE {
-            return Err(damaged(spot, "it is too long"));
+            return Err(damaged(lease, "it is too long"));
         }
-        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(spot, &why))
+        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(lease, &why))
     }
 }
 
-fn damaged(spot: &Spot, why: &str) -> Error {
+fn damaged(lease: &LeaseFile, why: &str) -> Error {
     Error::new(ErrorKind::DamagedRecord, format!("Not a lease record that can be trusted: {why}"))
-        .on(spot.path())
+        .on(lease.path())
         .with_hint("remove it if nobody works under this lease any more")
 }
 

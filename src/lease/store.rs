@@ -17,7 +17,7 @@ use super::visitor::{Role, Visitor, ensure_claimed};
 use crate::cleanup;
 use crate::commit::sync_dir;
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, Cleared, FileLock, Place, Spot};
+use crate::lock::{self, Cleared, FileLock, LeaseFile, Place};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
 use crate::options::{Claim, LockOptions, check_owner};
@@ -48,14 +48,14 @@ impl LeaseStore<'_> {
         check_owner(owner)?;
         ensure_ttl(ttl)?;
         self.under_lock(Role::Taker(owner), |store| {
-            let record = match LeaseRecord::read(store.spot)? {
+            let record = match LeaseRecord::read(store.lease)? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
                 }
                 previous => LeaseRecord::new(owner, ttl, previous.as_ref(), self.clock).ok_or_else(|| {
                     let reason = "Not a lease record that can be trusted: there is no greater token";
-                    Error::new(ErrorKind::DamagedRecord, reason).on(store.spot.path())
+                    Error::new(ErrorKind::DamagedRecord, reason).on(store.lease.path())
                 })?,
             };
             store.write(record)
@@ -66,7 +66,7 @@ impl LeaseStore<'_> {
     pub(super) fn refresh(&self, claim: &Claim, ttl: Option<Duration>) -> Result<Written> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         self.under_lock(Role::Keeper, |store| {
-            let record = LeaseRecord::read(store.spot)?;
+            let record = LeaseRecord::read(store.lease)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -80,12 +80,12 @@ impl LeaseStore<'_> {
     /// Gives back the lease that `claim` says. False: there was none.
     pub(super) fn end(&self, claim: &Claim) -> Result<bool> {
         self.under_lock(Role::Keeper, |store| {
-            let Some(mut record) = LeaseRecord::read(store.spot)?.filter(|record| !record.released) else {
+            let Some(mut record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
                 return Ok(false);
             };
             ensure_claimed(claim, Some(&record), self.target, self.clock)?;
             if is_past(record.token, self.clock) {
-                remove(store.spot, store.lock)?;
+                remove(store.lease, store.lock)?;
             } else {
                 record.released = true;
                 store.put(&record)?;
@@ -100,8 +100,8 @@ impl LeaseStore<'_> {
         let (visitor, observer) = (Visitor { role, clock: self.clock }, self.observer);
         let (target, place, lock) =
             lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
-        let spot = &place.lease;
-        let outcome = change(&LockedStore { lock: &lock, target: &target, spot, options: &options, observer });
+        let lease = &place.lease;
+        let outcome = change(&LockedStore { lock: &lock, target: &target, lease, options: &options, observer });
         lock.release_or_warn();
         outcome
     }
@@ -111,22 +111,22 @@ impl LeaseStore<'_> {
 /// ancestor cannot do it, and a waiter would take the lease for expired.
 pub(crate) fn refresh_for_ancestor(
     target: &Target,
-    spot: &Spot,
+    lease: &LeaseFile,
     lock: &FileLock,
     options: &LockOptions,
     observer: &Observer,
 ) -> Result<()> {
     let clock = &Machine;
-    if (Visitor { role: Role::Anybody, clock }).inherited_token(spot).is_none() {
+    if (Visitor { role: Role::Anybody, clock }).inherited_token(lease).is_none() {
         return Ok(());
     }
-    let Some(mut record) = LeaseRecord::read(spot)? else { return Ok(()) };
+    let Some(mut record) = LeaseRecord::read(lease)? else { return Ok(()) };
     let ttl = Duration::from_millis(record.ttl_ms);
     if record.left(clock).is_some_and(|left| left > ttl * 2 / 3) {
         return Ok(());
     }
     record.extend(ttl, clock);
-    LockedStore { lock, target, spot, options, observer }.put(&record)
+    LockedStore { lock, target, lease, options, observer }.put(&record)
 }
 
 /// Removes the record `name` in `dir`, if it is one and its lease is over. In a dry run, only says whether it would.
@@ -138,8 +138,8 @@ pub(crate) fn clear(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Clear
 }
 
 pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
-    let spot = Spot { dir: dir.clone(), name: name.to_owned() };
-    let why_not = || match LeaseRecord::read(&spot) {
+    let lease = LeaseFile { dir: dir.clone(), name: name.to_owned() };
+    let why_not = || match LeaseRecord::read(&lease) {
         // Somebody's file with such a name, or a damaged record, which is reported when the lease is needed.
         Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
         Err(e) => Err(e),
@@ -154,7 +154,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     let Some(target) = leased_name(name) else {
         return Ok(Cleared::Kept("its target cannot be told from its name"));
     };
-    let target = Target::in_dir(dir, target).map_err(|e| Error::io(spot.path(), e))?;
+    let target = Target::in_dir(dir, target).map_err(|e| Error::io(lease.path(), e))?;
     if dry_run {
         let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
@@ -162,7 +162,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     let (_, lock) = lock::lock_as_found(&target)?;
     let outcome = match why_not()? {
         Some(reason) => Ok(reason),
-        None => remove(&spot, &lock).map(|()| Cleared::Removed),
+        None => remove(&lease, &lock).map(|()| Cleared::Removed),
     };
     lock.release()?;
     outcome
@@ -184,7 +184,7 @@ fn ensure_ttl(ttl: Duration) -> Result<()> {
 struct LockedStore<'a> {
     lock: &'a FileLock,
     target: &'a Target,
-    spot: &'a Spot,
+    lease: &'a LeaseFile,
     options: &'a LockOptions,
     observer: &'a Observer,
 }
@@ -192,13 +192,13 @@ struct LockedStore<'a> {
 impl LockedStore<'_> {
     fn write(&self, record: LeaseRecord) -> Result<Written> {
         self.put(&record)?;
-        Ok(Written { record, dir: self.spot.dir.id(), path: self.spot.path() })
+        Ok(Written { record, dir: self.lease.dir.id(), path: self.lease.path() })
     }
 
     /// Puts `record` in the place of the one that is there, all at once: staged beside it, synced, renamed.
     fn put(&self, record: &LeaseRecord) -> Result<()> {
-        let Spot { dir, name } = self.spot;
-        let path = self.spot.path();
+        let LeaseFile { dir, name } = self.lease;
+        let path = self.lease.path();
         let fail = |e: io::Error| Error::io(&path, e).during("cannot write the lease");
         let text = record.to_json().ok_or_else(|| {
             Error::new(ErrorKind::Io, "the clock is set to a year that cannot be written down").on(&path)
@@ -226,12 +226,12 @@ impl LockedStore<'_> {
     }
 }
 
-/// Removes the record at `spot`, under the target's `lock`.
-fn remove(spot: &Spot, lock: &FileLock) -> Result<()> {
+/// Removes the record at `lease`, under the target's `lock`.
+fn remove(lease: &LeaseFile, lock: &FileLock) -> Result<()> {
     lock.ensure_undisputed()?;
-    match cleanup::step(|| spot.dir.unlink(&spot.name)) {
+    match cleanup::step(|| lease.dir.unlink(&lease.name)) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
-            Err(Error::io(spot.path(), e).during("cannot remove the lease"))
+            Err(Error::io(lease.path(), e).during("cannot remove the lease"))
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use super::clock::{Clock, Machine};
 use super::inherited;
 use super::record::{LeaseRecord, Until};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::Spot;
+use crate::lock::LeaseFile;
 use crate::options::{Claim, LockOptions};
 
 /// A caller that locks a target, in its relation to the target's lease.
@@ -50,15 +50,15 @@ impl<'a> Visitor<'a> {
 
     /// The lease that this caller has to wait for, if any. An error where waiting would not help. To be asked under
     /// the lock; without it, the answer only tells when to try.
-    pub(crate) fn kept_out(&self, spot: &Spot, target: &Path) -> Result<Option<Leased>> {
+    pub(crate) fn kept_out(&self, lease: &LeaseFile, target: &Path) -> Result<Option<Leased>> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
         }
-        let record = LeaseRecord::read(spot)?;
+        let record = LeaseRecord::read(lease)?;
         if let Role::Holder(claim) = self.role {
             return ensure_claimed(claim, record.as_ref(), target, self.clock).map(|()| None);
         }
-        if let Some(token) = self.inherited_token(spot) {
+        if let Some(token) = self.inherited_token(lease) {
             return match record {
                 Some(r) if r.token == token && !r.released => Ok(None),
                 _ => Err(Error::new(ErrorKind::LockLost, "The lease that this runs under is over")
@@ -75,13 +75,13 @@ impl<'a> Visitor<'a> {
     }
 
     /// Whether the caller acts under one certain lease, and so has to ask again before it replaces the target.
-    pub(crate) fn is_bound(&self, spot: &Spot) -> bool {
-        matches!(self.role, Role::Holder(_)) || self.inherited_token(spot).is_some()
+    pub(crate) fn is_bound(&self, lease: &LeaseFile) -> bool {
+        matches!(self.role, Role::Holder(_)) || self.inherited_token(lease).is_some()
     }
 
     /// The token of an ancestor's lease that the caller runs under.
-    pub(super) fn inherited_token(&self, spot: &Spot) -> Option<u64> {
-        matches!(self.role, Role::Anybody).then(|| inherited::token(spot.dir.id(), &spot.name)).flatten()
+    pub(super) fn inherited_token(&self, lease: &LeaseFile) -> Option<u64> {
+        matches!(self.role, Role::Anybody).then(|| inherited::token(lease.dir.id(), &lease.name)).flatten()
     }
 
     fn taker(&self) -> Option<&str> {

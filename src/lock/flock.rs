@@ -103,7 +103,7 @@ impl Lockable for LockFile {
     }
 
     fn is_held_briefly(&self) -> bool {
-        filesystem::is_local(&self.file) && ofd::is_locked(&self.file, inherited::BRIEF).unwrap_or(false)
+        filesystem::is_local(&self.file) && inherited::is_marked_brief(&self.file)
     }
 }
 
@@ -188,17 +188,6 @@ impl LockFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Tells others that `file` is locked for a moment only. Where that does not work, a caller that does not wait may
-    /// find it busy.
-    pub(crate) fn look_at(file: &File) {
-        let _ = ofd::try_lock(file, true, inherited::BRIEF);
-    }
-
-    /// The same of this file.
-    pub(super) fn mark_brief(&self) {
-        LockFile::look_at(&self.file);
     }
 
     pub(super) fn is_held_by(&self, pid: u32) -> bool {
@@ -403,7 +392,7 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     if ofd::has_locks(&file)? {
         return Ok(true);
     }
-    LockFile::look_at(&file);
+    inherited::mark_brief(&file);
     Ok(!sys::try_flock(&file, true)?)
 }
 

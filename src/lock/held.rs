@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
-use super::inherited::{HandOver, Intent};
+use super::inherited::{self, HandOver, Intent};
 use super::request::Request;
 use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
@@ -110,7 +110,7 @@ impl FileLock {
         let (held, observer) = (Held::Flock(file.clone()), patience.observer.clone());
         let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer };
         if patience.briefly {
-            file.mark_brief();
+            inherited::mark_brief(file.descriptor());
         }
         match file.take(patience) {
             Ok(true) => Ok(lock),

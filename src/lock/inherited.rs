@@ -48,7 +48,7 @@ const MARKS: u32 = 1 << 24;
 /// The byte behind the last mark.
 const END: u32 = MARKS + (1 << 23);
 /// Shared by a housekeeper while it has the lock.
-pub(super) const BRIEF: Range<u32> = END..END + 1;
+const BRIEF: Range<u32> = END..END + 1;
 /// The first descriptor for children. Far from those that scripts choose for themselves: `exec 9>…` closes what was 9.
 const FIRST_FD: RawFd = 100;
 
@@ -127,10 +127,7 @@ pub(super) fn is_any() -> bool {
 /// An ancestor that has handed the lock `id` on, but whose descriptor has not reached this process: a process in between
 /// has closed it, as many programs do with descriptors that they do not know.
 pub(super) fn lost_on_the_way(id: FileId) -> Option<u32> {
-    let is_lost = |entry: &Entry| {
-        let fd = sys::Borrowed::number(entry.fd);
-        entry.id == id && !fd.is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == id))
-    };
+    let is_lost = |entry: &Entry| entry.id == id && entry.descriptor().is_none();
     let lost: Vec<Entry> = inherited().into_iter().filter(is_lost).collect();
     if lost.is_empty() {
         return None;
@@ -144,13 +141,23 @@ fn mark_of(pid: u32) -> Range<u32> {
 }
 
 impl Entry {
-    /// Whether the descriptor leads to the lock file, and its open file description has the mark.
+    /// The descriptor, if it has reached this process and leads to the file that the entry names.
+    fn descriptor(&self) -> Option<sys::Borrowed> {
+        sys::Borrowed::number(self.fd).filter(|fd| FileStatus::of(*fd).is_ok_and(|status| status.id == self.id))
+    }
+
+    /// Whether the open file description behind the descriptor has the mark.
     fn is_marked(&self, fresh: impl AsFd) -> bool {
-        let Some(fd) = sys::Borrowed::number(self.fd) else { return false };
-        FileStatus::of(fd).is_ok_and(|status| status.id == self.id)
-            // The fresh descriptor sees a foreign mark; the inherited one shares its description and does not.
-            && ofd::is_locked(fresh, mark_of(self.pid)).unwrap_or(false)
-            && !ofd::is_locked(fd, mark_of(self.pid)).unwrap_or(true)
+        // The fresh descriptor sees a foreign mark; the inherited one shares its description and does not.
+        self.descriptor().is_some_and(|fd| {
+            ofd::is_locked(fresh, mark_of(self.pid)).unwrap_or(false)
+                && !ofd::is_locked(fd, mark_of(self.pid)).unwrap_or(true)
+        })
+    }
+
+    /// The best guess where record locks and `flock` are the same thing (NFS), or where there are no record locks.
+    fn is_plausible(&self) -> bool {
+        host::is_there(self.pid) && self.descriptor().is_some()
     }
 }
 
@@ -177,15 +184,6 @@ pub(super) fn find(fresh: impl AsFd, id: FileId) -> Option<Ancestor> {
         }
     }
     (!chain.is_empty()).then_some(Ancestor { chain, certain })
-}
-
-impl Entry {
-    /// The best guess where record locks and `flock` are the same thing (NFS), or where there are no record locks.
-    fn is_plausible(&self) -> bool {
-        let lives = host::is_there(self.pid);
-        let fd = sys::Borrowed::number(self.fd);
-        lives && fd.is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == self.id))
-    }
 }
 
 impl Ancestor {
@@ -240,9 +238,7 @@ impl Ancestor {
         };
         if self.chain.iter().all(|entry| holds(entry).unwrap_or(false)) { Confirmed::Holds } else { Confirmed::Forged }
     }
-}
 
-impl Ancestor {
     /// Gives back the locks that ancestors have [left](leave) to those below, the innermost first. To be called once this
     /// process has given its own back, whose description is `fresh`. `give_back` gets the description that has the
     /// `flock`.
@@ -332,7 +328,7 @@ impl InheritedFile {
 /// The inherited files that may be batons: those with a nonce in them. A lock file is empty.
 pub(super) fn batons() -> Vec<InheritedFile> {
     let content_of = |entry: &Entry| {
-        let fd = sys::Borrowed::number(entry.fd).filter(|fd| FileStatus::of(fd).is_ok_and(|s| s.id == entry.id))?;
+        let fd = entry.descriptor()?;
         let mut content = vec![0; 2 * NONCE];
         let length = rustix::io::pread(fd, content.as_mut_slice(), 0).ok()?;
         content.truncate(length);
@@ -348,10 +344,7 @@ pub(super) fn batons() -> Vec<InheritedFile> {
 /// Keeps the lock `id` from a child, with all inherited descriptors of it.
 pub(super) fn keep_back(id: FileId) -> HandOver {
     let (ours, others): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
-    let is_lock = |fd: &RawFd| {
-        sys::Borrowed::number(*fd).is_some_and(|fd| FileStatus::of(fd).is_ok_and(|status| status.id == id))
-    };
-    let close = ours.iter().map(|entry| entry.fd).filter(is_lock).collect();
+    let close = ours.iter().filter(|entry| entry.descriptor().is_some()).map(|entry| entry.fd).collect();
     HandOver { fd: None, close, variable: VARIABLE, value: value_of(&others) }
 }
 
@@ -381,6 +374,17 @@ fn bar_below(file: impl AsFd, depth: u32) -> bool {
     // An error means that there are no such locks here, or that the descriptor is not writable. Then nobody below can
     // lock a byte either.
     !matches!(ofd::try_lock(file, false, depth + 1..MARKS), Ok(false))
+}
+
+/// Tells others that `file` is about to be locked for a moment only. Where that does not work, a caller that does not wait
+/// may find it busy.
+pub(crate) fn mark_brief(file: impl AsFd) {
+    let _ = ofd::try_lock(file, true, BRIEF);
+}
+
+/// Whether another has [told](mark_brief) so.
+pub(super) fn is_marked_brief(file: impl AsFd) -> bool {
+    ofd::is_locked(file, BRIEF).unwrap_or(false)
 }
 
 /// Unlocks every byte of `file`.

@@ -40,9 +40,9 @@ pub use inherited::HandOver;
 pub(crate) use access::{default_mode, open_to_others};
 pub(crate) use acquire::{acquire_at, lock_as_found, status};
 pub(crate) use clear::{Cleared, clear_link, clear_mark};
-pub(crate) use flock::{LockFile, is_in_use};
-pub(crate) use inherited::Intent;
-pub(crate) use place::{Place, Spot};
+pub(crate) use flock::is_in_use;
+pub(crate) use inherited::{Intent, mark_brief};
+pub(crate) use place::{LeaseFile, Place};
 pub(crate) use request::{Patience, Request};
 pub(crate) use waiting::Pauses;
 #[cfg(fuzzing)]

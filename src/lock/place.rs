@@ -22,19 +22,21 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// The record of the target's lease. In the directory of lock files, if there is one: no other may be writable. Beside
     /// the target, if the caller named the lock file: several targets may share a lock, but not a lease.
-    pub(crate) lease: Spot,
+    pub(crate) lease: LeaseFile,
     /// The caller named the lock file; otherwise its name comes from the target's.
     chosen: bool,
+    /// It is beside the target because the caller chose no other place.
+    beside: bool,
 }
 
 /// The record of a lease: its name in its directory.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub(crate) struct LeaseFile {
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: OsString,
 }
 
-impl Spot {
+impl LeaseFile {
     /// For messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(&self.name)
@@ -63,8 +65,8 @@ impl Place {
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
             let flat = OsString::from_vec(flat);
             let (name, dir) = (lock_name(&flat, &opened), Arc::new(opened));
-            let lease = Spot { name: lease_name(&flat, &dir), dir: dir.clone() };
-            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
+            let lease = LeaseFile { name: lease_name(&flat, &dir), dir: dir.clone() };
+            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false, beside: false });
         }
         let name = lock_name(&target.name, &target.dir);
         Ok(Place {
@@ -73,6 +75,7 @@ impl Place {
             name,
             lease: lease_beside(target),
             chosen: false,
+            beside: true,
         })
     }
 
@@ -110,6 +113,7 @@ impl Place {
             path: path.to_owned(),
             lease: lease_beside(target),
             chosen: true,
+            beside: false,
         })
     }
 
@@ -119,20 +123,26 @@ impl Place {
             Some(libc::EROFS) => Error::io(target, e)
                 .because("Cannot create lock file (read-only file system)")
                 .with_remedy(Remedy::LockElsewhere),
-            Some(libc::EACCES | libc::EPERM) => {
-                Error::io(&self.path, e).with_hint("Run with sudo or check directory permissions")
-            }
+            Some(libc::EACCES | libc::EPERM) => Error::io(&self.path, e).with_remedy(if self.beside {
+                Remedy::LockElsewhere
+            } else {
+                Remedy::Permissions
+            }),
+            // The directory is open, so it is there: it takes no files (/proc), or was removed meanwhile.
+            Some(libc::ENOENT) => Error::io(target, e)
+                .because("Cannot create lock file (its directory takes no new files)")
+                .with_hint("a file that cannot be replaced is written with a redirection: > PATH"),
             Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
                 .on(&self.path)
                 .with_remedy(Remedy::LockFile),
-            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e),
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e).unchanged(),
             _ => Error::io(&self.path, e),
         }
     }
 }
 
-fn lease_beside(target: &Target) -> Spot {
-    Spot { dir: target.dir.clone(), name: lease_name(&target.name, &target.dir) }
+fn lease_beside(target: &Target) -> LeaseFile {
+    LeaseFile { dir: target.dir.clone(), name: lease_name(&target.name, &target.dir) }
 }
 
 /// The error for a lock file that is neither empty nor a record.

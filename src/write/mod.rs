@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backup;
-use crate::copy::{self, Failed, FromHere};
+use crate::copy::{self, Content, Failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, HandOver, Place, Spot};
+use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
 use crate::options::WriteOptions;
 use crate::remedy::Remedy;
@@ -66,6 +66,8 @@ pub struct AtomicFile {
     options: WriteOptions,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
+    /// A change of the target by anybody else is an error.
+    watched: bool,
     /// A write failed, so the stage does not contain what the caller meant.
     broken: bool,
     started: Instant,
@@ -76,15 +78,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: Spot },
-}
-
-/// What came of a comparison before anything was made.
-enum Same {
-    /// The target has been left alone.
-    Left(Committed),
-    /// It is another content, or not to be compared.
-    No(AtomicFile),
+    Held { lock: FileLock, lease: LeaseFile },
 }
 
 impl AtomicFile {
@@ -96,8 +90,8 @@ impl AtomicFile {
     /// options contradict each other. Nothing has been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
         let (path, started) = (path.as_ref(), Instant::now());
-        if let Some(options) = &options.backup {
-            backup::ensure_nameable(options)?;
+        if let Some(backup) = &options.backup {
+            backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
             let target = Target::resolve(path, resolve(options))?;
@@ -107,7 +101,8 @@ impl AtomicFile {
             let Hold { lock, lease, target } = Hold::take(path, options)?;
             (Phase::Held { lock, lease }, target)
         };
-        Ok(AtomicFile { stage: None, phase, target, options: options.clone(), input: 0, broken: false, started })
+        let options = options.clone();
+        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -129,6 +124,12 @@ impl AtomicFile {
     /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
     pub fn hand_over(&self) -> Result<HandOver> {
         self.held("the lock is not held yet")?.hand_over()
+    }
+
+    /// Makes it an error of the commit if the target is not what it was when its lock was taken: another inode, size or
+    /// modification time, or removed. For a command that should write its output here, and edits the target instead.
+    pub fn watch(&mut self) {
+        self.watched = true;
     }
 
     /// Writes all of `bytes`.
@@ -178,7 +179,7 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
         let (stage, hold) = match phase {
             Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
             Phase::Spooling => lock_now(target, stage, &options)?,
@@ -187,7 +188,7 @@ impl AtomicFile {
             Some(stage) => stage,
             None => begin_stage(&hold.target, &hold.lock, &options)?,
         };
-        Commit { hold, options, started }.run(stage)
+        Commit { hold, options, watched, started }.run(stage)
     }
 
     /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
@@ -197,9 +198,9 @@ impl AtomicFile {
     ///
     /// As `fill` and `commit`.
     pub fn commit_with(self, content: &[u8]) -> Result<Committed> {
-        match self.leave_if_same(content.len() as u64, &mut &*content)? {
-            Same::Left(done) => Ok(done),
-            Same::No(mut file) => {
+        match self.leave_if_same(content.len() as u64, Content::Memory(content))? {
+            Ok(done) => Ok(done),
+            Err(mut file) => {
                 file.fill(content)?;
                 file.commit()
             }
@@ -213,41 +214,37 @@ impl AtomicFile {
     ///
     /// As `fill_from` and `commit`.
     pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
-        let rest = FileStatus::of(&source).ok().filter(|status| self.options.if_changed && status.size > 0);
-        let rest = rest.and_then(|status| Some((status.size, FromHere::of(source.as_fd()).ok()?)));
-        let file = match rest {
-            None => Same::No(self),
-            Some((size, mut rest)) => self.leave_if_same(size, &mut rest)?,
+        let size = FileStatus::of(&source).map_or(0, |status| status.size);
+        let rest = if size > 0 && self.options.if_changed { Content::rest_of(source.as_fd()).ok() } else { None };
+        let outcome = match rest {
+            None => Err(self),
+            Some(rest) => self.leave_if_same(size, rest)?,
         };
-        match file {
-            Same::Left(done) => Ok(done),
-            Same::No(mut file) => {
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(mut file) => {
                 file.fill_from(source, source_name)?;
                 file.commit()
             }
         }
     }
 
-    /// Leaves the target alone if that is asked for and the `bytes` to come are what it contains.
-    fn leave_if_same(self, bytes: u64, new: &mut impl Read) -> Result<Same> {
+    /// Leaves the target alone if that is asked for and the `bytes` to come are what it contains. Otherwise hands all back.
+    fn leave_if_same(self, bytes: u64, new: Content<'_>) -> Result<std::result::Result<Committed, AtomicFile>> {
         let begun = self.stage.is_some() || self.input > 0 || self.broken;
         if begun || bytes == 0 || self.options.append || !self.options.if_changed {
-            return Ok(Same::No(self));
+            return Ok(Err(self));
         }
-        let AtomicFile { phase, target, options, started, .. } = self;
-        let Hold { lock, lease, target } = match phase {
+        let AtomicFile { phase, target, options, watched, started, .. } = self;
+        let hold = match phase {
             Phase::Held { lock, lease } => Hold { lock, lease, target },
             Phase::Spooling => lock_now(target, None, &options)?.1,
         };
-        let same = match open_original(&target)? {
-            None => Ok(false),
-            Some(old) => old.content().and_then(|old| copy::is_rest(new, old)),
-        };
-        if same.map_err(|e| target.failed(e).during("cannot compare"))? {
-            return Commit { hold: Hold { lock, lease, target }, options, started }.leave(bytes).map(Same::Left);
-        }
-        let phase = Phase::Held { lock, lease };
-        Ok(Same::No(AtomicFile { stage: None, phase, target, options, input: 0, broken: false, started }))
+        let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
+        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
+            let phase = Phase::Held { lock, lease };
+            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
+        }))
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -318,9 +315,9 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 
 /// The stage for a locked target. With `append` it begins with the old content.
 fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
-    let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
-    // Where the link itself is replaced, the new file gets the mode of the file behind it.
-    let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
+    // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
+    let is_new = target.status.is_none() || target.is_link();
+    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

@@ -80,7 +80,7 @@ static void test_modes(void)
     EXPECT(AWRITE_OK, awrite_lock_acquire(&held, "of-nobody", &lock));
     CHECK(stat("of-nobody.lock", &status) == 0 && (status.st_mode & 07777) == 0);
     awrite_lock_free(held);
-    /* The whole of a st_mode is not what is asked for. */
+    /* A whole st_mode, with the file type, is refused. */
     options.mode = S_IFREG | 0644;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("m", "x", 1, &options, NULL));
     options.mode = AWRITE_MODE_NONE | 0644;
@@ -155,7 +155,7 @@ struct later_info {
     char more[8];
 };
 
-/* What this library does not know of must be zero where it is read, and is zero where it is written. */
+/* Members that this library does not know must be zero on input, and are set to zero on output. */
 static void test_later_structs(void)
 {
     struct later_lock lock = {.known = {.size = sizeof lock}, .more = {0, 1}};
@@ -241,7 +241,7 @@ static void test_write_wrong(void)
     lock = (awrite_lock_options){.size = sizeof lock, .lock_file = "a", .lock_dir = "b"};
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
 
-    /* What this library does not know must be zero. */
+    /* A member that this library does not know must be zero. */
     later.more = 1;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &later.known, NULL));
     CHECK(has_content("g", "old"));
@@ -272,7 +272,7 @@ static void test_write_wrong(void)
         CHECK(awrite_last_errno() == ENAMETOOLONG);
         EXPECT(AWRITE_ERROR, awrite_lock_try(&(awrite_lock *){NULL}, name, NULL));
     }
-    /* What is no text is shown another way; the path that is meant is the one given. */
+    /* A path that is not UTF-8 is shown in another form, but used as it is. */
     EXPECT(AWRITE_ERROR, awrite_write("missing\n\xff/f", "x", 1, NULL, NULL));
     CHECK(strcmp(awrite_last_error(), "missing\\n\xef\xbf\xbd/f: No such file or directory") == 0);
     EXPECT(AWRITE_OK, awrite_write("\xff\n", "x", 1, NULL, NULL));
@@ -296,7 +296,7 @@ static void test_lock(void)
     {
         char holder[64];
         snprintf(holder, sizeof holder, "held by PID %ld (", (long)getpid());
-        /* Not where /proc/locks cannot be read. */
+        /* There is no hint if /proc/locks cannot be read. */
         CHECK(strncmp(awrite_last_hint(), holder, strlen(holder)) == 0 || awrite_last_hint()[0] == '\0');
     }
     CHECK(awrite_last_errno() == 0);
@@ -323,7 +323,7 @@ static void test_lock(void)
     awrite_lock_free(second);
     EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
     {
-        /* To write is to hold it alone, whatever the options say. */
+        /* A write always takes an exclusive lock, whatever the options are. */
         awrite_write_options write = {.size = sizeof write, .lock = &options};
         options.flags = AWRITE_LOCK_SHARED;
         EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
@@ -347,7 +347,7 @@ static void test_lock(void)
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
 
-    /* One that another has broken. What was begun under it comes to nothing. */
+    /* Another process has broken this lock. A write under it fails. */
     {
         awrite_write_options write = {.size = sizeof write, .lock = &options};
         awrite_file *file;
@@ -524,7 +524,7 @@ static void test_update(void)
         limit = before;
         limit.rlim_cur = 4096;
         CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-        /* It takes no notice of the failure; the library does. */
+        /* The callback ignores the failure; the library does not. */
         EXPECT(AWRITE_ERROR, awrite_update("n", fill_up, &wanted, NULL, NULL));
         CHECK(awrite_last_errno() == EFBIG);
         CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
@@ -616,7 +616,7 @@ static void test_lease(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, &info));
     awrite_lease_free(NULL);
 
-    /* Over, and taken by another: nothing can be done under it any more. */
+    /* The lease has expired and another owner has it: nothing can be done under the old one. */
     EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 1, NULL));
     EXPECT(AWRITE_OK, awrite_lease_acquire(&other, "p", "b", 60000, NULL));
     EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
@@ -714,7 +714,7 @@ static void *count_often(void *name)
     EXPECT(AWRITE_ERROR, awrite_write(name, "x", 1, NULL, NULL));
     for (i = 0; i < 50; i++)
         EXPECT(AWRITE_OK, awrite_update("t", count, &step, NULL, NULL));
-    /* The other thread's errors are not this one's. */
+    /* Each thread has its own last error. */
     CHECK(strncmp(awrite_last_error(), name, strlen(name)) == 0);
     return NULL;
 }
@@ -774,7 +774,7 @@ static void listen_to(const awrite_notice *notice, void *context)
     CHECK(strcmp(notice->path, heard->target) == 0);
     if (notice->kind < sizeof heard->kinds / sizeof *heard->kinds)
         heard->kinds[notice->kind]++;
-    /* What is waited for is given back when the waiting has begun, and not before. */
+    /* The holder releases the lock only when the waiter has begun to wait. */
     if (notice->kind == AWRITE_NOTICE_WAITING && heard->held != NULL) {
         EXPECT(AWRITE_OK, awrite_lock_release(heard->held));
         awrite_lock_free(heard->held);
@@ -800,7 +800,7 @@ static void test_notices(void)
     CHECK(heard.kinds[AWRITE_NOTICE_WAITING] == 2 && heard.kinds[AWRITE_NOTICE_LOCKED] == 1);
     awrite_lock_free(taken);
 
-    /* That of the lock's options hears of the whole write, unless the write's options name another. */
+    /* The callback of the lock's options gets the notices of the write, unless the write's options have another. */
     make_file("told", "");
     CHECK(link("told", "linked") == 0);
     EXPECT(AWRITE_OK, awrite_file_open(&file, "told", &options));
@@ -814,7 +814,7 @@ static void test_notices(void)
     EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
     CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 2);
 
-    /* A link lock cannot be kept in place, which is told when it is asked for. */
+    /* AWRITE_LOCK_KEEP has no effect on a link lock, which a warning says. */
     lock = (awrite_lock_options){.size = sizeof lock, .method = AWRITE_METHOD_LINK, .flags = AWRITE_LOCK_KEEP};
     EXPECT(AWRITE_OK, awrite_write("told", "x", 1, &options, NULL));
     CHECK(heard.kinds[AWRITE_NOTICE_WARNING] == 1);
@@ -829,7 +829,7 @@ static void interrupted(int number)
     interruptions++;
 }
 
-/* Signals that come all the time, and interrupt what they can. */
+/* Signals come all the time and interrupt system calls. */
 static void test_signals(void)
 {
     struct sigaction action = {.sa_handler = interrupted};
@@ -893,9 +893,9 @@ static void test_fork(void)
         awrite_lock_free(linked);
         awrite_file_free(file);
         awrite_lease_free(lease);
-        /* The child no longer has a share in the lock, should it outlive the parent. */
+        /* The child has no share in the lock, even if it outlives the parent. */
         CHECK(fcntl(fd, F_GETFD) == -1);
-        /* What the child does for itself works, and excludes it from what the parent holds. */
+        /* The child can use the library, and the parent's lock keeps it out. */
         EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "x", NULL));
         EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "w", &by_link));
         EXPECT(AWRITE_OK, awrite_write("of-child", "x", 1, NULL, NULL));
@@ -950,7 +950,7 @@ int main(void)
     test_notices();
     test_signals();
     test_fork();
-    /* The thread that kept a link lock fresh may still be about to end. */
+    /* The heartbeat thread of a link lock may not have ended yet. */
     for (tries = 0; open_descriptors() != before; tries++) {
         CHECK(tries < 60000);
         usleep(1000);

@@ -1,4 +1,4 @@
-/* What the C tests lean on: a check that says where it failed, and small files. */
+/* For all C tests: a check that says where it failed, and small files. */
 
 #ifndef CHECK_H
 #define CHECK_H
@@ -18,7 +18,7 @@
         }                                                                                                              \
     } while (0)
 
-/* The call returns this status and, unless that is AWRITE_OK, says why. */
+/* The call must return this status and, unless that is AWRITE_OK, set an error text. */
 #define EXPECT(wanted, call)                                                                                           \
     do {                                                                                                               \
         awrite_status got_ = (call);                                                                                   \

@@ -1,5 +1,5 @@
-/* What the library says, and what it leaves, when the disk is full. The current directory is an empty file system of a
- * few hundred kilobytes and a few dozen inodes. */
+/* Errors of the library on a full disk, and the files that it leaves. The current directory is an empty file system of
+ * a few hundred kilobytes and a few dozen inodes. */
 
 #define _DEFAULT_SOURCE
 
@@ -42,7 +42,7 @@ static void without_room_for_the_content(void)
     EXPECT(AWRITE_OK, awrite_file_write(file, block, 4096));
     EXPECT(AWRITE_ERROR, awrite_file_write(file, block, sizeof block));
     CHECK(awrite_last_errno() == ENOSPC);
-    /* What is staged is not what was meant, even if there is room again. */
+    /* The staged content is incomplete, so it is not committed even if there is room again. */
     EXPECT(AWRITE_ERROR, awrite_file_commit(file, NULL));
     awrite_file_free(file);
     CHECK(has_content("f", "old") && !exists("f.lock"));
@@ -55,7 +55,7 @@ static void without_room_for_the_content(void)
     awrite_file_free(file);
     CHECK(close(zero) == 0);
 
-    /* Whether or not the callback cares: it is the disk that stopped it. */
+    /* The error is the full disk, also if the callback ignores it. */
     for (i = 0; i < 2; i++)
         EXPECT_FULL(awrite_update("f", overfill, &answers[i], NULL, NULL));
 }
@@ -109,7 +109,7 @@ static void without_a_free_inode(void)
     CHECK(lock == NULL);
     EXPECT_FULL(awrite_file_open(&file, "f", NULL));
     CHECK(file == NULL);
-    /* One is free now, for the lock file, but none for what the lock is wanted for. */
+    /* One inode is free now, which the lock file takes. There is none for the new content. */
     CHECK(unlink("0.lock") == 0);
     EXPECT_FULL(awrite_write("f", "new", 3, NULL, NULL));
     EXPECT_FULL(awrite_lease_acquire(&lease, "f", "a", 60000, NULL));

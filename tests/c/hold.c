@@ -1,6 +1,6 @@
 /* hold TARGET: takes the lock without waiting, says "held", and gives it back when its input ends.
  * hold TARGET COUNT: adds 1 to the number in TARGET, COUNT times.
- * Ends with the status. Warnings go to stderr. */
+ * The exit status is the library's. Warnings go to stderr. */
 
 #include "check.h"
 

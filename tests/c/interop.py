@@ -1,4 +1,4 @@
-"""The library from another language, by its ABI alone: interop.py LIBRARY, in an empty directory."""
+"""Calls the shared library without a header: interop.py LIBRARY, in an empty directory."""
 
 import ctypes
 import os

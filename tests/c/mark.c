@@ -1,11 +1,11 @@
-/* One of many that take turns, and say in shared memory when they hold the lock. The board is a file of numbers; what
- * is where is said in tests/it/exclusion.rs, which has the same in Rust.
+/* One of many processes that take a lock in turn, and mark shared memory while they hold it. The board is a file of
+ * numbers. tests/it/exclusion.rs says where they are, and has the same in Rust.
  *
- *     mark BOARD KIND hold COUNT                  somebody else holds the lock for this process
+ *     mark BOARD KIND hold COUNT                  another process holds the lock for this one
  *     mark BOARD KIND shared-hold COUNT           the same, together with others
  *     mark BOARD KIND HOW TARGET METHOD COUNT     HOW: wait, timed, try or shared; METHOD: flock or link
  *
- * COUNT holds; 0: until the board has as many as it wants; -N: after N holds it kills itself in the next one. */
+ * COUNT is the number of holds. 0: until the board has as many as it wants. -N: in the hold after N it kills itself. */
 
 #define _GNU_SOURCE
 #include <sched.h>
@@ -30,7 +30,7 @@ static void add(int place)
     __atomic_add_fetch(&board[place], 1, __ATOMIC_SEQ_CST);
 }
 
-/* Whether a process has ended, or is about to: the kernel takes its locks only after it has set PF_EXITING (4). */
+/* Whether a process has ended or is ending: the kernel sets PF_EXITING (4) before it takes the process's locks away. */
 static int is_dead(uint64_t pid)
 {
     char path[64], text[512], state, *end;
@@ -54,7 +54,7 @@ static void overlap(uint64_t other, const char *when)
     fprintf(stderr, "overlap: %ld finds %lu, %s\n", (long)getpid(), (unsigned long)other, when);
 }
 
-/* What stands at a place where nobody should be: at most the mark of one who was killed. */
+/* Checks a place where no mark should be. Only the mark of a killed holder may be there. */
 static void must_be_gone(int place, uint64_t mark, const char *when)
 {
     if (mark == 0)
@@ -154,7 +154,7 @@ int main(int argc, char **argv)
         if (argc == 7) {
             EXPECT(AWRITE_OK, awrite_lock_release(lock));
             awrite_lock_free(lock);
-            /* Sharers that follow each other without a gap would keep everybody else out. */
+            /* Shared holders that follow each other without a gap would keep everybody else out. */
             if (!alone)
                 usleep(500);
         }

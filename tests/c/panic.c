@@ -1,7 +1,6 @@
-/* A panic in the library, as a program sees it: a status, and all cleaned up. There is no known way to one, so it is
- * made by a clock that fails, which Rust's standard library takes for a bug. The library that is tried is the one that
- * is installed, unchanged: this program only brings a clock_gettime() of its own. In the current directory, which is
- * empty. */
+/* A panic in the library must become a status, and everything must be cleaned up. No input is known that makes the
+ * library panic. So this program has its own clock_gettime(), which fails: Rust's standard library panics then. The
+ * library itself is the installed one, unchanged. The current directory must be empty. */
 
 #define _GNU_SOURCE
 
@@ -12,7 +11,7 @@
 
 #include "check.h"
 
-/* The clock fails once this many calls have been made; below 0: never. */
+/* The clock fails after this many calls. Below 0 it never fails. */
 static long calls_left = -1;
 
 int clock_gettime(clockid_t clock, struct timespec *now)
@@ -110,7 +109,7 @@ static int entries(void)
     return count;
 }
 
-/* Makes the call with each of its looks at the clock failing in turn, until it has no more. */
+/* Makes the call again and again. Each time another of its calls of the clock fails, until all have. */
 static void try_each(const char *name, awrite_status (*call)(void), awrite_status wanted)
 {
     int before, panics;
@@ -133,7 +132,7 @@ static void try_each(const char *name, awrite_status (*call)(void), awrite_statu
         CHECK(strncmp(awrite_last_error(), "internal error: ", 16) == 0);
         CHECK(awrite_last_errno() == 0);
         CHECK(has_content("f", "old") || has_content("f", "new"));
-        /* A lease that could not be given back ends by itself. */
+        /* A lease that could not be released expires by itself. */
         EXPECT(AWRITE_OK, awrite_lease_end("f", "a", 0, NULL));
         CHECK(entries() == before);
     }

@@ -1,5 +1,5 @@
-# What a script that runs as init in a guest begins with: the commands of busybox, the kernel's file systems, and the
-# modules. To be sourced; `guest` is the name of the test.
+# The beginning of every script that runs as init in a guest: the commands of busybox, the kernel's file systems, and
+# the modules. To be sourced; `guest` is the name of the test.
 # shellcheck shell=ash
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -7,10 +7,10 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 
-# The guest's last words.
+# Prints the result and powers the guest off.
 finish() {
     echo "${guest:?}: $1"
-    # Let the serial line run dry.
+    # Give the serial line time to send everything.
     sync
     echo o >/proc/sysrq-trigger
     sleep 60

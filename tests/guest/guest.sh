@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# A small virtual machine with Debian's cloud kernel, for what this machine's kernel or file systems cannot show: built
-# in the current directory out of a kernel that is downloaded and unpacked, busybox, and a script that runs as init.
-# Needs no root and installs nothing. To be sourced; `guest` is the name of the test.
+# A small virtual machine with Debian's cloud kernel, for tests that this machine's kernel or file systems cannot do.
+# It is built in the current directory: a kernel that is downloaded and unpacked, busybox, and a script that runs as
+# init. Needs no root and installs nothing. To be sourced; `guest` is the name of the test.
 #
 # Needs the Debian packages qemu-system-x86, busybox-static, cpio, e2fsprogs, and a network or AWRITE_GUEST_KERNEL=DIR:
 # a directory with linux-image-*-cloud-amd64_*.deb in it.
 
 PATH=$PATH:/sbin:/usr/sbin
 
-# The test cannot be run, for want of $1: it ends here. With CI=true that is a failure.
+# Ends the test, because $1 is missing. With CI=true that is a failure.
 guest_skip() {
     echo "${guest:?}: not tried, for want of $1"
     [ "${CI:-}" != true ]
     exit
 }
 
-# The programs named are there, besides those that any guest needs.
+# Checks that the named programs are installed, and those that every guest needs.
 guest_needs() {
     local tool
     for tool in qemu-system-x86_64 busybox cpio gzip mkfs.ext4 dpkg "$@"; do
@@ -63,9 +63,8 @@ guest_add_modules() {
     done
 }
 
-# guest_initrd AWRITE INIT MODULE...: ./initrd, of what is in ./root already, the program, the script to run as init,
-# which begins with boot.sh, and the modules and all that they need, in the order in which /modules/order says they can
-# be loaded.
+# guest_initrd AWRITE INIT MODULE...: makes ./initrd from the files in ./root, the program, the script to run as init
+# (which sources boot.sh), and the modules with all that they need. /modules/order has the order to load them in.
 guest_initrd() {
     local awrite=$1 init=$2 busybox modules module name deps
     shift 2
@@ -97,12 +96,12 @@ guest_initrd() {
     (cd root && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >initrd
 }
 
-# guest_boot SECONDS WORDS OPTION...: for so long at most, with WORDS on the kernel's command line and qemu's OPTIONs;
-# what the guest says goes to standard output.
+# guest_boot SECONDS WORDS OPTION...: boots the guest for so long at most, with WORDS on the kernel's command line and
+# qemu's OPTIONs. The guest's output goes to standard output.
 guest_boot() {
     local seconds=$1 words=$2
     shift 2
-    # No acceleration: it works everywhere, in a container too.
+    # Without hardware acceleration it works everywhere, in a container too.
     timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 512 -display none -no-reboot -nodefaults \
         -kernel vmlinuz -initrd initrd -append "console=ttyS0 quiet panic=-1 mitigations=off $words" \
         -serial stdio "$@" </dev/null 2>&1 | tr -d '\r'

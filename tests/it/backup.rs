@@ -105,7 +105,7 @@ fn a_read_only_backup_directory_stops_the_write() {
     assert_no_debris(&kept, &[]);
 }
 
-/// Put over the lock that is held, it would shut every later writer out.
+/// A backup with the lock file's name would replace the held lock file, and no later writer could lock.
 #[test]
 fn a_backup_never_takes_the_place_of_the_lock_or_the_lease() {
     let dir = TestDir::new();
@@ -192,7 +192,7 @@ fn a_timestamped_backup_bears_the_local_time() {
     assert_eq!(dir.names().len(), 2);
 }
 
-/// Six of them do not fit into six different seconds: some have to be numbered.
+/// Several backups of one second are numbered.
 #[test]
 fn backups_of_one_second_are_numbered() {
     // As links, and, with a mode of their own, as copies.
@@ -281,7 +281,7 @@ fn the_mode_can_be_chosen() {
     dir.assert_holds(&["f", "f.backup"]);
 }
 
-/// A link would go on changing with the other name.
+/// If the file has another name, a linked backup would change with that name.
 #[test]
 fn a_file_with_other_links_is_copied() {
     let dir = TestDir::new();
@@ -341,16 +341,14 @@ fn a_linked_target_is_backed_up_where_it_really_is() {
     assert!(!fs::symlink_metadata(dir.join(backup)).unwrap().is_symlink());
 }
 
-/// `/dev/shm` is another file system than the temporary directory nearly everywhere.
 #[test]
 fn a_backup_on_another_file_system_is_a_copy() {
-    let shm = Path::new("/dev/shm");
-    let dir = TestDir::new();
-    if fs::metadata(shm).map(|meta| meta.dev()).ok() == fs::metadata(dir.path()).map(|meta| meta.dev()).ok() {
+    let (dir, elsewhere) = (TestDir::new(), TestDir::elsewhere());
+    let device = |dir: &TestDir| fs::metadata(dir.path()).unwrap().dev();
+    if device(&dir) == device(&elsewhere) {
         eprintln!("skipped: needs two file systems");
         return;
     }
-    let elsewhere = TestDir::made_in(shm);
     let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let path = dir.file_with_mode("f", &content, 0o640);
     let xattr = rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty()).is_ok();
@@ -388,7 +386,7 @@ fn a_backup_keeps_the_owner() {
 fn a_copied_backup_is_a_reliable_one_for_the_unprivileged_too() {
     let dir = TestDir::new();
     dir.open_to_all();
-    // Root's file that others may write: with protected hard links only a copy will do.
+    // With fs.protected_hardlinks nobody may link root's file, so the backup is a copy.
     dir.file_with_mode("f", "old", 0o666);
     dir.awrite_unprivileged(["-b", "f"]).stdin("new").run().ok();
     assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));

@@ -8,30 +8,30 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_mount, needs_strace, wait_until};
+use crate::common::{AWRITE, TestDir, assert_no_debris, needs, needs_full, needs_mount, needs_strace, wait_until};
 use crate::filesystems::Mount;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 
-/// A tenth of the size.
+/// Makes the libraries a tenth of the size.
 const LESS_DEBUG: (&str, &str) = ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
 
-/// Where it is all built, apart from what is under test otherwise.
+/// The C libraries have their own build directory.
 fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi")
 }
 
-/// Where pkg/Makefile has it written to.
+/// The same file that pkg/Makefile uses.
 fn native_libs_file() -> PathBuf {
     target_dir().join("debug/native-static-libs")
 }
 
-/// What a build with the feature `capi` gives.
+/// The result of a build with the feature `capi`.
 struct Built {
     dir: PathBuf,
     header: String,
-    /// What the static library needs besides, in rustc's words.
+    /// The linker options that a program with the static library needs, from rustc.
     native_libs: String,
 }
 
@@ -46,7 +46,7 @@ impl Built {
                 .args(["--crate-type", "cdylib,staticlib", "--message-format", "json-render-diagnostics"])
                 .arg("--target-dir")
                 .arg(target_dir())
-                // All as pkg/Makefile does, which then finds it built.
+                // With the options of pkg/Makefile, which then does not build it again.
                 .args(["--", "-C", "link-arg=-Wl,-soname,libawrite.so.1", "--print"])
                 .arg(format!("native-static-libs={}", native_libs_file().display()))
                 .env(LESS_DEBUG.0, LESS_DEBUG.1)
@@ -69,7 +69,7 @@ impl Built {
         let library = ours("compiler-artifact")["filenames"].as_array().unwrap().iter();
         let library = library.map(|name| Path::new(name.as_str().unwrap())).find(|path| path.ends_with("libawrite.so"));
         let dir = library.unwrap().parent().unwrap().to_owned();
-        // The name that programs look for.
+        // The SONAME: programs look for this name when they start.
         let _ = std::os::unix::fs::symlink("libawrite.so", dir.join("libawrite.so.1"));
         let header = fs::read_to_string(Path::new(out).join("awrite.h")).unwrap();
         Built { dir, header, native_libs: fs::read_to_string(native_libs_file()).unwrap() }
@@ -139,8 +139,8 @@ fn the_header_compiles_by_itself_in_every_dialect() {
     }
 }
 
-/// A change here is one that programs notice. Names may be added, and members at the end of a struct that begins with its
-/// size; anything else is another ABI, and another SONAME. Sizes and offsets are recorded as they are on 64-bit systems.
+/// Programs notice a change here. Names may be added, and members at the end of a struct that begins with its size. Any
+/// other change makes another ABI and needs another SONAME. The recorded sizes and offsets are those of 64-bit systems.
 #[test]
 fn the_abi_is_the_one_recorded() {
     let dir = TestDir::new();
@@ -160,7 +160,7 @@ fn the_abi_is_the_one_recorded() {
         return assert_eq!(names(&recorded), names(&now));
     }
     assert_recorded("tests/c/abi.txt", &now);
-    // A gap would be bytes that nobody has set, where a later version may look.
+    // Nobody sets the bytes of a gap, and a later version might read them.
     let mut expected = 0;
     for line in layout.stdout.lines().filter(|line| line.contains('.')) {
         let numbers: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
@@ -178,7 +178,7 @@ struct Declared {
 }
 
 impl Declared {
-    /// It is one that cbindgen has written: no need to understand C.
+    /// cbindgen has written the header, so its lines have few forms.
     fn read(header: &str) -> Declared {
         let mut code = String::new();
         let mut rest = header;
@@ -277,13 +277,13 @@ fn every_function_right_and_wrong() {
 
 #[test]
 fn no_leak_and_no_bad_access_under_valgrind() {
-    if !needs("valgrind") {
+    if !needs("valgrind") || !needs_full() {
         return;
     }
     let programs = TestDir::new();
     for name in ["api.c", "panic.c"] {
         let program = compile(&programs, &source(name), Link::Static, &[]);
-        // "Possibly lost" are what std keeps for each thread.
+        // Memory that std keeps for each thread is "possibly lost".
         let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
         let args = args.into_iter().chain(["--errors-for-leak-kinds=definite,indirect", program.to_str().unwrap()]);
         let done = TestDir::new().program("valgrind", args).env("RUST_BACKTRACE", "0").run();
@@ -295,7 +295,7 @@ fn no_leak_and_no_bad_access_under_valgrind() {
 #[test]
 fn no_bad_access_with_sanitizers() {
     let programs = TestDir::new();
-    // The library itself is not instrumented: what is seen is what C gives it, and the heap that both share.
+    // The library itself is not instrumented. The sanitizers check what C passes to it, and the heap that both use.
     let program = compile(&programs, &source("api.c"), Link::Static, &["-fsanitize=address,undefined"]);
     TestDir::new().program(program, [""; 0]).quiet_success();
 }
@@ -313,7 +313,7 @@ fn a_full_disk_is_an_error_and_changes_nothing() {
     assert_no_debris(&at, &["f"]);
 }
 
-/// A directory that cannot be synced is another matter than a file system that has no such thing.
+/// A directory whose sync fails is an error. A file system that cannot sync directories is a warning.
 #[test]
 fn what_may_not_be_durable_is_told() {
     if !needs_strace() {
@@ -356,7 +356,7 @@ fn what_housekeeping_cannot_delete_is_an_error_at_the_end() {
     done.assert_code(1);
     let left = dir.names().into_iter().next().unwrap().into_string().unwrap();
     dir.assert_holds(&[&left]);
-    // Told when it happens, and again by awrite_last_error().
+    // The callback gets the error when it happens, and awrite_last_error() has it again at the end.
     let line = format!("housekeep: ./{left}: Input/output error\n");
     assert_eq!(done.stderr, line.repeat(2));
 }
@@ -400,7 +400,7 @@ fn a_c_program_and_the_commands_exclude_each_other() {
     dir.assert_holds(&["f"]);
 }
 
-/// With the lock file kept, as programs that do not check its inode need it.
+/// The lock file is kept: flock(1) does not check whether the file it has locked is still there.
 #[test]
 fn a_c_program_and_plain_flock_exclude_each_other() {
     if !needs("flock") {
@@ -450,11 +450,12 @@ fn c_programs_and_commands_lose_no_update_of_each_other() {
 /// What `make install` installs, below a directory.
 fn installed() -> Option<&'static Path> {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    if !needs("make") || !needs("pkg-config") {
+    // Builds the command again.
+    if !needs("make") || !needs("pkg-config") || !needs_full() {
         return None;
     }
     Some(IMAGE.get_or_init(|| {
-        // Not one that a static would never remove.
+        // Not a TestDir: a static is never dropped.
         let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
         let _ = fs::remove_dir_all(&image);
         make_install(&image, Path::new(env!("CARGO")));
@@ -534,7 +535,7 @@ fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
     let program = dir.join(format!("{name}-{link:?}"));
     let flags = match link {
         Link::Shared => "$(pkg-config --cflags --libs awrite)",
-        // Of both libraries, -lawrite would mean the shared one.
+        // -lawrite would mean the shared library.
         Link::Static => "$(pkg-config --static --cflags --libs awrite | sed 's/-lawrite/-l:libawrite.a/')",
     };
     let script = format!("cc -std=c11 {} \"$1\" {flags} -o \"$2\"", STRICT.join(" "));
@@ -592,7 +593,7 @@ fn the_examples_in_c_do_what_they_say() {
     }
 }
 
-/// Another language, by the ABI alone.
+/// Python calls the shared library without a header.
 #[test]
 fn python_can_use_it() {
     if !needs("python3") {

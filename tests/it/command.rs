@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Done, Running, TestDir, lock_is_held, needs, wait_until};
+use crate::common::{Done, Running, TestDir, lock_is_held, needs, rounds, wait_until};
 
 #[test]
 fn the_current_content_goes_in_and_the_new_content_comes_out() {
@@ -10,7 +10,7 @@ fn the_current_content_goes_in_and_the_new_content_comes_out() {
     dir.file_with_mode("f", "some words\n", 0o640);
     for option in ["--quiet", "--stream", "--wait", "--no-wait", "--allow-empty"] {
         dir.file_with_mode("f", "some words\n", 0o640);
-        // What awrite itself has on stdin is not for COMMAND.
+        // COMMAND does not get awrite's standard input.
         dir.awrite([option, "f", "--", "tr", "a-z", "A-Z"]).stdin("not this").quiet_success();
         assert_eq!(dir.read("f"), "SOME WORDS\n");
         assert_eq!(dir.mode("f"), 0o640);
@@ -144,7 +144,7 @@ fn a_command_that_prints_nothing_never_wipes_a_file() {
     dir.assert_holds(&["f"]);
 }
 
-/// It may fail after its last output: the commit has to wait for its status, not for the end of its output.
+/// COMMAND may fail after its last output: the commit waits for its status, not for the end of its output.
 #[test]
 fn the_commit_waits_for_commands_end() {
     let dir = TestDir::new();
@@ -176,16 +176,17 @@ fn command_runs_where_awrite_was_started_with_its_environment() {
     assert_eq!(dir.read("sub/f"), format!("{}\nkept\n", here.display()));
 }
 
-/// A descriptor of the lock, the directory or the staged file in a child would outlive us.
+/// A child that outlives awrite must not have descriptors of the directory or of the staged file.
 #[test]
 fn children_get_the_standard_descriptors_and_that_of_the_lock() {
     let dir = TestDir::new();
     dir.file("f", "old");
-    // Whoever runs the tests may have left more of them open.
+    // The tests may have inherited more open descriptors.
     let direct = dir.program("ls", ["/proc/self/fd"]).run().stdout;
     for option in ["--quiet", "--stream", "--wait"] {
         dir.awrite([option, "f", "--", "ls", "/proc/self/fd"]).quiet_success();
-        // The lock is handed on so that awrite below COMMAND can find it, far from where scripts open theirs.
+        // COMMAND gets the lock's descriptor, so that awrite below it finds the lock. Its number is higher than those
+        // that scripts use.
         let content = dir.read("f");
         let others: Vec<&str> = content.lines().filter(|fd| direct.lines().any(|there| there == *fd)).collect();
         assert_eq!(others, direct.lines().collect::<Vec<_>>());
@@ -204,7 +205,7 @@ fn big_content_does_not_block() {
         dir.file("f", &big);
         dir.awrite([option, "f", "--", "cat"]).quiet_success();
         assert!(dir.read("f") == big);
-        // One that reads little, one that reads nothing, one that reads all before it writes.
+        // A command that reads little, one that reads nothing, and one that reads all before it writes.
         dir.awrite([option, "f", "--", "head", "-n", "1"]).quiet_success();
         assert_eq!(dir.read("f"), "00000000\n");
         dir.file("f", &big);
@@ -241,7 +242,7 @@ fn jq_edits_in_place() {
     assert_eq!(dir.read("config.json"), "{\"a\":2}\n");
 }
 
-/// The point of it all. Each process makes its increments one after the other; all of them run at once.
+/// Many processes run at once. Each makes its increments one after the other.
 fn count_together(processes: usize, each: usize, options: &str) {
     let dir = TestDir::new();
     dir.file("n", "0\n");
@@ -263,12 +264,14 @@ fn count_together(processes: usize, each: usize, options: &str) {
 
 #[test]
 fn a_hundred_processes_lose_no_update() {
-    count_together(100, 20, "--sync none");
+    let (processes, each) = rounds((20, 10), (100, 20));
+    count_together(processes, each, "--sync none");
 }
 
 #[test]
 fn processes_with_a_timeout_lose_no_update() {
-    count_together(20, 10, "--timeout 59");
+    let (processes, each) = rounds((10, 4), (20, 10));
+    count_together(processes, each, "--timeout 59");
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn killed_writers_cost_no_update() {
         done";
     let counters: Vec<Running> = (0..10).map(|_| dir.sh(count).spawn()).collect();
     for _ in 0..20 {
-        // This one never gets as far as its commit.
+        // This writer is killed before its commit.
         let killed = dir.awrite(["-q", "n", "--", "sh", "-c", "echo 1000000; kill -9 $PPID"]).run();
         assert_eq!(killed.signal, Some(9), "{killed:?}");
     }

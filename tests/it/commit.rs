@@ -49,7 +49,7 @@ fn readers_never_see_less_than_a_whole_file() {
     dir.assert_holds(&["f", "f.backup"]);
 }
 
-/// Whoever has the old file open keeps on reading the old content.
+/// A reader that has the old file open goes on reading the old content.
 #[test]
 fn an_open_file_keeps_its_content() {
     let dir = TestDir::new();
@@ -115,7 +115,7 @@ fn empty_input_is_refused_even_if_nothing_would_change() {
     assert_eq!(dir.snapshot("f"), before);
 }
 
-/// Mtime as for make: a target that is not rebuilt must not look newer.
+/// make compares modification times: a file that does not change must not look newer.
 #[test]
 fn if_changed_compares_under_the_lock() {
     let dir = TestDir::new();
@@ -173,11 +173,11 @@ fn what_validation_says_comes_through() {
     let done = dir.awrite(["--validate", "echo line 3: bad >&2; exit 1", "f"]).stdin("x").run();
     assert_eq!(done.lines()[0], "line 3: bad");
     done.assert_code(1);
-    // What it reads is not what awrite's own caller has on stdin.
+    // The check does not get awrite's standard input.
     dir.awrite(["--validate", "test -z \"$(cat)\"", "f", "--", "echo", "x"]).stdin("input").run().ok();
 }
 
-/// A formatter may work on the new file. What it puts in its place instead would come without mode and owner.
+/// A formatter may change the new file itself. It may not replace it: the replacement would lack mode and owner.
 #[test]
 fn validation_may_change_the_new_file_but_not_exchange_it() {
     let dir = TestDir::new();
@@ -214,7 +214,7 @@ fn no_follow_replaces_the_link_itself() {
     dir.file("real/f", "old");
     for to in ["real/f", "nowhere", "link"] {
         symlink(to, dir.join("link")).unwrap();
-        // The lock is the link's own then.
+        // Then the link has its own lock.
         let held = Held::new(&dir.join("real/f.lock"));
         dir.awrite(["-n", "--no-follow", "link"]).stdin("new").quiet_success();
         held.release();
@@ -290,7 +290,7 @@ fn mkdir_by_many_at_once() {
     assert_no_debris(&dir.join("a/b/c/d"), &["f"]);
 }
 
-/// Those that fail remove the directories they made, under the others' feet.
+/// Runs that fail remove the directories that they made, while others need them.
 #[test]
 fn mkdir_beside_writers_that_fail() {
     let dir = TestDir::new();
@@ -413,7 +413,7 @@ fn a_copied_backup_is_synced_before_the_commit() {
     assert_eq!(steps.last().unwrap(), "sync directory");
 }
 
-/// On a file system that has no such thing, made directories are no worse than the target's.
+/// On a file system that cannot sync directories, new directories are treated like the target's.
 #[test]
 fn a_directory_that_cannot_be_synced() {
     if !needs_strace() {
@@ -427,7 +427,7 @@ fn a_directory_that_cannot_be_synced() {
         assert_eq!(dir.read(name), "x");
         (done, dir.read("trace").matches("fsync(").count())
     };
-    // The first one is the file's, then the directory's, then one for each directory that was made.
+    // The first sync is the file's, the second its directory's, then one for each new directory.
     let (done, syncs) = run("error=EINVAL:when=2+", "a/b/c/f");
     assert_eq!(done.ok().stderr.matches("cannot sync a directory").count(), 1, "{done:?}");
     assert_eq!(syncs, 5);
@@ -531,7 +531,7 @@ fn in_place_sets_the_mode_that_is_asked_for() {
         dir.awrite(["--in-place", option, "target"]).stdin("new").run().ok();
         assert_eq!(dir.mode("source"), 0o640);
     }
-    // Refused: not its owner, who alone may change the mode.
+    // Refused: only the owner may change the mode.
     chmod(&source, 0o666);
     let before = dir.snapshot("target");
     for mode in ["600", "666"] {
@@ -542,7 +542,7 @@ fn in_place_sets_the_mode_that_is_asked_for() {
     dir.assert_holds(&["source", "target"]);
 }
 
-/// It finds the file overwritten or as it was, never narrowed or with room reserved.
+/// A signal leaves the file overwritten or as it was, never with another mode or with reserved blocks.
 #[test]
 fn a_signal_waits_until_in_place_is_done() {
     if !needs_mount() || !needs_strace() {
@@ -578,7 +578,7 @@ fn in_place_makes_a_backup_that_is_a_copy() {
     dir.assert_holds(&["source", "target", "target.backup"]);
 }
 
-/// There is no way back once the overwriting has begun, so the room for it is made before.
+/// Once the overwriting has begun it cannot be undone, so blocks are reserved before.
 #[test]
 fn in_place_on_a_full_disk_changes_nothing() {
     if !needs_mount() {
@@ -665,8 +665,7 @@ fn an_immutable_file_is_an_error() {
     assert!(names.iter().all(|name| name == "f" || name == "f.backup"), "{names:?}");
 }
 
-/// The signal comes when the new content has been committed already, while it still waits for COMMAND's lock? No: there
-/// is nothing left that could wait. So this only shows that the lock is given back after the commit.
+/// The lock file goes after the rename, not before it.
 #[test]
 fn the_lock_is_given_back_after_the_commit() {
     if !needs_strace() {

@@ -1,4 +1,4 @@
-//! The table in the README that compares awrite with what else there is: each cell is what the program does here.
+//! The README's table that compares awrite with other tools: each cell is measured here.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::{Held, Run, TestDir, needs, needs_mount, needs_strace, somebody_waits_for, wait_until};
 
-/// A way to make what `./make` prints the content of `f`. `$T` is where to put files for the time being.
+/// A way to make the output of `./make` the content of `f`. `$T` is a directory for temporary files.
 struct Peer {
     column: &'static str,
     needs: &'static [&'static str],
@@ -24,8 +24,8 @@ const PEERS: [Peer; 7] = [
 ];
 
 impl Peer {
-    /// Its form as a process in `dir`, where `./make` is this script. `elsewhere`: what it keeps for the time being is on
-    /// another file system, mounted for it.
+    /// Its form as a process in `dir`, where `./make` is this script. `elsewhere`: what it keeps for the time being is
+    /// on another file system, mounted for it.
     fn replacing(&self, dir: &TestDir, make: &str, elsewhere: bool) -> Run {
         self.under(dir, make, elsewhere, "")
     }
@@ -50,7 +50,7 @@ impl Peer {
 const IN_A_NAMESPACE: &str = "exec unshare --mount sh -c";
 
 fn script(dir: &TestDir, make: &str) {
-    dir.file_with_mode("make", format!("#!/bin/sh\n{make}\n"), 0o755);
+    dir.script("make", &format!("#!/bin/sh\n{make}\n"));
 }
 
 /// A directory with a file `f`.
@@ -64,7 +64,7 @@ fn yes_or_no(holds: bool) -> String {
     if holds { "yes" } else { "no" }.to_owned()
 }
 
-/// What is so on one file system may not be when another one is in between.
+/// Some ways fail if the temporary file is on another file system.
 fn on_one_or_two(holds: impl Fn(bool) -> bool) -> String {
     match (holds(false), holds(true)) {
         (true, false) => "on one file system".to_owned(),
@@ -123,8 +123,11 @@ fn keeps_both_changes(peer: &Peer) -> String {
     dir.dir("B");
     let make =
         "read -r n <f; if [ $T = A ]; then : >has-read; until [ -e go ]; do sleep 0.01; done; fi; echo $((n + 1))";
-    let first = peer.replacing(&dir, make, false).env("T", "A").spawn();
-    wait_until("the first has read", || dir.join("has-read").exists());
+    let mut first = peer.replacing(&dir, make, false).env("T", "A").spawn();
+    wait_until("the first has read", || {
+        assert!(!first.has_ended(), "{}: {}", peer.column, first.stderr());
+        dir.join("has-read").exists()
+    });
     let mut second = dir.sh(peer.form).env("T", "B").spawn();
     let waits = || fs::metadata(dir.join("f.lock")).is_ok_and(|lock| somebody_waits_for(lock.ino()));
     wait_until("the second ends or waits", || second.has_ended() || waits());
@@ -144,8 +147,7 @@ fn survives_a_full_disk(peer: &Peer) -> String {
     on_one_or_two(|elsewhere| {
         let dir = TestDir::new();
         dir.dir("disk");
-        let make = "#!/bin/sh\nexec head -c 2097152 /dev/zero\n";
-        dir.file_with_mode("make", make, 0o755);
+        script(&dir, "exec head -c 2097152 /dev/zero");
         let t = if elsewhere { ".." } else { "." };
         let form = peer.form;
         let done = dir

@@ -77,7 +77,7 @@ fn bash_offers_what_fits() {
     for (typed, wanted) in CASES {
         compare("bash", typed, &bash(typed), wanted);
     }
-    // Bash makes three words of this.
+    // bash splits this into three words.
     compare("bash", &["--sync=d"], &bash(&["awrite", "--sync", "=", "d"]), &["data"]);
     compare("bash", &["--sync="], &bash(&["awrite", "--sync", "="]), &["data", "full", "none"]);
 }
@@ -117,8 +117,8 @@ fn fish_offers_what_fits() {
     compare("fish", &["--sync=d"], &fish("awrite --sync=d"), &["--sync=data"]);
 }
 
-/// In a terminal: a zsh that has its completion system as users have it types the line and a tab. What is offered to its
-/// `compadd` is noted.
+/// In a terminal: a zsh that has its completion system as users have it types the line and a tab. What is offered to
+/// its `compadd` is noted.
 #[test]
 fn zsh_offers_what_fits() {
     if !needs("zsh") {

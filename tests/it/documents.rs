@@ -1,12 +1,12 @@
-//! The documents: what they show is what happens.
+//! The sessions, scripts and tables in the documents are run, and must do what the documents show.
 //!
-//! In README.md and pkg/doc/*.md a block ```` ```console ```` is a session: `$ command`, continued by `> `, and then all
-//! that it prints, standard output and error, where `…` stands for anything and a line `…` for any lines. A command that
-//! fails says `Error:`, or `$ echo $?` comes next. A block ```` ```sh ```` is a script that succeeds, ```` ```fish ```` the
-//! same for fish. All blocks below one second-level heading share a directory, which is fresh, and one shell; what they
-//! need besides stands in lines `<!-- setup: COMMAND -->`. What cannot be run here says so for all to see: its first line
-//! is `# Not run here: REASON`. What the programs' own configuration would look like (crontab, ini, yaml, dockerfile) is
-//! never run, and says so too.
+//! In README.md and pkg/doc/*.md a block ```` ```console ```` is a session: `$ command`, continued by `> `, and then
+//! all that it prints, standard output and error, where `…` stands for anything and a line `…` for any lines. A command
+//! that fails says `Error:`, or `$ echo $?` comes next. A block ```` ```sh ```` is a script that succeeds, ```` ```fish
+//! ```` the same for fish. All blocks below one second-level heading share a directory, which is fresh, and one shell;
+//! what they need besides stands in lines `<!-- setup: COMMAND -->`. What cannot be run here says so for all to see:
+//! its first line is `# Not run here: REASON`. What the programs' own configuration would look like (crontab, ini,
+//! yaml, dockerfile) is never run, and says so too.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use crate::manual::sources;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const TROUBLES: &str = "pkg/doc/troubleshooting.md";
 const NOT_RUN: &str = "# Not run here: ";
-/// Before what the script prints of a command's end.
+/// The script prints this before the status of each command.
 const END: &str = "\u{1e}";
-/// Programs of others that a block may use. Without them it is skipped.
+/// Other programs that a block may use. Without them it is skipped.
 const OTHERS: [&str; 10] =
     ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace"];
 
@@ -28,7 +28,7 @@ const OTHERS: [&str; 10] =
 struct Block {
     language: String,
     lines: Vec<String>,
-    /// Of its first line.
+    /// The number of its first line.
     number: usize,
     /// `.ci/run` runs it, by this mark in front of it.
     ci: bool,
@@ -156,7 +156,8 @@ fn play(section: &Section, document: &str, shell: &[&str]) -> Result<Option<Vec<
     {
         return Ok(None);
     }
-    let (dir, applets) = (TestDir::new(), TestDir::new());
+    // In memory, a directory lists its files in another order than in the documents.
+    let (dir, applets) = (TestDir::on_disk(), TestDir::new());
     dir.awrite(["--install".as_ref(), applets.path().as_os_str()]).quiet_success();
     let mut script = String::from("exec 2>&1\numask 022\n");
     for step in &steps {
@@ -218,7 +219,11 @@ fn guides() -> Vec<String> {
 #[track_caller]
 fn play_all(document: &str, shell: &[&str]) {
     let sections = sections(&read(document));
-    let wrong: Vec<String> = sections.iter().filter_map(|section| play(section, document, shell).err()).collect();
+    // Most of them wait for something.
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let all: Vec<_> = sections.iter().map(|section| scope.spawn(|| play(section, document, shell).err())).collect();
+        all.into_iter().filter_map(|one| one.join().unwrap()).collect()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -234,7 +239,7 @@ fn the_guides_are_true() {
     }
 }
 
-/// What a user of another shell would type, or paste.
+/// Users of other shells paste the same commands.
 #[test]
 fn the_tutorial_is_true_in_other_shells() {
     for shell in [&["bash", "--norc"][..], &["zsh", "-f"]] {
@@ -262,7 +267,7 @@ fn what_is_not_run_says_so() {
     }
 }
 
-/// What has a mark for it, CI does run. (It is not in the package.)
+/// `.ci/run` runs every block that has a mark. (The package does not have that file.)
 #[test]
 fn what_ci_runs_it_does_run() {
     let Ok(run) = fs::read_to_string(Path::new(ROOT).join(".ci/run")) else { return };
@@ -369,7 +374,7 @@ fn the_guide_to_troubleshooting_is_true() {
 /// Whether the longest fixed part of a message is in the sources.
 fn is_in_sources(message: &str) -> bool {
     let words = message.split('…').map(|part| part.trim_matches([' ', ':'])).max_by_key(|part| part.len()).unwrap();
-    // What the system says is not in ours.
+    // The texts of system errors are not in our sources.
     let of_the_system = ["Permission denied", "No space left on device"].contains(&words);
     of_the_system || sources().iter().any(|path| fs::read_to_string(path).unwrap().contains(words))
 }

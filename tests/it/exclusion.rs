@@ -1,5 +1,6 @@
-//! That never two hold the lock: all kinds of holders at once, each of which says in shared memory when it comes and
-//! when it goes. `AWRITE_TEST_HOLDS=50000` makes it more than the few thousand holds of everyday: 10^5 in all tests.
+//! No two processes ever hold the lock at once. Holders of all kinds run at the same time, and each marks shared memory
+//! when it gets the lock and when it gives it back. By default there are a few thousand holds; with
+//! `AWRITE_TEST_LONG=1`, 10^5 in all tests.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,8 @@ use awrite::{ErrorKind, FileLock, LockMethod, LockOptions, Wait};
 use rustix::process::Signal;
 
 use crate::capi::{Link, compile, source};
-use crate::common::{AWRITE, DEADLINE, Done, Running, TestDir};
+use crate::common::{AWRITE, DEADLINE, Done, Running, TestDir, is_quick, rounds, say};
 
-/// Holds in everyday's test.
-const HOLDS: u64 = 3000;
 /// How often each command is run, at most.
 const RUNS: u64 = 200;
 /// Tells [`a_worker_of_other_tests`] its work: the board, the kind, the target.
@@ -23,9 +22,9 @@ const WORKER: &str = "AWRITE_TEST_EXCLUSION_WORKER";
 // The board (tests/c/mark.c has the same in C)
 
 // Places on it. Marks are process IDs.
-/// The mark of who holds the lock alone.
+/// The mark of the exclusive holder.
 const ALONE: usize = 0;
-/// How often two held what only one may hold.
+/// How often two holders overlapped.
 const OVERLAPS: usize = 1;
 /// All holds so far, and how many there shall be.
 const TOTAL: usize = 2;
@@ -34,7 +33,7 @@ const WANTED: usize = 3;
 const DEAD: usize = 4;
 /// Holds of each kind.
 const KINDS: usize = 8;
-/// The marks of those who share it.
+/// The marks of shared holders.
 const SHARED: usize = 64;
 const NUMBERS: usize = 128;
 
@@ -80,7 +79,7 @@ impl Board {
         eprintln!("overlap: {} finds {other}, {when}", std::process::id());
     }
 
-    /// What stands at a place where nobody should be: at most the mark of one who was killed.
+    /// Checks a place where no mark should be. Only the mark of a killed holder may be there.
     fn must_be_gone(self, place: usize, mark: u64, when: &str) {
         if mark == 0 {
             return;
@@ -89,11 +88,11 @@ impl Board {
             return self.overlap(mark, when);
         }
         self.add(DEAD);
-        // Another who finds it may be faster.
+        // Another process that finds it may clear it first.
         let _ = self.0[place].compare_exchange(mark, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// To be called with the lock held.
+    /// The caller must hold the lock.
     fn hold(self, kind: usize, shared: bool, round: u64) {
         if shared {
             self.hold_shared(round)
@@ -131,14 +130,14 @@ impl Board {
     }
 }
 
-/// Gives others the time to make a mistake.
+/// Lets others run, who would make a mistake now.
 fn linger(round: u64) {
     for _ in 0..round % 4 {
         std::thread::yield_now();
     }
 }
 
-/// Whether a process has ended, or is about to: the kernel takes its locks only after it has set PF_EXITING (4).
+/// Whether a process has ended or is ending: the kernel sets PF_EXITING (4) before it takes the process's locks away.
 fn is_dead(pid: u64) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     let mut words = text.rsplit(')').next().unwrap().split_whitespace();
@@ -149,9 +148,9 @@ fn is_dead(pid: u64) -> bool {
 // ---------------------------------------------------------------------------------------------------------------------
 // The holders
 
-/// What is counted apart.
+/// The kinds of holders, which are counted separately.
 const NAMES: [&str; 18] = [
-    // The library, in a process of its own each.
+    // The Rust library, each in its own process.
     "wait",
     "timeout",
     "no wait",
@@ -170,7 +169,7 @@ const NAMES: [&str; 18] = [
     "awrite-lock shared",
     "awrite COMMAND",
     "nested",
-    // Those who were killed sooner or later.
+    // Processes that are killed.
     "killed holding",
     "killed anywhere",
 ];
@@ -179,7 +178,7 @@ fn kind(name: &str) -> usize {
     NAMES.into_iter().position(|known| known == name).unwrap()
 }
 
-/// What a kind does with a lock by hand of the library.
+/// The options with which a kind of worker takes the lock.
 fn options(kind: &str) -> LockOptions {
     let mut options = LockOptions::default();
     match kind {
@@ -210,7 +209,7 @@ fn a_worker_of_other_tests() {
             Err(e) => assert!(matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout), "{e}"),
         }
         if options.shared {
-            // Sharers that follow each other without a gap would keep everybody else out.
+            // Shared holders that follow each other without a gap would keep everybody else out.
             std::thread::sleep(Duration::from_micros(500));
         }
     }
@@ -293,7 +292,7 @@ impl Scene {
         assert_eq!(self.board.get(OVERLAPS), 0);
     }
 
-    /// Lets the others get on before the next process is started, which has the lock for far longer.
+    /// Waits before the next process is started: it holds the lock for far longer than the others.
     fn pause(&self) {
         let until = self.board.get(TOTAL) + self.board.get(WANTED) / RUNS;
         while !self.board.is_complete() && self.board.get(TOTAL) < until {
@@ -308,13 +307,13 @@ impl Scene {
             let mut running = self.dir.sh(&format!("exec {script}")).spawn();
             self.wait_for(&mut running);
             let done = running.finish();
-            // 2: the lock was not to be had in time.
+            // 2: it did not get the lock in time.
             assert!(matches!(done.code, Some(0 | 2)), "{script}: {done:?}");
             assert_sound(&done);
         }
     }
 
-    /// The last ones are not killed, and so have to clean up after all that were.
+    /// The last processes are not killed, so that they clean up after the killed ones.
     fn may_kill(&self) -> bool {
         self.board.get(TOTAL) < self.board.get(WANTED) / 10 * 8
     }
@@ -336,14 +335,14 @@ impl Scene {
             self.pause();
             let running = self.dir.sh(&format!("exec {script}")).spawn();
             round += 1;
-            // Not to wait for something: wherever it is by then.
+            // Not a wait for a condition: the kill comes at any point of its run.
             std::thread::sleep(Duration::from_micros(1500 + round * 977 % 20_000));
             running.signal(Signal::KILL);
             assert_sound(&running.finish());
         }
     }
 
-    /// Waits for its end, however long, as long as anybody gets on.
+    /// Waits for the end of a process, as long as anybody still gets the lock.
     fn wait_for(&self, running: &mut Running) {
         let mut last = (self.board.get(TOTAL), Instant::now());
         let mut swept = Instant::now();
@@ -352,15 +351,15 @@ impl Scene {
             if total != last.0 {
                 last = (total, Instant::now());
             }
-            // On a machine that stands still now and then somebody may be killed after all others have come: nobody
-            // takes over the empty lock file then, and whoever locks by link(2) waits until it is gone.
+            // On a machine that stalls, a process may be killed after all others have come. Then nobody takes over its
+            // empty lock file, and processes that lock by link(2) wait until the file is gone.
             let quiet = last.1.elapsed().min(swept.elapsed()) > Duration::from_secs(5);
             if quiet && self.board.is_complete() {
                 self.dir.awrite(["housekeep", "-q", "--clean-locks", "--older-than", "0"]).run().ok();
                 swept = Instant::now();
             }
-            // Longer than it takes to replace a link lock whose holder stood still with the whole machine for so long
-            // that it left the lock as it was.
+            // If the whole machine stalls for long, a holder leaves its link lock as it is. This is longer than it
+            // takes others to break such a lock.
             assert!(last.1.elapsed() < 3 * DEADLINE, "nobody has got the lock for long, after {total} holds");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -375,16 +374,14 @@ impl Scene {
             }
         }
         let (holds, dead, overlaps) = (self.board.get(TOTAL), self.board.get(DEAD), self.board.get(OVERLAPS));
-        eprintln!(
-            "{holds} holds in {took:.1?}, {overlaps} overlaps, {dead} killed while holding: {}",
-            counts.join(", ")
-        );
+        let line = format!("{holds} holds in {took:.1?}, {overlaps} overlaps, {dead} killed while holding");
+        say(&format!("{line}: {}", counts.join(", ")));
     }
 
-    /// That the test has tried what it is for; of few holds, on a busy machine, somebody may have had none.
+    /// Checks that every kind has held the lock. With few holds, some kind may have had none.
     #[track_caller]
     fn assert_all_had_it(&self, names: &[&str]) {
-        if wanted() <= HOLDS {
+        if is_quick() {
             return;
         }
         for name in names {
@@ -399,13 +396,15 @@ fn assert_sound(done: &Done) {
     assert!(!done.stderr.contains("overlap"), "{}", done.stderr);
 }
 
+/// How many holds there are in each of two tests.
 fn wanted() -> u64 {
-    std::env::var("AWRITE_TEST_HOLDS").map_or(HOLDS, |n| n.parse().unwrap())
+    rounds(5000, 50_000)
 }
 
 #[test]
 fn never_two_at_once() {
     let scene = Scene::new("f", wanted());
+    scene.dir.file("f", "");
     let mark = |name: &str, how: &str| scene.mark(name, how);
     let lock = |options: &str, command: String| format!("{AWRITE} lock {options} f -- {command}");
     scene.play(&Cast {
@@ -424,16 +423,16 @@ fn never_two_at_once() {
             scene.nested(&lock("", String::new()), "wait f flock 20"),
         ],
         suicides: vec![mark("killed holding", "wait f flock -5"), mark("killed holding", "shared f flock -5")],
-        // The second one waits, or its command is running, which then keeps the lock.
+        // The second victim dies while it waits, or while its command runs, which then keeps the lock.
         victims: vec![mark("killed anywhere", "wait f flock 0"), lock("", mark("killed anywhere", "hold 20"))],
     });
-    // All but two: who holds one by link(2) beside many who hold it by flock has bad luck, and who is killed anywhere.
+    // Except two kinds: a locker by link(2) seldom gets the lock beside many by flock, and a victim may die too early.
     scene.assert_all_had_it(&[&NAMES[..4], &NAMES[6..10], &NAMES[11..17]].concat());
     scene.dir.assert_holds(&["f"]);
 }
 
-/// In the crowd somebody waits nearly always, and so the lock file stays. Here it comes and goes with each holder,
-/// under those who have it open and do not say that they wait for it.
+/// Above, somebody nearly always waits, so the lock file stays. Here it comes and goes with each holder, while others
+/// have it open and are not registered as waiters.
 #[test]
 fn never_two_at_once_where_hardly_anybody_waits() {
     let scene = Scene::new("f", wanted());
@@ -456,6 +455,7 @@ fn never_two_at_once_where_hardly_anybody_waits() {
 #[test]
 fn never_two_at_once_by_link() {
     let scene = Scene::new("l", wanted() / 20);
+    scene.dir.file("l", "");
     let mark = |name: &str, how: &str| scene.mark(name, how);
     let lock = format!("{AWRITE} lock --lock-method link l");
     scene.play(&Cast {
@@ -474,7 +474,7 @@ fn never_two_at_once_by_link() {
         victims: vec![mark("killed anywhere", "wait l link 0")],
     });
     scene.assert_all_had_it(&["link", "C link", "awrite-lock", "awrite COMMAND", "nested"]);
-    // Who waits has a file too, which stays if it is killed; and so has who takes over the lock of the killed.
+    // A waiter has a file too, and so has a process that breaks a dead holder's lock. If it is killed, the file stays.
     scene.dir.awrite(["housekeep", "-q", "--clean-temps", "--clean-locks", "--older-than", "0"]).run().ok();
     scene.dir.assert_holds(&["l"]);
 }

@@ -1,4 +1,4 @@
-//! The `flock` personality: what util-linux's flock(1) does, case by case beside the real one, and what it is for.
+//! The `flock` applet does what flock(1) of util-linux does. Both run the same cases here.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ fn flock<S: AsRef<std::ffi::OsStr>>(dir: &TestDir, args: impl IntoIterator<Item 
     dir.awrite(args).arg0("flock")
 }
 
-/// Whether the real one is there, in a version whose messages are these.
+/// Whether flock(1) is installed, in a version with the messages that we print.
 fn needs_flock() -> bool {
     if !needs("flock") {
         return false;
@@ -26,13 +26,13 @@ fn needs_flock() -> bool {
     known
 }
 
-/// All that can be seen of a run, without what no two runs have in common.
+/// All that can be seen of a run, without what differs from run to run.
 fn seen(done: &Done) -> (Option<i32>, Option<i32>, Vec<String>, String) {
     let line = |line: &str| match line.split_once(" took ") {
         Some((before, _)) => format!("{before} took ..."),
         None => line.to_owned(),
     };
-    // The real one writes its own lines at its end, unless to a terminal.
+    // flock(1) buffers its own lines until it ends, so the order of the lines differs.
     let mut stdout: Vec<String> = done.stdout.lines().map(line).collect();
     stdout.sort();
     (done.code, done.signal, stdout, done.stderr.clone())
@@ -232,7 +232,7 @@ fn both_exclude_each_other_and_awrite() {
     holder.finish().ok();
 }
 
-/// awrite deletes its lock file; who waits for that through flock must end up with the one that others see.
+/// awrite deletes its lock file. A process that waits through flock must end up with the file that others see.
 #[test]
 fn a_lock_file_that_comes_and_goes() {
     let dir = TestDir::new();
@@ -264,7 +264,7 @@ fn a_removed_lock_file_is_opened_again() {
     dir.assert_holds(&["l"]);
 }
 
-/// Not as the real one, which ends and leaves COMMAND with the lock.
+/// This differs from flock(1), which ends and leaves COMMAND with the lock.
 #[test]
 fn a_signal_goes_to_command() {
     let dir = TestDir::new();

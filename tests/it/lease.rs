@@ -1,4 +1,4 @@
-//! Leases: whom they keep out and for how long, and what is seen of them meanwhile.
+//! Leases: whom they keep out and for how long, and what others see of them meanwhile.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -36,7 +36,7 @@ fn write(target: &Path, text: &str, wait: Wait, claim: Option<Claim>) -> awrite:
     awrite::write(target, text.as_bytes(), &writing(wait, claim))
 }
 
-/// Lets the lease of `target` end: looks until it has.
+/// Waits until the lease of `target` has expired.
 fn outlast(target: &Path) {
     wait_until("the lease has ended", || Lease::status(target, &LockOptions::default()).unwrap().is_free());
 }
@@ -53,7 +53,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: awrite::Result<T>, kind: ErrorKin
     error
 }
 
-/// What the record's file says, as any JSON reader would have it.
+/// The record, read as JSON.
 fn record(dir: &TestDir, name: &str) -> serde_json::Value {
     serde_json::from_str(&dir.read(name)).unwrap()
 }
@@ -219,7 +219,7 @@ fn a_writer_waits_for_the_release() {
     let lease = acquire(&path, "a", LONG).unwrap();
     let mut writer = dir.awrite(["f"]).stdin("new").spawn();
     writer.wait_for_waiting();
-    // Meanwhile it has not kept the lock from the owner.
+    // The waiter does not hold the lock while it waits for the lease.
     write(&path, "mine", Wait::Forever, Some(lease.claim())).unwrap();
     assert_eq!(dir.read("f"), "mine");
     lease.release().unwrap();
@@ -239,7 +239,7 @@ fn a_writer_waits_for_the_end() {
     lease(&path, "a", ttl);
     write(&path, "new", Wait::Forever, None).unwrap();
     assert!(began.elapsed() >= ttl);
-    // An expired record is nobody's hindrance; it goes with the next owner.
+    // An expired record hinders nobody. The next owner replaces it.
     dir.assert_holds(&["f", "f.lease"]);
 }
 
@@ -305,7 +305,7 @@ fn a_claim_is_good_while_nobody_else_has_taken_the_lease() {
             None => claim,
         })
     };
-    // Without any lease there is nothing to write under; nor is there a reason to wait for one.
+    // Without a lease a write with an owner is refused, and does not wait for one.
     assert_refused(write(&path, "x", Wait::Forever, claim("a", None)), ErrorKind::LockLost, 2);
     let token = lease(&path, "a", Duration::from_millis(200));
     for (owner, token) in [("b", None), ("b", Some(token)), ("a", Some(token - 1))] {
@@ -314,12 +314,12 @@ fn a_claim_is_good_while_nobody_else_has_taken_the_lease() {
     assert_eq!(dir.read("f"), "old");
     write(&path, "1", Wait::No, claim("a", None)).unwrap();
     outlast(&path);
-    // Over, but not superseded.
+    // Expired, and nobody has taken it.
     write(&path, "2", Wait::No, claim("a", Some(token))).unwrap();
     assert_eq!(dir.read("f"), "2");
     let second = lease(&path, "b", Duration::from_millis(1));
     outlast(&path);
-    // Superseded by one that is over itself.
+    // Another owner has taken it, and that lease has expired too.
     let error = assert_refused(write(&path, "x", Wait::No, claim("a", Some(token))), ErrorKind::LockLost, 2);
     assert_eq!(error.path(), Some(path.as_path()));
     // The same owner again: another lease, another token.
@@ -408,7 +408,7 @@ fn the_claim_is_looked_at_again_right_before_the_replacement() {
         options.lock.claim = Some(lease.claim());
         let mut file = AtomicFile::open(&path, &options).unwrap();
         file.fill(b"new").unwrap();
-        // The lock is held, so that only a program which does not care for it can do this.
+        // The lock is held, so only a program that ignores it can do this.
         let text = dir.read("f.lease");
         match in_the_way {
             "gone" => fs::remove_file(dir.join("f.lease")).unwrap(),
@@ -481,7 +481,7 @@ fn it_is_due_when_a_third_of_its_time_has_passed() {
 
 const WORKER: &str = "AWRITE_TEST_LEASE_WORKER";
 
-/// This test in a process of its own, as another one's worker.
+/// Runs this test binary as a worker process of another test.
 fn worker(dir: &TestDir, what: &str) -> Run {
     let program = std::env::current_exe().unwrap();
     dir.program(program, ["--exact", "lease::a_worker_of_other_tests", "--nocapture"]).env(WORKER, what).stdin_open()
@@ -493,7 +493,7 @@ fn begun(mut worker: Running) -> Running {
     worker
 }
 
-/// Does its work on `f` in the current directory until there is a file `stop`.
+/// A worker, which works on `f` in the current directory until there is a file `stop`.
 #[test]
 fn a_worker_of_other_tests() {
     let Ok(what) = std::env::var(WORKER) else { return };
@@ -534,7 +534,7 @@ fn acquire_patiently(path: &Path, owner: &str) -> awrite::Result<Lease> {
     Lease::acquire(path, owner, LONG, &waiting(Wait::Forever))
 }
 
-/// Reads a record again and again while the test goes on: it must always be there, whole, and the one of `a`.
+/// Reads the record again and again during a test. It must always be there, be whole, and belong to `a`.
 struct Monitor {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<u64>>,
@@ -606,12 +606,12 @@ fn a_crash_in_a_refresh_leaves_a_whole_record() {
         let before = record(&dir, "f.lease");
         let refreshing = begun(worker(&dir, "refresh").spawn());
         wait_until("it has refreshed", || record(&dir, "f.lease") != before);
-        // Dropping it kills it, wherever it is.
+        // To drop it kills it at any point of its work.
         drop(refreshing);
         monitor.assert_content();
     }
     monitor.finish();
-    // What the dead one held is free at once; its lease stands.
+    // The dead process's lock is free at once. Its lease stands.
     assert_refused(write(&path, "x", Wait::No, None), ErrorKind::Leased, 2);
     acquire(&path, "a", LONG).unwrap().release().unwrap();
     write(&path, "new", Wait::No, None).unwrap();
@@ -644,7 +644,7 @@ fn a_change_that_fails_half_way_changes_nothing() {
         assert_eq!(dir.read("f.lease"), text);
         dir.assert_holds(&["f.lease"]);
     }
-    // Of the directory: the record stands by then, and its owner has to know.
+    // The sync of the directory fails. The record is there by then, and its owner must know.
     attempt("fsync:error=EIO:when=2", &format!("Ok({token})"));
     assert_ne!(dir.read("f.lease"), text);
     dir.assert_holds(&["f.lease"]);
@@ -678,7 +678,7 @@ fn housekeeping_clears_expired_leases_beside_living_owners() {
                 outlast(&path);
                 let long = acquire_patiently(&path, "a").unwrap();
                 assert!(long.token() >= last);
-                // Refreshed or taken anew: from here on it is live.
+                // From here on the lease is live.
                 for _ in 0..3 {
                     assert_eq!(record(&dir, "f.lease")["token"], long.token());
                 }
@@ -691,7 +691,7 @@ fn housekeeping_clears_expired_leases_beside_living_owners() {
     dir.assert_holds(&["data.lease", "f.lease", "live.lease"]);
 }
 
-/// One after the other has the lease; each has it alone, and each a greater token.
+/// The owners have the lease one after the other, each with a greater token.
 #[test]
 fn one_owner_at_a_time_and_growing_tokens() {
     let dir = TestDir::new();

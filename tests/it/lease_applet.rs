@@ -48,8 +48,8 @@ fn outlast(dir: &TestDir) {
     wait_until("the lease has ended", || !is_leased(dir));
 }
 
-/// One that runs a script under a lease of A; it has begun when the file `started` is there. The shell waits for `go` in
-/// between. `announced` may set traps.
+/// One that runs a script under a lease of A; it has begun when the file `started` is there. The shell waits for `go`
+/// in between. `announced` may set traps.
 fn under_lease(dir: &TestDir, options: &[&str], announced: &str, after: &str) -> Running {
     let script = format!("{announced}\ntouch started; while test ! -e go; do sleep 0.01; done; {after}");
     let mut running = lock(dir, &[&["--owner", "A"], options, &["f", "-c", &script]].concat()).spawn();
@@ -71,12 +71,12 @@ fn a_lease_goes_from_command_to_command() {
     let first = record(&dir);
     assert_eq!((&first["owner"], &first["ttl_ms"]), (&"A".into(), &60_000.into()));
     assert_eq!(first["token"].to_string(), token);
-    // Its owner writes, nobody else.
+    // Only its owner may write.
     dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: Leased by A until "]);
     lock(&dir, &["-n", "f", "--", "touch", "was-run"]).run().assert_code(2);
     dir.awrite(["--owner", "A", "--token", &token, "f"]).stdin("1").quiet_success();
     lock(&dir, &["--owner", "A", "--token", &token, "f", "--", "grep", "-q", "1", "f"]).quiet_success();
-    // Acquired by its owner again, and refreshed, it is the same.
+    // If its owner acquires it again or refreshes it, it is the same lease.
     assert_eq!(acquire(&dir, "A", "120s"), token);
     assert_eq!((&record(&dir)["ttl_ms"], &record(&dir)["locked_at"]), (&120_000.into(), &first["locked_at"]));
     lock(&dir, &["--refresh", "--owner", "A", "--token", &token, "f"]).quiet_success();
@@ -137,7 +137,7 @@ fn the_next_owner_waits_or_does_not() {
     let done = waiter.finish();
     assert_eq!(done.ok().lines(), ["Waiting for lock on f...", "Lock acquired"]);
     assert!(done.stdout.trim().parse::<u64>().unwrap() > first.parse().unwrap());
-    // While somebody works under the lock, all changes wait for him.
+    // Changes of the lease wait for the lock.
     let held = Held::new(&dir.join("f.lock"));
     for what in [&["--refresh"][..], &["--release"], &["--acquire", "--ttl=1"]] {
         let done = lock(&dir, &[what, &["--owner", "B", "-n", "f"]].concat()).run();
@@ -174,11 +174,11 @@ fn a_token_that_nobody_hears_of_is_no_lease() {
         dir.assert_holds(&[]);
     }
     let done = dir.sh("{ \"$BIN\" lock --acquire --owner A --ttl 60s f; echo $? > code; } | exec true").run();
-    // Whichever of the two was first.
+    // Either of them may have been first.
     let read = dir.read("code") == "0\n";
     assert!(read || done.stderr.contains("Broken pipe"), "{done:?}");
     dir.assert_holds(if read { &["code", "f.lease"] } else { &["code"] });
-    // The owner had it, and knows.
+    // The token was printed, so the owner knows that it has the lease.
     let token = acquire(&dir, "A", "30s");
     attempt("> /dev/full").assert_error_with(1, &["standard output: "]).assert_hint("was there before, and stands");
     assert_eq!((record(&dir)["token"].to_string(), &record(&dir)["ttl_ms"]), (token, &60_000.into()));
@@ -219,7 +219,7 @@ fn for_machines() {
     assert!(done.stderr.contains("f: Leased by A until "), "{done:?}");
 }
 
-/// What `--status` says and ends with: the lines for people, and the object.
+/// The lines for people, the JSON object and the exit status of `--status`.
 #[track_caller]
 fn looked(dir: &TestDir, code: i32) -> (Vec<String>, serde_json::Value) {
     let before = dir.names();
@@ -390,10 +390,10 @@ fn what_runs_below_goes_on_under_the_lease() {
     assert_eq!(done.ok().stderr, "");
     assert_eq!(dir.read("f"), "0\n2\n3\n4\n5\n6\n");
     dir.assert_holds(&["d", "f", "g", "link"]);
-    // Of two leases each counts for its own target.
+    // Each lease counts for its own target only.
     let done = below(&[], "\"$BIN\" lock --owner B --ttl 60s g -c 'echo a | \"$BIN\" f; echo b | \"$BIN\" g'");
     assert_eq!((done.ok().stderr.as_str(), dir.read("f"), dir.read("g")), ("", "a\n".into(), "b\n".into()));
-    // Whoever says who he is means it.
+    // A given owner overrides the one that is passed on.
     let done = below(&[], "echo x | \"$BIN\" --owner B f");
     done.assert_error_with(2, &["f: Leased by A until "]);
     // Not passed on: like any other.
@@ -423,7 +423,7 @@ fn a_lost_lease_stops_command() {
     }
 }
 
-/// It is not killed: it may have much to put right.
+/// COMMAND gets SIGTERM and is not killed: it may have much to clean up.
 #[test]
 fn a_command_without_its_lease_cannot_write() {
     let dir = TestDir::new();
@@ -432,7 +432,7 @@ fn a_command_without_its_lease_cannot_write() {
     let mut running = under_lease(&dir, &["--ttl", "300ms"], "trap : TERM", after);
     lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
     running.wait_for_stderr("the lease is lost, COMMAND is told to stop: Not leased by A");
-    // Even where nobody has it.
+    // Even if nobody else has the lease.
     assert!(!running.has_ended());
     dir.file("go", "");
     let done = running.finish();
@@ -470,7 +470,7 @@ fn stopped_past_its_end() {
             let _ = fs::remove_file(dir.join(name));
         }
     };
-    // Nobody has taken it: it goes on.
+    // Nobody has taken the lease, so it goes on.
     let running = under_lease(&dir, &["--ttl", "300ms"], "", "exit 5");
     let token = record(&dir)["token"].clone();
     stop(&dir, &running);
@@ -481,7 +481,7 @@ fn stopped_past_its_end() {
     dir.file("go", "");
     running.finish().assert_code(5);
     clear();
-    // Somebody has, and COMMAND is told.
+    // Another owner has taken the lease, and COMMAND gets a signal.
     let mut running = under_lease(&dir, &["--ttl", "300ms"], "", "");
     stop(&dir, &running);
     outlast(&dir);
@@ -503,7 +503,7 @@ fn stopped_past_its_end() {
     assert_eq!(record(&dir)["owner"], "B");
 }
 
-/// Suspends it, but not in the middle of a refresh, with the lock held.
+/// Suspends it at a moment when it does not hold the lock for a refresh.
 fn stop(dir: &TestDir, running: &Running) {
     let state = format!("/proc/{}/status", running.id());
     loop {
@@ -538,7 +538,7 @@ fn a_signal_at_any_moment_leaves_no_lease() {
         let held = (round % 3 == 0).then(|| Held::new(&dir.join("f.lock")));
         let mut running = lock(&dir, &["--owner", "A", "--ttl", "1h", "f", "--", "sleep", "600"]).spawn();
         if let Some(held) = held {
-            // It waits, so that its signals are caught and no longer held back.
+            // It waits for COMMAND, so its signals are caught and no longer blocked.
             running.wait_for_waiting();
             held.release();
         } else if round % 4 == 0 {
@@ -589,7 +589,7 @@ fn a_lease_that_cannot_be_refreshed_is_lost_with_its_time() {
     assert!(warnings[0].contains("cannot refresh the lease yet: Not a lease record"), "{done:?}");
     done.assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: Not a lease record"]);
     assert_eq!(dir.read("f.lease"), "damaged");
-    // Put right in time, it goes on.
+    // A record that is repaired in time is refreshed.
     let dir = TestDir::new();
     let mut running = under_lease(&dir, &["--ttl", "6s"], "", "");
     let text = dir.read("f.lease");
@@ -622,7 +622,7 @@ fn the_end_of_command_is_noticed() {
         state.map_or(true, |text| text.contains("State:\tZ"))
     };
     wait_until("COMMAND has ended", command_has_ended);
-    // Now the lock is waited for to give the lease back.
+    // Now it waits for the lock to release the lease.
     held.release().unwrap();
     assert_eq!(running.finish().ok().stderr, "");
     dir.assert_holds(&["go", "started"]);
@@ -654,7 +654,7 @@ fn without_a_descriptor_of_command() {
     dir.assert_holds(&["go", "trace"]);
 }
 
-/// The one who refreshes it cannot while the lock is held below, so that one does.
+/// awrite-lock cannot refresh the lease while a nested writer holds the lock, so the nested writer does.
 #[test]
 fn a_long_write_below_does_not_cost_the_lease() {
     let dir = TestDir::new();

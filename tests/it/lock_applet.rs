@@ -35,7 +35,7 @@ fn started_as(dir: &TestDir, run: Run) -> Running {
 #[track_caller]
 fn command_has_ended(dir: &TestDir) -> bool {
     let pid = dir.read("started").trim().to_owned();
-    // It may still be waiting for its new parent to take notice.
+    // It may still be a zombie that its new parent has not reaped.
     fs::read_to_string(format!("/proc/{pid}/status")).map_or(true, |text| text.contains("State:\tZ"))
 }
 
@@ -252,7 +252,7 @@ fn a_signal_goes_to_command_and_the_lock_is_released_after_it() {
     }
 }
 
-/// Until COMMAND ends, however often it is told to: then nobody is left with the lock.
+/// awrite-lock passes signals on and waits until COMMAND ends, so that nobody is left with the lock.
 #[test]
 fn it_outlives_a_command_that_takes_its_time() {
     let dir = TestDir::new();
@@ -294,7 +294,7 @@ fn a_signal_while_waiting_ends_it_and_leaves_the_others_lock() {
     dir.assert_holds(&["f.lock"]);
 }
 
-/// Signals at any moment of a start: never is COMMAND left running without its lock.
+/// A signal at any moment of the start never leaves COMMAND running without its lock.
 #[test]
 fn a_signal_at_any_moment_leaves_no_orphan() {
     let dir = TestDir::new();
@@ -313,7 +313,7 @@ fn a_signal_at_any_moment_leaves_no_orphan() {
         let done = running.finish();
         match (done.code, done.signal) {
             (Some(143), _) => after += 1,
-            // While it was preparing, or before it had anything prepared.
+            // The signal came before COMMAND was started.
             (Some(3), _) | (None, Some(15)) => before += 1,
             _ => panic!("{done:?}"),
         }
@@ -366,9 +366,8 @@ os.execvp(os.environ['BIN'], ['awrite-lock', 'f', '--', 'grep', 'SigBlk', '/proc
     }
 }
 
-/// The terminal's ^C goes to its whole foreground group: COMMAND has it already.
-/// When a terminal goes, only the leader of its session is told: as `ssh -t host 'awrite-lock f -- command'` has it, that
-/// is awrite-lock.
+/// The terminal's ^C goes to its whole foreground group: COMMAND has it already. When a terminal goes, only the leader
+/// of its session is told: as `ssh -t host 'awrite-lock f -- command'` has it, that is awrite-lock.
 #[test]
 fn a_terminal_that_goes_ends_command() {
     if !needs("python3") {
@@ -446,7 +445,7 @@ assert caught() == ['INT', 'QUIT', 'INT', 'QUIT', 'INT', 'INT'], caught()
     assert!(!dir.join("f.lock").exists());
 }
 
-/// COMMAND has the lock itself, so that the lock lasts as long as it does.
+/// COMMAND replaces awrite-lock and holds the lock as long as it runs.
 #[test]
 fn killed_it_leaves_the_lock_to_command() {
     let dir = TestDir::new();
@@ -475,7 +474,7 @@ fn a_descriptor_of_the_shell() {
         .run()
         .ok();
     dir.assert_holds(&["f"]);
-    // It ends with the shell, and the next writer clears up.
+    // The lock ends with the shell, and the next writer removes the file.
     dir.sh("exec 9>>f.lock; \"$BIN\" lock 9").quiet_success();
     dir.assert_holds(&["f", "f.lock"]);
     dir.awrite(["-n", "f"]).stdin("y").quiet_success();
@@ -514,7 +513,7 @@ fn a_signal_while_waiting_for_a_descriptor() {
     }
 }
 
-/// A writer that releases leaves the file to a waiting descriptor, whatever that was opened for.
+/// A writer that releases the lock leaves the file to a process that waits with a descriptor, however that was opened.
 #[test]
 fn a_descriptor_is_waited_for_with_the_file_in_place() {
     let dir = TestDir::new();

@@ -1,6 +1,6 @@
-//! Black-box tests of the built binary: real processes, real files, one module a capability.
+//! Black-box tests of the built binary, with real processes and files. Each module tests one capability.
 #![cfg(feature = "cli")]
-// Tests stop at the first surprise, and say on stderr what they had to skip.
+// Tests panic at the first surprise, and say on stderr what they skip.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod backup;
@@ -18,7 +18,6 @@ mod house;
 mod housekeep;
 mod lease;
 mod lease_applet;
-mod link;
 mod lock;
 mod lock_applet;
 mod manual;

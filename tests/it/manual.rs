@@ -1,4 +1,4 @@
-//! The manual pages say all that there is, and nothing that there is not.
+//! The manual pages have every option, variable, event and function, and no others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -82,7 +82,7 @@ fn pages_have_the_options_of_help_and_no_others() {
         let (help, mut page) = (flags_of_help(applet), flags_of_page(&format!("{applet}.1")));
         assert!(help.len() > 10, "{applet}: {help:?}");
         if applet == "awrite" {
-            // Its directory is the operand, to the parser.
+            // For the parser its directory is an operand.
             let install: BTreeSet<String> = ["--install".to_owned()].into();
             assert!(page.remove(&(install.clone(), "DIR".to_owned())));
             page.insert((install, String::new()));
@@ -92,7 +92,7 @@ fn pages_have_the_options_of_help_and_no_others() {
     }
 }
 
-/// What begins with `start` in `text` and goes on with the letters of a name.
+/// The names in `text` that begin with `start`.
 fn names_in(text: &str, start: &str) -> BTreeSet<String> {
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let found = text.match_indices(start).map(|(at, _)| {
@@ -157,7 +157,7 @@ fn pages_have_the_environment_and_no_other() {
             }
         }
     }
-    // For nobody but who changes the repository.
+    // Only for those who change the repository.
     documented.insert("AWRITE_BLESS".to_owned());
     let of_c = names_in(&fs::read_to_string(abi()).unwrap(), "AWRITE_");
     assert_eq!(known.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "in no page");
@@ -173,7 +173,7 @@ fn pages_have_the_events_and_no_others() {
     let mut events = BTreeSet::new();
     for path in sources().iter().filter(|path| path.to_str().unwrap().contains("src/report")) {
         let text = fs::read_to_string(path).unwrap();
-        // The tables at the heads of the files; and the code, so that these are complete.
+        // The tables at the heads of the files, and the code, which shows whether they are complete.
         for row in text.lines().filter_map(|line| line.strip_prefix("//! | `")) {
             let cell = row.split(" |").next().unwrap();
             events.extend(cell.split(['`', ',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
@@ -218,7 +218,7 @@ fn pages_have_the_exit_codes() {
 // ---------------------------------------------------------------------------------------------------------------------
 // awrite(3)
 
-/// What of the header counts for programs, a function, constant or member a line: see capi.rs.
+/// The functions, constants and members of the header, one a line: see capi.rs.
 fn abi() -> PathBuf {
     Path::new(ROOT).join("tests/c/abi.txt")
 }
@@ -297,7 +297,7 @@ fn the_page_for_c_has_the_constants_and_members_of_the_header() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Examples
 
-/// What a line of a page says once it is printed.
+/// A line of a page as it is printed.
 fn printed(line: &str) -> String {
     let plain = line.replace("\\(aq", "'").replace("\\(dq", "\"").replace("\\&", "").replace("\\-", "-");
     plain.replace("\\e", "\\")
@@ -322,7 +322,7 @@ fn examples(name: &str) -> Vec<String> {
     found
 }
 
-/// Each example in the pages of the commands succeeds where there is what it speaks of.
+/// Each example in the pages of the commands succeeds if the files that it names are there.
 #[test]
 fn examples_in_the_pages_work() {
     if !["jq", "sqlite3", "flock", "make"].into_iter().all(needs) {

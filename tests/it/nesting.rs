@@ -33,7 +33,7 @@ fn a_write_below_a_lock() {
         "\"$BIN\" lock -n f -- \"$BIN\" lock -w 5 f -c 'exec \"$BIN\" lock f -- \"$BIN\" -n f'",
         "cd / && exec \"$BIN\" \"$OLDPWD/f\"",
         "ln -s f link; exec \"$BIN\" link",
-        // Descriptors that scripts use must not be the one that counts.
+        // The lock's descriptor must not be one that scripts use.
         "exec 3>a 4>b 9>c; rm a b c; exec \"$BIN\" f",
     ] {
         dir.file("f", "old");
@@ -62,7 +62,7 @@ fn nested_ones_side_by_side_exclude_each_other() {
         let script = format!("i=0; while test $i -lt 20; do {one} & i=$((i + 1)); done; wait");
         below(&dir, &[option], &script).quiet_success();
         assert_eq!(dir.read("f"), "20\n");
-        // Two generations, on different levels at the same time.
+        // Children and grandchildren at the same time.
         dir.file("f", "0\n");
         let deeper = format!("\"$BIN\" lock -q f -c \"$DEEPER\" & {one} &");
         let script = format!("for i in 1 2 3 4 5; do {deeper} done; wait");
@@ -132,7 +132,7 @@ fn wrong_nestings_are_errors_at_once() {
             dir.file("f", "old\n");
         }
     }
-    // To hold the lock there, or to write another file, is none.
+    // To hold the lock there, or to write another file, is allowed.
     let script = "\"$BIN\" lock f -- cat; echo x | \"$BIN\" g";
     dir.awrite(["f", "--", "sh", "-c", script]).quiet_success();
     assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("old\n", "x\n"));
@@ -153,9 +153,9 @@ fn close_switches_it_off() {
     let dir = TestDir::new();
     below(&dir, &["-o"], "\"$BIN\" -n f").stdin("x").run().assert_code(2);
     below(&dir, &["-o"], "\"$BIN\" -w 50ms f").stdin("x").run().assert_code(2);
-    // And below a nested one too.
+    // The same below a nested lock.
     below(&dir, &[], "\"$BIN\" lock -o f -- \"$BIN\" -n f").stdin("x").run().assert_code(2);
-    // But for this lock only.
+    // Only this lock is hidden from COMMAND.
     below(&dir, &[], "\"$BIN\" lock -o g -- \"$BIN\" -n f").stdin("x").quiet_success();
     dir.assert_holds(&["f"]);
 }
@@ -178,7 +178,7 @@ fn a_forged_variable_gains_nothing() {
             }
         }
     }
-    // Even one that has made the mark: it shows who says to hold the lock, not who does.
+    // Even with a forged mark: a mark shows who claims to hold the lock, not who holds it.
     if needs("python3") {
         let script = format!(
             "import fcntl, os, struct
@@ -194,7 +194,7 @@ os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
     holder.feed(b"done");
     holder.finish().ok();
     assert_eq!(dir.read("f"), "done");
-    // A stale one harms nobody.
+    // A stale variable harms nobody.
     for held in ["garbage", "9:1:1:x:0:1", ",,,", "\u{e4}"] {
         dir.awrite(["-n", "f"]).env("AWRITE_HELD", held).stdin("x").quiet_success();
     }
@@ -205,8 +205,8 @@ os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
 #[test]
 fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
     let dir = TestDir::new();
-    let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } &
-        exec >/dev/null 2>&1";
+    let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } \
+        >/dev/null 2>&1 &";
     below(&dir, &[], script).run().ok();
     dir.assert_holds(&[]);
     let mut holder = dir.awrite(["f"]).stdin_open().spawn();
@@ -220,7 +220,7 @@ fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
     dir.assert_holds(&["f", "go"]);
 }
 
-/// One that goes on in the background, when COMMAND has ended, still has the lock to itself.
+/// A nested process that runs on in the background after COMMAND has ended still holds the lock alone.
 #[test]
 fn a_nested_one_left_behind_keeps_the_lock() {
     let dir = TestDir::new();
@@ -236,7 +236,7 @@ fn a_nested_one_left_behind_keeps_the_lock() {
     dir.assert_holds(&["f", "go", "in"]);
 }
 
-/// Killed, an ancestor leaves the lock to those below, who can still go on under it.
+/// An ancestor that is killed leaves the lock to its descendants, which go on under it.
 #[test]
 fn below_a_killed_ancestor() {
     let dir = TestDir::new();
@@ -259,12 +259,12 @@ fn below_a_killed_ancestor() {
 fn killed_nested_ones_leave_the_ancestor_its_lock() {
     let dir = TestDir::new();
     let script = "for i in 1 2 3; do
-            \"$BIN\" lock -o f -c 'touch in; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
-            kill -9 $!; wait $!; done 2>/dev/null
-        echo x | \"$BIN\" -w 60 f; test -e f.lock";
+            \"$BIN\" lock -o f -c 'touch in; echo $$ >&3; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
+            kill -9 $!; wait $!; done 2>/dev/null 3>pids
+        echo x | \"$BIN\" -w 60 f; test -e f.lock && xargs kill <pids";
     below(&dir, &[], script).run().ok();
     assert_eq!(dir.read("f"), "x\n");
-    dir.assert_holds(&["f"]);
+    dir.assert_holds(&["f", "pids"]);
 }
 
 #[test]
@@ -286,11 +286,11 @@ fn many_rounds_of_everything_lose_no_update() {
     dir.assert_holds(&["f"]);
 }
 
-/// One that is left behind gives the lock back for those who have ended before it, whoever else has the descriptor.
+/// The last nested process releases the lock for the ancestors that have ended, although others have the descriptor.
 #[test]
 fn the_last_one_below_gives_it_back() {
     let dir = TestDir::new();
-    // A daemon has the descriptors, too, to the end.
+    // A daemon has the descriptors too, until the end of the test.
     let daemon = "sh -c 'touch daemon; while [ ! -e end ]; do sleep 0.01; done' >/dev/null 2>&1 </dev/null &";
     let inner =
         "\"$BIN\" lock f -- sh -c 'touch inner; while [ ! -e go ]; do sleep 0.01; done; \"$BIN\" lock f -- true'";
@@ -323,7 +323,7 @@ fn a_descriptor_that_is_closed_on_the_way_is_an_error_not_a_wait() {
         "import os, subprocess, sys; sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
     let done = dir.awrite(["lock", "f", "--", "python3", "-c", program]).run();
     assert_says(&done, 1, "its descriptor was closed on the way");
-    // It says so only of one that holds the lock now, and is above.
+    // It is an error only if an ancestor holds the lock now.
     dir.awrite(["lock", "-o", "f", "--", "true"]).quiet_success();
     let done = dir.awrite(["lock", "g", "--", "python3", "-c", program]).run();
     done.ok();
@@ -331,16 +331,7 @@ fn a_descriptor_that_is_closed_on_the_way_is_an_error_not_a_wait() {
     dir.assert_holds(&["f"]);
 }
 
-/// The method is the one by which it is held above.
-#[test]
-fn a_link_lock_below_a_flock() {
-    let dir = TestDir::new();
-    below(&dir, &[], "AWRITE_LOCK_METHOD=link \"$BIN\" f").stdin("x").quiet_success();
-    assert_eq!(dir.read("f"), "x");
-    dir.assert_holds(&["f"]);
-}
-
-/// Made sure of by the one above, who keeps its owner from giving it back.
+/// The ancestor has checked the lease, and while it holds the lock the owner cannot release it.
 #[test]
 fn below_the_holder_of_a_lease_it_is_no_obstacle() {
     let dir = TestDir::new();

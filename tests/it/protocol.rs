@@ -1,35 +1,37 @@
-//! Killed before any system call, or with any one of them failing: the file is the old one or the new one, the next
-//! writer gets the lock at once, and nothing is left but what was promised. strace does the killing and the failing.
+//! strace kills awrite before each of its system calls, and lets each of them fail. The file is then the old one or the
+//! new one, the next writer gets the lock at once, and nothing is left but what the documents say.
 //!
-//! `AWRITE_TEST_LONG=1` makes every call fail with every error that it can have, instead of with EIO and one other.
+//! By default this is tried at a sample of the calls; with `AWRITE_TEST_LONG=1` at each of them. `AWRITE_TEST_LONG=2`
+//! makes every call fail with every error that it can have, instead of with EIO and one other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::{Done, Held, Run, Snapshot, TestDir, names_in, needs_strace, temp_stem, wait_until};
-use crate::sweep::{Met, Point, Program, long};
+use crate::common::{
+    Done, Extent, Held, Run, Snapshot, TestDir, extent, names_in, needs_strace, rounds, temp_stem, wait_until,
+};
+use crate::sweep::{Met, Point, Program};
 
-/// A way of using the program, which the sweeps go through call by call.
+/// A way of using the program. The sweeps go through its system calls.
 #[derive(Clone, Copy)]
 struct Way {
     kind: Kind,
     /// OTHER stands for a directory on another file system.
     args: &'static [&'static str],
     input: &'static str,
-    /// What the file holds before; `None`: there is none.
+    /// The content of the file before. `None`: there is no file.
     old: Option<&'static str>,
     new: &'static str,
-    /// What is there before, besides.
+    /// What else is there before.
     before: Before,
-    /// The nameless temporary file cannot be given a name, so that one with a name is needed from the start.
+    /// linkat(2) fails, so that the temporary file must have a name from the start.
     named: bool,
     /// It locks by link(2).
     link: bool,
@@ -88,7 +90,7 @@ const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
 const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
 const UNCHANGED: Way = Way { old: Some(NEW), ..CHANGED };
 const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
-/// Where it cannot be seen whether the holder is dead, it counts as alive, for a minute.
+/// Without --no-wait, a run that cannot see whether the holder is dead would wait for a minute.
 const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
 const HOLD: Way = Way {
     kind: Kind::Hold,
@@ -162,7 +164,7 @@ const OF_NO_INTEREST: &[&str] = &[
     "waitid",
 ];
 
-/// What a call that does something with a file can fail with; EIO is always the first.
+/// The errors of a system call on files. EIO is always the first.
 fn errors_of(call: &str) -> &'static [&'static str] {
     match call {
         "open" | "openat" => &["EIO", "EACCES", "ENOSPC", "EDQUOT", "EINTR", "EMFILE", "EOPNOTSUPP"],
@@ -180,12 +182,12 @@ fn errors_of(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// Errors that a call on a network or FUSE file system may have for no reason but that a signal came.
+/// Whether the error only means that a signal came. On network and FUSE file systems these calls have it too.
 fn is_transient(call: &str, error: &str) -> bool {
     error == "EINTR" && ["read", "write", "flock", "fsync", "fdatasync", "renameat"].contains(&call)
 }
 
-/// What stays whatever a housekeeper does.
+/// The files that no housekeeper may remove.
 const KEPT: [&str; 6] = ["Cargo.lock", "b.backup", "f", "h.lock", "in", "z.lease"];
 
 struct Sweep<'a> {
@@ -200,11 +202,11 @@ struct Sweep<'a> {
     lease: Vec<u8>,
     expired: Vec<u8>,
     dead: Vec<u8>,
-    /// Directories for housekeepers, which must not look as if somebody had just been at work there.
+    /// Directories for housekeepers, made early: a housekeeper leaves files alone that were changed a moment ago.
     pool: RefCell<Vec<TestDir>>,
-    /// Where they have been, and what happened to them there.
+    /// Directories that a disturbed housekeeper has left, and how it was disturbed.
     visited: RefCell<Vec<(TestDir, String)>>,
-    /// How often a housekeeper may still be asked to clean up: where a temporary file is left it waits for a second.
+    /// How many more housekeepers may clean up. Each waits a second if it finds a new temporary file.
     housekeepers: Cell<usize>,
 }
 
@@ -216,8 +218,7 @@ struct State {
 
 impl Sweep<'_> {
     fn new(way: &Way) -> Sweep<'_> {
-        let shm = Path::new("/dev/shm");
-        let other = if shm.is_dir() { TestDir::made_in(shm) } else { TestDir::new() };
+        let other = TestDir::elsewhere();
         let args = way.args.iter().map(|arg| arg.replace("OTHER", other.path().to_str().unwrap())).collect();
         let always = way.named.then_some("inject=linkat:error=EPERM");
         let program = Program { args, input: way.input, always, has_command: way.has_command };
@@ -232,7 +233,11 @@ impl Sweep<'_> {
             dead: Vec::new(),
             pool: RefCell::default(),
             visited: RefCell::default(),
-            housekeepers: Cell::new(if long() { usize::MAX } else { 2 }),
+            housekeepers: Cell::new(match extent() {
+                Extent::Quick => 1,
+                Extent::Full => 2,
+                Extent::Long => usize::MAX,
+            }),
         };
         sweep.record_leases();
         sweep.record_dead_lock();
@@ -272,7 +277,7 @@ impl Sweep<'_> {
         }
         let mut pool = self.pool.borrow_mut();
         if pool.is_empty() {
-            pool.extend((0..200).map(|_| self.fresh_fixture()));
+            pool.extend((0..rounds(10, 200)).map(|_| self.fresh_fixture()));
             until_nothing_is_new();
         }
         pool.pop().unwrap()
@@ -326,7 +331,7 @@ impl Sweep<'_> {
         assert_eq!(Self::content(dir).as_deref(), expected, "after {what}");
     }
 
-    /// What is there besides the files that belong there.
+    /// The files that do not belong there.
     fn debris(&self, dir: &TestDir) -> Vec<String> {
         let belongs = |name: &String| {
             ["f", "in", "f.lease"].contains(&name.as_str()) || (name.starts_with("f.") && name.ends_with(".backup"))
@@ -347,14 +352,14 @@ impl Sweep<'_> {
             }
         }
         let asked = self.way.args.iter().any(|arg| arg.starts_with("--backup"));
-        // It is there before the target is replaced.
+        // The backup is made before the target is replaced.
         if asked && Self::content(dir).as_deref() == Some(self.way.new) {
             assert_eq!(seen, 1, "{what}");
         }
         assert!(self.way.before != Before::Backup || seen == 1, "{what}");
     }
 
-    /// The record, whole, of A's lease.
+    /// The record of A's lease, if it stands. Panics if it is not a whole record.
     #[track_caller]
     fn lease(&self, dir: &TestDir, what: &str) -> Option<Value> {
         let bytes = fs::read(dir.join("f.lease")).ok()?;
@@ -387,7 +392,7 @@ impl Sweep<'_> {
             Kind::Acquire => {}
             _ => assert!(unchanged(), "{what}: {record:?}"),
         }
-        // A failure that was told has changed nothing; a killed one may have come to it.
+        // A run that failed has changed nothing. One that was killed may have changed it just before.
         if done.is_some_and(|done| done.code != Some(0)) {
             assert!(unchanged(), "{what}: {record:?}");
         }
@@ -395,13 +400,13 @@ impl Sweep<'_> {
 
     fn next(&self, dir: &TestDir, args: &[&str], direct: bool) -> Run {
         let method = if self.way.link { "link" } else { "flock" };
-        // Nobody is there any more but a COMMAND that was not followed and may need a moment to end.
+        // Without -f, strace kills awrite but not COMMAND, which may need a moment to end.
         let wait = if direct { "--timeout=20" } else { "--no-wait" };
         dir.awrite([wait, "--lock-method", method, "--quiet"].iter().chain(args))
     }
 
-    /// The lock is free, a lock file that was left is taken over, and then it is gone; so is a lease that was left, or
-    /// it is its owner's. What is still there after that a housekeeper takes away.
+    /// The next writer gets the lock at once, takes over a lock file that was left, and removes it. A lease that was
+    /// left still belongs to its owner. A housekeeper removes the rest.
     #[track_caller]
     fn assert_next_succeeds(&self, dir: &TestDir, direct: bool, what: &str) {
         if dir.join("f.lease").exists() {
@@ -428,7 +433,8 @@ impl Sweep<'_> {
     // Killed
 
     fn kill_everywhere(&self) {
-        let killed = self.each(&self.points.iter().collect::<Vec<_>>(), |point| {
+        let points = self.sample(self.points.iter());
+        let killed = self.each(&points, |point| {
             let dir = self.fixture();
             let held = (self.way.kind == Kind::Housekeep).then(|| Held::new(&dir.join("h.lock")));
             let before = self.state(&dir);
@@ -448,11 +454,20 @@ impl Sweep<'_> {
             drop(held);
             met == Met::Us
         });
-        assert!(killed > 30, "only {killed} times");
+        assert!(killed > rounds(0, 30), "only {killed} times");
         self.assert_housekeeping_goes_on();
     }
 
-    /// Goes through all `points`, whatever is found wrong at some. How often `strike` said that it did strike.
+    /// The points to try: all, or by default one in ten. The first one differs from way to way, so that all ways
+    /// together try most calls.
+    fn sample<'b>(&self, points: impl Iterator<Item = &'b Point>) -> Vec<&'b Point> {
+        let first = self.program.args.iter().map(String::len).sum::<usize>() + self.points.len();
+        // A housekeeper makes many calls, and each run takes a second.
+        let step = rounds(if self.way.kind == Kind::Housekeep { 40 } else { 10 }, 1);
+        points.skip(first % step).step_by(step).collect()
+    }
+
+    /// Calls `strike` for all `points`, also after a violation. Returns how often it said that it did strike.
     fn each(&self, points: &[&Point], strike: impl Fn(&Point) -> bool) -> usize {
         let strike = |point: &&Point| catch_unwind(AssertUnwindSafe(|| strike(point)));
         let outcomes: Vec<_> = points.iter().map(strike).collect();
@@ -499,26 +514,26 @@ impl Sweep<'_> {
     // Failing
 
     fn fail_everywhere(&self) {
-        // A close that strace lets fail has not closed, unlike a real one: a pipe would never end.
+        // strace makes close(2) fail by not calling it. The descriptor would stay open, and a pipe would never end.
         let is_file_call = |call: &str| call != "close" && !OF_NO_INTEREST.contains(&call);
         let points = self.points.iter().filter(|point| is_file_call(&point.call));
-        // Where that call always fails already, it is of no interest.
-        let points: Vec<_> = points.filter(|point| !(self.way.named && point.call == "linkat")).collect();
+        // Here linkat always fails.
+        let points = self.sample(points.filter(|point| !(self.way.named && point.call == "linkat")));
         let failed = self.each(&points, |point| {
             let errors = errors_of(&point.call);
-            // EIO, and in turn one of the others.
+            // EIO, and one of the others.
             let second = errors[1 + point.number % (errors.len() - 1)];
-            let chosen = errors.iter().filter(|&&error| long() || error == "EIO" || error == second);
-            // To who has a link lock ENOENT says that it is lost.
+            let chosen = errors.iter().filter(|&&error| extent() == Extent::Long || error == "EIO" || error == second);
+            // ENOENT from linkat(2) tells the holder of a link lock that it has lost the lock.
             let has_link = self.way.link || self.way.kind == Kind::Housekeep;
             let mut chosen = chosen.filter(|&&error| !(has_link && point.call == "linkat" && error == "ENOENT"));
             chosen.all(|error| self.fail_at(point, error))
         });
-        assert!(failed > 20, "only {failed} times");
+        assert!(failed > rounds(0, 20), "only {failed} times");
         self.assert_housekeeping_goes_on();
     }
 
-    /// False: there is no such call.
+    /// Returns whether there was such a call.
     fn fail_at(&self, point: &Point, error: &str) -> bool {
         let dir = self.fixture();
         let held = (self.way.kind == Kind::Housekeep).then(|| Held::new(&dir.join("h.lock")));
@@ -534,7 +549,7 @@ impl Sweep<'_> {
         for bad in ["panicked", "internal error", "os error"] {
             assert!(!done.stderr.contains(bad), "{what}: {done:?}");
         }
-        // The loader's: it never came to us.
+        // The dynamic loader failed, so our program has not run.
         let loaded = !(done.code == Some(127) && done.stderr.contains("error while loading shared libraries"));
         let ours = met == Met::Us && loaded;
         if is_transient(call, error) && ours {
@@ -567,7 +582,7 @@ impl Sweep<'_> {
         assert!(done.stderr.lines().any(says_path), "{what}: it says nothing of a path: {done:?}");
     }
 
-    /// What may not have changed: all but the number of links, in which a backup shows.
+    /// Nothing of the file may have changed but the number of its links: a backup may be a link.
     fn assert_untouched(&self, dir: &TestDir, before: &State, what: &str) {
         let mut after = self.state(dir).file;
         if let (Some(after), Some(before)) = (&mut after, &before.file) {
@@ -594,16 +609,16 @@ impl Sweep<'_> {
         self.assert_lease(dir, Some(done), before, &format!("{what}: {done:?}"));
         self.assert_backups_are_whole(dir, what);
         let mut debris = self.debris(dir);
-        // That of a dead process, which there was before.
+        // The dead process's lock was there before.
         if fs::read(dir.join("f.lock")).is_ok_and(|record| record == self.dead) {
             debris.retain(|name| name != "f.lock");
         }
-        // What cannot be removed stays, of course, and if it is the lock file it is said.
+        // A lock file that cannot be removed stays, and a warning says so.
         if done.stderr.contains("Warning: f.lock: cannot remove the lock file: ") {
             debris.retain(|name| name != "f.lock");
         }
         if way.link && call == "utimensat" {
-            // Without a sign of life a mark may be another's by now.
+            // Without its heartbeat a breaker may have lost its mark to another one.
             debris.retain(|name| !name.starts_with("f.lock.break-"));
         }
         if call != "unlinkat" {
@@ -614,7 +629,7 @@ impl Sweep<'_> {
     // -----------------------------------------------------------------------------------------------------------------
     // Housekeeping
 
-    /// Nothing is gone that must stay.
+    /// Everything is still there that must stay.
     #[track_caller]
     fn assert_housekeeping(&self, dir: &TestDir, done: Option<&Done>, what: &str) {
         for name in KEPT {
@@ -624,7 +639,7 @@ impl Sweep<'_> {
         if let Some(done) = done.filter(|done| done.code == Some(0)) {
             let gone = |name: &String| done.stdout.lines().any(|line| line.strip_prefix("./") == Some(name));
             for name in names(dir).iter().filter(|name| !KEPT.contains(&name.as_str())) {
-                // What cannot be seen to be dead is left alone; marks are nobody's business any more.
+                // A lock stays if its holder cannot be seen to be dead. Marks of breakers harm nobody.
                 let spared = name == "l.lock" && !gone(name);
                 assert!(
                     spared || name.contains("l.lock.break-") || name.contains(&temp_stem("l.lock")),
@@ -634,7 +649,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// What was not done is done by the next one.
+    /// The next housekeeper does what a disturbed one has not done.
     fn assert_housekeeping_goes_on(&self) {
         let visited = self.visited.take();
         if !visited.is_empty() {
@@ -653,7 +668,7 @@ fn names(dir: &TestDir) -> Vec<String> {
     dir.names().into_iter().map(|name| name.into_string().unwrap()).collect()
 }
 
-/// Housekeepers leave for a second what was changed a moment ago.
+/// Housekeepers leave files alone that were changed within the last second.
 fn until_nothing_is_new() {
     let now = SystemTime::now();
     wait_until("nothing looks new", || now.elapsed().is_ok_and(|age| age > Duration::from_millis(1100)));
@@ -715,7 +730,7 @@ sweeps! {
     housekeeping: HOUSEKEEP;
 }
 
-/// The commit itself: what is said when only the last sync fails, and when the file system has none.
+/// Messages when only the last sync fails, and when the file system cannot sync directories.
 #[test]
 fn a_directory_that_cannot_be_synced() {
     if !needs_strace() {
@@ -743,7 +758,7 @@ fn a_directory_that_cannot_be_synced() {
     assert!(done.stderr.starts_with("Error: f: "), "{done:?}");
 }
 
-/// File systems and kernels that lack something are no reason to fail.
+/// awrite works on file systems and kernels that lack these abilities.
 #[test]
 fn missing_abilities_are_worked_around() {
     if !needs_strace() {
@@ -769,7 +784,7 @@ fn missing_abilities_are_worked_around() {
             let dir = sweep.fixture();
             let done = sweep.program.run_with(&dir, injection);
             if injection.contains("fcntl") && done.code != Some(0) {
-                // Closed standard descriptors are looked for with it, too.
+                // awrite also looks for closed standard descriptors with fcntl, which fails then.
                 continue;
             }
             assert_eq!(done.code, Some(0), "{injection}: {done:?}");

@@ -8,12 +8,12 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal};
 
 use crate::common::{
-    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, somebody_waits_for, temp_name, wait_until,
+    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, temp_name, wait_until,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
-/// Waits for its end though its input stays open.
+/// Waits for the end of a writer whose input stays open.
 #[track_caller]
 fn ended(mut writer: Running) -> Done {
     wait_until("the signal has ended it", || writer.has_ended());
@@ -46,7 +46,7 @@ fn a_signal_while_reading_leaves_everything_as_it_was() {
     }
 }
 
-/// However soon the input was there: until the target is replaced a signal counts.
+/// A signal counts until the target is replaced, also when all input has been read.
 #[test]
 fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
     if !needs_strace() {
@@ -55,7 +55,7 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let before = dir.snapshot("f");
-    let slow = "inject=fsync:delay_enter=1000000:when=1";
+    let slow = &format!("inject=fsync:delay_enter={}:when=1", rounds(500_000, 1_000_000));
     for args in [&["f"][..], &["-i", "new", "f"], &["-a", "f"]] {
         dir.file("new", "new");
         dir.file("trace", "");
@@ -98,7 +98,7 @@ fn a_signal_while_waiting_leaves_the_others_lock_alone() {
     assert_eq!(dir.snapshot("f"), before);
 }
 
-/// The one who waits has told the holder to leave the lock file to it: interrupted, it must not keep to that.
+/// A registered waiter makes the holder leave the lock file behind. An interrupted waiter must remove it.
 #[test]
 fn an_interrupted_waiter_does_not_leave_the_lock_file_behind() {
     let dir = TestDir::new();
@@ -108,7 +108,7 @@ fn an_interrupted_waiter_does_not_leave_the_lock_file_behind() {
         let mut waiter = dir.awrite(["f"]).stdin("waiter").spawn();
         waiter.wait_for_waiting();
         holder.feed(b"holder");
-        // Both at once: whichever is first.
+        // Both end at once, in any order.
         holder.close_stdin();
         waiter.signal(Signal::TERM);
         let done = ended(waiter);
@@ -133,7 +133,7 @@ fn a_signal_ends_command_too() {
             assert_interrupted(&ended(writer));
             let status = format!("/proc/{command}/status");
             wait_until("COMMAND has ended", || {
-                // It may still be waiting for its new parent to take notice.
+                // It may still be a zombie that its new parent has not reaped.
                 fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"))
             });
             fs::remove_file(dir.join("pid")).unwrap();
@@ -143,7 +143,7 @@ fn a_signal_ends_command_too() {
     }
 }
 
-/// What a terminal's ^C does: all of the group get it at the same time.
+/// A terminal's ^C goes to the whole process group at the same time.
 #[test]
 fn a_signal_to_the_whole_group_is_an_interruption_not_a_failure() {
     let dir = TestDir::new();
@@ -154,7 +154,7 @@ fn a_signal_to_the_whole_group_is_an_interruption_not_a_failure() {
         let writer = dir.awrite(args).spawn();
         wait_until("COMMAND runs", || dir.join("started").exists());
         writer.signal_group(Signal::INT);
-        // Though COMMAND's death by the signal may be the first that awrite sees of it.
+        // awrite may see COMMAND's death before its own signal.
         assert_interrupted(&ended(writer));
         fs::remove_file(dir.join("started")).unwrap();
         assert_eq!(dir.snapshot("f"), before);
@@ -209,7 +209,7 @@ fn ignored_signals_stay_ignored() {
     }
 }
 
-/// What a child finds ignored and blocked.
+/// The signals that a child finds ignored and blocked.
 #[test]
 fn command_gets_the_dispositions_that_awrite_was_given() {
     let dir = TestDir::new();
@@ -248,7 +248,7 @@ fn a_file_size_limit_is_an_ordinary_error() {
     dir.file("f", "old");
     let before = dir.snapshot("f");
     for args in ["f", "--stream f", "-a f", "-b --stream f", "--stream f -- cat /dev/zero", "-i big f"] {
-        // `big` is a file with nothing in it but a hole.
+        // `big` is one hole.
         fs::File::create(dir.join("big")).unwrap().set_len(1 << 20).unwrap();
         let script = format!("ulimit -f 8; head -c 1000000 /dev/zero | \"$BIN\" {args}");
         let done = dir.sh(&script).run();
@@ -281,13 +281,13 @@ os.execv(os.environ['BIN'], ['awrite', '-t', '100ms', 'f'])";
     }
 }
 
-/// Signals at any moment of many quick writes: each ends as a whole, one way or the other, and says which.
+/// Signals at any moment of many quick writes: each write happens or does not, and its status says which.
 #[test]
 fn a_signal_at_any_moment_never_leaves_half_a_write() {
     let dir = TestDir::new();
     dir.file("f", "0");
     let mut seen = [0; 4];
-    for round in 1..=150_u32 {
+    for round in 1..=rounds(50, 150_u32) {
         let before = dir.read("f");
         let content = round.to_string();
         let mut writer = dir.awrite(["-b", "f"]).stdin_open().spawn();
@@ -321,7 +321,7 @@ fn a_signal_at_any_moment_never_leaves_half_a_write() {
     assert!(seen[0] > 0, "{seen:?}");
 }
 
-/// With the lock held by somebody else at the end, an interrupted one must not remove the other's file.
+/// An interrupted writer must not remove the lock file of another holder.
 #[test]
 fn many_interrupted_writers_leave_nothing_behind() {
     let dir = TestDir::new();
@@ -344,7 +344,7 @@ fn many_interrupted_writers_leave_nothing_behind() {
     }
 }
 
-/// The process that strace runs, once it has got as far as `made`.
+/// The process that strace runs, once `made` is true.
 #[track_caller]
 fn traced(strace: &mut Running, what: &str, mut made: impl FnMut() -> bool) -> Pid {
     wait_until(what, || made() || strace.has_ended());
@@ -354,7 +354,7 @@ fn traced(strace: &mut Running, what: &str, mut made: impl FnMut() -> bool) -> P
     pid.unwrap_or_else(|| panic!("{what}: {}", strace.stderr()))
 }
 
-/// What is done cannot be undone, and must not be said to be.
+/// After the commit a signal cannot undo the write, and awrite must not say so.
 #[test]
 fn a_signal_after_the_commit_comes_too_late() {
     if !needs_strace() {
@@ -364,7 +364,15 @@ fn a_signal_after_the_commit_comes_too_late() {
     for signal in SIGNALS {
         dir.file("f", "old");
         // The directory's sync, the second one, is made slow.
-        let args = ["-f", "-o", "trace", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1000000:when=2"];
+        let args = [
+            "-f",
+            "-o",
+            "trace",
+            "-e",
+            "trace=fsync",
+            "-e",
+            &format!("inject=fsync:delay_enter={}:when=2", rounds(500_000, 1_000_000)),
+        ];
         let mut strace = dir.program("strace", args.iter().chain(&[AWRITE, "f"])).stdin("new").spawn();
         let pid = traced(&mut strace, "it has been committed", || dir.read("f") == "new");
         rustix::process::kill_process(pid, signal).unwrap();
@@ -374,7 +382,7 @@ fn a_signal_after_the_commit_comes_too_late() {
     }
 }
 
-/// Until the commit a backup that is a link is the target itself: whoever then writes to that would change both.
+/// Until the commit a linked backup is the same file as the target: a write to one would change both.
 #[test]
 fn a_signal_before_the_commit_takes_a_linked_backup_away() {
     if !needs_strace() {
@@ -383,10 +391,11 @@ fn a_signal_before_the_commit_takes_a_linked_backup_away() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let before = dir.snapshot("f");
-    // Signals come to the main thread, which is held where the new content has been marked as in use, right after the
-    // backup; and then before its second sync, so that the thread that cleans up is not too late. It is not traced.
-    let delays = ["inject=flock:delay_enter=1000000:when=2", "inject=fsync:delay_enter=300000:when=2"];
-    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", delays[0], "-e", delays[1]];
+    // strace delays the main thread right after the backup, where it locks the new file to mark it as in use, and
+    // before its second sync. So the thread that cleans up, which is not traced, is in time.
+    let hold = format!("inject=flock:delay_enter={}:when=2", rounds(500_000, 1_000_000));
+    let slow = "inject=fsync:delay_enter=300000:when=2";
+    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", &hold, "-e", slow];
     let interrupted = |options: &[&str], made: &mut dyn FnMut() -> bool| {
         let args = strace.iter().chain(&[AWRITE]).chain(options).chain(&["f", "--", "echo", "new"]);
         let mut strace = dir.program("strace", args).spawn();
@@ -401,7 +410,7 @@ fn a_signal_before_the_commit_takes_a_linked_backup_away() {
         assert_eq!(dir.snapshot("f"), before);
         dir.assert_holds(&["f", "trace"]);
     }
-    // It has taken the place of another: none at all would be worse.
+    // This backup has replaced another one. To remove it would leave none.
     dir.file("f.backup", "older");
     interrupted(&["-b"], &mut || dir.read("f.backup") == "old");
     assert_eq!(dir.read("f.backup"), "old");
@@ -427,7 +436,7 @@ fn a_clean_up_that_hangs_can_be_cut_short() {
     assert!(!dir.read("trace").contains("unlinkat(3, \"f.lock\", 0) = 0"));
 }
 
-/// Such a panic has to be provoked: the pipe in question never fails.
+/// strace makes a pipe fail that never fails by itself.
 #[test]
 fn a_panic_cleans_up_and_says_so() {
     if !needs_strace() {
@@ -461,7 +470,7 @@ fn a_second_signal_is_harmless() {
         let done = ended(writer);
         assert_eq!(done.code, Some(3), "{done:?}");
         assert_eq!(dir.read("f"), "old");
-        // The second signal may cut the clean-up short: then the next writer does it.
+        // The second signal may end the clean-up early. Then the next writer cleans up.
         dir.awrite(["-n", "f"]).stdin("old").quiet_success();
         dir.assert_holds(&["f"]);
     }

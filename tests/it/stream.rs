@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::common::{Running, TestDir, lock_is_held, needs, needs_strace, wait_until};
 
-/// Content in which no two places look alike.
+/// Content without repetitions, so that misplaced parts show.
 fn content(bytes: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut all = Vec::with_capacity(bytes + 8);
@@ -72,7 +72,7 @@ fn peak_while_fed(dir: &TestDir, args: &[&str], mebibytes: usize) -> u64 {
     peak
 }
 
-/// Compared with a small input of the same process: what the loader and a debug build need is not the question.
+/// Compared with a small input, so that the memory of the loader and of a debug build does not count.
 #[test]
 fn streaming_needs_no_more_memory_for_more_input() {
     let dir = TestDir::new();
@@ -92,7 +92,7 @@ fn streaming_needs_no_more_memory_for_more_input() {
 fn simple_mode_needs_little_more_memory_than_the_input() {
     let dir = TestDir::new();
     let peak = peak_while_fed(&dir, &["--sync=none", "f"], 64);
-    // 1.1 x and 4 MiB, and what a debug build needs besides.
+    // 1.1 times the input and 4 MiB, and the rest for a debug build.
     assert!(peak < (64 << 10) * 11 / 10 + (12 << 10), "{peak} KiB for 64 MiB");
 }
 
@@ -136,7 +136,7 @@ fn an_input_file_that_grows_meanwhile_is_no_error() {
     assert!(dir.join("f").exists());
 }
 
-/// Its length is the size of the old content, so a length taken too early would cut or pad it.
+/// A copy with a length that was taken too early would be cut or padded.
 #[test]
 fn the_output_as_input_is_read_under_the_lock() {
     let dir = TestDir::new();
@@ -230,7 +230,7 @@ fn appending_needs_no_memory_for_the_old_content() {
         writer.feed(b"er");
         let mut peak = 0;
         writer.close_stdin();
-        // It is gone as soon as it is done: the last reading counts.
+        // /proc/PID/status goes with the process, so the last value that was read counts.
         wait_until("it has ended", || {
             if let Ok(mut status) = File::open(format!("/proc/{}/status", writer.id())) {
                 let mut text = String::new();
@@ -287,21 +287,30 @@ fn progress_on_a_terminal_shows_bytes_rate_and_percentage() {
     if !needs("script") || !needs_strace() {
         return;
     }
-    let dir = TestDir::new();
-    dir.file("in", content(3_000_000));
+    let with_input = || {
+        let dir = TestDir::new();
+        dir.file("in", content(3_000_000));
+        dir
+    };
+    let dir = with_input();
     // script gives the command a terminal, and prints what appears there.
-    let on_a_terminal = |command: &str| dir.program("script", ["-qec", command, "/dev/null"]).run();
-    // What is done in no time needs no progress line, so it is made slow.
+    let start = |dir: &TestDir, command: &str| dir.program("script", ["-qec", command, "/dev/null"]).spawn();
+    let on_a_terminal = |command: &str| start(&dir, command).finish();
+    // A fast write shows no progress, so strace makes it slow.
     let slow = "strace -f -o trace -e trace=copy_file_range -e inject=copy_file_range:delay_exit=300000 \"$BIN\"";
+    let silent = ["-q --progress", "--json --progress", ""].map(|options| {
+        let dir = with_input();
+        (start(&dir, &format!("{slow} {options} -i in f")), dir)
+    });
     let done = on_a_terminal(&format!("{slow} --progress -i in f"));
     assert!(done.ok().stdout.contains("/s") && done.stdout.contains('%'), "{done:?}");
-    // It redraws itself and goes at the end.
+    // The line redraws itself and is erased at the end.
     assert!(done.stdout.contains('\r') && !done.stdout.contains('\n'), "{done:?}");
-    for silent in ["-q --progress", "--json --progress", ""] {
-        let done = on_a_terminal(&format!("{slow} {silent} -i in f"));
+    for (silent, _dir) in silent {
+        let done = silent.finish();
         assert!(!done.ok().stdout.contains("/s") && !done.stdout.contains('%'), "{done:?}");
     }
-    // From a pipe nobody knows how much is to come.
+    // The size of a pipe's content is not known.
     let done = on_a_terminal("{ cat in; sleep 0.3; cat in; } | \"$BIN\" --progress --stream f");
     assert!(done.ok().stdout.contains("/s") && !done.stdout.contains('%'), "{done:?}");
     assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 6_000_000);

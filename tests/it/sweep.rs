@@ -1,21 +1,16 @@
-//! Goes through the system calls of a run one by one: strace, which made a list of them first, kills the process at one
-//! of them, or lets that one fail.
+//! Goes through the system calls of a run. strace first lists them. Then, in a run for each, it kills the process at
+//! that call or lets the call fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::common::{AWRITE, Done, TestDir, wait_until};
-
-/// Whether the long form of a test is wanted.
-pub(crate) fn long() -> bool {
-    std::env::var_os("AWRITE_TEST_LONG").is_some_and(|value| !value.is_empty() && value != "0")
-}
+use crate::common::{AWRITE, Done, Extent, TestDir, extent, wait_until};
 
 /// One run of the program.
 pub(crate) struct Program<'a> {
     pub(crate) args: Vec<String>,
     pub(crate) input: &'a str,
-    /// What is injected into every run besides.
+    /// What strace injects into every run.
     pub(crate) always: Option<&'static str>,
     /// It starts a program that is not ours: COMMAND, or a shell.
     pub(crate) has_command: bool,
@@ -26,11 +21,11 @@ pub(crate) struct Program<'a> {
 pub(crate) struct Point {
     pub(crate) call: String,
     pub(crate) number: usize,
-    /// Strikes in every task that comes to it; otherwise in the first thread of the process only.
+    /// Strikes in every thread and child that makes this call; otherwise in the first thread of the process only.
     pub(crate) follow: bool,
 }
 
-/// Whom a strike met.
+/// Which program a strike hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
     Nobody,
@@ -45,7 +40,7 @@ impl Program<'_> {
         let mut args = vec!["-o", "trace"];
         if follow {
             args.push("-f");
-            // Only the calls traced stop the process then: far quicker. But a signal that is to come then never does.
+            // Then only the traced calls stop the process, which is far quicker. strace then does not inject signals.
             let has = |what: &str| options.iter().any(|option| option.contains(what));
             if has("trace=") && !has("signal=") {
                 args.push("--seccomp-bpf");
@@ -64,15 +59,15 @@ impl Program<'_> {
         (done, trace)
     }
 
-    /// A run in which nothing happens: what came of it, and every call that can be struck at. The loader's, which come
-    /// before the program proper, are among them in the long form only.
+    /// An undisturbed run: its outcome, and every call that can be struck at. Calls of the dynamic loader, which runs
+    /// before the program, are among them in the long form only.
     pub(crate) fn points(&self, dir: &TestDir) -> (Done, BTreeSet<Point>) {
         let (done, trace) = self.strace(dir, true, &[]);
-        let (main, others) = calls(&trace, !long());
+        let (main, others) = calls(&trace, extent() < Extent::Long);
         let mut points = BTreeSet::new();
         for (follow, calls) in [(!self.has_command, main), (true, others)] {
             for (call, (before, count)) in calls {
-                // Where others run beside it, there may be one more.
+                // With several threads, another run may make one call more.
                 points.extend((before + 1..=count + 1).map(|number| Point { call: call.clone(), number, follow }));
             }
         }
@@ -86,7 +81,7 @@ impl Program<'_> {
 
     fn strike(&self, dir: &TestDir, point: &Point, what: &str) -> (Done, String) {
         let Point { call, number, .. } = point;
-        // Where a child became another program is what tells it from ours.
+        // execve shows which children have become another program.
         let traced = format!("trace={call},linkat{}", if point.follow { ",execve" } else { "" });
         self.strace(dir, point.follow, &[&traced, &format!("inject={call}:{what}:when={number}")])
     }
@@ -122,13 +117,13 @@ impl Program<'_> {
     }
 }
 
-/// A child that becomes another program, as far as this line says.
+/// Whether this line says that the process becomes another program.
 fn becomes_another(line: &str) -> bool {
     line.contains("execve(") && !line.contains(" = -1 ")
 }
 
-/// How often each call comes: in the first thread, with how many of them are the loader's, and at most in any other
-/// thread or in a child before it becomes another program.
+/// For each system call: how many of them the dynamic loader makes, and how many there are in all. Of the other
+/// threads, and of children before they become another program, the one with the most calls counts.
 type Calls = BTreeMap<String, (usize, usize)>;
 
 fn calls(trace: &str, without_loader: bool) -> (Calls, Calls) {
@@ -139,7 +134,7 @@ fn calls(trace: &str, without_loader: bool) -> (Calls, Calls) {
     for (number, line) in trace.lines().enumerate() {
         let Some((task, call)) = line.split_once(' ') else { continue };
         let Some((name, _)) = call.trim_start().split_once('(') else { continue };
-        // Not a signal, an end, or the second half of a call.
+        // Skip signals, exits, and the second halves of calls.
         if strangers.contains(task) || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             continue;
         }

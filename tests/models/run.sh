@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the models in this directory with spin (Debian package spin, and a C compiler). The head of each model lists
-# the commands to check it with, and after each of them what must come out: `errors: 0`, or `assertion violated` where
-# the protocol was broken on purpose to show that the model would notice.
+# the commands, each with the result that it must have: `errors: 0`, or `assertion violated` if the protocol is broken
+# on purpose, which shows that the model would notice.
 #
 # usage: tests/models/run.sh [MODEL.pml …]
 set -euo pipefail
@@ -30,7 +30,7 @@ for path; do
         read -ra words <<<"${BASH_REMATCH[1]}"
         "${words[@]}" >log 2>&1 || true
         verdict=unclear
-        # A search that was cut short has proved nothing.
+        # A search that ended early has proved nothing.
         # `files < FILES` says only that the model is too small.
         if grep 'assertion violated' log | grep -qv 'files<'; then
             verdict='assertion violated'

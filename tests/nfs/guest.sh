@@ -1,8 +1,7 @@
 #!/bin/busybox sh
-# What runs as init in the guest that run.sh boots: an NFS server and two clients in one kernel, and awrite
-# between them. The second client is another machine as far as that goes: network, host name, mounts and process ids are
-# its own, and so is its cache. (Two mounts of one client are not enough: a delegation that one has is not taken back
-# for the sake of the other.)
+# The init of the guest that run.sh boots: an NFS server and two clients in one kernel. awrite runs on both clients.
+# The second client is like another machine: it has its own network, host name, mounts, process ids and NFS cache. (Two
+# mounts of one client are not enough: the server does not recall a delegation from a client because of itself.)
 # shellcheck shell=ash
 # shellcheck disable=SC2012,SC2016,SC2317,SC2329 # plain names; scripts for other shells; tests called by their names
 set -u
@@ -11,7 +10,7 @@ guest=nfs
 . /boot.sh
 echo guest >/proc/sys/kernel/hostname
 
-# An export without mountd: what it would tell the kernel on request is told in advance. The numbers: never expires;
+# An export without mountd: the kernel gets the answers of mountd in advance. The numbers: it never expires;
 # NFSEXP_INSECURE_PORT, NOSUBTREECHECK, FSID.
 ifconfig lo 127.0.0.1 up
 mount -t ext4 /dev/vda /export
@@ -46,7 +45,7 @@ done
 ip link set veth1 netns "$other"
 ip addr add 10.0.0.1/24 dev veth0
 ip link set veth0 up
-# Runs its arguments there.
+# Runs its arguments on the other machine.
 elsewhere() {
     nsenter -t "$other" -n -u -m -p -- "$@"
 }
@@ -86,7 +85,7 @@ says() {
 status() {
     local wanted=$1 got=0
     shift
-    # The trace of a function would get into err, too.
+    # The trace of a function would go into err too.
     set +x
     "$@" 2>err || got=$?
     set -x
@@ -105,8 +104,8 @@ write_elsewhere() {
     printf '%s' "$content" | elsewhere awrite "$@"
 }
 
-# $1 has the content $2 for everyone. A plain reader's machine may go on with the file that it knows under that name for
-# up to a minute; to list the directory makes it ask.
+# $1 has the content $2 on both machines. A client may use a cached name for up to a minute; to list the directory makes
+# it ask the server.
 content() {
     local here there
     ls -A "${1%/*}" >/dev/null
@@ -116,7 +115,7 @@ content() {
     [ "$there" = "$2" ] || { echo "$1 elsewhere: $(echo "$there" | head -c 50 | od -c)"; return 1; }
 }
 
-# Waits until somebody here has the lock of f and gives signs of life, and says who.
+# Waits until a process here holds the lock of f and its heartbeat runs; prints which.
 pid_in_lock() {
     sed -n 's/.*"pid":\([0-9]*\).*/\1/p' /export/f.lock 2>/dev/null
 }
@@ -157,7 +156,7 @@ every_kind_of_write() {
             # A pipe, streamed; the backup is a copy.
             status 0 write_elsewhere piped -q --stream --backup --backup-mode 600 /mnt/f && content /mnt/f piped &&
             cmp /tmp/big /export/f.backup && [ "$(stat -c %a /mnt/f.backup)" = 600 ] &&
-            # Behind what another machine wrote.
+            # Append to what the other machine wrote.
             status 0 write "+here" -q --append /mnt/f && status 0 write_elsewhere "+there" -q --append /mnt/f &&
             content /mnt/f "piped+here+there" &&
             # Through a command, the file itself as input, the lock late.
@@ -254,7 +253,7 @@ a_dead_holder_s_lock_is_free_at_once() {
 elsewhere_it_is_free_after_its_stale_time() {
     sleep 1000 | AWRITE_STALE_AFTER=3 awrite -q /mnt/f &
     holder >/dev/null
-    # Longer than the stale time: a living holder keeps it.
+    # Longer than the stale time: a living holder keeps the lock.
     status 2 write_elsewhere x -q -t 5 /mnt/f || return 1
     kill -KILL "$(holder)"
     killall sleep
@@ -301,7 +300,7 @@ for test in link_locks_are_chosen_and_it_says_so flock_can_be_asked_for local_di
     nested_ones_go_on_under_it \
     a_dead_holder_s_lock_is_free_at_once elsewhere_it_is_free_after_its_stale_time \
     a_stopped_holder_finds_its_lock_lost an_interrupted_waiter_leaves_nothing; do
-    # What it did is shown when it fails, without anything that a terminal or a log could stumble over.
+    # The trace is shown when a test fails, without control characters.
     result=0
     set -x
     $test >out 2>trace || result=$?

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# What runs as init in the guest that run.sh boots. On each of its disks, which are recorded, it writes with awrite, and
-# before and after each write it leaves a mark, which replay.py finds among the recorded writes. What the marks do not
-# say, and what is there after each write, goes to the serial line:
+# The init of the guest that run.sh boots. It writes with awrite to each of its disks, which qemu records. Before and
+# after each write it leaves a mark, which replay.py finds among the recorded writes. The rest, and the files after each
+# write, go to the serial line:
 #
 #   phase DISK NAME NUMBER              the writes behind this number are of this phase
 #   state DISK NUMBER FILE DIGEST
@@ -12,8 +12,8 @@ guest=power
 . /boot.sh
 ROUNDS=$(sed -n 's/.*rounds=\([0-9]*\).*/\1/p' /proc/cmdline)
 
-# A block discarded on a partition of its own: it is in no cache, and no flush comes with it, which would make durable
-# what is before it. Which block says which write; $1 is 0 before it and 1 after it.
+# A mark is a discarded block on a partition of its own. A discard stays in no cache and comes without a flush, which
+# would make earlier writes durable. The block's number tells the write; $1 is 0 before the write and 1 after it.
 mark() {
     blkdiscard -o $(((2 * number + $1) * 512)) -l 512 "${device}2" || finish "cannot mark $device"
 }
@@ -42,20 +42,20 @@ try() {
     fi
 }
 
-# It is acknowledged, and has to survive from here on.
+# The write is acknowledged, and must survive from here on.
 durable() {
     try "$@"
     mark 1
     state
 }
 
-# It may be lost, but it is whole.
+# The write may be lost, but must be whole.
 whole() {
     try "$@"
     state
 }
 
-# Without the sync of this number, the first being the file's.
+# Without the sync of this number. The first is the file's.
 unsynced() {
     local which=$1
     shift
@@ -82,7 +82,7 @@ round() {
     durable 1011"$1" awrite --validate 'grep -q 1 "$AWRITE_NEW"' f
     durable 1012"$1" awrite --if-changed f
     durable - awrite --allow-empty f
-    # No file without a name, as over NFS and FUSE.
+    # The temporary file has a name, as over NFS and FUSE.
     durable 1013"$1" strace -f -o /dev/null -e trace=linkat -e inject=linkat:error=EPERM awrite f
     durable 1014"$1" strace -f -o /dev/null -e trace=linkat -e inject=linkat:error=EPERM awrite "named$1"
     whole 1015"$1" awrite --sync data f
@@ -117,7 +117,7 @@ on_disk() {
     echo "power: $disk: $number writes"
 }
 
-# ext4 guesses where programs have forgotten to sync: not here.
+# By default ext4 syncs by itself when a program renames without a sync. That would hide a missing one.
 on_disk ext4 /dev/vda "-o noauto_da_alloc"
 on_disk xfs /dev/vdb ""
 on_disk btrfs /dev/vdc ""

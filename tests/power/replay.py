@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Replays what a guest wrote to its disk (qemu's blklogwrites) up to every single write, as if the power had gone
-there, mounts what is on the disk then, and compares it with what has to be there.
+"""Replays the writes of a guest to its disk (qemu's blklogwrites) up to every single write, as if the power had failed
+there. Mounts the disk in that state, and compares the files with what must be there.
 
 usage: replay.py KIND BASE LOG SERIAL [SUBSETS]      as root
 
-BASE is the disk as it was before, LOG the record, SERIAL what guest.sh said. A state of the disk is every prefix of the
-log, and for each prefix SUBSETS (1) random choices of the writes since the last flush, which a disk may lose.
+BASE is the disk before the writes, LOG the record, SERIAL the output of guest.sh. A state of the disk is every prefix
+of the log, and for each prefix SUBSETS (1) random choices of the writes since the last flush, which a disk may lose.
 
 In every state each file must have the content that it had after one of the writes from the last acknowledged one to the
-last begun one; there is at most one temporary file; and where the target is new, its backup is there. For the writes
-that were made without one of the syncs it must not be so: that a lost write would be seen is part of what is tested.
+last begun one; there is at most one temporary file; and where the target is new, its backup is there. Some writes are
+made without one of the syncs. For them this must fail, which shows that the test would see a lost write.
 """
 import hashlib
 import os
@@ -21,7 +21,7 @@ import sys
 import tempfile
 
 FLUSH, FUA, DISCARD = 1, 2, 4
-# Where the file system's partition begins, and the length of that for marks at the end of the disk.
+# The offset of the file system's partition, and the length of the partition for marks at the end of the disk.
 START, MARKS = 1 << 20, 1 << 20
 TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.awrite-[0-9A-Za-z]{6}$")
 SIDE = re.compile(r".*\.lock(\.break-[0-9a-f]+)?$")
@@ -62,7 +62,7 @@ def read_serial(path, kind):
 class Disk:
     def __init__(self, kind, base, scratch):
         self.kind, self.image, self.at = kind, scratch + "/work", scratch + "/at"
-        # All the writes so far, and a copy of that to mount, which changes it.
+        # All writes so far, and a copy to mount, since to mount it changes it.
         self.prefix = scratch + "/prefix"
         os.mkdir(self.at)
         self.copy(base, self.prefix)
@@ -151,7 +151,7 @@ def main():
             if flags & FLUSH:
                 disk.write(flushed, since)
                 since = []
-            # Before the first write there is nothing to compare with; and of what must go wrong once is enough.
+            # Before the first write there is nothing to compare with. A failure that is expected is needed once only.
             if phase == "setup" or (phase != "honest" and phase in seen):
                 continue
             if found is None:

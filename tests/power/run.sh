@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Cuts the power at every single write to the disk, on ext4, xfs and btrfs: boots a small virtual machine whose disks
-# qemu records, runs guest.sh in it, and has replay.py mount every state that the disks have been in. As root, for the
-# mounting. The short form is one round of writes and takes about a minute.
+# Cuts the power at every single write to the disk, on ext4, xfs and btrfs. It boots a small virtual machine whose disks
+# qemu records, runs guest.sh in it, and lets replay.py mount every state that the disks have been in. To mount needs
+# root. The short form is one round of writes and takes about a minute.
 #
 # usage: tests/power/run.sh AWRITE [ROUNDS [SUBSETS]]      a statically linked awrite
 #
-# Needs what tests/guest/guest.sh says, and strace, xfsprogs, btrfs-progs, python3. Without it it says so and does
-# nothing; with CI=true it fails.
+# Needs what tests/guest/guest.sh needs, and strace, xfsprogs, btrfs-progs, python3. If something is missing it says so
+# and does nothing; with CI=true it fails.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 guest=power

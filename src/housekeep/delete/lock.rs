@@ -12,7 +12,7 @@ use super::attempt::{Attempt, Deleted, open, status};
 use super::refusal::{IN_USE, NotDeleted, Result, ensure_lock_file, ensure_regular, ensure_same};
 use crate::error::{self, ErrorKind};
 use crate::lease;
-use crate::lock::{Cleared, LockFile, clear_link, clear_mark};
+use crate::lock::{Cleared, clear_link, clear_mark, mark_brief};
 use crate::names::is_mark_name;
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
 
@@ -52,7 +52,7 @@ pub(crate) fn lock(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt: 
     if ofd::has_locks(&file)? {
         return Err(IN_USE);
     }
-    LockFile::look_at(&file);
+    mark_brief(&file);
     let file = take_flock(dir, name, file, seen.id)?;
     // Under the lock: is the name still this file's, and is the file still nothing but a lock file?
     let now = status(dir, name)?;

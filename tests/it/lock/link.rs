@@ -1,4 +1,4 @@
-//! Locks by link(2): who may break them, who may not, and that nothing is lost or left.
+//! Locks by link(2): who may break them, who may not, and that no update is lost and no file left.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -8,23 +8,24 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::{Held, Run, Running, TestDir, needs, wait_until};
+use super::{INCREMENT, Method, all_succeed};
+use crate::common::{Held, Run, Running, TestDir, needs, rounds, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
-    dir.awrite(args).env("AWRITE_LOCK_METHOD", "link")
+    Method::Link.awrite(dir, args)
 }
 
-fn has_record(lock: &Path) -> bool {
+pub(super) fn has_record(lock: &Path) -> bool {
     fs::read(lock).is_ok_and(|bytes| bytes.starts_with(b"{"))
 }
 
-/// A writer that has the lock of `f`, and reads its input, which has not been given yet.
-fn holder(dir: &TestDir, stale_after: &str) -> Running {
+/// A writer that holds the lock of `f` and reads its input, which the test has not given yet.
+pub(super) fn holder(dir: &TestDir, stale_after: &str) -> Running {
     let holder = link(dir, ["f"]).env("AWRITE_STALE_AFTER", stale_after).stdin_open().spawn();
     let (lock, pid) = (dir.join("f.lock"), u64::from(holder.id()));
     wait_until("the lock is held", || record(&lock).is_some_and(|record| record["pid"] == pid));
-    // Stopped before that, it might find out that it has not got the lock after all, and take it again.
+    // A holder that is stopped before its first heartbeat might see that it has no lock yet, and take it again.
     wait_until("it gives signs of life", || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok()).any(|name| name == b"awrite-heartbea\n")
@@ -44,7 +45,7 @@ fn leave_lock_of_the_dead(dir: &TestDir) -> Value {
     record(&dir.join("f.lock")).unwrap()
 }
 
-/// This process's own record, to be altered.
+/// The record of a lock that this process would hold.
 fn own_record(dir: &TestDir) -> Value {
     let mut record = leave_lock_of_the_dead(dir);
     fs::remove_file(dir.join("f.lock")).unwrap();
@@ -64,16 +65,8 @@ fn forge(dir: &TestDir, name: &str, record: &Value, age: i64) -> PathBuf {
     path
 }
 
-const INCREMENT: &str = "read n; echo $((n + 1))";
-
 fn increment(dir: &TestDir) -> Run {
     link(dir, ["-q", "f", "--", "sh", "-c", INCREMENT])
-}
-
-fn all_succeed(all: Vec<Running>) {
-    for one in all {
-        one.finish().ok();
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -102,76 +95,6 @@ fn the_lock_says_who_holds_it_and_goes_with_the_holder() {
 }
 
 #[test]
-fn its_status_can_be_asked() {
-    let dir = TestDir::new();
-    let status = || link(&dir, ["lock", "--status", "f"]).run();
-    let pid = |record: &Value| format!("PID {}", record["pid"]);
-
-    let holder = holder(&dir, "60");
-    let held = record(&dir.join("f.lock")).unwrap();
-    let said = status();
-    assert!(said.code == Some(2) && said.stdout.contains(&pid(&held)), "{said:?}");
-    assert_eq!(record(&dir.join("f.lock")), Some(held), "to look changes nothing");
-    holder.finish();
-    assert_eq!(status().code, Some(0));
-    // A dead holder holds nothing.
-    leave_lock_of_the_dead(&dir);
-    assert_eq!(status().code, Some(0));
-    // By flock.
-    fs::remove_file(dir.join("f.lock")).unwrap();
-    let _held = Held::new(&dir.join("f.lock"));
-    assert_eq!(status().code, Some(2));
-}
-
-#[test]
-fn every_ending_gives_it_back() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    link(&dir, ["f"]).run().assert_code(1);
-    link(&dir, ["f", "--", "false"]).run().assert_code(1);
-    let writer = holder(&dir, "60");
-    writer.signal(Signal::TERM);
-    writer.finish().assert_code(3);
-    // One that waits leaves nothing either, and does not disturb the holder.
-    let mut writer = holder(&dir, "60");
-    let mut waiter = link(&dir, ["f"]).stdin("x").spawn();
-    waiter.wait_for_waiting();
-    waiter.signal(Signal::INT);
-    waiter.finish().assert_code(3);
-    dir.assert_holds(&["f", "f.lock"]);
-    writer.feed(b"new");
-    writer.finish().ok();
-    assert_eq!(dir.read("f"), "new");
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
-fn waiting_and_giving_up() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    let mut first = holder(&dir, "60");
-    let held_by = format!("held by PID {} (", first.id());
-    link(&dir, ["-n", "f"])
-        .stdin("x")
-        .run()
-        .assert_error(2, "Error: f: File locked by another process")
-        .assert_hint(&held_by);
-    link(&dir, ["-t", "200ms", "f"])
-        .stdin("x")
-        .run()
-        .assert_error(2, "Error: f: Lock acquisition timeout after 200ms")
-        .assert_hint(&held_by);
-    let mut second = link(&dir, ["f"]).stdin("second").spawn();
-    second.wait_for_waiting();
-    first.feed(b"first");
-    first.finish().ok();
-    let done = second.finish();
-    assert_eq!(done.ok().stderr, "Waiting for lock on f...\nLock acquired\n");
-    assert_eq!(dir.read("f"), "second");
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
 fn settings_that_make_no_sense() {
     let dir = TestDir::new();
     for (name, value) in
@@ -182,72 +105,14 @@ fn settings_that_make_no_sense() {
     dir.assert_holds(&[]);
 }
 
-#[test]
-fn names_of_every_length() {
-    let dir = TestDir::new();
-    for length in [200, 232, 240, 250, 255] {
-        let name = "n".repeat(length);
-        link(&dir, [name.as_str()]).stdin("x").quiet_success();
-        // Broken and released again, marks and all.
-        let dead = link(&dir, [name.as_str()]).stdin_open().spawn();
-        let is_lock = |name: &std::ffi::OsString| name.as_encoded_bytes().ends_with(b".lock");
-        wait_until("the lock is held", || dir.names().iter().any(is_lock));
-        dead.signal(Signal::KILL);
-        dead.finish();
-        link(&dir, [name.as_str()]).stdin("y").quiet_success();
-        dir.assert_holds(&[&name]);
-        fs::remove_file(dir.join(&name)).unwrap();
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Exclusion
-
-#[test]
-fn no_update_is_lost() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    let all: Vec<Running> = (0..40).map(|_| increment(&dir).spawn()).collect();
-    all_succeed(all);
-    assert_eq!(dir.read("f"), "40\n");
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
-fn of_many_that_meet_a_dead_holder_one_wins_at_a_time() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    for round in 1..=20 {
-        leave_lock_of_the_dead(&dir);
-        let all: Vec<Running> = (0..30).map(|_| increment(&dir).spawn()).collect();
-        all_succeed(all);
-        assert_eq!(dir.read("f"), format!("{}\n", round * 30));
-        dir.assert_holds(&["f"]);
-    }
-}
-
-#[test]
-fn a_killed_holder_s_lock_is_free_within_a_second() {
-    let dir = TestDir::new();
-    let mut slow = 0;
-    for round in 0..1000 {
-        leave_lock_of_the_dead(&dir);
-        let start = Instant::now();
-        link(&dir, ["-q", "f"]).stdin(format!("{round}")).run().ok();
-        // The limit is the promise's; a stall of the machine may cost a round, a wait for the stale time would cost
-        // all.
-        slow += u32::from(start.elapsed() > Duration::from_secs(1));
-        assert_eq!(dir.read("f"), format!("{round}"));
-        dir.assert_holds(&["f"]);
-    }
-    assert!(slow < 10, "{slow} took longer");
-}
 
 #[test]
 fn the_methods_respect_each_other() {
     let dir = TestDir::new();
     dir.file("f", "0\n");
-    // A holder by flock keeps lockers by link out, who say what to do if it has crashed.
+    // A holder by flock keeps lockers by link out. Their hint says what to do if the holder has crashed.
     let held = Held::new(&dir.join("f.lock"));
     link(&dir, ["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint("uses flock; if that");
     let mut waiter = link(&dir, ["f"]).stdin("1\n").spawn();
@@ -256,7 +121,7 @@ fn the_methods_respect_each_other() {
     held.release();
     waiter.finish().ok();
     assert_eq!(dir.read("f"), "1\n");
-    // A holder by link keeps lockers by flock out, who neither take the record for rubbish nor remove it.
+    // A holder by link keeps lockers by flock out. They understand the record and do not remove it.
     let mut writer = holder(&dir, "60");
     let held_by = format!("held by PID {} (", writer.id());
     dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["locked"]).assert_hint(&held_by);
@@ -267,18 +132,19 @@ fn the_methods_respect_each_other() {
     writer.finish().ok();
     waiter.finish().ok();
     assert_eq!(dir.read("f"), "3\n");
-    // One that has died keeps nobody out.
+    // A dead holder keeps nobody out.
     leave_lock_of_the_dead(&dir);
     dir.awrite(["-n", "f"]).stdin("0\n").quiet_success();
     dir.assert_holds(&["f"]);
     // Both kinds at once.
-    let all: Vec<Running> = (0..30)
+    let many = rounds(10, 30);
+    let all: Vec<Running> = (0..many)
         .map(|n| {
             if n % 2 == 0 { increment(&dir) } else { dir.awrite(["-q", "f", "--", "sh", "-c", INCREMENT]) }.spawn()
         })
         .collect();
     all_succeed(all);
-    assert_eq!(dir.read("f"), "30\n");
+    assert_eq!(dir.read("f"), format!("{many}\n"));
     dir.assert_holds(&["f"]);
 }
 
@@ -292,7 +158,7 @@ fn a_living_holder_keeps_it_however_long() {
     let mut writer = holder(&dir, "300ms");
     let lock = dir.join("f.lock");
     let mut seen = std::collections::BTreeSet::new();
-    // Blocked in a read all the time, for several times as long as it may be silent.
+    // The holder is blocked in a read for several stale times, and its heartbeat goes on.
     wait_until("it has given ten signs of life", || {
         let meta = fs::metadata(&lock).unwrap();
         seen.insert((meta.mtime(), meta.mtime_nsec()));
@@ -320,7 +186,7 @@ fn a_stopped_holder_finds_its_lock_lost() {
             holder(&dir, "300ms")
         };
         stopped.signal(Signal::STOP);
-        // It lives, but says nothing: broken when the time has come, not before.
+        // The stopped holder is alive but silent: its lock is broken after the stale time, not before.
         let mut other = holder(&dir, "60");
         stopped.signal(Signal::CONT);
         if command {
@@ -340,43 +206,7 @@ fn a_stopped_holder_finds_its_lock_lost() {
     }
 }
 
-/// The kernel does not know who holds such a lock; they go on by something else that it does know.
-#[test]
-fn they_nest() {
-    let dir = TestDir::new();
-    dir.file("f", "old");
-    link(&dir, ["lock", "f", "-c", "\"$BIN\" f"]).stdin("1").quiet_success();
-    assert_eq!(dir.read("f"), "1");
-    let deep = "\"$BIN\" lock f -- \"$BIN\" lock f -- sh -c 'read n < f; echo $((n + 1)) | \"$BIN\" f'";
-    link(&dir, ["lock", "f", "-c", deep]).quiet_success();
-    assert_eq!(dir.read("f"), "2\n");
-    // By whatever method the inner one would lock by itself.
-    link(&dir, ["lock", "f", "-c", "AWRITE_LOCK_METHOD=flock \"$BIN\" f"]).stdin("3\n").quiet_success();
-    assert_eq!(dir.read("f"), "3\n");
-    let done = link(&dir, ["lock", "--json", "f", "-c", "\"$BIN\" -v --json f"]).stdin("4\n").run();
-    assert!(done.ok().stderr.contains(r#""method":"inherited""#), "{done:?}");
-    // What can never be.
-    link(&dir, ["f", "--", "sh", "-c", "\"$BIN\" f"]).run().assert_code(1);
-    assert_eq!(dir.read("f"), "4\n");
-    link(&dir, ["lock", "f", "-c", "echo x | \"$BIN\" g"]).quiet_success();
-    // Not told of it, they wait as for any other.
-    link(&dir, ["lock", "-o", "f", "-c", "\"$BIN\" -n f"]).stdin("x").run().assert_code(2);
-    dir.assert_holds(&["f", "g"]);
-}
-
-#[test]
-fn nested_ones_side_by_side_exclude_each_other() {
-    let dir = TestDir::new();
-    dir.file("f", "0\n");
-    let add = "\"$BIN\" -q f -- sh -c 'read n; echo $((n + 1))' &";
-    let script = format!("{} wait", add.repeat(20));
-    let all: Vec<Running> = (0..3).map(|_| link(&dir, ["lock", "f", "-c", &script]).spawn()).collect();
-    all_succeed(all);
-    assert_eq!(dir.read("f"), "60\n");
-    dir.assert_holds(&["f"]);
-}
-
-/// Whoever can read the lock can make a file with its nonce, lock it, and say that its holder has given it to him.
+/// Any process that can read the lock file can forge a baton: a locked file with the nonce, and the variable.
 #[test]
 fn a_forged_baton_gains_nothing() {
     if !needs("python3") {
@@ -428,7 +258,7 @@ fn below_a_lost_lock_nothing_is_written() {
     dir.assert_holds(&["f", "go", "ready"]);
 }
 
-/// COMMAND cannot know that it has not been alone; whoever started it is told.
+/// COMMAND cannot notice that the lock was lost, so awrite-lock fails.
 #[test]
 fn a_command_that_has_lost_its_lock_does_not_succeed() {
     let dir = TestDir::new();
@@ -480,29 +310,28 @@ fn who_counts_as_dead() {
     let start = own["start_time"].as_u64().unwrap();
     let elsewhere = format!("held by PID {pid} on elsewhere");
     let here = format!("held by PID {pid} (");
-    // What the record says, how long ago its holder was heard of, and whom it names if it counts as alive.
+    // The record, the age of its last heartbeat, and the hint if the holder counts as alive.
     for (record, age, alive) in [
         (own.clone(), 0, Some(&here)),
         (other(json!({"start_time": null})), 0, Some(&here)),
-        // Gone by pid, or another process under the same number.
+        // The process is gone, or its number now belongs to another process.
         (other(json!({"pid": gone.id()})), 0, None),
         (other(json!({"start_time": start + 1})), 0, None),
-        // A process that lives here says nothing if the record is from another host, boot or PID namespace, nor does
-        // one that does not.
+        // Processes here prove nothing if the record is from another host, boot or PID namespace.
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": "another", "start_time": start + 1})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "pid_namespace": 1, "start_time": start + 1})), 0, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": null, "start_time": start + 1})), 0, Some(&elsewhere)),
-        // Silent for as long as it said it would never be.
+        // It has been silent for longer than its own stale time.
         (own.clone(), 61, None),
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 61, None),
         (other(json!({"host": "elsewhere", "boot_id": "another"})), 50, Some(&elsewhere)),
         (other(json!({"host": "elsewhere", "boot_id": "another", "heartbeat_ms": 40_000})), 61, Some(&elsewhere)),
-        // Its host's clock says nothing: the file's time is the server's. A time to come is no silence.
+        // The file's time comes from the file server, so it may be in the future. That is no silence.
         (other(json!({"host": "elsewhere", "boot_id": "another"})), -3600, Some(&elsewhere)),
     ] {
         let lock = forge(&dir, "f.lock", &record, age);
-        // What the one who asks grants itself is of no account.
+        // The holder's stale time counts, not the asker's.
         let done = link(&dir, ["-n", "f"]).env("AWRITE_STALE_AFTER", "5").stdin("x").run();
         if let Some(holder) = alive {
             done.assert_error(2, "Error: f: File locked by another process").assert_hint(holder);
@@ -556,7 +385,7 @@ fn what_is_no_record_is_never_removed() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Breakers that die, too
+// Breakers that die
 
 #[test]
 fn what_dead_breakers_left_is_cleared_away() {
@@ -571,12 +400,12 @@ fn what_dead_breakers_left_is_cleared_away() {
         forge(&dir, &mark, &dead, 0);
         mark = format!("{mark}.break-{}", nonce(n));
     }
-    // Garbage of earlier times: a mark for a nonce that is gone, with a living maker, and a file that never became one.
+    // Older leftovers: a mark for a nonce that is gone, whose maker lives, and a file that never became a lock.
     let own = own_record(&TestDir::new());
     forge(&dir, &format!("f.lock.break-{}", nonce(9)), &own, 0);
     dead["nonce"] = json!(nonce(10));
     forge(&dir, ".awrite-d39cff2b-000000000000a1b2.f.lock", &dead, 0);
-    // And what looks similar, and is none.
+    // Files with similar names that are no leftovers.
     let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".awrite-d39cff2b-000000000000d4e5.f.lock"];
     for name in foreign {
         dir.file(name, "mine");
@@ -600,7 +429,7 @@ fn a_living_breaker_is_waited_for() {
     dir.assert_holds(&["f"]);
 }
 
-/// Nobody who locks by a descriptor looks at a name.
+/// A lock by descriptor has no name to look at, but it sees that the open file is a link lock.
 #[test]
 fn a_descriptor_does_not_walk_over_it() {
     let dir = TestDir::new();
@@ -610,7 +439,7 @@ fn a_descriptor_does_not_walk_over_it() {
     dir.sh("exec 9>>f.lock; \"$BIN\" lock 9").run().assert_code(2);
     holder.feed(b"x");
     holder.finish().ok();
-    // Other content is none of our business.
+    // A file with other content can be locked.
     dir.file("other", "content");
     dir.sh("exec 9>>other; \"$BIN\" lock -n 9").quiet_success();
     dir.assert_holds(&["f", "other"]);
@@ -642,7 +471,7 @@ fn housekeeping_removes_what_is_stale_and_nothing_else() {
     dead["start_time"] = json!(1);
     forge(&dir, "dead.lock", &with_nonce(&dead, 1), 0);
     forge(&dir, "long-silent.lock", &with_nonce(&elsewhere, 2), 3600);
-    // A mark of a breaker that died, for a nonce that is gone; and one whose lock is gone.
+    // Two marks of dead breakers: one for a nonce that is gone, and one whose lock is gone.
     forge(&dir, &format!("silent.lock.break-{:016x}", 99), &dead, 0);
     forge(&dir, &format!("gone.lock.break-{:016x}", 1), &dead, 0);
     let stale =
@@ -681,7 +510,7 @@ fn housekeeping_removes_what_is_stale_and_nothing_else() {
 fn housekeeping_beside_writers_costs_no_update() {
     let dir = TestDir::new();
     dir.file("f", "0\n");
-    for round in 1..=5 {
+    for round in 1..=rounds(1, 5) {
         let keepers: Vec<Running> = (0..2).map(|_| dir.awrite(["housekeep", "-q", "--all"]).spawn()).collect();
         let writers: Vec<Running> = (0..8).map(|_| increment(&dir).spawn()).collect();
         // Killed before, while or after they have the lock.

@@ -1,0 +1,11 @@
+//! The main job: input to a file, whatever the file is called, whoever owns it, whatever is there already.
+
+mod attributes;
+mod input;
+mod links;
+mod names;
+mod permissions;
+mod settled;
+mod staged;
+mod surroundings;
+mod targets;
