@@ -117,7 +117,8 @@ impl Draft<'_> {
     /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
     /// overwritten, so its directory is not synced later.
     pub(crate) fn place(self, durability: Durability, in_place: bool) -> Result<Backup> {
-        let Draft { names, mut file, linked, _copy } = self;
+        // What comes first here is dropped last: a copy is marked until its temporary name is gone.
+        let Draft { _copy, names, mut file, linked } = self;
         let placed = if names.is_dated() {
             names.first_free(|name| file.take(name, false)).map(|name| (name, None))
         } else {
@@ -261,12 +262,13 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup under a temporary name, as durable as `durability` says. `in_place`: the original will be overwritten,
+/// Makes the backup under a temporary name, as durable as `durability` says. `nonce`: of the link lock that is held. `in_place`: the original will be overwritten,
 /// so that a link to it is no backup.
 pub(crate) fn prepare<'a>(
     target: &'a Target,
     original: &Original,
     options: &'a BackupOptions,
+    nonce: Option<&str>,
     durability: Durability,
     in_place: bool,
     observer: &Observer,
@@ -276,8 +278,9 @@ pub(crate) fn prepare<'a>(
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
+    let nonce = nonce.map(str::to_owned);
     let may_link = !in_place && options.mode.is_none() && is_plain(target, &original.status);
-    let link = if may_link { link(target, original, &dir, &base) } else { None };
+    let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
     let linked = link.is_some();
     let (copy, temp, ticket, id) = match link {
         Some((temp, ticket)) => {
@@ -287,7 +290,8 @@ pub(crate) fn prepare<'a>(
             (None, temp, ticket, original.status.id)
         }
         None => {
-            let (stage, lost) = copy(original, options, durability, &dir, &base).map_err(fail)?;
+            let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
             metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
@@ -306,13 +310,19 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
 
 /// Makes a second link to the target, under a temporary name. `None`: no link is possible (protected_hardlinks, another
 /// file system, too many links …). A copy follows, and reports what is wrong if it fails too.
-fn link(target: &Target, original: &Original, dir: &Arc<Dir>, base: &OsStr) -> Option<(OsString, Ticket)> {
+fn link(
+    target: &Target,
+    original: &Original,
+    dir: &Arc<Dir>,
+    base: &OsStr,
+    nonce: Option<String>,
+) -> Option<(OsString, Ticket)> {
     let old = &original.status;
     // A name of another's file could not be taken away again in such a directory.
     if dir.is_sticky().ok()? && old.uid != rustix::process::geteuid().as_raw() {
         return None;
     }
-    let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base).ok()?;
+    let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
     // Not a file that somebody without the lock has put there, nor a number that each name has for itself (sshfs).
     stands_for(dir, &temp, old.id).ok()?.then_some((temp, ticket))
 }
@@ -327,13 +337,11 @@ fn sync_content(target: &Target, original: &Original) -> io::Result<()> {
 }
 
 fn copy(
+    mut stage: Stage,
     original: &Original,
     options: &BackupOptions,
     durability: Durability,
-    dir: &Arc<Dir>,
-    base: &OsStr,
 ) -> io::Result<(Stage, Vec<Lost>)> {
-    let mut stage = Stage::create(dir.clone(), base, Birth::Private)?;
     let mut content = original.content()?;
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;

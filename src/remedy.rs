@@ -65,7 +65,7 @@ impl fmt::Display for Remedy {
             }
             Remedy::InPlace => "ask to overwrite it in place under the lock; that is not atomic",
             Remedy::InPlaceLockedElsewhere => {
-                "ask to overwrite it in place, and keep lock files in a directory that may be written; that is not atomic"
+                "check directory permissions; or ask to overwrite it in place, with its lock file in another directory"
             }
             Remedy::LockElsewhere => "keep lock files in another directory, the same for every writer",
             Remedy::LockFile => "a lock file is never opened through a link; remove the link or use another lock file",

@@ -10,7 +10,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Force => "use AWRITE_FORCE to replace a file that you may not write",
         Remedy::InPlace => "use AWRITE_IN_PLACE to overwrite it under the lock; that is not atomic",
         Remedy::InPlaceLockedElsewhere => {
-            "only the directory may not be written: AWRITE_IN_PLACE and lock_dir overwrite the file; that is not atomic"
+            "check directory permissions; or overwrite it: AWRITE_IN_PLACE and lock_dir, which is not atomic"
         }
         Remedy::LockElsewhere => "keep lock files elsewhere: lock_dir, the same for every writer",
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: lock_file",

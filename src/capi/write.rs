@@ -262,9 +262,8 @@ pub unsafe extern "C" fn awrite_write(
         let target = argument::path(target, "target")?;
         let data = block(data, size)?;
         let (options, result) = (write_options(options)?, Out::new(result)?);
-        let mut file = AtomicFile::open(target, &options)?;
-        file.fill(data)?;
-        result.put_committed(&file.commit()?);
+        let file = AtomicFile::open(target, &options)?;
+        result.put_committed(&file.commit_with(data)?);
         Ok(())
     })
 }

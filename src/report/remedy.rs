@@ -12,7 +12,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Inherit { .. } => return format!("{remedy}, or that one with --close"),
         Remedy::InPlace => "use --in-place to overwrite it under the lock; that is not atomic",
         Remedy::InPlaceLockedElsewhere => {
-            "only the directory may not be written: --in-place --lock-dir DIR overwrites the file; that is not atomic"
+            "Run with sudo or check directory permissions; or overwrite it: --in-place --lock-dir DIR, which is not atomic"
         }
         Remedy::LockElsewhere => "keep lock files elsewhere: --lock-dir DIR, the same for every writer",
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: --lock-file",

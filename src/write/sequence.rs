@@ -23,15 +23,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, open_original};
+use super::hold::{Hold, ensure_not_locked, open_original};
 use crate::backup::{self, Backup, Draft};
 use crate::commit::{self, Opened};
-use crate::copy;
+use crate::copy::{self, Content};
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Check, Durability, WriteOptions};
+use crate::options::{Check, Durability, Ownership, WriteOptions};
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::stage::Stage;
@@ -72,7 +72,8 @@ impl Commit {
         let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
         let bytes = made.size;
         if self.is_unchanged(&stage, original.as_ref())? {
-            if let Some(changed) = self.amend(&stage, &made, original.as_ref())? {
+            let wanted = self.wanted(&stage).map_err(|e| self.not_amended(e))?;
+            if let Some(changed) = self.amend(wanted, &made, original.as_ref())? {
                 drop(stage);
                 return self.release(Committed { bytes, changed, backup: None }, Ok(()));
             }
@@ -86,6 +87,37 @@ impl Commit {
             }
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
+    }
+
+    /// For content that has not been staged, of this length: leaves the target alone if it is what that contains. Otherwise
+    /// everything is handed back.
+    pub(super) fn leave_if_same(
+        self,
+        bytes: u64,
+        mut new: Content<'_>,
+    ) -> Result<std::result::Result<Committed, Commit>> {
+        let options = &self.options;
+        // What a new file would get besides must be known without one.
+        let told = options.mode.is_some() || options.preserve_mode;
+        let Some(old) = (if told && options.ownership != Ownership::Writer && !self.hold.target.is_link() {
+            open_original(&self.hold.target)?
+        } else {
+            None
+        }) else {
+            return Ok(Err(self));
+        };
+        if self.watched {
+            self.ensure_untouched()?;
+        }
+        let same = old.content().and_then(|old| new.is_all_of(old));
+        if !same.map_err(|e| self.failed(e).during("cannot compare"))? {
+            return Ok(Err(self));
+        }
+        let wanted = Wanted { mode: options.mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
+        match self.amend(wanted, &old.status, Some(&old))? {
+            Some(changed) => self.release(Committed { bytes, changed, backup: None }, Ok(())).map(Ok),
+            None => Ok(Err(self)),
+        }
     }
 
     fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
@@ -145,8 +177,9 @@ impl Commit {
     fn must_write_into(&self, stage: &Stage, original: Option<&Original>) -> bool {
         let target = &self.hold.target;
         let kept = self.options.keep_inode && original.is_some() && !target.is_link();
+        let protected = self.options.may_overwrite() && target.is_protected();
         // A stage in another directory is there because this one may not be written.
-        kept || target.is_mounted_on() || stage.dir.id() != target.dir.id()
+        kept || protected || target.is_mounted_on() || stage.dir.id() != target.dir.id()
     }
 
     /// Steps 5 to 10, by a rename. What the rename itself failed with is handed back, with all that was made for it.
@@ -236,9 +269,7 @@ impl Commit {
 
     /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
     /// others; `None`: this user may not set them there, but a new file can have them.
-    fn amend(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
-        let fail = |e: io::Error| self.failed(e).during("cannot set its owner and permissions");
-        let wanted = self.wanted(stage).map_err(fail)?;
+    fn amend(&self, wanted: Wanted, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
@@ -253,7 +284,7 @@ impl Commit {
                 Ok(Some(true))
             }
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(None),
-            Err(e) => Err(fail(e)),
+            Err(e) => Err(self.not_amended(e)),
         }
     }
 
@@ -261,7 +292,8 @@ impl Commit {
     /// the length of what it left.
     fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
         let target = &self.hold.target.given;
-        check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
+        let path = stage.publish().map_err(|e| self.unnamed(e))?;
+        stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
                 0 if self.options.refuse_empty => {
@@ -289,13 +321,15 @@ impl Commit {
     }
 
     fn ensure_held(&self) -> Result<()> {
-        self.hold.lock.ensure_held().map_err(|e| e.on(&self.hold.target.given))
+        let target = &self.hold.target;
+        self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
+        ensure_not_locked(target)
     }
 
     fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
-        let WriteOptions { durability, observer, .. } = &self.options;
-        backup::prepare(&self.hold.target, original, options, *durability, in_place, observer).map(Some)
+        let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
+        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
     }
 
     fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
@@ -366,6 +400,10 @@ impl Commit {
 
     fn failed(&self, e: io::Error) -> Error {
         self.hold.target.failed(e)
+    }
+
+    fn not_amended(&self, e: io::Error) -> Error {
+        self.failed(e).during("cannot set its owner and permissions")
     }
 
     fn unnamed(&self, e: io::Error) -> Error {
