@@ -7,7 +7,7 @@ use super::{
     ALICE, BOB, CAROL, CAROL_OF_SECRET, DAVE, MEMBER, ROOT, SECRET, USERS, make, needs_users, needs_users_and_strace,
     owned, shared_dir,
 };
-use crate::common::TestDir;
+use crate::common::{TestDir, needs_user_namespaces};
 
 /// cap_net_raw, permitted and effective (linux/capability.h: `vfs_cap_data`, revision 2).
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -238,4 +238,48 @@ fn attributes_of_a_read_only_file_are_kept() {
     ALICE.awrite(&dir, &["-f", "f"]).stdin("new").quiet_success();
     assert_eq!(owned(&dir, "f"), (ALICE.uid, SECRET, 0o444));
     assert!(rustix::fs::getxattr(dir.join("f"), "user.note", &mut [0; 64][..]).is_ok());
+}
+
+/// In a user namespace the kernel shows everybody who is not known there as 65534, who may be known, too.
+#[test]
+fn an_unknown_owner_is_not_taken_for_nobody() {
+    if !needs_users() || !needs_user_namespaces() {
+        return;
+    }
+    let dir = shared_dir();
+    let binary = dir.reachable_binary().to_str().unwrap().to_owned();
+    // Knows 0 to 65534.
+    let within = |args: &[&str]| {
+        let script = "echo ready >&2; read -r go; exec \"$@\"";
+        let mut running =
+            dir.program("unshare", ["-U", "sh", "-c", script, "sh", &*binary].iter().chain(args)).stdin_open().spawn();
+        running.wait_for_stderr("ready\n");
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", running.id()), "0 0 65535").unwrap();
+        }
+        running.feed(b"go\nnew");
+        running.finish()
+    };
+    let set_up = |uid, gid, mode| {
+        make(&dir, "f", mode, "");
+        std::os::unix::fs::chown(dir.join("f"), Some(uid), Some(gid)).unwrap();
+    };
+    set_up(70_000, 70_000, 0o660);
+    let done = within(&["-f", "f"]);
+    assert_eq!(done.ok().stderr, "ready\nWarning: f: not kept: group 65534, owner 65534\n");
+    assert_eq!(owned(&dir, "f"), (0, 0, 0o600));
+    set_up(70_000, 70_000, 0o660);
+    within(&["-f", "--preserve-owner", "f"]).assert_error_with(1, &["Error: f: ", "invalid argument"]);
+    assert_eq!(owned(&dir, "f"), (70_000, 70_000, 0o660));
+    // The one of both that is known is kept.
+    set_up(2001, 70_000, 0o640);
+    within(&["-f", "f"]).ok();
+    assert_eq!(owned(&dir, "f"), (2001, 0, 0o600));
+    set_up(70_000, 3000, 0o640);
+    within(&["-f", "f"]).ok();
+    assert_eq!(owned(&dir, "f"), (0, 3000, 0o640));
+    // Elsewhere it is a number like any other.
+    set_up(65534, 65534, 0o640);
+    ROOT.awrite(&dir, &["f"]).stdin("new").quiet_success();
+    assert_eq!(owned(&dir, "f"), (65534, 65534, 0o640));
 }
