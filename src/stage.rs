@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_that_must_not_replace_hands_the_stage_back() {
+    fn a_rename_that_fails_hands_the_stage_back() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let names = || {
@@ -442,19 +442,16 @@ mod tests {
         };
         std::fs::write(place.path().join("f"), "old").unwrap();
         let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        let (error, stage) = stage.rename(&dir, OsStr::new("f"), Rename::PlaceNew).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let (_, stage) = stage.rename(&dir, OsStr::new("no/such"), Rename::Place).unwrap_err();
         assert!(stage.is_named() && names().len() == 2);
-        let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
-            Ok(_) => panic!("there is no such directory"),
-            Err((_, stage)) => stage,
-        };
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);
         assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
-        let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        stage.rename(&dir, OsStr::new("g"), Rename::PlaceNew).unwrap();
-        assert_eq!(names(), ["f", "g"]);
+        std::fs::write(place.path().join("g"), "").unwrap();
+        let error = rename_new(&dir, OsStr::new("g"), OsStr::new("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&dir, OsStr::new("g"), OsStr::new("h")).unwrap();
+        assert_eq!(names(), ["f", "h"]);
     }
 
     #[test]
