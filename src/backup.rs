@@ -374,7 +374,9 @@ mod tests {
         for options in [&link, &copy, &dated] {
             for earlier in [None, Some("earlier")] {
                 std::fs::write(at("f"), "old").unwrap();
-                earlier.map(|earlier| std::fs::write(at("f.backup"), earlier).unwrap());
+                if let Some(earlier) = earlier {
+                    std::fs::write(at("f.backup"), earlier).unwrap();
+                }
                 let before = count();
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
