@@ -450,6 +450,11 @@ mod tests {
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);
         assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
+        std::fs::write(place.path().join("g"), "").unwrap();
+        let error = rename_new(&dir, OsStr::new("g"), OsStr::new("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&dir, OsStr::new("g"), OsStr::new("h")).unwrap();
+        assert_eq!(names(), ["f", "h"]);
     }
 
     #[test]
