@@ -61,6 +61,8 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
+        // Those who work with the target under this lock have done so, or find it replaced.
+        self.hold.lock.take_back();
         let original = open_original(&self.hold.target)?;
         let bytes = stage.file.metadata().map_err(|e| self.failed(e))?.len();
         if self.is_unchanged(&stage, original.as_ref())? {
