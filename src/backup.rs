@@ -78,23 +78,31 @@ impl Backup {
     }
 }
 
-/// Refuses options that name no backup or a directory that is not there, before anything is locked or read.
-pub(crate) fn ensure_nameable(options: &BackupOptions) -> Result<()> {
+/// Refuses options that name no backup or a directory that is not there, before anything is locked or read. With `mkdir` a
+/// missing directory will be made.
+pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let suffix = options.suffix.as_bytes();
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
     }
-    open_dir(options).map(drop)
+    match open_dir(options) {
+        Err(e) if mkdir && e.errno() == Some(libc::ENOENT) => Ok(()),
+        opened => opened.map(drop),
+    }
 }
 
 /// Refuses a backup that would replace the lock file, which is held meanwhile, or the lease's record.
-pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions) -> Result<()> {
+pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions, mkdir: bool) -> Result<()> {
     // Nobody names a lock file after the time of a backup.
     if options.timestamp {
         return Ok(());
     }
-    let dir = open_dir(options)?;
+    let dir = match open_dir(options) {
+        // It will be made, and has no lock file in it.
+        Err(e) if mkdir && e.errno() == Some(libc::ENOENT) => return Ok(()),
+        opened => opened?,
+    };
     let dir = dir.as_ref().unwrap_or(&target.dir);
     let name = BackupNames::new(&target.name, &options.suffix, options.timestamp).plain();
     let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
@@ -111,7 +119,7 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     let dir = Dir::open(path).map_err(|e| {
         let missing = e.raw_os_error() == Some(libc::ENOENT);
         let error = Error::io(path, e);
-        if missing { error.with_hint("the directory for backups does not exist; create it") } else { error }
+        if missing { error.with_remedy(Remedy::Mkdir(path.clone())) } else { error }
     })?;
     Ok(Some(Arc::new(dir)))
 }
@@ -194,7 +202,8 @@ fn make_copy(
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
-    metadata::apply(&stage.file, original, wanted)?;
+    let made = FileStatus::of(&stage.file)?;
+    metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
@@ -222,10 +231,10 @@ mod tests {
     fn suffixes_that_would_hit_the_target_or_another_directory() {
         for bad in ["", "/x", "a/b"] {
             assert!(
-                ensure_nameable(&BackupOptions { suffix: bad.into(), ..BackupOptions::default() }).is_err(),
+                ensure_nameable(&BackupOptions { suffix: bad.into(), ..BackupOptions::default() }, false).is_err(),
                 "{bad}"
             );
         }
-        assert!(ensure_nameable(&BackupOptions::default()).is_ok());
+        assert!(ensure_nameable(&BackupOptions::default(), false).is_ok());
     }
 }

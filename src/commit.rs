@@ -33,7 +33,7 @@ pub(crate) fn sync_dir(dir: &Dir, target: &Path, observer: &Observer) -> io::Res
 /// Overwrites the target in place, which is not atomic. A signal waits until it is done. The target keeps its owner, and
 /// its mode unless `mode` gives another.
 pub(crate) fn overwrite(stage: &Stage, target: &Target, mode: Option<u32>, sync: bool) -> Result<File> {
-    let fail = |e: io::Error| Error::io(&target.given, e);
+    let fail = |e: io::Error| target.failed(e);
     let file = target.dir.open_file(&target.name, OFlags::WRONLY, 0).map_err(fail)?;
     let length = stage.file.metadata().map_err(fail)?.len();
     (&stage.file).rewind().map_err(fail)?;

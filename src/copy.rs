@@ -5,9 +5,11 @@
 //! splices by itself, so it is not used.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+
+use rustix::buffer::spare_capacity;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
@@ -67,15 +69,16 @@ pub(crate) fn copy(
             }
         }
     }
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = buffer().map_err(Failed::Reading)?;
     let mut wide = status.kind != FileKind::Fifo;
     loop {
-        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..])) {
+        buffer.clear();
+        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut buffer))) {
             Ok(0) => return Ok(copied),
             Ok(n) => n,
             Err(e) => return Err(Failed::Reading(e.into())),
         };
-        (&*to).write_all(&buffer[..n]).map_err(Failed::Writing)?;
+        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
         copied += n as u64;
         told(copied, total);
         if !wide && copied >= BUFFER as u64 {
@@ -143,12 +146,19 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
             // Doubles each time. Memory that is never touched costs nothing, and growing moves pages, not bytes.
             want = content.capacity();
         }
-        match rustix::io::retry_on_intr(|| rustix::io::read(&source, rustix::buffer::spare_capacity(&mut content))) {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut content))) {
             Ok(0) => return Ok(content),
             Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total }),
             Err(e) => return Err(fail(e.into())),
         }
     }
+}
+
+/// An empty buffer. Where there is no memory for it, an error: an abort would leave the lock file.
+fn buffer() -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(BUFFER).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    Ok(buffer)
 }
 
 /// Whether two files have the same content. Reads both from their start.
@@ -158,36 +168,33 @@ pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
     }
     (&*a).rewind()?;
     (&*b).rewind()?;
-    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let (mut left, mut right) = (buffer()?, buffer()?);
     loop {
-        let n = fill(a, &mut left)?;
-        let m = fill(b, &mut right)?;
-        if left[..n] != right[..m] {
+        fill(a, &mut left)?;
+        fill(b, &mut right)?;
+        if left != right {
             return Ok(false);
         }
-        if n == 0 {
+        if left.is_empty() {
             return Ok(true);
         }
     }
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    while buffer.len() < buffer.capacity() {
+        if rustix::io::retry_on_intr(|| rustix::io::read(file, spare_capacity(buffer)))? == 0 {
+            break;
         }
     }
-    Ok(filled)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::SeekFrom;
+    use std::io::{Read, SeekFrom};
 
     use super::*;
 

@@ -74,8 +74,9 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Error {
         let source = source.into();
         let hint = match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => Some("the target is unchanged; free some space and run it again"),
-            Some(libc::EFBIG) => Some("the target is unchanged; the file size limit (ulimit -f) was reached"),
+            Some(libc::ENOSPC | libc::EDQUOT) => Some("free some space and run it again"),
+            Some(libc::EFBIG) if size_is_limited() => Some("the file size limit (ulimit -f) was reached"),
+            Some(libc::EFBIG) => Some("this file system takes no file of this size"),
             _ => None,
         };
         let (kind, path, source) = (ErrorKind::Io, Some(path.into()), Some(source));
@@ -99,6 +100,15 @@ impl Error {
     #[must_use]
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Error {
         self.0.reason = Some(reason.into());
+        self
+    }
+
+    /// The same error, about a target that is as it was. A hint that goes with the system error says so too.
+    #[must_use]
+    pub(crate) fn unchanged(mut self) -> Error {
+        if let (Some(Remedy::Other(text)), Some(_)) = (&mut self.0.remedy, &self.0.source) {
+            text.insert_str(0, "the target is unchanged; ");
+        }
         self
     }
 
@@ -126,6 +136,13 @@ impl Error {
     #[must_use]
     pub fn with_remedy(mut self, remedy: Remedy) -> Error {
         self.0.remedy = Some(remedy);
+        self
+    }
+
+    /// The same error, where nothing helps.
+    #[must_use]
+    pub(crate) fn without_remedy(mut self) -> Error {
+        self.0.remedy = None;
         self
     }
 
@@ -201,6 +218,11 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+/// Whether this process may only write files up to some size (RLIMIT_FSIZE).
+fn size_is_limited() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
 }
 
 impl fmt::Display for Error {

@@ -45,6 +45,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod acl;
 mod backup;
 #[cfg(feature = "capi")]
 mod capi;

@@ -109,7 +109,8 @@ impl Observer {
         Observer(Some(Arc::new(receive)))
     }
 
-    pub(crate) fn tell(&self, notice: &Notice<'_>) {
+    /// Sends it `notice`.
+    pub fn tell(&self, notice: &Notice<'_>) {
         if let Some(receive) = &self.0 {
             receive(notice);
         }

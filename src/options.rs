@@ -215,13 +215,15 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
 /// What owner and group the new file gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
-    /// Those of the process that writes it.
+    /// The original's as far as that is permitted. Where the group cannot be kept, its permissions are cut down to those of
+    /// others, so that no other group gains access.
     #[default]
-    Writer,
-    /// The original's; if that is not permitted, the write fails.
-    Keep,
-    /// The original's where that is permitted.
     TryKeep,
+    /// The original's; if that is not permitted, the write fails. Only then set-user-id and set-group-id bits and
+    /// capabilities are kept, too.
+    Keep,
+    /// Those of the process that writes it.
+    Writer,
 }
 
 /// What is synced before a write counts as done.
@@ -284,7 +286,8 @@ options_struct! {
         lock_on_commit: bool = false,
         /// The new content begins with the current content.
         append: bool = false,
-        /// Permission bits of the new file. Default: the original's, or 0666 less umask.
+        /// Permission bits of the new file. Default: the original's, or 0666 less umask. Where the group should be kept
+        /// and cannot, its bits are cut down to those of others.
         mode: Option<u32> = None,
         /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
         preserve_mode: bool = true,
@@ -296,7 +299,8 @@ options_struct! {
         force: bool = false,
         /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
         refuse_empty: bool = false,
-        /// Leave the target untouched when its content is identical.
+        /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on
+        /// the file itself.
         if_changed: bool = false,
         /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
         in_place: bool = false,

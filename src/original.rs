@@ -1,57 +1,103 @@
 //! The file that is about to be replaced, as it was found under the lock.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::acl::{self, List};
 use crate::sys::{FileStatus, xattr};
 
-/// The attribute that an access control list is kept in (acl(5), linux/xattr.h).
-pub(crate) const ACL: &CStr = c"system.posix_acl_access";
+/// What is known of a file's access control list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Acl {
+    /// It has none.
+    Absent,
+    Known(List),
+    /// It may have one, but that cannot be read.
+    Unknown,
+}
 
 /// The file that is replaced, opened under the lock.
 #[derive(Debug)]
 pub(crate) struct Original {
     pub(crate) status: FileStatus,
-    /// `None`: this user may write it but not read it.
-    file: Option<File>,
-    /// The access control list of a file that may not be read. Reading the list takes no right to the file.
-    unread_acl: Option<Vec<u8>>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Open(File),
+    /// This user may write it but not read it. To list its attributes and to read its list takes no right to the file.
+    Unreadable {
+        attributes: io::Result<Vec<CString>>,
+        acl: Acl,
+    },
+    /// It has been removed. Nobody can tell by now what its list was.
+    Gone,
 }
 
 impl Original {
     /// A regular file that could be opened.
     pub(crate) fn readable(status: FileStatus, file: File) -> Original {
-        Original { status, file: Some(file), unread_acl: None }
+        Original { status, content: Content::Open(file) }
     }
 
     /// A regular file at `path` that this user may not read.
     pub(crate) fn unreadable(status: FileStatus, path: &Path) -> Original {
-        Original { status, file: None, unread_acl: xattr::get_at(path, ACL).ok() }
+        let attributes = xattr::list_at(path).map_err(io::Error::from);
+        let acl = known(xattr::get_at(path, acl::ATTRIBUTE));
+        Original { status, content: Content::Unreadable { attributes, acl } }
     }
 
-    /// A file that has been removed; only its status is known. Its set-id bits are not kept.
+    /// A file that has been removed; only its status is known.
     pub(crate) fn gone(status: FileStatus) -> Original {
-        Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, file: None, unread_acl: None }
+        Original { status, content: Content::Gone }
     }
 
     /// Its content.
     pub(crate) fn content(&self) -> io::Result<&File> {
-        self.file.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
+        match &self.content {
+            Content::Open(file) => Ok(file),
+            _ => Err(io::Error::from_raw_os_error(libc::EACCES)),
+        }
     }
 
-    /// Its access control list, where it has one and that can be read.
-    pub(crate) fn acl(&self) -> Option<Vec<u8>> {
-        self.file.as_ref().map_or_else(|| self.unread_acl.clone(), acl_of)
+    pub(crate) fn is_readable(&self) -> bool {
+        matches!(self.content, Content::Open(_))
+    }
+
+    /// The names of its extended attributes.
+    pub(crate) fn attributes(&self) -> io::Result<Vec<CString>> {
+        match &self.content {
+            Content::Open(file) => Ok(xattr::list(file)?),
+            Content::Unreadable { attributes: Ok(names), .. } => Ok(names.clone()),
+            Content::Unreadable { .. } => Err(io::Error::from_raw_os_error(libc::EACCES)),
+            Content::Gone => Ok(Vec::new()),
+        }
+    }
+
+    /// Its access control list.
+    pub(crate) fn acl(&self) -> Acl {
+        match &self.content {
+            Content::Open(file) => known(xattr::get(file, acl::ATTRIBUTE)),
+            Content::Unreadable { acl, .. } => acl.clone(),
+            Content::Gone => Acl::Absent,
+        }
     }
 
     pub(crate) fn into_content(self) -> io::Result<File> {
-        self.file.ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
+        match self.content {
+            Content::Open(file) => Ok(file),
+            _ => Err(io::Error::from_raw_os_error(libc::EACCES)),
+        }
     }
 }
 
-/// The access control list of an open file; `None` where it has none, or none that can be read.
-fn acl_of(file: &File) -> Option<Vec<u8>> {
-    xattr::get(file, ACL).ok()
+fn known(attribute: rustix::io::Result<Option<Vec<u8>>>) -> Acl {
+    match attribute {
+        Ok(None) => Acl::Absent,
+        Ok(Some(bytes)) => List::parse(&bytes).map_or(Acl::Unknown, Acl::Known),
+        Err(_) => Acl::Unknown,
+    }
 }

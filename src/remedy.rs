@@ -36,6 +36,8 @@ pub enum Remedy {
     Inspect(PathBuf),
     /// Create this missing directory: [`WriteOptions::mkdir`](crate::WriteOptions::mkdir).
     Mkdir(PathBuf),
+    /// Become a user who may create files in the directory, or change the directory's permissions.
+    Permissions,
     /// Write the new content to the standard output of the command whose output replaces the file.
     ToStdout,
     /// Run it again. A backup would have kept the old content.
@@ -65,6 +67,7 @@ impl fmt::Display for Remedy {
             Remedy::Mkdir(parent) => {
                 return write!(f, "directory {} does not exist; create it, or ask for that", shown(parent));
             }
+            Remedy::Permissions => "check the permissions of the directory",
             Remedy::ToStdout => "write the new content to the command's standard output",
             Remedy::RunAgain => "run it again; a backup keeps the old content",
             Remedy::Stream => "read the input piece by piece: that needs no memory for it",

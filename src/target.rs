@@ -131,6 +131,11 @@ impl Target {
         outcome
     }
 
+    /// Makes a directory that the write needs, and the missing ones above it. They go with the target's own.
+    pub(crate) fn make_dir(&mut self, path: &Path) -> Result<()> {
+        make_dirs(&self.given, path, &mut self.made_dirs)
+    }
+
     /// Hands the made directories to `other`, which was resolved from the same path.
     pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
         let mut dirs = std::mem::take(&mut self.made_dirs);
@@ -163,17 +168,27 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
-                Some(libc::EACCES | libc::EPERM) => {
+                Some(libc::EACCES) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
                 }
+                // Rename would be refused too.
+                Some(libc::EPERM) => Err(Error::io(&self.given, e)
+                    .of_kind(ErrorKind::NotWritable)
+                    .with_hint("it is immutable: lsattr shows that, chattr -i ends it")),
                 _ => Err(Error::io(&self.given, e)),
             },
         }
     }
 
-    /// Opens the current content; of a link that is replaced itself, that of the file behind it. `None`: there is none.
+    /// Opens the current content; of a link that is replaced itself, that of the file behind it, which has nothing else to
+    /// say about the new file. `None`: there is none.
     pub(crate) fn open_original(&self) -> io::Result<Option<Original>> {
         let Some(status) = self.status else { return Ok(None) };
+        // Anybody may have made the link. To open a FIFO would let its writer go on, and a device may do anything.
+        let is_file = |behind: FileStatus| behind.kind == FileKind::Regular;
+        if self.is_link() && !self.dir.status_behind(&self.name)?.is_some_and(is_file) {
+            return Ok(None);
+        }
         let file = match self.dir.open_to_read(&self.name, self.is_link()) {
             Ok(file) => file,
             // Removed meanwhile, or a link that leads nowhere.
@@ -184,7 +199,6 @@ impl Target {
             Err(e) => return Err(e),
         };
         let status = FileStatus::of(&file)?;
-        // A link may lead to a directory or a device. It is replaced itself, so that does not matter.
         Ok((status.kind == FileKind::Regular).then(|| Original::readable(status, file)))
     }
 
@@ -197,7 +211,7 @@ impl Target {
 
     /// The error for a system call on it that failed.
     pub(crate) fn failed(&self, e: io::Error) -> Error {
-        Error::io(&self.given, e)
+        Error::io(&self.given, e).unchanged()
     }
 
     /// The path of `name` beside the target.

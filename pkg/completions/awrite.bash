@@ -30,6 +30,7 @@ _awrite() {
     done
     case $prev in
         -i|--input) __awrite_files -f -- "$cur"; return ;;
+        --kill-after) COMPREPLY=(); return ;;
         -w|-t|--timeout) COMPREPLY=(); return ;;
         --lock-file) __awrite_files -f -- "$cur"; return ;;
         --lock-dir) __awrite_files -d -- "$cur"; return ;;
@@ -46,7 +47,7 @@ _awrite() {
         --completions) __awrite_offer -W 'bash zsh fish' -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-i --input --stream -a --append --allow-empty --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-mode -m --mode --preserve-mode --no-preserve-mode --preserve-owner --try-preserve-owner --no-preserve-xattrs --if-changed --validate -f --force --no-follow --in-place --sync -D --mkdir --progress -v --verbose -q --quiet --json --list --install --completions -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-i --input --stream -a --append --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-mode -m --mode --preserve-mode --no-preserve-mode --preserve-owner --try-preserve-owner --no-preserve-xattrs --if-changed --validate -f --force --no-follow --in-place --sync -D --mkdir --progress -v --verbose -q --quiet --json --list --install --completions -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi
@@ -79,9 +80,10 @@ _awrite_lock() {
         --ttl) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
+        --kill-after) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --owner --ttl --token -c --command -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --owner --ttl --token -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
-use awrite::Error;
+use awrite::{Error, shown};
 use lexopt::{Arg, Parser};
 
 use super::values::{Shell, quoted};
@@ -268,7 +268,11 @@ impl Manual {
                 // `-- --`: a script whose variable for the operand is empty, more likely than a file of that name.
                 Some(word) if word == "--" && parsed.operand.is_none() => return Err(self.missing_operand()),
                 Some(word) if word == "--" && self.page.takes_command => at_command = true,
-                Some(word) => self.take_operand(&mut parsed, word)?,
+                Some(word) => match &parsed.operand {
+                    // More likely COMMAND, as in `sed -i`, than the operand and something else.
+                    Some(program) if self.page.takes_command => return Err(self.operand_behind_dashes(program, &word)),
+                    _ => self.take_operand(&mut parsed, word)?,
+                },
             }
         }
         let program = words.next().ok_or_else(|| Stop::Usage("no COMMAND after --".to_owned()))?;
@@ -281,9 +285,19 @@ impl Manual {
         Stop::Usage(format!("{} is missing", self.page.operand.name()))
     }
 
+    fn operand_behind_dashes(&self, program: &OsStr, word: &OsStr) -> Stop {
+        let (name, operand) = (self.page.name, self.page.operand.name());
+        let meant = format!("{name} {operand} -- {} {}", shown(program.as_ref()), shown(word.as_ref()));
+        Stop::Usage(format!("{operand} is missing before --: {meant}"))
+    }
+
     fn take_operand(&self, parsed: &mut Parsed, word: OsString) -> Result<(), Stop> {
         if parsed.operand.is_some() {
-            let remedy = if self.page.takes_command { "; put -- before COMMAND" } else { "" };
+            let remedy = match (self.page.takes_command, self.find_long("input").is_ok()) {
+                (true, true) => "; put -- before COMMAND, or -i before a file to read",
+                (true, false) => "; put -- before COMMAND",
+                (false, _) => "",
+            };
             return Err(Stop::Usage(format!("{}: unexpected argument{remedy}", quoted(&word))));
         }
         if word.is_empty() {
@@ -462,7 +476,7 @@ mod tests {
             (&[""], "OUTPUT is empty"),
             (&["f", "--"], "no COMMAND after --"),
             (&["--", "f", "--"], "no COMMAND after --"),
-            (&["--", "f", "g"], "'g': unexpected argument; put -- before COMMAND"),
+            (&["--", "f", "g"], "OUTPUT is missing before --: prog OUTPUT -- f g"),
             (&["--", "--", "x"], "OUTPUT is missing"),
         ] {
             assert_eq!(parse(args).unwrap_err(), reason, "{args:?}");

@@ -176,9 +176,11 @@ mod tests {
         assert_eq!(age("30m"), Some((hours(1) / 2, hours(1) / 2)));
         assert_eq!(age("7d"), Some((hours(168), hours(168))));
         assert_eq!(age("7"), Some((hours(7), hours(168))));
+        assert_eq!(age("1w"), Some((hours(168), hours(168))));
+        assert_eq!(age("1d 12h"), Some((hours(36), hours(36))));
         assert_eq!(age("1.5"), Some((hours(3) / 2, hours(36))));
         assert_eq!(age("0"), Some((Duration::ZERO, Duration::ZERO)));
-        for bad in ["", "-1", "-1d", "x", "7x", "d", ".", "1e3", "7 d", "99999999999d", "99999999999999999999"] {
+        for bad in ["", "-1", "-1d", "x", "7x", "d", ".", "1e3", "1mo", "99999999999d", "99999999999999999999"] {
             assert_eq!(age(bad), None, "{bad:?}");
         }
         let reason = parse_age(OsStr::new("7x")).unwrap_err();

@@ -124,7 +124,7 @@ pub(super) const fn wait<S: HasLocking>() -> Flag<S> {
 }
 
 pub(super) const fn timeout<S: HasLocking>() -> Flag<S> {
-    let help = "wait at most this long: 30, 1.5, 500ms, 2m; 0 means --no-wait";
+    let help = "wait at most this long: 30, 1.5, 500ms, 2m, 1h30m; 0 means --no-wait";
     Flag::value(GROUP, &["-w", "-t", "--timeout"], Value::Text("DURATION"), help, |s, value| {
         put(&mut s.locking().timeout, parse_duration(&value))
     })

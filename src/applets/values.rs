@@ -9,9 +9,9 @@ use awrite::Claim;
 /// A hundred years. A longer duration is a typing error, and adding it to a clock could overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// `30`, `1.5`, `500ms`, `2m`.
+/// `30`, `1.5`, `500ms`, `2m`, `1h 30m`.
 pub(crate) fn parse_duration(text: &OsStr) -> Result<Duration, String> {
-    let wrong = || format!("{} is not a duration such as 30, 1.5, 500ms, 2m, 1h or 1d", quoted(text));
+    let wrong = || format!("{} is not a duration such as 30, 1.5, 500ms, 2m, 1h30m or 1d", quoted(text));
     match text.to_str().and_then(awrite::parse_duration).ok_or_else(wrong)? {
         long if long > LONGEST => Err(format!("{} is longer than 100 years", quoted(text))),
         duration => Ok(duration),
@@ -145,6 +145,10 @@ mod tests {
             ("2d", 172_800_000),
             ("0ms", 0),
             ("007", 7_000),
+            ("1m30s", 90_000),
+            ("10min", 600_000),
+            ("1h 30m", 5_400_000),
+            ("1w", 604_800_000),
         ] {
             assert_eq!(duration(text).map(|d| d.as_millis()), Some(millis), "{text}");
         }
@@ -160,22 +164,21 @@ mod tests {
             "s",
             "ms",
             "-1",
-            "+1",
             "1e3",
             "inf",
             "nan",
             "infinity",
-            "1 s",
             "1x",
             "1S",
             "1ss",
             "1.2.3",
             "0x10",
-            "1,5",
+            "1mo",
+            "1y",
+            "1h ago",
             "٣",
             "5 ",
             " 5",
-            "1m30s",
             "99999999999999999999999d",
             "40000d",
         ] {

@@ -16,7 +16,12 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Stream => "use awrite_file_write(): it needs no memory for the whole content",
         Remedy::UseFlock => "use AWRITE_METHOD_FLOCK",
         // In these the words of this crate say it.
-        Remedy::LockByName | Remedy::Inherit { .. } | Remedy::Inspect(_) | Remedy::ToStdout | Remedy::Other(_) => {
+        Remedy::LockByName
+        | Remedy::Inherit { .. }
+        | Remedy::Inspect(_)
+        | Remedy::Permissions
+        | Remedy::ToStdout
+        | Remedy::Other(_) => {
             return remedy.to_string();
         }
     };

@@ -148,7 +148,7 @@ fn each_option_of_a_write_is_the_one_it_is_called() {
             (|c| c.sync = w::AWRITE_SYNC_DATA, |r| r.durability = Durability::Data),
             (|c| c.sync = w::AWRITE_SYNC_NONE, |r| r.durability = Durability::None),
             (|c| c.ownership = w::AWRITE_OWNER_KEEP, |r| r.ownership = Ownership::Keep),
-            (|c| c.ownership = w::AWRITE_OWNER_TRY, |r| r.ownership = Ownership::TryKeep),
+            (|c| c.ownership = w::AWRITE_OWNER_WRITER, |r| r.ownership = Ownership::Writer),
         ],
     );
 }

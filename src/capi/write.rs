@@ -54,12 +54,14 @@ pub const AWRITE_SYNC_DATA: u32 = 1;
 /// awrite_write_options.sync: neither. Only a crash of the process is survived.
 pub const AWRITE_SYNC_NONE: u32 = 2;
 
-/// awrite_write_options.ownership: the new file belongs to the user who writes it.
-pub const AWRITE_OWNER_WRITER: u32 = 0;
-/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails.
+/// awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
+/// kept, its permissions are cut down to those of others.
+pub const AWRITE_OWNER_TRY: u32 = 0;
+/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
+/// set-group-id bits and capabilities are kept, too.
 pub const AWRITE_OWNER_KEEP: u32 = 1;
-/// awrite_write_options.ownership: they are kept if this user may do so.
-pub const AWRITE_OWNER_TRY: u32 = 2;
+/// awrite_write_options.ownership: the new file belongs to the user who writes it.
+pub const AWRITE_OWNER_WRITER: u32 = 2;
 
 /// Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
 /// the call. It gets the path of the new file, which is complete, and the target as it was given. It may read and
@@ -83,7 +85,7 @@ pub struct awrite_write_options {
     pub sync: u32,
     /// Permission bits of the new file. 0: the original's; for a new file 0666 less umask.
     pub mode: u32,
-    /// AWRITE_OWNER_*.
+    /// AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY.
     pub ownership: u32,
     /// What is appended to the target's name for a backup. NULL: ".backup".
     pub backup_suffix: *const c_char,
@@ -192,9 +194,9 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         mode,
         preserve_mode: !has(AWRITE_NO_PRESERVE_MODE),
         ownership: match given.ownership {
-            AWRITE_OWNER_WRITER => Ownership::Writer,
-            AWRITE_OWNER_KEEP => Ownership::Keep,
             AWRITE_OWNER_TRY => Ownership::TryKeep,
+            AWRITE_OWNER_KEEP => Ownership::Keep,
+            AWRITE_OWNER_WRITER => Ownership::Writer,
             other => return Err(bad_argument(format!("awrite_write_options.ownership is {other}"))),
         },
         preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::inherited::{self, Ancestor, Entry, Identity, Intent, process};
+use super::inherited::{self, Ancestor, Entry, Identity, Intent};
 use super::open_files::{self, Flock, OpenFile};
 use super::{filesystem, proc_locks};
 use crate::error::{Error, ErrorKind};

@@ -13,6 +13,7 @@ use super::record::{Here, LONGEST, LockRecord, Unreadable};
 use super::waiting::{TRIES, TRY_PAUSE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
+use crate::remedy::Remedy;
 use crate::sys::dir::modified_and_links;
 use crate::sys::{Dir, FileKind};
 
@@ -73,7 +74,7 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
                 }
                 Some(libc::ESTALE) => return Ok(Seen::Absent),
                 Some(libc::EACCES) => {
-                    return Err(Error::io(path, e).with_hint("Run with sudo or check directory permissions"));
+                    return Err(Error::io(path, e).with_remedy(Remedy::Permissions));
                 }
                 _ => return Err(Error::io(path, e)),
             },

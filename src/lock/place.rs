@@ -25,6 +25,8 @@ pub(crate) struct Place {
     pub(crate) lease: LeaseFile,
     /// The caller named the lock file; otherwise its name comes from the target's.
     chosen: bool,
+    /// It is beside the target because the caller chose no other place.
+    beside: bool,
 }
 
 /// The record of a lease: its name in its directory.
@@ -64,7 +66,7 @@ impl Place {
             let flat = OsString::from_vec(flat);
             let (name, dir) = (lock_name(&flat), Arc::new(opened));
             let lease = LeaseFile { dir: dir.clone(), name: lease_name(&flat) };
-            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false });
+            return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false, beside: false });
         }
         let name = lock_name(&target.name);
         Ok(Place {
@@ -73,6 +75,7 @@ impl Place {
             name,
             lease: lease_beside(target),
             chosen: false,
+            beside: true,
         })
     }
 
@@ -104,6 +107,7 @@ impl Place {
             path: path.to_owned(),
             lease: lease_beside(target),
             chosen: true,
+            beside: false,
         })
     }
 
@@ -113,13 +117,19 @@ impl Place {
             Some(libc::EROFS) => Error::io(target, e)
                 .because("Cannot create lock file (read-only file system)")
                 .with_remedy(Remedy::LockElsewhere),
-            Some(libc::EACCES | libc::EPERM) => {
-                Error::io(&self.path, e).with_hint("Run with sudo or check directory permissions")
-            }
+            Some(libc::EACCES | libc::EPERM) => Error::io(&self.path, e).with_remedy(if self.beside {
+                Remedy::LockElsewhere
+            } else {
+                Remedy::Permissions
+            }),
+            // The directory is open, so it is there: it takes no files (/proc), or was removed meanwhile.
+            Some(libc::ENOENT) => Error::io(target, e)
+                .because("Cannot create lock file (its directory takes no new files)")
+                .with_hint("a file that cannot be replaced is written with a redirection: > PATH"),
             Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
                 .on(&self.path)
                 .with_remedy(Remedy::LockFile),
-            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e),
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e).unchanged(),
             _ => Error::io(&self.path, e),
         }
     }

@@ -4,24 +4,35 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdout, Command, ExitStatus};
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
-use awrite::HandOver;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use awrite::{Error, HandOver};
+use rustix::buffer::spare_capacity;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
+use super::ended::{End, Failed, await_end, await_readable};
 use super::masks::{Inherited, all_signals, set_mask};
-use super::running::children;
+use super::running::{self, children};
 use super::signals::{self, about_to_wait, give_way, interrupted, is_pending};
 
-/// A child process. Dropping it before it was waited for sends it SIGTERM and waits for it.
+/// A child process. Dropping it before it was waited for ends it: it gets SIGTERM, and SIGKILL if it does not heed that.
 pub(crate) struct Running {
     child: Child,
     pid: Option<Pid>,
     reaped: bool,
 }
+
+/// How long a child may take to end after SIGTERM, when an error has made it useless.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// As the library reads.
+const BUFFER: usize = 128 * 1024;
 
 /// Starts `command`, unless a signal has ended the work.
 pub(crate) fn start(mut command: Command, inherited: &Inherited) -> io::Result<Running> {
@@ -36,13 +47,43 @@ pub(crate) fn start(mut command: Command, inherited: &Inherited) -> io::Result<R
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     children.running = pid;
+    children.came_late = interrupted();
     Ok(Running { child, pid, reaped: false })
 }
 
 impl Running {
-    /// The reading end of its standard output, if that is a pipe.
-    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.child.stdout.take()
+    /// Gives `take` what the child writes on its standard output, a pipe, until everybody has closed that. A child that
+    /// fails ends it too: what it has left behind may keep the pipe open for ever.
+    pub(crate) fn read_output(
+        &mut self,
+        name: &Path,
+        mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(stdout) = self.child.stdout.take() else { return Ok(()) };
+        let failed = |e: io::Error| Error::io(name, e);
+        // Only our end: the child's is another open file.
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(BUFFER).map_err(|_| failed(io::Error::from_raw_os_error(libc::ENOMEM)))?;
+        // Not before it is needed: most output is there before we look.
+        let mut end = None;
+        loop {
+            buffer.clear();
+            match rustix::io::read(&stdout, spare_capacity(&mut buffer)) {
+                Ok(0) => return Ok(()),
+                Ok(_) => take(&buffer)?,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => match end.get_or_insert_with(|| self.pid.map(End::of)) {
+                    Some(watched) => match watched.or_readable(&stdout).map_err(failed)? {
+                        Some(Failed(true)) => return Ok(()),
+                        Some(Failed(false)) => end = Some(None),
+                        None => {}
+                    },
+                    None => await_readable(&stdout).map_err(failed)?,
+                },
+                Err(e) => return Err(failed(e.into())),
+            }
+        }
     }
 
     /// Waits for its end. Does not return if a signal that ends the work has come meanwhile: the child may have ended
@@ -73,15 +114,11 @@ impl Drop for Running {
         drop(self.child.stdout.take());
         if let Some(pid) = self.pid {
             let _ = kill_process(pid, Signal::TERM);
+            // The error that is to be reported must not wait for a child that ignores the signal.
+            End::of(pid).wait_or_kill(Instant::now().checked_add(GRACE));
         }
         let _ = self.reap();
     }
-}
-
-/// Waits until a child has ended, and does not reap it.
-fn await_end(pid: Pid) {
-    // On an error, `Child::wait` will return the same one.
-    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
 }
 
 /// Runs `command` and waits for its end. Meanwhile signals that processes send here are passed on to it; those of a
@@ -125,15 +162,33 @@ pub(crate) fn supervise_beside(
     signals::pass_on_to(pid, inherited);
     if let Some(pid) = Pid::from_raw(pid) {
         let end = End::of(pid);
+        let (mut goes_on, mut deadline) = (true, None);
         loop {
-            match beside() {
-                Next::In(limit) if end.comes_within(limit) => break,
-                Next::In(_) => {}
-                Next::Stop => {
-                    let _ = kill_process(pid, Signal::TERM);
+            let mut limit = Duration::MAX;
+            if goes_on {
+                match beside() {
+                    Next::In(soon) => limit = soon,
+                    Next::Stop => {
+                        let _ = kill_process(pid, Signal::TERM);
+                        (goes_on, deadline) = (false, running::deadline());
+                    }
+                    Next::Nothing => goes_on = false,
+                }
+            }
+            if deadline.is_none() && signals::child_was_told() {
+                deadline = running::deadline();
+            }
+            if let Some(deadline) = deadline {
+                limit = limit.min(deadline.saturating_duration_since(Instant::now()));
+                if limit.is_zero() && deadline <= Instant::now() {
+                    let _ = kill_process(pid, Signal::KILL);
                     break;
                 }
-                Next::Nothing => break,
+            } else if !goes_on && !running::kills() {
+                break;
+            }
+            if end.comes_within(limit) {
+                break;
             }
         }
         // Before it is reaped, which frees its number, the handler must forget it.
@@ -141,51 +196,6 @@ pub(crate) fn supervise_beside(
     }
     signals::pass_nothing_on();
     child.wait()
-}
-
-/// The end of a child, which can be waited for with a time limit.
-struct End {
-    pid: Pid,
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fd: Option<OwnedFd>,
-}
-
-/// The longest single wait. Its clock stops while the machine is suspended; the lease's clock does not, so its refresh
-/// must not depend on this one.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The pause between two looks at a child where there is no pidfd (pidfd_open(2): since Linux 5.3).
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-impl End {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn of(pid: Pid) -> End {
-        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
-        End { pid, fd }
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn of(pid: Pid) -> End {
-        End { pid }
-    }
-
-    /// Waits for it, at most for `limit`, and not so long if a signal comes. Does not reap the child.
-    fn comes_within(&self, limit: Duration) -> bool {
-        self.wait(limit);
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        !matches!(rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), options)), Ok(None))
-    }
-
-    fn wait(&self, limit: Duration) {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(fd) = &self.fd {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let limit = Timespec::try_from(limit.min(LONGEST_WAIT)).ok();
-            let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], limit.as_ref());
-            return;
-        }
-        std::thread::sleep(limit.min(POLL_INTERVAL));
-    }
 }
 
 /// Replaces this process by `command` (exec). Returns only if that fails.
@@ -307,7 +317,13 @@ mod tests {
             let mut command = Command::new("cat");
             command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
             let mut child = start(command, &inherited).unwrap();
-            let text = io::read_to_string(child.take_stdout().unwrap()).unwrap();
+            let mut text = Vec::new();
+            let take = |output: &[u8]| {
+                text.extend_from_slice(output);
+                Ok(())
+            };
+            child.read_output(Path::new("cat"), take).unwrap();
+            let text = String::from_utf8(text).unwrap();
             assert!(child.wait().unwrap().success());
             let line = text.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
             let set = u64::from_str_radix(line.trim(), 16).unwrap();

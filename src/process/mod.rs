@@ -17,6 +17,7 @@
 //! ([`give_way`]): the user is to read that a signal came, not which failure the signal caused.
 
 mod children;
+mod ended;
 mod masks;
 mod panic;
 mod running;
@@ -28,5 +29,6 @@ pub(crate) use children::{
 };
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
+pub(crate) use running::kill_after;
 pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, watch};
 pub(crate) use stdio::{InheritedFd, empty_input, is_complete};

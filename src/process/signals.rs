@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
 
 use awrite::{Error, ErrorKind, Shutdown};
+use rustix::process::Signal;
 
 use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
 use super::panic;
-use super::running::stop_children;
+use super::running::{end_children, kill_awaited};
 use crate::report::{self, exit};
 
 /// They are passed on to a supervised child: those that end the work, and the others that would kill this process
@@ -24,6 +25,9 @@ static WATCHED: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicUsize = AtomicUsize::new(0);
 /// The arrival of the first signal on the monotonic clock; 0: none has come.
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
+/// The first signal, and whether only a process could have sent it to this one alone.
+static FIRST_SIGNAL: AtomicI32 = AtomicI32::new(0);
+static SENT_TO_US: AtomicBool = AtomicBool::new(false);
 /// The exit status if a second signal ends the process at once.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
 /// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
@@ -34,6 +38,8 @@ const HAS_ENDED: i32 = -1;
 /// to the foreground group only once the leader has ended (setpgid(2), termios(3)): a leader that waits for its child
 /// has to pass SIGHUP on.
 static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
+/// Whether the supervised child has been told to end.
+static CHILD_WAS_TOLD: AtomicBool = AtomicBool::new(false);
 /// Whether signals from a terminal are passed on too.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
@@ -63,6 +69,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
                 if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
                     libc::kill(child, signal);
                 }
+                if ENDING.contains(&signal) {
+                    CHILD_WAS_TOLD.store(true, Ordering::SeqCst);
+                }
                 return;
             }
         }
@@ -74,13 +83,15 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
         let now_ms = (now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000).max(1);
         match FIRST_SIGNAL_MS.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
+                FIRST_SIGNAL.store(signal, Ordering::SeqCst);
+                SENT_TO_US.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
                 let wake = WAKE.load(Ordering::SeqCst);
                 if wake != 0 {
                     let wake: extern "C" fn(c_int) = std::mem::transmute::<usize, extern "C" fn(c_int)>(wake);
                     wake(signal);
                 }
             }
-            Err(first_ms) if now_ms - first_ms > SAME_REQUEST_MS => {
+            Err(first_ms) if now_ms - first_ms > SAME_REQUEST_MS && !kill_awaited() => {
                 libc::_exit(IMPATIENT_STATUS.load(Ordering::SeqCst));
             }
             Err(_) => {}
@@ -154,9 +165,9 @@ pub(super) fn is_pending(inherited: &Inherited) -> bool {
 
 /// Starts the thread that handles SIGINT, SIGTERM and SIGHUP. Those that are ignored stay ignored (nohup).
 ///
-/// On the first signal the thread removes what must not stay and ends the process with status 3. If the target has been
-/// replaced already, it lets the main thread end with success instead. Another signal, a while later, ends the process
-/// at once.
+/// On the first signal the thread passes it on to the child, waits for the child's end, removes what must not stay and
+/// ends the process with status 3. If the target has been replaced already, it lets the main thread end with success
+/// instead. Another signal, a while later, kills the child; where there is none, it ends the process at once.
 ///
 /// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
 /// must be removed. A second call only unblocks the signals.
@@ -209,10 +220,7 @@ fn catch(signal: c_int) {
 pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    // Not rustix's getsid, whose result cannot be 0. It is 0 where the leader is outside this PID namespace.
-    // SAFETY: getsid and getpid have no preconditions.
-    let leads = unsafe { libc::getsid(0) == libc::getpid() };
-    LEADS_SESSION.store(leads, Ordering::SeqCst);
+    LEADS_SESSION.store(leads_session(), Ordering::SeqCst);
     SUPERVISED.store(child, Ordering::SeqCst);
     for signal in PASSED_ON {
         if disposition(signal) != libc::SIG_IGN {
@@ -223,6 +231,17 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     PASS_ALL_ON.store(true, Ordering::SeqCst);
     set_mask(Some(&inherited.mask));
     PASS_ALL_ON.store(false, Ordering::SeqCst);
+}
+
+fn leads_session() -> bool {
+    // Not rustix's getsid, whose result cannot be 0. It is 0 where the leader is outside this PID namespace.
+    // SAFETY: getsid and getpid have no preconditions.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Whether the supervised child has got a signal that should end it.
+pub(super) fn child_was_told() -> bool {
+    CHILD_WAS_TOLD.load(Ordering::SeqCst)
 }
 
 /// To be called when the child has ended, before it is reaped. From here on signals are dropped.
@@ -242,7 +261,10 @@ fn first_signal() {
             IMPATIENT_STATUS.store(exit::FAILURE.into(), Ordering::SeqCst);
             return None;
         }
-        stop_children();
+        let signal = FIRST_SIGNAL.load(Ordering::SeqCst);
+        let only_to_us = SENT_TO_US.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
+        // The lock is given back when COMMAND has ended, not before: it may still write what the lock protects.
+        end_children(Signal::from_named_raw(signal), !only_to_us);
         let files = shutdown.temporary_files();
         shutdown.clean();
         // Last, because it may block: standard error may be a pipe that nobody reads.

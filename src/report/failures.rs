@@ -33,6 +33,13 @@ pub(crate) fn warning(error: &Error) {
     }
 }
 
+/// Reports that the input is typed. Shown by default: who forgot the input would wait without a word.
+pub(crate) fn reading_terminal() {
+    if shows(Level::Warn) {
+        Message::new(Level::Info, "info", "Reading from the terminal; end with ^D".to_owned()).say();
+    }
+}
+
 /// Reports that a signal ended the work. `files` temporary files have been removed.
 pub(crate) fn interrupted(exit_code: u8, files: usize) {
     Message::new(Level::Error, "interrupted", "Interrupted".to_owned()).with("exit_code", u64::from(exit_code)).say();

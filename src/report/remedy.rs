@@ -17,6 +17,8 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Mkdir(parent) => {
             return format!("directory {} does not exist; create it, or use awrite --mkdir", shown(parent));
         }
+        Remedy::Permissions if rustix::process::geteuid().is_root() => "check directory permissions",
+        Remedy::Permissions => "Run with sudo or check directory permissions",
         Remedy::ToStdout => {
             "write the new content to the command's standard output, or run it as awrite-lock FILE -- COMMAND"
         }

@@ -293,6 +293,15 @@ impl Dir {
         FileStatus::at(self.fd.as_fd(), Path::new(name))
     }
 
+    /// The same of what stands behind a symbolic link.
+    pub(crate) fn status_behind(&self, name: &OsStr) -> io::Result<Option<FileStatus>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::empty()) {
+            Ok(status) => Ok(Some(from_stat(&status))),
+            Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Opens `name`; a symbolic link is refused (ELOOP), and the descriptor is not inherited.
     pub(crate) fn open_file(&self, name: &OsStr, flags: OFlags, mode: u32) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;

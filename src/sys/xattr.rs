@@ -1,9 +1,9 @@
 //! Extended attributes, where rustix has calls for them: on Linux and macOS. FreeBSD has other calls (extattr(2)); there, a
-//! file counts as having none.
+//! file counts as having none, as it does on a file system without attributes.
 
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 mod calls {
-    use std::ffi::CStr;
+    use std::ffi::{CStr, CString};
     use std::fs::File;
     use std::path::Path;
 
@@ -17,13 +17,14 @@ mod calls {
     #[cfg(target_vendor = "apple")]
     const MISSING: Errno = Errno::NOATTR;
 
-    pub(crate) fn get(file: &File, name: &CStr) -> Result<Vec<u8>> {
-        grow(|buffer| rustix::fs::fgetxattr(file, name, spare_capacity(buffer)))
+    /// The value of the attribute `name`; `None`: it has none by that name.
+    pub(crate) fn get(file: &File, name: &CStr) -> Result<Option<Vec<u8>>> {
+        found(grow(|buffer| rustix::fs::fgetxattr(file, name, spare_capacity(buffer))))
     }
 
     /// The same of a file by its path, never through a symbolic link.
-    pub(crate) fn get_at(path: &Path, name: &CStr) -> Result<Vec<u8>> {
-        grow(|buffer| rustix::fs::lgetxattr(path, name, spare_capacity(buffer)))
+    pub(crate) fn get_at(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
+        found(grow(|buffer| rustix::fs::lgetxattr(path, name, spare_capacity(buffer))))
     }
 
     pub(crate) fn set(file: &File, name: &CStr, value: &[u8]) -> Result<()> {
@@ -33,14 +34,32 @@ mod calls {
     /// An attribute that is not there is no error.
     pub(crate) fn remove(file: &File, name: &CStr) -> Result<()> {
         match rustix::fs::fremovexattr(file, name) {
-            Err(MISSING) => Ok(()),
+            Err(MISSING | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// The names, each with a zero byte behind it.
-    pub(crate) fn list(file: &File) -> Result<Vec<u8>> {
-        grow(|buffer| rustix::fs::flistxattr(file, spare_capacity(buffer)))
+    /// The names of its attributes.
+    pub(crate) fn list(file: &File) -> Result<Vec<CString>> {
+        names(grow(|buffer| rustix::fs::flistxattr(file, spare_capacity(buffer))))
+    }
+
+    /// The same of a file by its path, never through a symbolic link.
+    pub(crate) fn list_at(path: &Path) -> Result<Vec<CString>> {
+        names(grow(|buffer| rustix::fs::llistxattr(path, spare_capacity(buffer))))
+    }
+
+    fn found<T>(outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Err(MISSING | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// The kernel's list has a zero byte behind each name.
+    fn names(list: Result<Vec<u8>>) -> Result<Vec<CString>> {
+        let list = found(list)?.unwrap_or_default();
+        Ok(list.split(|&b| b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
     }
 
     /// Calls with a larger buffer until it suffices: the attribute may grow between asking its size and reading it.
@@ -58,18 +77,18 @@ mod calls {
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 mod calls {
-    use std::ffi::CStr;
+    use std::ffi::{CStr, CString};
     use std::fs::File;
     use std::path::Path;
 
     use rustix::io::{Errno, Result};
 
-    pub(crate) fn get(_file: &File, _name: &CStr) -> Result<Vec<u8>> {
-        Err(Errno::OPNOTSUPP)
+    pub(crate) fn get(_file: &File, _name: &CStr) -> Result<Option<Vec<u8>>> {
+        Ok(None)
     }
 
-    pub(crate) fn get_at(_path: &Path, _name: &CStr) -> Result<Vec<u8>> {
-        Err(Errno::OPNOTSUPP)
+    pub(crate) fn get_at(_path: &Path, _name: &CStr) -> Result<Option<Vec<u8>>> {
+        Ok(None)
     }
 
     pub(crate) fn set(_file: &File, _name: &CStr, _value: &[u8]) -> Result<()> {
@@ -77,11 +96,15 @@ mod calls {
     }
 
     pub(crate) fn remove(_file: &File, _name: &CStr) -> Result<()> {
-        Err(Errno::OPNOTSUPP)
+        Ok(())
     }
 
-    pub(crate) fn list(_file: &File) -> Result<Vec<u8>> {
-        Err(Errno::OPNOTSUPP)
+    pub(crate) fn list(_file: &File) -> Result<Vec<CString>> {
+        Ok(Vec::new())
+    }
+
+    pub(crate) fn list_at(_path: &Path) -> Result<Vec<CString>> {
+        Ok(Vec::new())
     }
 }
 

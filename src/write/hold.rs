@@ -10,6 +10,7 @@ use crate::lease::{Purpose, Visitor, lock_target};
 use crate::lock::{FileLock, LeaseFile, Place};
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::target::{Resolve, Target};
 
 /// A target under its lock.
@@ -28,8 +29,24 @@ impl Hold {
         // Two writers that share a lock would overwrite each other's work.
         let alone = LockOptions { shared: false, ..options.lock.clone() };
         let (how, observer) = (resolve(options), &options.observer);
-        let (target, place, lock) = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse)?;
+        let taken = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse);
+        let (mut target, place, lock) = taken.map_err(|e| help_to_replace(e, options))?;
+        if let (true, Some(_), Some(backup)) = (options.mkdir, target.status, &options.backup) {
+            if let Some(dir) = &backup.dir {
+                target.make_dir(dir)?;
+            }
+        }
         Ok(Hold { lock, lease: place.lease, target })
+    }
+}
+
+/// A lock elsewhere does not help where the directory must take the new file too.
+fn help_to_replace(e: Error, options: &WriteOptions) -> Error {
+    match (e.remedy(), e.errno()) {
+        _ if options.in_place => e,
+        (Some(Remedy::LockElsewhere), Some(libc::EROFS)) => e.without_remedy(),
+        (Some(Remedy::LockElsewhere), _) => e.with_remedy(Remedy::Permissions),
+        _ => e,
     }
 }
 
@@ -52,7 +69,7 @@ pub(super) fn ensure_replaceable(target: &Target, place: &Place, options: &Write
         return Err(commit::mounted_on(&target.given));
     }
     if let Some(backup) = &options.backup {
-        backup::ensure_apart(target, place, backup)?;
+        backup::ensure_apart(target, place, backup, options.mkdir)?;
     }
     if options.force { Ok(()) } else { target.ensure_writable() }
 }

@@ -66,6 +66,8 @@ pub struct AtomicFile {
     options: WriteOptions,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
+    /// A change of the target by anybody else is an error.
+    watched: bool,
     /// A write failed, so the stage does not contain what the caller meant.
     broken: bool,
     started: Instant,
@@ -88,8 +90,8 @@ impl AtomicFile {
     /// options contradict each other. Nothing has been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
         let (path, started) = (path.as_ref(), Instant::now());
-        if let Some(options) = &options.backup {
-            backup::ensure_nameable(options)?;
+        if let Some(backup) = &options.backup {
+            backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
             let target = Target::resolve(path, resolve(options))?;
@@ -99,7 +101,8 @@ impl AtomicFile {
             let Hold { lock, lease, target } = Hold::take(path, options)?;
             (Phase::Held { lock, lease }, target)
         };
-        Ok(AtomicFile { stage: None, phase, target, options: options.clone(), input: 0, broken: false, started })
+        let options = options.clone();
+        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -121,6 +124,12 @@ impl AtomicFile {
     /// The lock's descriptor cannot be copied, or the lock is put off to the commit.
     pub fn hand_over(&self) -> Result<HandOver> {
         self.held("the lock is not held yet")?.hand_over()
+    }
+
+    /// Makes it an error of the commit if the target is not what it was when its lock was taken: another inode, size or
+    /// modification time, or removed. For a command that should write its output here, and edits the target instead.
+    pub fn watch(&mut self) {
+        self.watched = true;
     }
 
     /// Writes all of `bytes`.
@@ -170,7 +179,7 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
         let (stage, hold) = match phase {
             Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
             Phase::Spooling => lock_now(target, stage, &options)?,
@@ -179,7 +188,7 @@ impl AtomicFile {
             Some(stage) => stage,
             None => begin_stage(&hold.target, &options)?,
         };
-        Commit { hold, options, started }.run(stage)
+        Commit { hold, options, watched, started }.run(stage)
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -250,9 +259,9 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 
 /// The stage for a locked target. With `append` it begins with the old content.
 fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
-    let plain = options.mode.is_none() && (target.status.is_none() || !options.preserve_mode);
-    // Where the link itself is replaced, the new file gets the mode of the file behind it.
-    let birth = if plain && !target.is_link() { Birth::Plain } else { Birth::Private };
+    // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
+    let is_new = target.status.is_none() || target.is_link();
+    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
     let stage = create_stage(target, birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

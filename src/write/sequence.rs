@@ -1,6 +1,7 @@
 //! What a commit does, one step after the other, under the target's lock:
 //!
-//! 1. If the content is the same, leave the target alone ([`WriteOptions::if_changed`]).
+//! 1. If the content is the same, leave the target alone, but for a mode and an owner that are asked for
+//!    ([`WriteOptions::if_changed`]).
 //! 2. Give the stage the target's metadata.
 //! 3. Ask the caller's check.
 //! 4. Make sure that nobody else has taken the lease.
@@ -15,6 +16,7 @@
 //! An error before step 8 leaves the target as it was and nothing beside it. An error after it is reported, but the target
 //! has the new content.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,10 +29,11 @@ use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Durability, WriteOptions};
+use crate::options::{Check, Durability, WriteOptions};
 use crate::original::Original;
+use crate::remedy::Remedy;
 use crate::stage::Stage;
-use crate::sys::set_mode;
+use crate::sys::{FileStatus, set_mode};
 
 /// What a write has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,20 +59,29 @@ enum Way {
 pub(super) struct Commit {
     pub(super) hold: Hold,
     pub(super) options: WriteOptions,
+    pub(super) watched: bool,
     pub(super) started: Instant,
 }
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
-        // Those who work with the target under this lock have done so, or find it replaced.
+        // Those who work with the target under this lock are to do so before it is replaced.
         self.hold.lock.take_back();
-        let original = open_original(&self.hold.target)?;
-        let bytes = stage.file.metadata().map_err(|e| self.failed(e))?.len();
-        if self.is_unchanged(&stage, original.as_ref())? {
-            drop(stage);
-            return self.release(Committed { bytes, changed: false, backup: None }, Ok(()));
+        if self.watched {
+            self.ensure_untouched()?;
         }
-        let (backup, durable) = self.replace(stage, original.as_ref())?;
+        // Of a link only a backup needs what is behind it.
+        let is_needed = !self.hold.target.is_link() || self.options.backup.is_some();
+        let original = if is_needed { open_original(&self.hold.target)? } else { None };
+        let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
+        let bytes = made.size;
+        if self.is_unchanged(&stage, original.as_ref())? {
+            if let Some(changed) = self.amend(&stage, &made, original.as_ref())? {
+                drop(stage);
+                return self.release(Committed { bytes, changed, backup: None }, Ok(()));
+            }
+        }
+        let (bytes, backup, durable) = self.replace(stage, &made, original.as_ref())?;
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
                 // The backup itself is complete; only its age will be misjudged.
@@ -82,7 +94,7 @@ impl Commit {
 
     fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
         match original {
-            Some(old) if self.options.if_changed => {
+            Some(old) if self.options.if_changed && !self.hold.target.is_link() => {
                 let same = old.content().and_then(|old| copy::same_content(&stage.file, old));
                 same.map_err(|e| self.failed(e).during("cannot compare"))
             }
@@ -90,14 +102,34 @@ impl Commit {
         }
     }
 
-    /// Steps 2 to 9. Once the target has been replaced, an error of step 9 is part of the result.
-    fn replace(&self, mut stage: Stage, original: Option<&Original>) -> Result<(Option<Backup>, Result<()>)> {
+    fn ensure_untouched(&self) -> Result<()> {
         let target = &self.hold.target;
+        let now = target.dir.status(&target.name).map_err(|e| self.failed(e))?;
+        let facts = |status: FileStatus| (status.id, status.size, status.modified);
+        if now.map(facts) == target.status.map(facts) {
+            return Ok(());
+        }
+        let reason = "COMMAND changed this file itself; it was not replaced";
+        Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
+    }
+
+    /// Steps 2 to 9. Returns the length of what was committed. Once the target has been replaced, an error of step 9 is
+    /// part of the result.
+    fn replace(
+        &self,
+        mut stage: Stage,
+        made: &FileStatus,
+        original: Option<&Original>,
+    ) -> Result<(u64, Option<Backup>, Result<()>)> {
+        let target = &self.hold.target;
+        let mut bytes = made.size;
         let mut way = if target.is_mounted_on() { Way::InPlace } else { Way::Rename };
         if way == Way::Rename {
-            self.set_metadata(&stage, original)?;
+            self.set_metadata(&stage, made, original)?;
         }
-        self.run_check(&mut stage)?;
+        if let Some(check) = &self.options.check {
+            bytes = self.run_check(check, &mut stage)?;
+        }
         self.ensure_claim()?;
         loop {
             let mut backup = self.back_up(&stage, original, way)?;
@@ -135,45 +167,81 @@ impl Commit {
             // Closed, and so unlocked, before the target's lock is released.
             drop(file);
             let durable = if way == Way::Rename { self.sync_directory() } else { Ok(()) };
-            return Ok((backup, durable));
+            return Ok((bytes, backup, durable));
         }
     }
 
-    fn set_metadata(&self, stage: &Stage, original: Option<&Original>) -> Result<()> {
+    fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
         let (options, target) = (&self.options, &self.hold.target);
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
-        let plain_mode = || stage.plain_mode().map_err(fail);
         // The producer may have removed the file. What is to be kept of it was read before.
         let gone = if original.is_none() { target.gone() } else { None };
-        let Some(original) = original.or(gone.as_ref()) else {
+        // What a link led to was made by whoever made the link, or was not theirs.
+        let Some(original) = original.or(gone.as_ref()).filter(|_| !target.is_link()) else {
             return match options.mode {
                 None if stage.is_plain() => Ok(()),
-                mode => set_mode(&stage.file, mode.map_or_else(plain_mode, Ok)?).map_err(fail),
+                None => stage.plain_mode().and_then(|mode| set_mode(&stage.file, mode)).map_err(fail),
+                Some(mode) => set_mode(&stage.file, mode).map_err(fail),
             };
         };
-        let mode = match options.mode {
-            None if !options.preserve_mode => Some(plain_mode()?),
-            mode => mode,
-        };
-        let wanted = Wanted { mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
-        let inform = |text: &str| options.observer.tell(&Notice::Info { path: &target.given, text });
-        for lost in metadata::apply(&stage.file, original, wanted).map_err(fail)? {
-            inform(&format!("not kept: {lost}"));
-        }
+        let wanted = self.wanted(stage).map_err(fail)?;
+        let lost = metadata::apply(&stage.file, made, original, wanted).map_err(fail)?;
+        metadata::tell(&lost, &target.given, &options.observer);
         let others = original.status.links.saturating_sub(1);
-        if others > 0 && !target.is_link() {
-            inform(&format!("hard links to this file ({others} more) keep the old content"));
+        if others > 0 {
+            let text = &*format!("hard links to this file ({others} more) keep the old content");
+            options.observer.tell(&Notice::Info { path: &target.given, text });
         }
         Ok(())
     }
 
-    /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too.
-    fn run_check(&self, stage: &mut Stage) -> Result<()> {
-        let Some(check) = &self.options.check else { return Ok(()) };
+    /// What is asked for of the new file's metadata, where there is an original.
+    fn wanted(&self, stage: &Stage) -> io::Result<Wanted> {
+        let options = &self.options;
+        let mode = match options.mode {
+            None if !options.preserve_mode => Some(stage.plain_mode()?),
+            mode => mode,
+        };
+        Ok(Wanted { mode, ownership: options.ownership, xattrs: options.preserve_xattrs })
+    }
+
+    /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
+    /// others; `None`: this user may not set them there, but a new file can have them.
+    fn amend(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
+        let fail = |e: io::Error| self.failed(e).during("cannot set its owner and permissions");
+        let wanted = self.wanted(stage).map_err(fail)?;
+        let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
+            return Ok(Some(false));
+        };
+        self.ensure_claim()?;
+        self.hold.lock.ensure_held().map_err(|e| e.on(&self.hold.target.given))?;
+        match metadata::amend(original, made, wanted) {
+            Ok(lost) => {
+                metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
+                if self.options.durability != Durability::None {
+                    original.content().and_then(File::sync_all).map_err(|e| self.not_durable(e))?;
+                }
+                Ok(Some(true))
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(None),
+            Err(e) => Err(fail(e)),
+        }
+    }
+
+    /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too. Returns
+    /// the length of what it left.
+    fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
         let target = &self.hold.target.given;
         check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
-            return Ok(());
+            return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
+                0 if self.options.refuse_empty => {
+                    Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
+                        .on(target)
+                        .with_remedy(Remedy::AllowEmpty))
+                }
+                bytes => Ok(bytes),
+            };
         }
         Err(Error::new(ErrorKind::Refused, "the check put another file in the place of the new one")
             .on(target)
@@ -237,7 +305,7 @@ impl Commit {
         let sync = committed.changed && self.options.durability == Durability::Full;
         let kept = self.hold.target.keep_dirs(sync);
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
-        let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started } = self;
+        let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
         if durable.is_ok() {
             observer.tell(&Notice::Committed {
                 target: &target.given,

@@ -450,7 +450,8 @@ fn c_programs_and_commands_lose_no_update_of_each_other() {
 /// What `make install` installs, below a directory.
 fn installed() -> Option<&'static Path> {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    if !needs("make") || !needs("pkg-config") {
+    // Builds the command again.
+    if !needs("make") || !needs("pkg-config") || !needs_full() {
         return None;
     }
     Some(IMAGE.get_or_init(|| {

@@ -1,5 +1,5 @@
 //! No two processes ever hold the lock at once. Holders of all kinds run at the same time, and each marks shared memory
-//! when it gets the lock and when it gives it back. By default there are a few hundred holds; with
+//! when it gets the lock and when it gives it back. By default there are a few thousand holds; with
 //! `AWRITE_TEST_LONG=1`, 10^5 in all tests.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use awrite::{ErrorKind, FileLock, LockMethod, LockOptions, Wait};
 use rustix::process::Signal;
 
 use crate::capi::{Link, compile, source};
-use crate::common::{AWRITE, DEADLINE, Done, Running, TestDir, is_quick, rounds};
+use crate::common::{AWRITE, DEADLINE, Done, Running, TestDir, is_quick, rounds, say};
 
 /// How often each command is run, at most.
 const RUNS: u64 = 200;
@@ -374,10 +374,8 @@ impl Scene {
             }
         }
         let (holds, dead, overlaps) = (self.board.get(TOTAL), self.board.get(DEAD), self.board.get(OVERLAPS));
-        eprintln!(
-            "{holds} holds in {took:.1?}, {overlaps} overlaps, {dead} killed while holding: {}",
-            counts.join(", ")
-        );
+        let line = format!("{holds} holds in {took:.1?}, {overlaps} overlaps, {dead} killed while holding");
+        say(&format!("{line}: {}", counts.join(", ")));
     }
 
     /// Checks that every kind has held the lock. With few holds, some kind may have had none.
@@ -400,12 +398,13 @@ fn assert_sound(done: &Done) {
 
 /// How many holds there are in each of two tests.
 fn wanted() -> u64 {
-    rounds(600, 50_000)
+    rounds(5000, 50_000)
 }
 
 #[test]
 fn never_two_at_once() {
     let scene = Scene::new("f", wanted());
+    scene.dir.file("f", "");
     let mark = |name: &str, how: &str| scene.mark(name, how);
     let lock = |options: &str, command: String| format!("{AWRITE} lock {options} f -- {command}");
     scene.play(&Cast {
@@ -456,6 +455,7 @@ fn never_two_at_once_where_hardly_anybody_waits() {
 #[test]
 fn never_two_at_once_by_link() {
     let scene = Scene::new("l", wanted() / 20);
+    scene.dir.file("l", "");
     let mark = |name: &str, how: &str| scene.mark(name, how);
     let lock = format!("{AWRITE} lock --lock-method link l");
     scene.play(&Cast {

@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(super) no_fork: bool,
     pub(super) conflict_status: Option<u8>,
     pub(super) script: Option<OsString>,
+    pub(super) kill_after: Option<Duration>,
 }
 
 /// What is to be done with a lease.
@@ -152,6 +153,13 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::value(COMMAND, &["-c", "--command"], Value::Command("SCRIPT"), "run sh -c SCRIPT", |s, value| {
         put(&mut s.script, Ok(value))
     }),
+    Flag::value(
+        COMMAND,
+        &["--kill-after"],
+        Value::Text("DURATION"),
+        "kill a COMMAND that still runs this long after a signal, or a lost lease, has told it to end",
+        |s, value| put(&mut s.kill_after, parse_duration(&value)),
+    ),
     Flag::set(COMMAND, &["-o", "--close"], "do not pass the lock to COMMAND, so that nothing below it has it", |s| {
         s.close = true;
     }),

@@ -8,6 +8,7 @@ use awrite::{Claim, LockOptions, Observer};
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
 use super::options::{GRAMMAR, Settings, Verb};
+use crate::process;
 use crate::report::{Style, exit};
 
 pub(super) struct Request {
@@ -61,6 +62,9 @@ pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, S
     };
     if settings.no_fork && settings.close {
         return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
+    }
+    if let Some(limit) = settings.kill_after {
+        process::kill_after(limit);
     }
     let mut options = std::mem::take(&mut settings.locking).options()?;
     options.shared = settings.shared;

@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, read_all};
+use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -32,7 +32,13 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     let mut settings = Settings::default();
     // The library accepts empty input by default.
     settings.options.refuse_empty = true;
-    let parsed = GRAMMAR.parse(args, &mut settings)?;
+    let parsed = GRAMMAR.parse(args, &mut settings).map_err(|stop| match stop {
+        // A habit from `sed -i`.
+        Stop::Usage(reason) if settings.input.is_some() && reason.starts_with("OUTPUT is missing") => {
+            Stop::Usage(format!("{reason}; -i names what is read, not what is written"))
+        }
+        stop => stop,
+    })?;
     report::use_style(settings.style);
     let request = check(settings, parsed, inherited)?;
     work(request, inherited)?;
@@ -81,6 +87,9 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
         Some(source) => source,
         None => Source::stdin()?,
     };
+    if source.is_terminal() {
+        report::reading_terminal();
+    }
     if !source.is_ready() || reads_much(request) {
         process::about_to_wait()?;
     }
@@ -115,24 +124,38 @@ fn transform(
     };
     let mut child = command.to_command();
     child.stdin(stdin).stdout(Stdio::piped());
+    file.watch();
     let lock = file.hand_over()?;
     process::hand_lock(&mut child, &lock);
     let mut child = process::start(child, inherited).map_err(cannot_run)?;
     drop(lock);
     // From here on, the child's Drop ends it on every way out that does not wait for it.
-    let stdout = child.take_stdout().ok_or_else(|| cannot_run(io::ErrorKind::BrokenPipe.into()))?;
     let name = Path::new(&command.program);
-    let content = if request.stream {
-        file.fill_from(&stdout, name)?;
-        None
-    } else {
-        Some(read_all(&stdout, name, &request.options.observer)?)
-    };
-    drop(stdout);
+    let mut content = Vec::new();
+    let mut bytes = 0;
+    child.read_output(name, |output| {
+        bytes += output.len() as u64;
+        request.options.observer.tell(&Notice::Progress { bytes, total: None });
+        if request.stream {
+            return file.fill(output);
+        }
+        content.try_reserve(output.len()).map_err(|_| out_of_memory(name))?;
+        content.extend_from_slice(output);
+        Ok(())
+    })?;
     let status = child.wait().map_err(cannot_run)?;
     ensure_success(status, "command failed", &request.output)?;
-    if let Some(content) = content {
+    if bytes == 0 && request.options.refuse_empty {
+        // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
+        let reason = "COMMAND printed nothing";
+        return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
+    }
+    if !request.stream {
         file.fill(&content)?;
     }
     file.commit().map(drop)
+}
+
+fn out_of_memory(name: &Path) -> Error {
+    Error::io(name, io::Error::from_raw_os_error(libc::ENOMEM)).with_remedy(Remedy::Stream)
 }

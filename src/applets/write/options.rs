@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use awrite::{BackupOptions, Durability, Ownership, WriteOptions};
 
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{one_of, parse_mode, parse_path, parse_shell, parse_suffix};
+use super::super::values::{one_of, parse_duration, parse_mode, parse_path, parse_shell, parse_suffix};
 use crate::report::Style;
 
 /// The values of the options.
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
     pub(super) validate: Option<OsString>,
+    pub(super) kill_after: Option<Duration>,
     pub(super) install: bool,
 }
 
@@ -94,6 +96,13 @@ const FLAGS: &[Flag<Settings>] = &[
         s.options.append = true;
     }),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
+    Flag::value(
+        INPUT,
+        &["--kill-after"],
+        Value::Text("DURATION"),
+        "kill a COMMAND that still runs this long after a signal has told it to end",
+        |s, value| put(&mut s.kill_after, parse_duration(&value)),
+    ),
     locking::wait(),
     locking::timeout(),
     locking::no_wait(),
@@ -142,11 +151,14 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(METADATA, &["--no-preserve-mode"], "give the new file the umask's default mode", |s| {
         s.options.preserve_mode = false;
     }),
-    Flag::set(METADATA, &["--preserve-owner"], "keep owner and group; failing to is an error", |s| {
+    Flag::set(METADATA, &["--try-preserve-owner"], "keep owner and group where permitted (the default)", |s| {
+        s.options.ownership = Ownership::TryKeep;
+    }),
+    Flag::set(METADATA, &["--preserve-owner"], "keep owner, group and set-id bits; failing to is an error", |s| {
         s.options.ownership = Ownership::Keep;
     }),
-    Flag::set(METADATA, &["--try-preserve-owner"], "keep owner and group where that is permitted", |s| {
-        s.options.ownership = Ownership::TryKeep;
+    Flag::set(METADATA, &["--no-preserve-owner"], "make the new file yours", |s| {
+        s.options.ownership = Ownership::Writer;
     }),
     Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
         s.options.preserve_xattrs = false;

@@ -49,6 +49,9 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
         }
     }
+    if let Some(limit) = settings.kill_after {
+        process::kill_after(limit);
+    }
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;

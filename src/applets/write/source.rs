@@ -19,6 +19,7 @@ pub(super) struct Source {
     /// Its name in messages.
     pub(super) name: PathBuf,
     pub(super) is_regular: bool,
+    is_device: bool,
     size: u64,
 }
 
@@ -36,13 +37,14 @@ impl Source {
     }
 
     fn new(file: Option<File>, name: PathBuf) -> Result<Source, Error> {
-        let mut source = Source { file, name, is_regular: false, size: 0 };
+        let mut source = Source { file, name, is_regular: false, is_device: false, size: 0 };
         let status = rustix::fs::fstat(source.fd()).map_err(|e| Error::io(&source.name, e))?;
         match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile => {
                 source.is_regular = true;
                 source.size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
             }
+            FileType::CharacterDevice => source.is_device = true,
             // Opening a directory is no error, only reading it is, which would be too late.
             FileType::Directory => {
                 return Err(Error::io(&source.name, io::Error::from_raw_os_error(libc::EISDIR)));
@@ -50,6 +52,11 @@ impl Source {
             _ => {}
         }
         Ok(source)
+    }
+
+    /// Whether somebody types it.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_device && rustix::termios::isatty(self.fd())
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

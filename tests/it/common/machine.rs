@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// Prints a line about the current test. Directly: what `eprintln!` prints is not shown of a test that passes.
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let thread = std::thread::current();
     let _ = writeln!(std::io::stderr(), "{}: {line}", thread.name().unwrap_or("a test"));
 }

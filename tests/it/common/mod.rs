@@ -15,7 +15,7 @@ pub(crate) use dir::{Snapshot, TestDir, assert_no_debris, chmod, copy_program, n
 pub(crate) use extent::{Extent, extent, is_quick, needs_full, rounds};
 pub(crate) use locks::{Held, lock_is_held, somebody_waits_for};
 pub(crate) use machine::{
-    is_root, needs, needs_mount, needs_pid_namespaces, needs_root, needs_strace, needs_user_namespaces,
+    is_root, needs, needs_mount, needs_pid_namespaces, needs_root, needs_strace, needs_user_namespaces, say,
 };
 pub(crate) use run::{Done, Run, Running};
 

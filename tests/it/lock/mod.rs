@@ -56,6 +56,13 @@ impl Method {
         holder
     }
 
+    /// Removes the file that a process leaves if it is killed before it has a link lock.
+    fn clear_after_killed_waiter(self, dir: &TestDir) {
+        if self == Method::Link {
+            dir.awrite(["housekeep", "-q", "--clean-temps", "--older-than", "0"]).run().ok();
+        }
+    }
+
     /// Leaves the lock file of a holder that was killed.
     fn leave_lock_of_the_dead(self, dir: &TestDir) {
         drop(self.holder(dir));
