@@ -46,15 +46,6 @@ fn a_write_below_a_lock() {
 }
 
 #[test]
-fn the_lock_is_the_ancestors_until_its_end() {
-    let dir = TestDir::new();
-    let script = "echo x | \"$BIN\" f; test -e f.lock || exit 9
-        ln -s \"$BIN\" flock; ./flock -n -E 2 f.lock true; code=$?; rm flock; exit $code";
-    below(&dir, &[], script).run().assert_code(2);
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
 fn nested_ones_side_by_side_exclude_each_other() {
     let dir = TestDir::new();
     for (option, wait) in [("-q", "--wait"), ("-q", "--timeout=60")] {
