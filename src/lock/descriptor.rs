@@ -60,25 +60,50 @@ impl Lockable for Descriptor<'_> {
 /// belongs to the open file description: it ends with the last descriptor of that, or by [`unlock_descriptor`]. Returns
 /// how long it took. Messages call the file `name`.
 ///
-/// An ancestor of this process may hold the lock of the same file: then the description gets a share of that, unless
-/// `keep` is set.
-///
 /// # Errors
 ///
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. [`ErrorKind::LockLost`]: the
 /// file has been deleted, so nobody else would see the lock; not checked with `keep`, which says that nobody deletes it.
-/// [`ErrorKind::Usage`]: this process would wait for itself.
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
+    lock_open_file(fd.as_fd(), name, options, observer, false)
+}
+
+/// The same on behalf of the process that has started this one, whose descriptor it is. The lock takes part in nesting: if
+/// an ancestor holds the lock of the same file, the description gets a share of that; and the processes that inherit the
+/// descriptor from now on go on under its lock. (So would the threads of this process.)
+///
+/// # Errors
+///
+/// As [`lock_descriptor`]. [`ErrorKind::Usage`]: it would wait for itself.
+pub fn lock_callers_descriptor(
+    fd: impl AsFd,
+    name: &Path,
+    options: &LockOptions,
+    observer: &Observer,
+) -> Result<Duration> {
     let fd = fd.as_fd();
+    // Those who go on below it rely on the lock as it is.
+    take_back(fd);
+    let took = lock_open_file(fd, name, options, observer, true)?;
+    if FileStatus::of(fd).is_ok_and(|status| status.kind == FileKind::Regular) {
+        // Where that does not work, it is an error there to ask for the lock.
+        inherited::mark(fd, if options.shared { Intent::Shared } else { Intent::Exclusive });
+    }
+    Ok(took)
+}
+
+fn lock_open_file(
+    fd: BorrowedFd<'_>,
+    name: &Path,
+    options: &LockOptions,
+    observer: &Observer,
+    nests: bool,
+) -> Result<Duration> {
     let mut patience = Patience::new(name, options, observer);
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     let status = FileStatus::of(fd).map_err(cannot)?;
-    if !options.keep {
-        // Those who go on below it rely on the lock as it is.
-        take_back(fd);
-    }
     let mut lock = Descriptor { fd, shared: options.shared, above: None };
-    while !lock_once(&mut lock, &mut patience, status.id, !options.keep)? {}
+    while !lock_once(&mut lock, &mut patience, status.id, nests)? {}
     if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
         sys::unflock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
@@ -138,16 +163,7 @@ fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>, id: FileId) -> Resul
     if locked { Ok(()) } else { Err(patience.given_up().held_by(proc_locks::find(id))) }
 }
 
-/// Lets the processes that inherit this descriptor, which [`lock_descriptor`] has locked, go on under its lock. A thread of
-/// this process would do so, too. Where that is impossible, it is an error there to ask for the lock.
-pub fn share_descriptor(fd: impl AsFd, shared: bool) {
-    let is_regular = FileStatus::of(&fd).is_ok_and(|status| status.kind == FileKind::Regular);
-    if is_regular {
-        inherited::mark(fd, if shared { Intent::Shared } else { Intent::Exclusive });
-    }
-}
-
-/// Gives up a lock taken by [`lock_descriptor`], once nobody works under it any more.
+/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`], once nobody works under it any more.
 ///
 /// # Errors
 ///

@@ -35,7 +35,7 @@ mod record;
 mod request;
 mod waiting;
 
-pub use descriptor::{lock_descriptor, share_descriptor, unlock_descriptor};
+pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
 
