@@ -263,6 +263,17 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_says_of_the_target_only_what_is_known() {
+        let hint = |error: Error| error.hint().unwrap_or_default();
+        let full = || Error::io("f.backup", io::Error::from_raw_os_error(libc::ENOSPC));
+        assert_eq!(hint(full()), "free some space and run it again");
+        assert_eq!(hint(full().unchanged()), "the target is unchanged; free some space and run it again");
+        let large = hint(Error::io("f", io::Error::from_raw_os_error(libc::EFBIG)));
+        assert_eq!(large.contains("ulimit"), size_is_limited(), "{large}");
+        assert_eq!(hint(Error::io("f", io::Error::from_raw_os_error(libc::EIO)).unchanged()), "");
+    }
+
+    #[test]
     fn only_lock_failures_exit_with_2() {
         assert_eq!(Error::new(ErrorKind::LockBusy, "x").exit_code(), 2);
         assert_eq!(Error::new(ErrorKind::NotDurable, "x").exit_code(), 1);

@@ -249,6 +249,7 @@ fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileSta
                         refuse_special(given, s.kind)?;
                     }
                 }
+                refuse_descriptor(given, parent)?;
                 let link = rustix::fs::readlink(&path, Vec::new()).map_err(|e| fail(e.into()))?;
                 path = parent.join(OsStr::from_bytes(link.as_bytes()));
             }
@@ -284,6 +285,19 @@ fn refuse_special(given: &Path, kind: FileKind) -> Result<()> {
         FileKind::Regular | FileKind::Symlink => Ok(()),
         _ => Err(not_a_file(given, kind)),
     }
+}
+
+/// Refuses `/dev/stdout` and the like: the link leads to a file that a process has open, and what that still writes would
+/// go to the old one.
+fn refuse_descriptor(given: &Path, dir: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if dir.ends_with("fd") && rustix::fs::statfs(dir).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC) {
+        return Err(Error::new(ErrorKind::NotAFile, "Leads to an open file of a process (/proc/PID/fd)")
+            .on(given)
+            .with_hint("name the file itself, or write to this with a redirection: > PATH"));
+    }
+    let _ = (given, dir);
+    Ok(())
 }
 
 fn not_a_file(given: &Path, kind: FileKind) -> Error {

@@ -117,14 +117,19 @@ impl Place {
             Some(libc::EROFS) => Error::io(target, e)
                 .because("Cannot create lock file (read-only file system)")
                 .with_remedy(Remedy::LockElsewhere),
-            Some(libc::EACCES | libc::EPERM) => Error::io(&self.path, e).with_remedy(if self.beside {
-                Remedy::LockElsewhere
-            } else {
-                Remedy::Permissions
-            }),
-            // The directory is open, so it is there: it takes no files (/proc), or was removed meanwhile.
+            Some(libc::EACCES | libc::EPERM) => {
+                // A lock file that is there is another user's, and is to be locked.
+                let is_there = || self.dir.status(&self.name).is_ok_and(|status| status.is_some());
+                let elsewhere = self.beside && !is_there();
+                Error::io(&self.path, e).with_remedy(if elsewhere {
+                    Remedy::LockElsewhere
+                } else {
+                    Remedy::Permissions
+                })
+            }
+            // The directory is open. /proc takes no files.
             Some(libc::ENOENT) => Error::io(target, e)
-                .because("Cannot create lock file (its directory takes no new files)")
+                .because("No such file or directory (its directory was removed, or takes no new files)")
                 .with_hint("a file that cannot be replaced is written with a redirection: > PATH"),
             Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
                 .on(&self.path)

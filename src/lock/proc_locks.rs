@@ -1,7 +1,11 @@
 //! Who holds a `flock`, found in `/proc/locks` (proc_locks(5)), where there is one.
 
+use std::path::{Path, PathBuf};
+
 use crate::holder::Holder;
-use crate::sys::FileId;
+#[cfg(target_os = "linux")]
+use crate::sys::host::is_there;
+use crate::sys::{FileId, FileStatus};
 
 /// A `flock` as `/proc/locks` shows it.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,9 +46,27 @@ fn search(id: FileId) -> Option<Holder> {
     let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
     let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
     // For btrfs and overlay the list has another device number than stat. There, ask what the process has open.
-    let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)))?;
+    let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)));
     // The process that took the lock may have ended and left it to a child, or to the shell whose descriptor it is.
-    crate::sys::host::is_there(line.pid).then(|| Holder::here(line.pid))
+    let pid = match line.filter(|line| is_there(line.pid)) {
+        Some(line) => line.pid,
+        None if candidates.is_empty() => return None,
+        None => heir(id)?,
+    };
+    Some(Holder::here(pid))
+}
+
+/// A process that has the lock by a descriptor that it has inherited, of those that may be looked at. Waiters have the
+/// file open too, but fdinfo shows the locks that belong to a descriptor (proc_pid_fdinfo(5)).
+#[cfg(target_os = "linux")]
+fn heir(id: FileId) -> Option<u32> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|&pid: &u32| {
+        open_as(pid, id).any(|fd| {
+            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.display())).unwrap_or_default();
+            info.lines().any(|line| line.strip_prefix("lock:").is_some_and(|line| parse(line).is_some()))
+        })
+    })
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. A waiter's line has `->` behind the first number.
@@ -66,10 +88,14 @@ fn parse(line: &str) -> Option<Line> {
 
 /// Whether the process has this file open. False also where this user cannot see that.
 pub(super) fn has_open(pid: u32, id: FileId) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors
-        .flatten()
-        .any(|entry| crate::sys::FileStatus::following(&entry.path()).is_ok_and(|status| status.id == id))
+    open_as(pid, id).next().is_some()
+}
+
+/// The numbers of the descriptors by which the process has this file open.
+fn open_as(pid: u32, id: FileId) -> impl Iterator<Item = PathBuf> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let this_file = move |path: &Path| FileStatus::following(path).is_ok_and(|status| status.id == id);
+    descriptors.filter(move |entry| this_file(&entry.path())).map(|entry| entry.file_name().into())
 }
 
 /// What holds for any line.

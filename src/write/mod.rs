@@ -126,8 +126,8 @@ impl AtomicFile {
         self.held("the lock is not held yet")?.hand_over()
     }
 
-    /// Makes it an error of the commit if the target is not what it was when its lock was taken: another inode, size or
-    /// modification time, or removed. For a command that should write its output here, and edits the target instead.
+    /// Makes it an error of the commit if the target is another file than when its lock was taken, or was written: its
+    /// inode, size and modification time are compared. That it was removed is no error. For a command that should write its output here, and edits the target instead.
     pub fn watch(&mut self) {
         self.watched = true;
     }

@@ -104,10 +104,12 @@ impl Commit {
 
     fn ensure_untouched(&self) -> Result<()> {
         let target = &self.hold.target;
-        let now = target.dir.status(&target.name).map_err(|e| self.failed(e))?;
         let facts = |status: FileStatus| (status.id, status.size, status.modified);
-        if now.map(facts) == target.status.map(facts) {
-            return Ok(());
+        match target.dir.status(&target.name).map_err(|e| self.failed(e))? {
+            // Removed: nothing of it can be lost by the commit.
+            None => return Ok(()),
+            Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
+            Some(_) => {}
         }
         let reason = "COMMAND changed this file itself; it was not replaced";
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))

@@ -136,7 +136,9 @@ fn a_command_that_prints_nothing_never_wipes_a_file() {
     dir.file("f", "precious");
     let before = dir.snapshot("f");
     for option in ["--quiet", "--stream"] {
-        dir.awrite([option, "f", "--", "true"]).run().assert_error(1, "Error: No input provided");
+        let done = dir.awrite([option, "f", "--", "true"]).run();
+        done.assert_error(1, "Error: f: COMMAND printed nothing").assert_hint("awrite-lock FILE -- COMMAND");
+        assert!(!done.stderr.contains("--allow-empty"), "{done:?}");
     }
     assert_eq!(dir.snapshot("f"), before);
     dir.awrite(["--allow-empty", "f", "--", "true"]).quiet_success();
@@ -311,4 +313,91 @@ fn killed_writers_cost_no_update() {
     // The last one to hold the lock may have been killed.
     dir.awrite(["-n", "n"]).stdin("0").quiet_success();
     dir.assert_holds(&["n"]);
+}
+
+/// What a program that edits the file itself has done would be erased by what it prints, or by nothing.
+#[test]
+fn a_command_that_changes_the_file_itself_is_found() {
+    let dir = TestDir::new();
+    let changed = "Error: f: COMMAND changed this file itself; it was not replaced";
+    for (script, content) in [
+        ("echo direct > f; echo new", "direct\n"),
+        ("echo direct > f", "direct\n"),
+        ("echo longer >> f; echo new", "old\nlonger\n"),
+        ("cp f g; mv g f; echo new", "old\n"),
+        ("sleep 0.02; touch f; echo new", "old\n"),
+    ] {
+        for option in ["--allow-empty", "--stream", "--if-changed"] {
+            if option != "--allow-empty" && !script.contains("new") {
+                continue;
+            }
+            dir.file("f", "old\n");
+            dir.awrite([option, "--allow-empty", "f", "--", "sh", "-c", script]).run().assert_error(1, changed);
+            assert_eq!(dir.read("f"), content, "{option} {script}");
+        }
+    }
+    fs::remove_file(dir.join("f")).unwrap();
+    dir.awrite(["f", "--", "sh", "-c", "echo direct > f; echo new"]).run().assert_error(1, changed);
+    assert_eq!(dir.read("f"), "direct\n");
+    // To read it, to give it another name, and to change its mode is no change of its content.
+    dir.awrite(["f", "--", "sh", "-c", "cat f; ln f name; rm name; chmod 600 f"]).quiet_success();
+    dir.assert_holds(&["f"]);
+}
+
+/// Of a COMMAND that fails, only its end is waited for: what it left behind may keep its standard output for ever.
+#[test]
+fn a_failed_command_is_not_waited_for_any_longer() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for option in ["--quiet", "--stream"] {
+        for script in
+            ["(exec sleep 600) & echo $! > pid; echo half; exit 3", "(exec sleep 600) & echo $! > pid; kill -9 $$"]
+        {
+            let done = dir.awrite([option, "f", "--", "sh", "-c", script]).run();
+            dir.sh("kill $(cat pid); rm pid").quiet_success();
+            done.assert_error_with(1, &["Error: f: command failed: "]);
+            assert_eq!(dir.read("f"), "old");
+            dir.assert_holds(&["f"]);
+        }
+    }
+}
+
+/// What succeeds is read to its end, whoever writes it.
+#[test]
+fn the_output_of_a_command_that_has_ended_is_complete() {
+    let dir = TestDir::new();
+    for option in ["--quiet", "--stream"] {
+        dir.awrite([option, "f", "--", "sh", "-c", "(sleep 0.2; echo late) & echo early"]).quiet_success();
+        assert_eq!(dir.read("f"), "early\nlate\n");
+    }
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_does_not_delay_an_error() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let command = "trap '' TERM PIPE; head -c 100000 /dev/zero 2>/dev/null; exec sleep 600";
+    let done = dir.sh(&format!("ulimit -f 8; exec \"$BIN\" --stream f -- sh -c \"{command}\"")).run();
+    done.assert_error(1, "Error: f: File too large").assert_hint("ulimit -f");
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["f"]);
+}
+
+/// The lock is COMMAND's, too. Who is refused is told whom to ask.
+#[test]
+fn the_orphan_that_has_the_lock_is_named() {
+    let dir = TestDir::new();
+    let orphaned = dir.awrite(["f", "--", "sh", "-c", "echo $$ > pid; kill -9 $PPID; exec sleep 600"]).run();
+    assert_eq!(orphaned.signal, Some(9));
+    let pid = dir.read("pid");
+    // One that waits has the lock file open, too.
+    let mut waiter = dir.awrite(["f"]).stdin("waited").spawn();
+    waiter.wait_for_waiting();
+    let done = dir.awrite(["-n", "f"]).stdin("x").run();
+    done.assert_error(2, "Error: f: File locked by another process")
+        .assert_hint(&format!("held by PID {}", pid.trim()));
+    dir.sh("kill $(cat pid)").quiet_success();
+    waiter.finish().ok();
+    assert_eq!(dir.read("f"), "waited");
+    dir.assert_holds(&["f", "pid"]);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{
-    Held, TestDir, assert_no_debris, chmod, lock_is_held, needs, needs_mount, needs_strace, wait_until,
+    Held, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_strace, wait_until,
 };
 use crate::filesystems::Mount;
 
@@ -174,7 +174,8 @@ fn what_validation_says_comes_through() {
     assert_eq!(done.lines()[0], "line 3: bad");
     done.assert_code(1);
     // The check does not get awrite's standard input.
-    dir.awrite(["--validate", "test -z \"$(cat)\"", "f", "--", "echo", "x"]).stdin("input").run().ok();
+    // Its standard input is the new content, not that of awrite.
+    dir.awrite(["--validate", "test \"$(cat)\" = x", "f", "--", "echo", "x"]).stdin("input").run().ok();
 }
 
 /// A formatter may change the new file itself. It may not replace it: the replacement would lack mode and owner.
@@ -190,6 +191,54 @@ fn validation_may_change_the_new_file_but_not_exchange_it() {
         assert_eq!(dir.snapshot("f"), before);
     }
     assert!(dir.names().iter().all(|name| name != "f.lock"));
+}
+
+/// Many checkers read their standard input (`jq empty`), or want an absolute path (`nginx -t -c`).
+#[test]
+fn a_check_has_the_content_in_two_ways() {
+    let dir = TestDir::new();
+    dir.dir("sub");
+    for option in ["--quiet", "--stream", "--mode=0"] {
+        let script =
+            "cat > in; cd /; case $AWRITE_NEW in /*) ;; *) exit 3;; esac; cat \"$AWRITE_NEW\" | cmp - \"$OLDPWD/in\"";
+        dir.awrite([option, "--validate", script, "sub/f"]).stdin("new").quiet_success();
+        assert_eq!(dir.read("in"), "new");
+    }
+    dir.assert_holds(&["in", "sub"]);
+}
+
+/// A scratch image has the checker and no shell.
+#[test]
+fn without_a_shell_plain_words_are_run() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let bin = dir.dir("bin");
+    let grep = dir.program("sh", ["-c", "command -v grep"]).run().stdout;
+    copy_program(Path::new(grep.trim()), &bin.join("grep"));
+    let run = |check: &str| dir.awrite(["--validate", check, "f"]).env("PATH", &bin).stdin("new").run();
+    run("grep -q new \"$AWRITE_NEW\"").ok();
+    assert_eq!(dir.read("f"), "new");
+    run("  grep  -q new ").ok();
+    run("grep -q other $AWRITE_NEW").assert_error_with(1, &["Error: f: validation failed: exit status 1"]);
+    run("grep -q new && true").assert_error(1, "Error: f: cannot run sh: No such file or directory");
+    run("no-such-check").assert_error(1, "Error: f: cannot run no-such-check: No such file or directory");
+    dir.assert_holds(&["bin", "f"]);
+}
+
+#[test]
+fn a_check_that_empties_the_content_is_refused() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    for option in ["--quiet", "--stream"] {
+        let done = dir.awrite([option, "--validate", ": > \"$AWRITE_NEW\"", "f"]).stdin("new").run();
+        done.assert_error(1, "Error: f: the check emptied the new content").assert_hint("--allow-empty");
+        assert_eq!(dir.read("f"), "old");
+    }
+    let done = dir.awrite(["--json", "--validate", "printf abcdefg > \"$AWRITE_NEW\"", "f"]).stdin("x").run();
+    assert!(done.ok().stderr.contains("\"bytes\":7,"), "{done:?}");
+    dir.awrite(["--allow-empty", "--validate", ": > \"$AWRITE_NEW\"", "f"]).stdin("new").quiet_success();
+    assert_eq!(dir.read("f"), "");
+    dir.assert_holds(&["f"]);
 }
 
 #[test]
@@ -277,6 +326,28 @@ fn a_failing_write_leaves_no_new_directories() {
         dir.assert_holds(&["there"]);
         assert_no_debris(&dir.join("there"), &[]);
     }
+}
+
+#[test]
+fn mkdir_makes_the_directory_for_backups_too() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    dir.awrite(["--backup-dir", "kept/here", "f"]).stdin("x").run().assert_code(1).assert_hint("--mkdir");
+    for failing in [&["--validate", "false"][..], &["-i", "/proc/self/mem"]] {
+        let args = [&["-D", "--backup-dir", "kept/here", "f"], failing].concat();
+        dir.awrite(args).stdin("x").run().assert_code(1);
+        dir.assert_holds(&["f"]);
+    }
+    // Without an old file there is no backup.
+    dir.awrite(["-D", "--backup-dir", "kept/here", "new"]).stdin("x").quiet_success();
+    dir.assert_holds(&["f", "new"]);
+    for option in ["--quiet", "--lock-on-commit", "--backup-timestamp"] {
+        dir.awrite([option, "-D", "--backup-dir", "kept/here", "f"]).stdin(option).quiet_success();
+        assert_eq!(dir.read("f"), option);
+    }
+    assert_eq!(dir.read("kept/here/f.backup"), "--quiet");
+    assert_eq!(fs::read_dir(dir.join("kept/here")).unwrap().count(), 2);
+    dir.assert_holds(&["f", "kept", "new"]);
 }
 
 #[test]

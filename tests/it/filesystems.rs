@@ -591,7 +591,11 @@ fn a_read_only_file_system_says_so() {
         for option in ["--quiet", "--stream", "--no-wait", "--force", "--if-changed", "--backup"] {
             let done = dir.awrite([option, name]).stdin("new").run();
             done.assert_error(1, &format!("Error: {name}: Cannot create lock file (read-only file system)"));
+            // A lock elsewhere would be of no use.
+            assert!(!done.stderr.contains("Hint:"), "{done:?}");
         }
+        let done = dir.awrite(["lock", name, "--", "true"]).run();
+        done.assert_error_with(1, &["read-only file system"]).assert_hint("--lock-dir");
         // Here the temporary file is the first that cannot be made.
         dir.awrite(["--lock-on-commit", name])
             .stdin("new")

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Done, Held, TestDir, wait_until};
+use crate::common::{Done, Held, TestDir, needs, needs_root, wait_until};
 
 #[test]
 fn errors_have_a_path_a_reason_and_where_there_is_one_a_remedy() {
@@ -16,6 +16,70 @@ fn errors_have_a_path_a_reason_and_where_there_is_one_a_remedy() {
     assert_eq!(said.lines().next(), Some("Error: No input provided"));
     assert!(said.lines().nth(1).is_some_and(|line| line.starts_with("Hint: ")), "{said}");
     dir.assert_holds(&["d"]);
+}
+
+#[test]
+fn hints_help() {
+    let dir = TestDir::new();
+    // Habits from sed and cp.
+    dir.file("app.json", "old");
+    let done = dir.awrite(["-i", "app.json", "--", "jq", ".a=7"]).stdin("x").run();
+    let meant =
+        "Error: OUTPUT is missing before --: awrite OUTPUT -- jq .a=7; -i names what is read, not what is written";
+    done.assert_error(1, meant);
+    let done = dir.awrite(["app.json", "copy"]).stdin("x").run();
+    done.assert_error(1, "Error: 'copy': unexpected argument; put -- before COMMAND, or -i before a file to read");
+    // A directory that another user may not write: awrite needs it for the new file, awrite-lock for the lock alone.
+    dir.dir("closed");
+    dir.file_with_mode("closed/f", "old", 0o666);
+    if needs_root() {
+        let done = dir.awrite_unprivileged(["closed/f"]).stdin("x").run();
+        done.assert_error(1, "Error: closed/f.lock: Permission denied").assert_hint("Run with sudo");
+        let done = dir.awrite_unprivileged(["lock", "closed/f", "--", "true"]).run();
+        done.assert_error(1, "Error: closed/f.lock: Permission denied").assert_hint("--lock-dir");
+        dir.file("immutable", "old");
+        if dir.sh("chattr +i immutable").run().code == Some(0) {
+            let done = dir.awrite(["immutable"]).stdin("x").run();
+            dir.sh("chattr -i immutable").quiet_success();
+            done.assert_error(1, "Error: immutable: Operation not permitted").assert_hint("chattr -i");
+            assert!(!done.stderr.contains("--force"), "{done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_is_told_that_it_is_read() {
+    if !needs("script") {
+        return;
+    }
+    let dir = TestDir::new();
+    let typed = |options: &str| {
+        let done =
+            dir.program("script", ["-qec", &format!("\"$BIN\" {options} f"), "/dev/null"]).stdin("typed\n\x04").run();
+        assert_eq!(dir.read("f"), "typed\n");
+        done.ok().stdout.matches("Reading from the terminal; end with ^D").count()
+    };
+    assert_eq!(typed(""), 1);
+    assert_eq!(typed("-b --stream"), 1);
+    assert_eq!(typed("-q"), 0);
+    // Nobody types here.
+    dir.awrite(["f"]).stdin("x").quiet_success();
+    dir.awrite(["f", "--", "echo", "x"]).quiet_success();
+    dir.sh("script -qec '\"$BIN\" f -- echo y' /dev/null").quiet_success();
+}
+
+/// What others print begins on a line of its own.
+#[test]
+fn a_progress_line_is_gone_before_a_check_speaks() {
+    if !needs("script") {
+        return;
+    }
+    let dir = TestDir::new();
+    let slow = "(head -c 9000 /dev/zero; sleep 0.3; head -c 9000 /dev/zero)";
+    let command = format!("{slow} | \"$BIN\" --progress --stream --validate 'echo said by the check' f");
+    let done = dir.program("script", ["-qec", &command, "/dev/null"]).run();
+    let before = done.ok().stdout.split("said by").next().unwrap_or_default();
+    assert!(before.contains("KiB/s") && before.ends_with("\r\x1b[K"), "{done:?}");
 }
 
 #[test]

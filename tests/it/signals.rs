@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
@@ -141,6 +142,78 @@ fn a_signal_ends_command_too() {
             dir.assert_holds(&["f"]);
         }
     }
+}
+
+/// COMMAND gets the signal that awrite got, may take its time to end, and has the lock until then.
+#[test]
+fn a_signal_is_passed_on_and_command_waited_for() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    for (signal, name) in SIGNALS.into_iter().zip(["INT", "TERM", "HUP"]) {
+        let script =
+            format!("trap 'echo {name} > got; read x < gate; exit 0' {name}; touch runs; while :; do sleep 0.01; done");
+        for args in [&["f", "--", "sh", "-c", &script][..], &["--validate", &script, "f"]] {
+            dir.sh("mkfifo gate").quiet_success();
+            let mut writer = dir.awrite(args).stdin("new").spawn();
+            wait_until("COMMAND runs", || dir.join("runs").exists());
+            writer.signal(signal);
+            wait_until("COMMAND has the signal", || dir.join("got").exists());
+            assert_eq!(dir.read("got"), format!("{name}\n"));
+            assert!(!writer.has_ended());
+            dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+            fs::write(dir.join("gate"), "\n").unwrap();
+            assert_interrupted(&ended(writer));
+            assert_eq!(dir.snapshot("f"), before);
+            for file in ["gate", "got", "runs"] {
+                fs::remove_file(dir.join(file)).unwrap();
+            }
+            dir.assert_holds(&["f"]);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_kills_a_command_that_goes_on() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let writer = dir.awrite(["f", "--", "sh", "-c", "trap '' TERM; echo $$ > pid; touch runs; exec sleep 600"]).spawn();
+    wait_until("COMMAND runs", || dir.join("runs").exists());
+    writer.signal(Signal::TERM);
+    // A second one at once is the same request.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(dir.join("f.lock").exists());
+    writer.signal(Signal::TERM);
+    assert_interrupted(&ended(writer));
+    let status = fs::read_to_string(format!("/proc/{}/status", dir.read("pid").trim()));
+    assert!(status.map_or(true, |text| text.contains("State:\tZ")));
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["f", "pid", "runs"]);
+}
+
+#[test]
+fn kill_after_ends_a_command_that_goes_on() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "trap '' TERM; touch runs; exec sleep 600";
+    for args in [&["--kill-after", "50ms", "f"][..], &["lock", "--kill-after=50ms", "f"]] {
+        let runner = dir.awrite([args, &["--", "sh", "-c", script]].concat()).spawn();
+        wait_until("COMMAND runs", || dir.join("runs").exists());
+        runner.signal(Signal::TERM);
+        let done = ended(runner);
+        if args[0] == "lock" {
+            done.assert_code(128 + 9);
+        } else {
+            assert_interrupted(&done);
+        }
+        fs::remove_file(dir.join("runs")).unwrap();
+        assert_eq!(dir.read("f"), "old");
+        dir.assert_holds(&["f"]);
+    }
+    // It is no limit of a COMMAND that nobody has told to end.
+    dir.awrite(["--kill-after=1ms", "f", "--", "sh", "-c", "sleep 0.1; echo new"]).quiet_success();
+    dir.awrite(["lock", "--kill-after=1ms", "f", "--", "sleep", "0.1"]).quiet_success();
+    assert_eq!(dir.read("f"), "new\n");
 }
 
 /// A terminal's ^C goes to the whole process group at the same time.

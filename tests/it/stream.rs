@@ -272,6 +272,25 @@ fn appends_at_once_lose_nothing() {
     dir.assert_holds(&["log"]);
 }
 
+/// Too little memory is an error, never an abort that leaves the lock file.
+#[test]
+fn little_memory_leaves_nothing_behind() {
+    let dir = TestDir::new();
+    dir.file("in", content(3_000_000));
+    dir.file("f", content(3_000_000));
+    for run in ["f < in", "--stream f < in", "-a f < in", "--if-changed f < in", "f -- cat", "--stream f -- cat"] {
+        let script = format!(
+            "for limit in $(seq 6000 150 12000); do
+                (ulimit -v $limit; \"$BIN\" {run} > /dev/null 2>> log)
+                test -e f.lock && exit 3
+            done; exit 0"
+        );
+        dir.sh(&script).run().ok();
+    }
+    assert!(dir.read("log").contains("Error: "));
+    dir.assert_holds(&["f", "in", "log"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Progress
 

@@ -170,7 +170,8 @@ const FLAGS: &[Flag<Settings>] = &[
         CONTENT,
         &["--validate"],
         Value::Command("CMD"),
-        "run sh -c CMD first, the new content in the file $AWRITE_NEW, and write only if it succeeds",
+        "run sh -c CMD first, the new content on its standard input and in the file $AWRITE_NEW; write only if it \
+         succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
@@ -190,7 +191,9 @@ const FLAGS: &[Flag<Settings>] = &[
         "what survives power loss: the new content (full, the default), old or new (data), nothing is certain (none)",
         |s, value| put(&mut s.options.durability, parse_durability(&value)),
     ),
-    Flag::set(CONTENT, &["-D", "--mkdir"], "create missing parent directories", |s| s.options.mkdir = true),
+    Flag::set(CONTENT, &["-D", "--mkdir"], "create missing parent directories, and that of --backup-dir", |s| {
+        s.options.mkdir = true
+    }),
     common::progress(),
     common::verbose(),
     common::quiet(),

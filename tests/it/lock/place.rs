@@ -287,6 +287,8 @@ fn another_users_lock_file_can_be_locked_when_it_can_be_read() {
     let done = dir.awrite_unprivileged(["-n", "f"]).stdin("x").run();
     done.assert_error(1, "Error: f.lock: Permission denied")
         .assert_hint("Run with sudo or check directory permissions");
+    let done = dir.awrite_unprivileged(["lock", "-n", "f", "--", "true"]).run();
+    done.assert_error(1, "Error: f.lock: Permission denied").assert_hint("Run with sudo");
     assert_eq!(dir.read("f"), "new");
     dir.assert_holds(&["f", "f.lock"]);
 }

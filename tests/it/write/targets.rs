@@ -69,10 +69,18 @@ fn links_to_open_files_are_not_taken_for_names() {
     let done = dir.sh("exec 7> gone; rm gone; echo x | \"$BIN\" /dev/fd/7").run();
     done.assert_error_with(1, &["/dev/fd/7: "]);
     dir.assert_holds(&[]);
-    // A file that still has its name is replaced.
-    dir.sh("exec 7> here; echo x | \"$BIN\" /dev/fd/7").quiet_success();
-    assert_eq!(dir.read("here"), "x\n");
-    dir.assert_holds(&["here"]);
+    // A file that still has its name. Whoever has it open would go on writing to the old one.
+    dir.file("log", "before\n");
+    for name in ["/dev/fd/7", "/proc/self/fd/7", "link"] {
+        let script =
+            format!("ln -sf /proc/self/fd/7 link; exec 7>> log; echo x | \"$BIN\" {name}; s=$?; rm link; exit $s");
+        let done = dir.sh(&script).run();
+        done.assert_error(1, &format!("Error: {name}: Leads to an open file of a process (/proc/PID/fd)"));
+    }
+    let script = "for name in /dev/stdout /dev/fd/1; do \"$BIN\" $name -- echo x; test $? = 1 || exit 3; done >> log";
+    dir.sh(script).run().ok();
+    assert_eq!(dir.read("log"), "before\n");
+    dir.assert_holds(&["log"]);
 }
 
 #[test]
@@ -82,6 +90,9 @@ fn files_of_the_kernels_cannot_be_replaced() {
         for option in ["--quiet", "--stream", "--lock-on-commit"] {
             dir.awrite_unprivileged([option, path]).stdin("x").run().assert_error_with(1, &[path]);
         }
+        // Nobody has heard of a lock file there.
+        let done = dir.awrite([path]).stdin("x").run();
+        assert!(!path.starts_with("/proc") || !done.stderr.contains(".lock"), "{done:?}");
         dir.awrite_unprivileged(["--lock-file", "/dev/shm/awrite-test.lock", path]).stdin("x").run().assert_code(1);
         assert!(!Path::new("/dev/shm/awrite-test.lock").exists());
     }
