@@ -30,5 +30,6 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod trees;
 mod users;
 mod write;
