@@ -29,8 +29,9 @@ use crate::cleanup::{Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
-use crate::metadata::{self, Wanted};
+use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
+use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -270,6 +271,7 @@ pub(crate) fn prepare<'a>(
     nonce: Option<&str>,
     durability: Durability,
     in_place: bool,
+    observer: &Observer,
 ) -> Result<Draft<'a>> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
@@ -289,7 +291,8 @@ pub(crate) fn prepare<'a>(
         }
         None => {
             let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
-            let stage = copy(stage, original, options, durability).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
+            metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
             (Some(file), temp, ticket, id)
@@ -315,8 +318,8 @@ fn link(
     nonce: Option<String>,
 ) -> Option<(OsString, Ticket)> {
     let old = &original.status;
-    // A name of another's file could not be taken away again in such a directory.
-    if dir.is_sticky().ok()? && old.uid != rustix::process::geteuid().as_raw() {
+    // The name could not be taken away again.
+    if dir.protects(old) {
         return None;
     }
     let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
@@ -333,19 +336,24 @@ fn sync_content(target: &Target, original: &Original) -> io::Result<()> {
     }
 }
 
-fn copy(mut stage: Stage, original: &Original, options: &BackupOptions, durability: Durability) -> io::Result<Stage> {
+fn copy(
+    mut stage: Stage,
+    original: &Original,
+    options: &BackupOptions,
+    durability: Durability,
+) -> io::Result<(Stage, Vec<Lost>)> {
     let mut content = original.content()?;
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
-    metadata::apply(&stage.file, &made, original, wanted)?;
+    let lost = metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
     stage.flush()?;
-    Ok(stage)
+    Ok((stage, lost))
 }
 
 #[cfg(test)]
@@ -381,7 +389,8 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let draft = || prepare(&target, &original, options, None, Durability::Full, false).unwrap();
+                let observer = Observer::default();
+                let draft = || prepare(&target, &original, options, None, Durability::Full, false, &observer).unwrap();
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
                 drop(draft().place(Durability::Full, false).unwrap());

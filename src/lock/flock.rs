@@ -65,6 +65,8 @@ pub(crate) struct LockFile {
     handed_over: AtomicBool,
     /// This process has created the file.
     created: bool,
+    /// A waiter, who has not created it, may remove it after this process.
+    is_removable: bool,
 }
 
 /// How often a lock file that somebody else has open is looked at again, and the pause before each look. Together about
@@ -121,6 +123,7 @@ impl LockFile {
             registered: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
             created: false,
+            is_removable: place.is_removable(),
         }
     }
 
@@ -148,7 +151,7 @@ impl LockFile {
         let mut file = LockFile::new(place, file, status, level, request.options);
         file.created = created;
         // A file that the caller named and that was there before is only removed where it is called as lock files are.
-        file.keep |= !created && !place.is_removable();
+        file.keep |= !created && !file.is_removable;
         Ok(file)
     }
 
@@ -341,7 +344,7 @@ impl LockFile {
         outcome.and(unlocked)
     }
 
-    /// Removes the file unless a waiter has registered. `holding` is the description that has the flock.
+    /// Removes the file unless a waiter has registered who may do so. `holding` is the description that has the flock.
     fn remove_if_last(&self, holding: BorrowedFd<'_>) -> io::Result<()> {
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
             return Ok(());
@@ -350,7 +353,7 @@ impl LockFile {
         if !sys::try_flock(holding, false)? {
             return Ok(());
         }
-        if has_waiter(holding) {
+        if self.is_removable && has_waiter(holding) {
             sys::unflock(holding)?;
             // A waiter that withdrew before this second look tries again after the unlock, and finds the lock free.
             if has_waiter(holding) || !sys::try_flock(holding, false)? {

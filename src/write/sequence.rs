@@ -137,7 +137,8 @@ impl Commit {
             // Removed: nothing of it can be lost by the commit.
             None => return Ok(()),
             Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
-            Some(_) => {}
+            // Another program may have done it, after it has taken the lock file away.
+            Some(_) => self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?,
         }
         let reason = "COMMAND changed this file itself; it was not replaced";
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
@@ -273,7 +274,7 @@ impl Commit {
             return Ok(Some(false));
         };
         self.ensure_claim()?;
-        self.hold.lock.ensure_undisputed().map_err(|e| e.on(&self.hold.target.given))?;
+        self.ensure_held()?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -327,9 +328,8 @@ impl Commit {
 
     fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
-        let hold = &self.hold;
-        backup::prepare(&hold.target, original, options, hold.lock.held.nonce(), self.options.durability, in_place)
-            .map(Some)
+        let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
+        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
     }
 
     fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
