@@ -370,4 +370,43 @@ mod tests {
         }
         assert!(ensure_nameable(&BackupOptions::default(), false).is_ok());
     }
+
+    #[test]
+    fn a_backup_is_taken_back_until_it_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let read = |name: &str| std::fs::read_to_string(at(name)).ok();
+        let count = || std::fs::read_dir(place.path()).unwrap().count();
+        let (link, copy) = (BackupOptions::default(), BackupOptions::default().mode(0o600));
+        let dated = BackupOptions::default().timestamp(true);
+        for options in [&link, &copy, &dated] {
+            for earlier in [None, Some("earlier")] {
+                std::fs::write(at("f"), "old").unwrap();
+                if let Some(earlier) = earlier {
+                    std::fs::write(at("f.backup"), earlier).unwrap();
+                }
+                let before = count();
+                let how = crate::target::Resolve { follow: true, mkdir: false };
+                let target = Target::resolve(&at("f"), how).unwrap();
+                let original = target.open_original().unwrap().unwrap();
+                let draft = || prepare(&target, &original, options, None, Durability::Full, false).unwrap();
+                drop(draft());
+                assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
+                drop(draft().place(Durability::Full, false).unwrap());
+                assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
+                let mut backup = draft().place(Durability::Full, false).unwrap();
+                // After the commit it is the only one that has the old content.
+                std::fs::rename(at("f"), at("g")).unwrap();
+                std::fs::write(at("f"), "new").unwrap();
+                std::fs::remove_file(at("g")).unwrap();
+                backup.keep();
+                assert_eq!(std::fs::read_to_string(&backup.path).unwrap(), "old");
+                let kept = if options.timestamp { earlier } else { Some("old") };
+                assert_eq!(read("f.backup").as_deref(), kept);
+                std::fs::remove_file(&backup.path).unwrap();
+                let _ = std::fs::remove_file(at("f.backup"));
+                assert_eq!(count(), 1);
+            }
+        }
+    }
 }

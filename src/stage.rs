@@ -442,14 +442,16 @@ mod tests {
         };
         std::fs::write(place.path().join("f"), "old").unwrap();
         let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
-            Ok(_) => panic!("there is no such directory"),
-            Err((_, stage)) => stage,
-        };
+        let (_, stage) = stage.rename(&dir, OsStr::new("no/such"), Rename::Place).unwrap_err();
         assert!(stage.is_named() && names().len() == 2);
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);
         assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
+        std::fs::write(place.path().join("g"), "").unwrap();
+        let error = rename_new(&dir, OsStr::new("g"), OsStr::new("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&dir, OsStr::new("g"), OsStr::new("h")).unwrap();
+        assert_eq!(names(), ["f", "h"]);
     }
 
     #[test]

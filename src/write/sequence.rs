@@ -158,12 +158,10 @@ impl Commit {
         if into {
             return Ok((bytes, self.write_into(&stage, original)?));
         }
-        let (backup, error, stage) = match self.rename_over(stage, original)? {
+        let (error, stage) = match self.rename_over(stage, original)? {
             Ok(replaced) => return Ok((bytes, replaced)),
             Err(failed) => failed,
         };
-        // The earlier backup is back before anything else is tried.
-        drop(backup);
         let mounted = commit::is_busy(&error);
         if self.options.may_overwrite() && (mounted || commit::is_refused(&error)) {
             // Mounted on since the target was looked at, or another's in a sticky directory.
@@ -182,12 +180,13 @@ impl Commit {
         kept || protected || target.is_mounted_on() || stage.dir.id() != target.dir.id()
     }
 
-    /// Steps 5 to 10, by a rename. What the rename itself failed with is handed back, with all that was made for it.
+    /// Steps 5 to 10, by a rename. What the rename itself failed with is handed back with the stage; the backup is taken
+    /// back then.
     fn rename_over(
         &self,
         mut stage: Stage,
         original: Option<&Original>,
-    ) -> Result<std::result::Result<Replaced, (Option<Backup>, io::Error, Stage)>> {
+    ) -> Result<std::result::Result<Replaced, (io::Error, Stage)>> {
         let draft = self.prepare_backup(original, false)?;
         stage.publish().map_err(|e| self.unnamed(e))?;
         self.sync(&stage)?;
@@ -197,7 +196,7 @@ impl Commit {
         self.announce();
         let file = match commit::replace(stage, &self.hold.target) {
             Ok(file) => file,
-            Err((e, stage)) => return Ok(Err((backup, e, stage))),
+            Err(failed) => return Ok(Err(failed)),
         };
         if let Some(backup) = &mut backup {
             backup.keep();

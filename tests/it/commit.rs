@@ -475,8 +475,8 @@ fn a_copied_backup_is_synced_before_the_commit() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let steps = steps(&dir, &["--backup-mode=600", "f"]);
-    // First the backup, then the new file; each is synced under its temporary name, then renamed.
-    let expected = ["link", "sync file", "rename", "link", "sync file", "rename", "sync directory"];
+    // Both are synced under their temporary names before one of them is renamed, the backup first.
+    let expected = ["link", "sync file", "link", "sync file", "rename", "rename", "sync directory"];
     let end: Vec<&str> = steps.iter().rev().take(expected.len()).rev().map(String::as_str).collect();
     // Where the temporary file has a name from the start, there is no link.
     if steps.iter().any(|step| step == "link") {

@@ -125,7 +125,7 @@ fn no_space_at_the_close_is_an_error() {
     ] {
         let faulty = Faulty::new(faults);
         for way in WAYS {
-            if faults == &["fsync=ENOSPC"] && way.contains(&"none") {
+            if *faults == ["fsync=ENOSPC"] && way.contains(&"none") {
                 continue;
             }
             faulty.file("f", "old\n");

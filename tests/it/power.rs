@@ -277,7 +277,9 @@ fn a_backup_elsewhere_is_there_too(kind: &'static str) {
             let other_mount = other.mount();
             let names: Vec<_> = fs::read_dir(&other_dir).unwrap().map(|entry| entry.unwrap().path()).collect();
             let kept = names.iter().any(|path| {
-                path.to_str().unwrap().ends_with(".backup") && is_wrong(path, Content::Old, &done).is_none()
+                // Not the temporary one, which ends the same.
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.starts_with("f.") && is_wrong(path, Content::Old, &done).is_none()
             });
             assert_eq!(kept, !unsynced, "{:?}: {names:?}", done);
             other.unmount(other_mount);

@@ -347,7 +347,7 @@ impl Sweep<'_> {
     #[track_caller]
     fn assert_backups_as_before(&self, dir: &TestDir, what: &str) {
         let names = names(dir).into_iter().chain(names(&self.other));
-        let backups: Vec<String> = names.filter(|name| name.ends_with(".backup")).collect();
+        let backups: Vec<String> = names.filter(|name| is_backup(name)).collect();
         let earlier = self.way.before == Before::Backup;
         assert_eq!(backups, if earlier { &["f.backup"][..] } else { &[] }, "{what}");
         if earlier {
@@ -360,7 +360,7 @@ impl Sweep<'_> {
     fn assert_backups_are_whole(&self, dir: &TestDir, what: &str) {
         let mut seen = 0;
         for dir in [dir, &self.other] {
-            for name in dir.names().iter().filter(|name| name.as_encoded_bytes().ends_with(b".backup")) {
+            for name in names(dir).iter().filter(|name| is_backup(name)) {
                 let backup = dir.read(name);
                 let earlier = self.way.before == Before::Backup && backup == "older\n";
                 assert!(earlier || Some(backup.as_str()) == self.way.old, "{what}: {name:?}: {backup:?}");
@@ -670,6 +670,11 @@ impl Sweep<'_> {
             held.release();
         }
     }
+}
+
+/// A temporary file for a backup ends as the backup does.
+fn is_backup(name: &str) -> bool {
+    name.ends_with(".backup") && !name.starts_with(".awrite-")
 }
 
 fn names(dir: &TestDir) -> Vec<String> {
