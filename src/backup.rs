@@ -389,8 +389,9 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let nobody = Observer::default();
-                let draft = || prepare(&target, &original, options, None, Durability::Full, false, &nobody).unwrap();
+                let draft = || {
+                    prepare(&target, &original, options, None, Durability::Full, false, &Observer::default()).unwrap()
+                };
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
                 drop(draft().place(Durability::Full, false).unwrap());

@@ -63,6 +63,8 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
+        // Those who work with the target under this lock are to do so before it is replaced.
+        self.hold.lock.take_back();
         if self.watched {
             self.ensure_untouched()?;
         }
@@ -137,7 +139,8 @@ impl Commit {
             // Removed: nothing of it can be lost by the commit.
             None => return Ok(()),
             Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
-            Some(_) => {}
+            // Another program may have done it, after it has taken the lock file away.
+            Some(_) => self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?,
         }
         let reason = "COMMAND changed this file itself; it was not replaced";
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))

@@ -31,5 +31,6 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod trees;
 mod users;
 mod write;
