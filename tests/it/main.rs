@@ -30,5 +30,6 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod takeover;
 mod users;
 mod write;
