@@ -54,7 +54,7 @@ use crate::shown::shown;
 use crate::stage::remove_of_lost_lock;
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
-use crate::sys::{Dir, FileId, FileStatus, lease};
+use crate::sys::{self, Dir, FileId, FileStatus, lease};
 
 /// How long a holder may be silent, unless the options say otherwise.
 const STALE_AFTER: Duration = Duration::from_secs(60);
@@ -102,6 +102,7 @@ impl<'a> Unique<'a> {
         // It must be on the server before others can find it: without content it would look like the file of a flock
         // holder.
         file.sync_data()?;
+        sys::flush(&file)?;
         // Closed before it is unlinked: an NFS client renames an open file to `.nfs…` instead of removing it.
         Ok(unique)
     }

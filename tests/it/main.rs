@@ -14,6 +14,7 @@ mod documents;
 mod exclusion;
 mod filesystems;
 mod flock;
+mod fuse;
 mod house;
 mod housekeep;
 mod lease;
