@@ -19,6 +19,7 @@ const KINDS: &[(&[&str], usize)] = &[
     (&["--backup-mode=600"], 2),
     // The record that is to become the lock, and the two names that it has while a lock is broken.
     (&["--lock-method=link"], 3),
+    (&["--lock-method=link", "--backup-mode=600"], 4),
 ];
 
 #[test]
