@@ -443,7 +443,10 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
 #define AWRITE_REFUSE_EMPTY 32
 
-/** awrite_write_options.flags: leave the target untouched when its content is identical. */
+/**
+ * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+ * for is still set, on the file itself.
+ */
 #define AWRITE_IF_CHANGED 64
 
 /**

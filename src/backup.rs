@@ -29,8 +29,9 @@ use crate::cleanup::{Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
-use crate::metadata::{self, Wanted};
+use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
+use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -270,6 +271,7 @@ pub(crate) fn prepare<'a>(
     nonce: Option<&str>,
     durability: Durability,
     in_place: bool,
+    observer: &Observer,
 ) -> Result<Draft<'a>> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
@@ -292,7 +294,8 @@ pub(crate) fn prepare<'a>(
         }
         None => {
             let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
-            let stage = copy(stage, original, options, durability).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
+            metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
             (Some(file), temp, ticket, id)
@@ -336,19 +339,24 @@ fn sync_content(target: &Target, original: &Original) -> io::Result<()> {
     }
 }
 
-fn copy(mut stage: Stage, original: &Original, options: &BackupOptions, durability: Durability) -> io::Result<Stage> {
+fn copy(
+    mut stage: Stage,
+    original: &Original,
+    options: &BackupOptions,
+    durability: Durability,
+) -> io::Result<(Stage, Vec<Lost>)> {
     let mut content = original.content()?;
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
-    metadata::apply(&stage.file, &made, original, wanted)?;
+    let lost = metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
     stage.flush()?;
-    Ok(stage)
+    Ok((stage, lost))
 }
 
 #[cfg(test)]
@@ -384,7 +392,9 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let draft = || prepare(&target, &original, options, None, Durability::Full, false).unwrap();
+                let draft = || {
+                    prepare(&target, &original, options, None, Durability::Full, false, &Observer::default()).unwrap()
+                };
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
                 drop(draft().place(Durability::Full, false).unwrap());

@@ -478,7 +478,10 @@ mod tests {
         };
         std::fs::write(place.path().join("f"), "old").unwrap();
         let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        let (_, stage) = stage.rename(&dir, OsStr::new("no/such"), Rename::Place).unwrap_err();
+        let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
+            Ok(_) => panic!("there is no such directory"),
+            Err((_, stage)) => stage,
+        };
         assert!(stage.is_named() && names().len() == 2);
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);

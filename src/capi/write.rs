@@ -34,7 +34,8 @@ pub const AWRITE_NO_PRESERVE_XATTRS: u32 = 8;
 pub const AWRITE_FORCE: u32 = 16;
 /// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
 pub const AWRITE_REFUSE_EMPTY: u32 = 32;
-/// awrite_write_options.flags: leave the target untouched when its content is identical.
+/// awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+/// for is still set, on the file itself.
 pub const AWRITE_IF_CHANGED: u32 = 64;
 /// awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
 /// only its directory may not be written, or it is another user's in a sticky directory. Not atomic.

@@ -63,6 +63,8 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
+        // Those who work with the target under this lock are to do so before it is replaced.
+        self.hold.lock.take_back();
         if self.watched {
             self.ensure_untouched()?;
         }
@@ -274,7 +276,7 @@ impl Commit {
             return Ok(Some(false));
         };
         self.ensure_claim()?;
-        self.hold.lock.ensure_undisputed().map_err(|e| e.on(&self.hold.target.given))?;
+        self.ensure_held()?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -328,9 +330,8 @@ impl Commit {
 
     fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
-        let hold = &self.hold;
-        backup::prepare(&hold.target, original, options, hold.lock.held.nonce(), self.options.durability, in_place)
-            .map(Some)
+        let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
+        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
     }
 
     fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {

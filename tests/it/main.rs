@@ -32,5 +32,6 @@ mod signals;
 mod stream;
 mod sweep;
 mod takeover;
+mod trees;
 mod users;
 mod write;

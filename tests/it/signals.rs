@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::common::{
-    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, temp_name, wait_until,
+    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs, needs_strace, rounds, somebody_waits_for, temp_name,
+    wait_until,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
@@ -171,6 +172,48 @@ fn a_signal_is_passed_on_and_command_waited_for() {
             dir.assert_holds(&["f"]);
         }
     }
+}
+
+/// COMMAND has a terminal's ^C already. A second one kills it, if it ignores that.
+#[test]
+fn an_interrupt_from_the_terminal_is_not_doubled() {
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    dir.file("ends", "trap 'echo INT >> caught' INT; touch started; while test ! -e go; do sleep 0.01; done; echo new");
+    dir.file("ignores", "trap '' INT; touch started; exec sleep 600");
+    let script = r#"
+import os, pty, sys, time
+def wait_for(name):
+    end = time.monotonic() + 60
+    while not os.path.exists(name):
+        if time.monotonic() > end:
+            sys.exit('waited in vain for ' + name)
+        time.sleep(0.001)
+def run(command, keys):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(os.environ['BIN'], ['awrite', 'f', '--', 'sh', command])
+    wait_for('started')
+    os.unlink('started')
+    for _ in range(keys):
+        os.write(terminal, b'\x03')
+        time.sleep(0.4)
+    assert os.path.exists('f.lock') == (keys == 1)
+    if keys == 1:
+        wait_for('caught')
+        open('go', 'w').close()
+    _, status = os.waitpid(pid, 0)
+    assert os.WEXITSTATUS(status) == 3, status
+run('ends', 1)
+assert open('caught').read() == 'INT\n', open('caught').read()
+run('ignores', 2)
+"#;
+    dir.program("python3", ["-c", script]).quiet_success();
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["caught", "ends", "f", "go", "ignores"]);
 }
 
 #[test]
