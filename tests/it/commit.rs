@@ -199,7 +199,7 @@ fn validation_may_change_the_new_file_but_not_exchange_it() {
 fn a_check_has_the_content_in_two_ways() {
     let dir = TestDir::new();
     dir.dir("sub");
-    for option in ["--quiet", "--stream", "--mode=0"] {
+    for option in ["--quiet", "--stream", "--mode=400"] {
         let script =
             "cat > in; cd /; case $AWRITE_NEW in /*) ;; *) exit 3;; esac; cat \"$AWRITE_NEW\" | cmp - \"$OLDPWD/in\"";
         dir.awrite([option, "--validate", script, "sub/f"]).stdin("new").quiet_success();
