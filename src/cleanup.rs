@@ -90,6 +90,11 @@ pub(crate) fn step<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 }
 
 impl Ticket {
+    /// Whether this process made the thing, and did not get a copy of the ticket by being forked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     /// Runs `step`, which makes another thing of this one: on success that is listed in its place.
     pub(crate) fn turn<U: Undo + 'static>(
         self,

@@ -19,10 +19,11 @@ use rustix::fs::CWD;
 
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::fnv1a;
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::shown::shown;
-use crate::sys::{Dir, FileKind, FileStatus, retry, thread};
+use crate::sys::{Dir, FileKind, FileStatus, retry};
 
 /// The most symbolic links that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -86,6 +87,14 @@ impl Target {
             }
         };
         Ok(Target { given: given.to_owned(), dir: Arc::new(dir), name, status, how, made_dirs })
+    }
+
+    /// A number for this target, which is not 0 and the same in every process.
+    pub(crate) fn number(&self) -> u64 {
+        let id = self.dir.id();
+        let mut bytes = [id.dev.to_ne_bytes(), id.ino.to_ne_bytes()].concat();
+        bytes.extend_from_slice(self.name.as_bytes());
+        fnv1a(&bytes).max(1)
     }
 
     /// The file `name` in `dir`, of which a lock file or the record of a lease was found there.
@@ -152,10 +161,7 @@ impl Target {
 
     /// Whether it is another user's file in a sticky directory, of which neither is this user's: rename onto it is EPERM.
     pub(crate) fn is_protected(&self) -> bool {
-        const STICKY: u32 = 0o1000;
-        let (dir, user) = (self.dir.opened(), rustix::process::geteuid().as_raw());
-        let Some(file) = self.status.filter(|_| dir.mode & STICKY != 0 && dir.uid != user) else { return false };
-        file.uid != user && !thread::may_act_as_owner()
+        self.status.is_some_and(|file| self.dir.protects(&file))
     }
 
     /// Refuses what rename(2) would refuse, or, with `in_place`, any change, before anything is made.

@@ -241,7 +241,7 @@ fn locks(parent: &Path, method: &str) {
     }
     assert_eq!(dir.read("n"), "16\n");
     if method == "flock" {
-        let script = "exec 9>>f.lock; \"$BIN\" lock 9 && ! \"$BIN\" -qn f <n && \"$BIN\" lock -u 9 && \"$BIN\" -n f <n";
+        let script = "exec 9>>f.lock; \"$BIN\" lock 9 && \"$BIN\" -n f <n && \"$BIN\" lock -u 9 && \"$BIN\" -n f <n";
         dir.sh(script).run().ok();
         assert_eq!(dir.read("f"), "16\n");
     }
