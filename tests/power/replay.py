@@ -23,7 +23,7 @@ import tempfile
 FLUSH, FUA, DISCARD = 1, 2, 4
 # The offset of the file system's partition, and the length of the partition for marks at the end of the disk.
 START, MARKS = 1 << 20, 1 << 20
-TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.awrite-[0-9A-Za-z]{6}$")
+TEMPORARY = re.compile(r"(.*/)?\.awrite-[0-9a-f]{8}(-[0-9a-f]+)*\.[^/]+$")
 SIDE = re.compile(r".*\.lock(\.break-[0-9a-f]+)?$")
 
 
