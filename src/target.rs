@@ -162,9 +162,10 @@ impl Target {
     /// Whether it is another user's file in a sticky directory, of which neither is this user's: rename onto it is EPERM.
     pub(crate) fn is_protected(&self) -> bool {
         const STICKY: u32 = 0o1000;
-        let (dir, user) = (self.dir.opened(), rustix::process::geteuid().as_raw());
-        let Some(file) = self.status.filter(|_| dir.mode & STICKY != 0 && dir.uid != user) else { return false };
-        file.uid != user && !thread::may_act_as_owner()
+        let dir = self.dir.opened();
+        let Some(file) = self.status.filter(|_| dir.mode & STICKY != 0) else { return false };
+        let user = rustix::process::geteuid().as_raw();
+        dir.uid != user && file.uid != user && !thread::may_act_as_owner()
     }
 
     /// Refuses what rename(2) would refuse, or, with `in_place`, any change, before anything is made.
