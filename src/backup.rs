@@ -321,8 +321,8 @@ fn link(
     nonce: Option<String>,
 ) -> Option<(OsString, Ticket)> {
     let old = &original.status;
-    // A name of another's file could not be taken away again in such a directory.
-    if dir.is_sticky().ok()? && old.uid != rustix::process::geteuid().as_raw() {
+    // The name could not be taken away again.
+    if dir.protects(old) {
         return None;
     }
     let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
