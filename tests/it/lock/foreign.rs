@@ -93,7 +93,7 @@ fn a_lock_file_that_is_taken_away_is_a_lost_lock() {
             let done = writer.finish();
             done.assert_error(2, "Error: f: Lock lost").assert_hint("f.lock has been removed or replaced");
             assert_eq!(dir.read("f"), content, "{args:?}");
-            let left: Vec<&str> = left.iter().copied().collect();
+            let left: Vec<&str> = left.to_vec();
             let names: Vec<_> = dir.names().into_iter().filter(|name| name != "f.backup").collect();
             assert_eq!(names, left, "{args:?}");
         }
