@@ -473,14 +473,20 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.sync: neither. Only a crash of the process is survived. */
 #define AWRITE_SYNC_NONE 2
 
-/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
-#define AWRITE_OWNER_WRITER 0
+/**
+ * awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
+ * kept, its permissions are cut down to those of others.
+ */
+#define AWRITE_OWNER_TRY 0
 
-/** awrite_write_options.ownership: owner and group are kept; it is an error if that fails. */
+/**
+ * awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
+ * set-group-id bits and capabilities are kept, too.
+ */
 #define AWRITE_OWNER_KEEP 1
 
-/** awrite_write_options.ownership: they are kept if this user may do so. */
-#define AWRITE_OWNER_TRY 2
+/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
+#define AWRITE_OWNER_WRITER 2
 
 /**
  * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
@@ -519,7 +525,7 @@ typedef struct {
     uint32_t sync;
     /** Permission bits of the new file. 0: the original's; for a new file 0666 less umask. */
     uint32_t mode;
-    /** AWRITE_OWNER_*. */
+    /** AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY. */
     uint32_t ownership;
     /** What is appended to the target's name for a backup. NULL: ".backup". */
     const char *backup_suffix;

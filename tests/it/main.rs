@@ -30,4 +30,5 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod users;
 mod write;

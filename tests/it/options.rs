@@ -196,6 +196,7 @@ const OPTIONS: &[&str] = &[
     "--no-preserve-mode",
     "--preserve-owner",
     "--try-preserve-owner",
+    "--no-preserve-owner",
     "--no-preserve-xattrs",
     "--no-follow",
     "-f, --force",
