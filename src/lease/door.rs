@@ -113,7 +113,7 @@ pub(crate) fn lock_target(
         // An ancestor that holds the lock has checked the lease already. Its owner cannot give the lease back before the
         // ancestor releases the lock.
         let method = lock.held.method();
-        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| method != "inherited") {
+        if let Some(leased) = visitor.kept_out(&place.lease, given, observer)?.filter(|_| method != "inherited") {
             // The lease's owner needs the lock to refresh or release the lease.
             drop(lock);
             wait_for_lease(leased, patience, visitor, &place)?;
@@ -134,7 +134,7 @@ fn wait_for_lease(mut leased: Leased, patience: &mut Patience<'_>, visitor: &Vis
     while let Some(pause) = pauses.next(patience) {
         sleep(pause.min(leased.left));
         place.lease.dir.refresh();
-        match visitor.kept_out(&place.lease, patience.target) {
+        match visitor.kept_out(&place.lease, patience.target, &Observer::default()) {
             Ok(Some(still)) => leased = still,
             // An error is found again under the lock, by whoever gets that.
             Ok(None) | Err(_) => return Ok(()),

@@ -5,6 +5,7 @@ use super::held::{FileLock, list};
 use super::inherited::{self, Confirmed, Intent};
 use super::place::Place;
 use super::request::{Patience, Request};
+use super::filesystem::has_no_flock;
 use super::{below, link, look};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
@@ -41,7 +42,13 @@ pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
                 .on(&request.target.given)
                 .with_remedy(Remedy::Inherit { pid }));
         }
-        let lock = FileLock::take(&file, ticket, request)?;
+        let lock = match FileLock::take(&file, ticket, request) {
+            Err(e) if request.options.method == LockMethod::Auto && e.errno().is_some_and(has_no_flock) => {
+                request.tell_method(LockMethod::Link, "no flock(2)");
+                return link::acquire(request);
+            }
+            lock => lock?,
+        };
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {
             match file.confirm() {
                 Confirmed::Holds => return Ok(lock),
@@ -80,6 +87,10 @@ pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Hol
     file.ensure_lock_file()?;
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let taken = file.take(&mut Patience::new(&target.given, &options, &observer));
+    if matches!(&taken, Err(e) if e.raw_os_error().is_some_and(has_no_flock)) {
+        // As for those who lock by link(2).
+        return Ok((true, None));
+    }
     match taken.map_err(|e| Error::io(&target.given, e).during("cannot look at the lock"))? {
         true => Ok((false, None)),
         false => Ok((true, file.holder())),

@@ -73,13 +73,18 @@ pub(super) fn still_holds(dir: &Dir, name: &OsStr, nonce: &str) -> Result<bool> 
     }
 }
 
+/// Instead of the number of the file: see `is_record_of`.
+fn has_nonce(file: &File, nonce: &str) -> io::Result<bool> {
+    Ok(LockRecord::parse(&read(file)?.0).is_ok_and(|record| record.nonce == nonce))
+}
+
 fn sign_of_life(dir: &Dir, name: &OsStr, nonce: &str) -> io::Result<bool> {
     dir.refresh();
     let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
     let (bytes, before, links) = read(&file)?;
     let Ok(record) = LockRecord::parse(&bytes) else { return Ok(false) };
     let again = open_for_touch(dir, name)?;
-    if record.nonce != nonce || links == 0 || FileStatus::of(&again)?.id != FileStatus::of(&file)?.id {
+    if record.nonce != nonce || links == 0 || !has_nonce(&again, nonce)? {
         return Ok(false);
     }
     touch(&again)?;

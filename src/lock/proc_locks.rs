@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::holder::Holder;
 #[cfg(target_os = "linux")]
-use crate::sys::host::is_there;
+use crate::sys::host::{is_there, proc_is_ours};
 use crate::sys::{FileId, FileStatus};
 
 /// A `flock` as `/proc/locks` shows it.
@@ -32,6 +32,9 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
 
 #[cfg(target_os = "linux")]
 fn search(id: FileId) -> Option<Holder> {
+    if !proc_is_ours() {
+        return None;
+    }
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let candidates: Vec<Line> = locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect();
     let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
