@@ -443,12 +443,15 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
 #define AWRITE_REFUSE_EMPTY 32
 
-/** awrite_write_options.flags: leave the target untouched when its content is identical. */
+/**
+ * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+ * for is still set, on the file itself.
+ */
 #define AWRITE_IF_CHANGED 64
 
 /**
- * awrite_write_options.flags: where rename is impossible, because something is mounted on the file, overwrite it under
- * the lock. Not atomic.
+ * awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
+ * only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
  */
 #define AWRITE_IN_PLACE 128
 
@@ -463,6 +466,13 @@ void awrite_lock_free(awrite_lock *lock);
 
 /** awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
 #define AWRITE_BACKUP_TIMESTAMP 1024
+
+/**
+ * awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
+ * mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
+ * elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
+ */
+#define AWRITE_KEEP_INODE 2048
 
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0

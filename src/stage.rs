@@ -86,8 +86,6 @@ pub(crate) enum Rename {
     Commit,
     /// It becomes another file, in place of an earlier one.
     Place,
-    /// The same, but the name must be free: else `AlreadyExists`.
-    PlaceNew,
 }
 
 impl Stage {
@@ -184,6 +182,21 @@ impl Stage {
         }
     }
 
+    /// Whether all that was written has arrived, as far as the file system tells before a sync.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        sys::flush(&self.file)
+    }
+
+    /// Gives it a name, if it has none, and takes it apart.
+    pub(crate) fn into_named(self) -> io::Result<(File, OsString, Ticket)> {
+        let Stage { state, dir, file, label, .. } = self;
+        let (name, ticket) = match state {
+            State::Named { name, ticket } => (name, ticket),
+            State::Unnamed(way) => link_temp_name(&dir, &label, &file, way)?,
+        };
+        Ok((file, name, ticket))
+    }
+
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
         let Stage { state, dir, file, label, birth } = self;
@@ -202,7 +215,6 @@ impl Stage {
         let outcome = match how {
             Rename::Commit => ticket.commit(replace),
             Rename::Place => ticket.settle(replace),
-            Rename::PlaceNew => ticket.settle(|| rename_new(&dir, &from, to, name)),
         };
         match outcome {
             Ok(()) => Ok(file),
@@ -232,20 +244,20 @@ fn stands_for(dir: &Dir, name: &OsStr, file: &File) -> io::Result<bool> {
 }
 
 /// Rename that refuses to replace, by the best means the file system has.
-fn rename_new(dir: &Dir, from: &OsStr, to: &Dir, name: &OsStr) -> io::Result<()> {
-    match dir.rename_new(from, to, name) {
+pub(crate) fn rename_new(dir: &Dir, from: &OsStr, name: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, dir, name) {
         Err(e) if sys::unsupported(&e) => {}
         outcome => return outcome,
     }
     // link(2) refuses an existing name too.
-    match dir.link(from, to, name) {
+    match dir.link(from, dir, name) {
         Ok(()) => return dir.unlink(from),
         Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
         Err(e) => return Err(e),
     }
     // exFAT has neither: take the name, then replace the empty file that is ours.
-    to.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dir.rename(from, to, name)
+    dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dir.rename(from, dir, name)
 }
 
 /// A temporary name, as [`cleanup`] knows it.
@@ -331,11 +343,17 @@ fn link_temp_name(dir: &Arc<Dir>, label: &Label, file: &File, way: LinkWay) -> i
     Ok((name, ticket))
 }
 
-/// Makes a second link to `name` in `from`, under a temporary name in `dir`.
-pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
-    let label = Label { base: name.to_owned(), nonce: None };
-    // Not the first name, which is the stage's: a link to the target cannot be marked as this process's own.
-    let ((), temp, ticket) = with_temp_name(dir, &label, 1, |temp| from.link(name, dir, temp))?;
+/// Makes a second link to `name` in `from`, under a temporary name for `base` in `dir`. It cannot be marked as this
+/// process's own, so nothing else of it may have that name; but this process has the file open.
+pub(crate) fn link_temp(
+    from: &Dir,
+    name: &OsStr,
+    dir: &Arc<Dir>,
+    base: &OsStr,
+    nonce: Option<String>,
+) -> io::Result<(OsString, Ticket)> {
+    let label = Label { base: base.to_owned(), nonce };
+    let ((), temp, ticket) = with_temp_name(dir, &label, 0, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
 }
 
@@ -413,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_that_must_not_replace_hands_the_stage_back() {
+    fn a_rename_that_fails_hands_the_stage_back() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let names = || {
@@ -424,19 +442,19 @@ mod tests {
         };
         std::fs::write(place.path().join("f"), "old").unwrap();
         let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        let (error, stage) = stage.rename(&dir, OsStr::new("f"), Rename::PlaceNew).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(stage.is_named() && names().len() == 2);
         let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
             Ok(_) => panic!("there is no such directory"),
             Err((_, stage)) => stage,
         };
+        assert!(stage.is_named() && names().len() == 2);
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);
         assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
-        let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        stage.rename(&dir, OsStr::new("g"), Rename::PlaceNew).unwrap();
-        assert_eq!(names(), ["f", "g"]);
+        std::fs::write(place.path().join("g"), "").unwrap();
+        let error = rename_new(&dir, OsStr::new("g"), OsStr::new("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&dir, OsStr::new("g"), OsStr::new("h")).unwrap();
+        assert_eq!(names(), ["f", "h"]);
     }
 
     #[test]

@@ -229,6 +229,7 @@ impl LockedStore<'_> {
         // Synced once it has a name: btrfs does not log an inode that has none.
         stage.publish().map_err(fail)?;
         stage.file.sync_all().map_err(fail)?;
+        stage.flush().map_err(fail)?;
         self.lock.ensure_undisputed()?;
         stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {

@@ -35,7 +35,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::access::{open_existing, open_or_create};
-use super::inherited::{self, Ancestor, Confirmed, HandOver, Intent};
+use super::around::{self, Around};
+use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
 use super::look::is_held_by_link;
 use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
@@ -47,7 +48,7 @@ use rustix::fs::OFlags;
 use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
-use crate::sys::{self, Dir, FileId, FileKind, FileStatus, lease, ofd};
+use crate::sys::{self, Dir, FileKind, FileStatus, lease, ofd};
 
 /// An open file whose lock is, or becomes, the lock of a target.
 #[derive(Debug)]
@@ -62,10 +63,11 @@ pub(crate) struct LockFile {
     keep: bool,
     /// This descriptor has a registration, which the signal thread may have to withdraw.
     registered: AtomicBool,
-    /// A child process has the descriptor.
-    handed_over: AtomicBool,
+    handed: Handed,
     /// This process has created the file.
     created: bool,
+    /// A waiter, who has not created it, may remove it after this process.
+    is_removable: bool,
 }
 
 /// How often a lock file that somebody else has open is looked at again, and the pause before each look. Together about
@@ -86,6 +88,17 @@ enum Level {
     Below(Ancestor),
     /// An ancestor, by link(2), under this nonce: the same byte of the ancestor's baton.
     BelowLink(Ancestor, String),
+}
+
+/// How to find out who holds a lock above this process.
+#[derive(Debug)]
+pub(super) enum Above {
+    /// By the environment.
+    Environment,
+    /// It is known.
+    Known(Ancestor),
+    /// Nobody: the environment has lied.
+    Nobody,
 }
 
 impl Lockable for LockFile {
@@ -120,14 +133,14 @@ impl LockFile {
             shared: options.shared,
             keep: options.keep,
             registered: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            handed: Handed::default(),
             created: false,
+            is_removable: place.is_removable(),
         }
     }
 
-    /// Opens the lock file, creating it where it is missing. Does not lock it. `trusts_environment`: where the environment
-    /// says so, an ancestor may hold the lock.
-    pub(super) fn open(request: &Request<'_, '_>, trusts_environment: bool) -> io::Result<LockFile> {
+    /// Opens the lock file, creating it where it is missing. Does not lock it. `above` says who holds it above.
+    pub(super) fn open(request: &Request<'_, '_>, above: &Above) -> io::Result<LockFile> {
         let (place, mode) = (request.place, request.options.mode);
         let (file, created) = open_or_create(place, Writers::first_mode(mode))?;
         let opened = FileStatus::of(&file).and_then(|status| {
@@ -143,12 +156,16 @@ impl LockFile {
                 let _ = place.dir.unlink(&place.name);
             }
         })?;
-        let ancestor = if trusts_environment { inherited::find(&file, status.id) } else { None };
+        let ancestor = match above {
+            Above::Environment => inherited::find(&file, status.id),
+            Above::Known(ancestor) => Some(ancestor.clone()),
+            Above::Nobody => None,
+        };
         let level = ancestor.map_or(Level::Top, Level::Below);
         let mut file = LockFile::new(place, file, status, level, request.options);
         file.created = created;
         // A file that the caller named and that was there before is only removed where it is called as lock files are.
-        file.keep |= !created && !place.is_removable();
+        file.keep |= !created && !file.is_removable;
         Ok(file)
     }
 
@@ -190,14 +207,6 @@ impl LockFile {
         &self.path
     }
 
-    pub(super) fn is_held_by(&self, pid: u32) -> bool {
-        self.holder().is_some_and(|holder| holder.pid == pid)
-    }
-
-    pub(super) fn id(&self) -> FileId {
-        self.status.id
-    }
-
     /// Whether it has content. Then it is no lock file of this kind, and must never be locked or deleted.
     pub(super) fn has_content(&self) -> bool {
         self.status.size != 0
@@ -212,12 +221,26 @@ impl LockFile {
         }
     }
 
-    /// Locks it, waiting as long as `patience` allows. False: it was not free in that time.
-    pub(super) fn take(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
-        if self.try_lock()? {
+    /// Locks it if it is free: true.
+    pub(super) fn lock_now(&self) -> io::Result<bool> {
+        let locked = self.try_lock()?;
+        if locked {
             self.let_strangers_finish()?;
-            return Ok(true);
         }
+        Ok(locked)
+    }
+
+    /// Who is in the way of locking it.
+    pub(super) fn look_around(&self, alone: bool) -> Around {
+        match &self.level {
+            // Its baton is an ancestor's, and nobody else's.
+            Level::BelowLink(..) => Around::Nothing,
+            Level::Top | Level::Below(_) => around::look(&self.file, self.status.id, self.ancestor(), alone),
+        }
+    }
+
+    /// Waits for the lock, which was not free, as long as `patience` allows. False: it was not free in that time.
+    pub(super) fn wait(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
         if patience.wait == Wait::No {
             return waiting::try_again(self);
         }
@@ -244,7 +267,7 @@ impl LockFile {
     /// locked may be theirs. Gives them a moment to go on, after which the file has content or another name.
     fn let_strangers_finish(&self) -> io::Result<()> {
         let may_be_theirs = !self.created && !self.keep && !self.shared && matches!(self.level, Level::Top);
-        if !may_be_theirs || has_waiter(self.file.as_fd()) {
+        if !may_be_theirs || has_waiter(&self.file) {
             return Ok(());
         }
         for pause in LOOKS {
@@ -287,24 +310,25 @@ impl LockFile {
         }
     }
 
-    fn depth(&self) -> u32 {
-        self.ancestor().map_or(0, Ancestor::depth_below)
-    }
-
     /// Whether the ancestor, if any, still holds the lock, now that this one is locked below it.
     pub(super) fn confirm(&self) -> Confirmed {
         self.ancestor().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
     }
 
-    /// What to give a child process that may go on under this lock. `intent`: what it is held for.
-    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
-        self.handed_over.store(true, Ordering::SeqCst);
-        inherited::hand_over(&self.file, self.status.id, intent, self.depth())
+    /// What to give a child process that may go on under this lock. `intent`: what it is held for. `can_wait`: this process
+    /// takes it back.
+    pub(super) fn hand_over(&self, intent: Intent, can_wait: bool) -> io::Result<HandOver> {
+        self.handed.hand_over(&self.file, self.status.id, intent, self.ancestor(), can_wait)
     }
 
     /// What to give a child process that may not.
-    pub(super) fn keep_back(&self) -> HandOver {
-        inherited::keep_back(self.status.id)
+    pub(super) fn keep_back(&self, intent: Intent) -> HandOver {
+        inherited::keep_back(self.status.id, intent)
+    }
+
+    /// Ends the handing on, once nobody works under the lock any more. `tell` is called if somebody does now.
+    pub(super) fn take_back(&self, tell: impl FnOnce()) {
+        self.handed.take_back(&self.file, tell);
     }
 
     /// Gives the lock back and removes the file, unless a waiter has registered.
@@ -314,35 +338,20 @@ impl LockFile {
     pub(super) fn relinquish(&self) -> io::Result<()> {
         // A registration that cannot be withdrawn ends with the descriptor, which is closed next.
         let _ = self.withdraw();
-        let handed_over = self.handed_over.load(Ordering::SeqCst);
-        if handed_over && !inherited::take_back(&self.file, self.depth()) {
-            // Somebody below works under it and has the descriptor. The last of them is to give the lock back …
-            inherited::leave(&self.file);
-            // … unless they have all just ended, and did not see that.
-            if !inherited::take_back(&self.file, self.depth()) {
-                return Ok(());
-            }
+        // Done before, unless a signal ends the process.
+        self.take_back(|| ());
+        if self.ancestor().is_some() {
+            // Not only by closing, here and below: a child that has the descriptor would keep the lock.
+            return inherited::release(&self.file);
         }
-        if let Some(ancestor) = self.ancestor() {
-            let outcome = inherited::release(&self.file);
-            return outcome.and(ancestor.give_back_what_was_left(&self.file, |holding| {
-                let is_lock_file = matches!(self.level, Level::Below(_));
-                let outcome = if is_lock_file { self.remove_if_last(holding) } else { Ok(()) };
-                let unlocked = sys::unflock(holding);
-                outcome.and(unlocked)
-            }));
-        }
-        let outcome = self.remove_if_last(self.file.as_fd());
-        // Not only by closing: a child that has the descriptor would keep the lock.
+        let outcome = self.remove_if_last();
         let unlocked = sys::unflock(&self.file);
-        if handed_over {
-            let _ = inherited::release(&self.file);
-        }
         outcome.and(unlocked)
     }
 
-    /// Removes the file unless a waiter has registered. `holding` is the description that has the flock.
-    fn remove_if_last(&self, holding: BorrowedFd<'_>) -> io::Result<()> {
+    /// Removes the file unless a waiter has registered who may do so.
+    fn remove_if_last(&self) -> io::Result<()> {
+        let holding = &self.file;
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
             return Ok(());
         }
@@ -355,7 +364,7 @@ impl LockFile {
         if !locked? {
             return Ok(());
         }
-        if has_waiter(holding) {
+        if self.is_removable && has_waiter(holding) {
             sys::unflock(holding)?;
             // A waiter that withdrew before this second look tries again after the unlock, and finds the lock free.
             if has_waiter(holding) || !sys::try_flock(holding, false)? {
@@ -406,6 +415,6 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
-fn has_waiter(file: BorrowedFd<'_>) -> bool {
+fn has_waiter(file: &File) -> bool {
     ofd::is_registered(file).unwrap_or(false)
 }

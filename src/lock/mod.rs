@@ -14,6 +14,7 @@
 
 mod access;
 mod acquire;
+mod around;
 mod baton;
 mod below;
 mod clear;
@@ -27,6 +28,7 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
+mod open_files;
 mod place;
 mod proc_locks;
 mod record;
@@ -34,7 +36,7 @@ mod request;
 mod waiting;
 mod writers;
 
-pub use descriptor::{lock_descriptor, unlock_descriptor};
+pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
 

@@ -225,7 +225,7 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
         Some(value) => command.env(lock.variable, value),
         None => command.env_remove(lock.variable),
     };
-    if let Some(fd) = &lock.fd {
+    for fd in lock.fd.iter().chain(&lock.more) {
         set_close_on_exec(command, fd.as_raw_fd(), false);
     }
     for fd in &lock.close {

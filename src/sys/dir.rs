@@ -271,6 +271,16 @@ impl Dir {
         Ok(())
     }
 
+    /// Whether the effective user may make and remove names in it.
+    pub(crate) fn may_change(&self) -> io::Result<()> {
+        self.may_write(OsStr::new("."))
+    }
+
+    /// Whether others' names in it cannot be removed or renamed.
+    pub(crate) fn is_sticky(&self) -> io::Result<bool> {
+        Ok(FileStatus::of(&self.fd)?.mode & 0o1000 != 0)
+    }
+
     /// Whether its path still leads to it.
     pub(crate) fn still_there(&self) -> bool {
         FileStatus::following(named(&self.path)).is_ok_and(|now| now.id == self.status.id)
@@ -381,6 +391,17 @@ impl Dir {
         Err(Errno::INVAL.into())
     }
 
+    /// Exchanges two names in it. EINVAL where the file system cannot.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(&self.fd, one, &self.fd, other, rustix::fs::RenameFlags::EXCHANGE)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn exchange(&self, _one: &OsStr, _other: &OsStr) -> io::Result<()> {
+        Err(Errno::INVAL.into())
+    }
+
     pub(crate) fn link(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty())?)
     }
@@ -418,7 +439,7 @@ impl Dir {
         #[cfg(target_os = "linux")]
         if self.path_only {
             // fsync refuses O_PATH descriptors. syncfs writes the whole file system, the directory included.
-            return Ok(rustix::fs::syncfs(self.open_unnamed(0o600)?)?);
+            return self.sync_file_system();
         }
         // On macOS fsync leaves data in the drive's cache (fsync(2)). Not every file system has F_FULLFSYNC.
         #[cfg(target_vendor = "apple")]
@@ -426,6 +447,18 @@ impl Dir {
             return Ok(());
         }
         Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
+    /// Writes the whole file system that it is on to the disk.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match self.path_only {
+            true => rustix::fs::syncfs(self.open_unnamed(0o600)?)?,
+            false => rustix::fs::syncfs(&self.fd)?,
+        }
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::sync();
+        Ok(())
     }
 
     /// Sets access and modification time of `name` to now.

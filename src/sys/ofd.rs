@@ -9,6 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
+/// Behind every byte that is used. off_t has 32 bits on some platforms.
+pub(crate) const END: u64 = if size_of::<libc::off_t>() < 8 { 1 << 30 } else { 1 << 62 };
+
 /// Shares byte 0 of `file` as a waiter. [`is_registered`] sees it through other descriptions of the file. Does not wait.
 pub(crate) fn register(file: impl AsFd) -> io::Result<()> {
     if try_lock(file, true, 0_u32..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
@@ -47,11 +50,6 @@ pub(crate) fn unlock(file: impl AsFd, bytes: Range<impl Into<u64>>) -> io::Resul
 /// Whether another open file description has locked any of these bytes, shared or not.
 pub(crate) fn is_locked(file: impl AsFd, bytes: Range<impl Into<u64>>) -> io::Result<bool> {
     Ok(sys::control(file, sys::Command::Get, sys::kind(false), bytes)? != sys::UNLOCK)
-}
-
-/// Whether another has locked any of these bytes, not shared.
-pub(crate) fn is_locked_alone(file: impl AsFd, bytes: Range<impl Into<u64>>) -> io::Result<bool> {
-    Ok(sys::control(file, sys::Command::Get, sys::kind(true), bytes)? != sys::UNLOCK)
 }
 
 /// Whether anybody has a record lock of any kind anywhere in the file. Sees this process's classic locks, too.

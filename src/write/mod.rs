@@ -31,7 +31,7 @@ use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
-use hold::{Hold, ensure_replaceable, open_original, resolve, unreadable};
+use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
 
@@ -336,13 +336,19 @@ fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
 fn create_stage(target: &Target, lock: Option<&FileLock>, birth: Birth, options: &WriteOptions) -> Result<Stage> {
     let nonce = lock.and_then(|lock| lock.held.nonce()).map(str::to_owned);
     let stage = match Stage::create_under(target.dir.clone(), &target.name, nonce, birth) {
-        // The target may be a file that is mounted into a directory that may not be written. It is overwritten in place,
-        // so its stage may be anywhere.
-        Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())
-            .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private)),
+        // A file that may be written, in a directory that may not, or mounted into one. It is overwritten in place, so its
+        // stage may be anywhere.
+        Err(e) if is_refusal(&e) && options.may_overwrite() && target.status.is_some() => {
+            Dir::open(&std::env::temp_dir())
+                .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private))
+        }
         outcome => outcome,
     };
-    let stage = stage.map_err(|e| target.failed(e))?;
+    let stage = stage.map_err(|e| {
+        let only_in_place = is_refusal(&e) && !options.may_overwrite() && is_writable(target);
+        let error = target.failed(e);
+        if only_in_place { error.with_remedy(Remedy::InPlace) } else { error }
+    })?;
     let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
     options.observer.tell(&Notice::Debug { path: &target.given, text });
     Ok(stage)

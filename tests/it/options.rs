@@ -204,6 +204,7 @@ const OPTIONS: &[&str] = &[
     "--if-changed",
     "--validate",
     "--in-place",
+    "--keep-inode",
     "--sync",
     "-D, --mkdir",
     "--progress",

@@ -7,7 +7,10 @@ use super::{
     ALICE, BOB, CAROL, CAROL_OF_SECRET, DAVE, MEMBER, ROOT, SECRET, USERS, make, needs_users, needs_users_and_strace,
     owned, shared_dir,
 };
-use crate::common::{TestDir, needs};
+use crate::common::{TestDir, needs_user_namespaces};
+
+/// cap_net_raw, permitted and effective (linux/capability.h: `vfs_cap_data`, revision 2).
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
 fn what_root_writes_still_belongs_to_the_service() {
@@ -122,6 +125,12 @@ fn denials_of_a_list_that_is_lost_are_for_all() {
     shut_out("f.backup");
     assert_eq!((dir.mode("f"), dir.mode("f.backup")), (0o600, 0o600));
     assert_eq!((dir.read("f").as_str(), dir.read("f.backup").as_str()), ("new", "old"));
+
+    // Nobody had access to the backup before.
+    make(&dir, "f", 0o644, "u:2003:-");
+    let done = ROOT.traced(&dir, &without, &["-v", "--backup-mode=640", "f"]).stdin("new").run();
+    let said = done.ok().lines().contains(&"f.backup: not kept: the access control list");
+    assert!(said, "{done:?}");
 }
 
 /// A list that grants, and nobody loses access but who is named in it.
@@ -179,7 +188,7 @@ fn attributes_that_cannot_be_read_or_set() {
 
 #[test]
 fn set_id_bits_and_capabilities_go_only_with_preserve_owner() {
-    if !needs_users() || !needs("setcap") {
+    if !needs_users() {
         return;
     }
     let dir = shared_dir();
@@ -194,7 +203,7 @@ fn set_id_bits_and_capabilities_go_only_with_preserve_owner() {
         assert_eq!(owned(&dir, "f"), (ALICE.uid, SECRET, mode));
     }
     make(&dir, "f", 0o755, "");
-    dir.program("setcap", ["cap_net_raw+ep", "f"]).run().ok();
+    rustix::fs::setxattr(dir.join("f"), "security.capability", &NET_RAW, rustix::fs::XattrFlags::empty()).unwrap();
     assert!(capability("f"));
     ROOT.awrite(&dir, &["--preserve-owner", "f"]).stdin("new").quiet_success();
     assert!(capability("f"));
@@ -229,4 +238,48 @@ fn attributes_of_a_read_only_file_are_kept() {
     ALICE.awrite(&dir, &["-f", "f"]).stdin("new").quiet_success();
     assert_eq!(owned(&dir, "f"), (ALICE.uid, SECRET, 0o444));
     assert!(rustix::fs::getxattr(dir.join("f"), "user.note", &mut [0; 64][..]).is_ok());
+}
+
+/// In a user namespace the kernel shows everybody who is not known there as 65534, who may be known, too.
+#[test]
+fn an_unknown_owner_is_not_taken_for_nobody() {
+    if !needs_users() || !needs_user_namespaces() {
+        return;
+    }
+    let dir = shared_dir();
+    let binary = dir.reachable_binary().to_str().unwrap().to_owned();
+    // Knows 0 to 65534.
+    let within = |args: &[&str]| {
+        let script = "echo ready >&2; read -r go; exec \"$@\"";
+        let mut running =
+            dir.program("unshare", ["-U", "sh", "-c", script, "sh", &*binary].iter().chain(args)).stdin_open().spawn();
+        running.wait_for_stderr("ready\n");
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", running.id()), "0 0 65535").unwrap();
+        }
+        running.feed(b"go\nnew");
+        running.finish()
+    };
+    let set_up = |uid, gid, mode| {
+        make(&dir, "f", mode, "");
+        std::os::unix::fs::chown(dir.join("f"), Some(uid), Some(gid)).unwrap();
+    };
+    set_up(70_000, 70_000, 0o660);
+    let done = within(&["-f", "f"]);
+    assert_eq!(done.ok().stderr, "ready\nWarning: f: not kept: group 65534, owner 65534\n");
+    assert_eq!(owned(&dir, "f"), (0, 0, 0o600));
+    set_up(70_000, 70_000, 0o660);
+    within(&["-f", "--preserve-owner", "f"]).assert_error_with(1, &["Error: f: ", "invalid argument"]);
+    assert_eq!(owned(&dir, "f"), (70_000, 70_000, 0o660));
+    // The one of both that is known is kept.
+    set_up(2001, 70_000, 0o640);
+    within(&["-f", "f"]).ok();
+    assert_eq!(owned(&dir, "f"), (2001, 0, 0o600));
+    set_up(70_000, 3000, 0o640);
+    within(&["-f", "f"]).ok();
+    assert_eq!(owned(&dir, "f"), (0, 3000, 0o640));
+    // Elsewhere it is a number like any other.
+    set_up(65534, 65534, 0o640);
+    ROOT.awrite(&dir, &["f"]).stdin("new").quiet_success();
+    assert_eq!(owned(&dir, "f"), (65534, 65534, 0o640));
 }
