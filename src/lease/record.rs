@@ -84,7 +84,7 @@ impl LeaseRecord {
         clock: &dyn Clock,
     ) -> Option<LeaseRecord> {
         let now = u64::try_from(clock.wall_us()).unwrap_or(0).max(1);
-        let token = previous.map_or(now, |previous| now.max(previous.token + 1));
+        let token = previous.map_or(now, |previous| now.max(previous.token.saturating_add(1)));
         if token > MAX_TOKEN {
             return None;
         }
@@ -199,7 +199,11 @@ impl LeaseRecord {
         if check_owner(&record.owner).is_err() {
             return Err("\"owner\" is not a name".to_owned());
         }
-        if record.token == 0 || record.token > MAX_TOKEN || record.ttl_ms == 0 || u128::from(record.ttl_ms) > MAX_TTL.as_millis() {
+        if record.token == 0
+            || record.token > MAX_TOKEN
+            || record.ttl_ms == 0
+            || u128::from(record.ttl_ms) > MAX_TTL.as_millis()
+        {
             return Err("\"token\" or \"ttl_ms\" is out of range".to_owned());
         }
         Ok(record)

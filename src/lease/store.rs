@@ -100,8 +100,7 @@ impl LeaseStore<'_> {
         let is_taker = matches!(role, Role::Taker(_));
         let accept = |target: &Target, _: &Place| if is_taker { ensure_may_write(target) } else { Ok(()) };
         let (visitor, observer) = (Visitor { role, clock: self.clock }, self.observer);
-        let (target, place, lock) =
-            lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, accept)?;
+        let (target, place, lock) = lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, accept)?;
         let lease = &place.lease;
         let outcome = change(&LockedStore { lock: &lock, target: &target, lease, options: &options, observer });
         lock.release_or_warn();

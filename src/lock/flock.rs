@@ -207,6 +207,11 @@ impl LockFile {
         &self.path
     }
 
+    /// Whether it belongs to somebody who may not write the target.
+    pub(super) fn is_squatted(&self, place: &Place) -> bool {
+        !self.created && !place.lease.writers.may_record(self.status.uid)
+    }
+
     /// Whether it has content. Then it is no lock file of this kind, and must never be locked or deleted.
     pub(super) fn has_content(&self) -> bool {
         self.status.size != 0

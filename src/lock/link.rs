@@ -197,7 +197,8 @@ impl<'a> Unique<'a> {
             {
                 before();
                 let outcome = self.dir().rename(&second, self.dir(), name);
-                outcome.map_err(|e| self.fail(e).during("cannot break the stale lock").with_remedy(Remedy::LockElsewhere))
+                outcome
+                    .map_err(|e| self.fail(e).during("cannot break the stale lock").with_remedy(Remedy::LockElsewhere))
             }
             _ => Ok(()),
         });

@@ -33,6 +33,7 @@ mod place;
 mod proc_locks;
 mod record;
 mod request;
+mod squatter;
 mod waiting;
 mod writers;
 

@@ -67,7 +67,8 @@ impl Place {
             .join(&target.name);
             let flat = flat_name(&whole);
             let (name, dir) = (lock_name(&flat, &opened), Arc::new(opened));
-            let lease = LeaseFile { name: lease_name(&flat, &dir), writers: Writers::of(target, &dir), dir: dir.clone() };
+            let lease =
+                LeaseFile { name: lease_name(&flat, &dir), writers: Writers::of(target, &dir), dir: dir.clone() };
             return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false, beside: false });
         }
         let name = lock_name(&target.name, &target.dir);
@@ -85,6 +86,11 @@ impl Place {
     /// something else.
     pub(super) fn is_removable(&self) -> bool {
         !self.chosen || is_lock_name(&self.name)
+    }
+
+    /// Whether awrite has chosen its name, so that no other program uses it.
+    pub(super) fn is_awrites(&self) -> bool {
+        !self.chosen
     }
 
     /// Refuses the target as its own lock file, under this or another name: after the target has been replaced, others

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::common::{NOBODY, TestDir, chmod, lock_is_held, wait_until};
+use crate::common::{Held, NOBODY, TestDir, chmod, lock_is_held, wait_until};
 use crate::users::{ALICE, DAVE, EVE, FRANK, ROOT, SECRET, TEAM, USERS, User, needs_users, owned, shared_dir};
 
 /// A stranger to every file here.
@@ -31,11 +31,14 @@ impl Kind {
     fn make(self) -> TestDir {
         let dir = shared_dir();
         chown(dir.path(), Some(0), Some(TEAM)).unwrap();
-        chmod(dir.path(), match self {
-            Kind::Sticky => 0o1777,
-            Kind::Setgid => 0o2775,
-            Kind::Plain => 0o775,
-        });
+        chmod(
+            dir.path(),
+            match self {
+                Kind::Sticky => 0o1777,
+                Kind::Setgid => 0o2775,
+                Kind::Plain => 0o775,
+            },
+        );
         dir
     }
 }
@@ -218,6 +221,56 @@ fn a_strangers_link_lock_is_broken() {
     }
 }
 
+/// In a sticky directory anybody can make `f.lock`.
+#[test]
+fn what_a_stranger_has_put_in_the_way_is_removed() {
+    if !needs_users() {
+        return;
+    }
+    let dir = Kind::Sticky.make();
+    let warning = format!("Warning: f.lock: made by uid {NOBODY}, who may not write f: ignored\n");
+    for method in ["flock", "link"] {
+        for script in [
+            "exec 9>f.lock; flock 9; : >held; exec sleep 600",
+            "echo nonsense >f.lock; : >held",
+            "mkfifo f.lock; : >held",
+            "mkdir f.lock; : >held",
+            "ln -s /etc/passwd f.lock; : >held",
+        ] {
+            make(&dir, 0, 0, 0o644);
+            let stranger = STRANGER.runs(&dir, "sh", &["-c", script]).spawn();
+            wait_until("it is there", || dir.join("held").exists());
+            let done = ROOT.awrite(&dir, &["-n", "--lock-method", method, "f"]).stdin("new").run();
+            assert_eq!(done.ok().stderr, warning, "{method} {script}");
+            assert_eq!(dir.read("f"), "new");
+            drop(stranger);
+            remove(&dir, "held");
+            dir.assert_holds(&["f"]);
+        }
+    }
+    // Not what may be another program's, nor what counts.
+    for (args, uid, mode) in [
+        (&["-n", "--lock-file", "f.lock", "f"][..], NOBODY, 0o644),
+        (&["-n", "--keep-lock", "f"], NOBODY, 0o644),
+        (&["-n", "f"], NOBODY, 0o666),
+        (&["-n", "f"], ALICE.uid, 0o644),
+    ] {
+        make(&dir, ALICE.uid, USERS, mode);
+        let held = Held::new(&dir.join("f.lock"));
+        chown(dir.join("f.lock"), Some(uid), None).unwrap();
+        ROOT.awrite(&dir, args).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+        held.release();
+        remove(&dir, "f.lock");
+    }
+    // Who may not remove it waits.
+    make(&dir, ALICE.uid, USERS, 0o644);
+    let held = Held::new(&dir.join("f.lock"));
+    chown(dir.join("f.lock"), Some(NOBODY), None).unwrap();
+    chmod(&dir.join("f.lock"), 0o666);
+    ALICE.awrite(&dir, &["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+    held.release();
+}
+
 #[test]
 fn members_of_a_group_wait_for_each_other_and_take_over() {
     if !needs_users() {
@@ -231,7 +284,8 @@ fn members_of_a_group_wait_for_each_other_and_take_over() {
                 let all: Vec<&str> = ["lock", "--lock-method", method].iter().chain(args).copied().collect();
                 user.awrite(&dir, &all)
             };
-            let held = || if method == "flock" { lock_is_held(&dir.join("f.lock")) } else { has_record(&dir.join("f.lock")) };
+            let held =
+                || if method == "flock" { lock_is_held(&dir.join("f.lock")) } else { has_record(&dir.join("f.lock")) };
             // The second waits for the first.
             let hold = ["f", "--", "sh", "-c", "while [ ! -e go ]; do :; done"];
             let first = lock(ANN, &hold).spawn();
