@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::access::open_for_touch;
 use super::baton::Baton;
 use super::inherited::{self, HandOver, Intent};
-use super::look::{ask_again, is_contention, is_record_of, read};
+use super::look::{ask_again, is_contention, is_record_of};
 use super::place::Place;
 use super::record::LockRecord;
 use crate::error::{Error, Result};
@@ -132,12 +132,8 @@ impl LinkLock {
     /// Opens the descriptor for the heartbeat.
     pub(super) fn open(&self) -> io::Result<()> {
         let file = open_for_touch(&self.dir, &self.name)?;
-        // The number alone would not do: see is_record_of.
-        let is_ours = || -> io::Result<bool> {
-            let record = LockRecord::parse(&read(&file)?.0);
-            Ok(record.is_ok_and(|record| record.nonce == self.record.nonce))
-        };
-        if FileStatus::of(&file)?.id != self.id && !is_ours()? {
+        // The number alone would not do. A nonce that is gone never comes back, so the file was ours when it was opened.
+        if FileStatus::of(&file)?.id != self.id && !self.is_named()? {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
         self.pulse().file = Some(file);

@@ -300,7 +300,7 @@ fn attempt(
     goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
     let place = request.place;
-    if place.dir.opened().size <= QUICKLY_READ {
+    if goal != Goal::Clear && place.dir.opened().size <= QUICKLY_READ {
         // One that is killed before it has the lock leaves its file, and nothing to break.
         sweep(place, here, None);
     }
