@@ -32,6 +32,7 @@ mod signals;
 mod strangers;
 mod stream;
 mod sweep;
+mod takeover;
 mod trees;
 mod users;
 mod write;
