@@ -51,7 +51,7 @@ pub(super) fn clear_away(request: &Request<'_, '_>) -> Result<()> {
 fn take_away(place: &Place, id: FileId) -> std::io::Result<()> {
     let (dir, name, nonce) = (&*place.dir, &*place.name, fresh_nonce());
     let is_gone = |e: &std::io::Error| e.raw_os_error() == Some(libc::ENOENT);
-    let moved = TempNames::new(name, Some(&nonce)).first_free(dir, 0, |aside| dir.rename(name, dir, aside));
+    let moved = TempNames::new(name, Some(&nonce)).first_free(dir, |aside| dir.rename(name, dir, aside));
     let aside = match moved {
         Err(e) if is_gone(&e) => return Ok(()),
         moved => moved?.1,
