@@ -406,6 +406,8 @@ mod tests {
             size: 0,
             links: 1,
             mount_root: false,
+            immutable: false,
+            append_only: false,
             modified: 0,
             changed: 0,
         }

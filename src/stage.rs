@@ -9,31 +9,58 @@
 //! ```
 //!
 //! An unnamed file needs no cleaning up, whatever ends the process. A named one is listed with [`cleanup`], which removes
-//! it when a signal ends the process. It is locked with `flock` for as long as it has its name: that is how housekeeping
-//! tells a living writer's file from a dead one's.
+//! it when a signal ends the process. SIGKILL leaves it. Its name is the same every time (names.rs), so the next writer of
+//! the target finds it and puts its own in its place.
+//!
+//! A living writer's file is told from a dead one's by its mark: a record lock on one byte, for as long as it has its
+//! name. It is no `flock`, which a check of the new content may want for itself.
+//!
+//! ```text
+//!   writer:  mark, alone ──busy: taken for dead──> the next name        (a new file; is the name still its own?)
+//!   finder:  share the mark ──busy──> it lives;  ──another shares it──> it lives, or is another finder's
+//!               └──nobody else has it or has the file open, and the name is still this file's──> dead: unlinked while
+//!                  the mark is shared
+//! ```
+//!
+//! Two finders share the mark before they look for others, so at most one of them sees nobody.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use crate::cleanup::{self, Ticket, Undo};
-use crate::names::{NAME_LIMITS, TEMP_RANDOM, temp_prefix};
+use crate::names::TempNames;
 use crate::sys::dir::LinkWay;
-use crate::sys::{self, Dir, FileStatus, retry};
+use crate::sys::{self, Dir, FileKind, FileStatus, lease, ofd, retry};
+
+/// The byte of a temporary file that its writer has locked. No content reaches that far, and no program locks it that
+/// locks what a file holds.
+const MARK: Range<u64> = 1 << 62..(1 << 62) + 1;
 
 /// A temporary file; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    // Dropped in this order: the name before the file, and so before the mark. Whoever took the file for dead would put
+    // another one under that name.
+    state: State,
     pub(crate) dir: Arc<Dir>,
     pub(crate) file: File,
-    /// The target's name, of which the temporary name is made.
-    base: OsString,
+    label: Label,
     birth: Birth,
-    state: State,
+}
+
+/// What the temporary name is made of.
+#[derive(Clone, Debug)]
+struct Label {
+    /// The target's name.
+    base: OsString,
+    /// That of the link lock that is held.
+    nonce: Option<String>,
 }
 
 #[derive(Debug)]
@@ -66,14 +93,20 @@ pub(crate) enum Rename {
 impl Stage {
     /// An empty stage in `dir` for a file called `base`.
     pub(crate) fn create(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
-        match Stage::unnamed(&dir, base, birth)? {
+        Stage::create_under(dir, base, None, birth)
+    }
+
+    /// The same under a link lock with this nonce.
+    pub(crate) fn create_under(dir: Arc<Dir>, base: &OsStr, nonce: Option<String>, birth: Birth) -> io::Result<Stage> {
+        let label = Label { base: base.to_owned(), nonce };
+        match Stage::unnamed(&dir, &label, birth)? {
             Some(stage) => Ok(stage),
-            None => Stage::named(dir, base, birth),
+            None => Stage::named(dir, label, birth),
         }
     }
 
     /// `None` where the file system has no unnamed files (FUSE, NFS, old overlays) or they could not be named later.
-    fn unnamed(dir: &Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Option<Stage>> {
+    fn unnamed(dir: &Arc<Dir>, label: &Label, birth: Birth) -> io::Result<Option<Stage>> {
         let file = match dir.open_unnamed(birth.mode()) {
             Ok(file) => file,
             // A file system that ignores the flag sees an attempt to write a directory, or to open a missing file.
@@ -83,14 +116,19 @@ impl Stage {
             Err(e) => return Err(e),
         };
         let way = dir.way_to_link(&file);
-        Ok(way.map(|way| Stage { dir: dir.clone(), file, base: base.to_owned(), birth, state: State::Unnamed(way) }))
+        Ok(way.map(|way| Stage { state: State::Unnamed(way), dir: dir.clone(), file, label: label.clone(), birth }))
     }
 
-    fn named(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
+    fn named(dir: Arc<Dir>, label: Label, birth: Birth) -> io::Result<Stage> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let (file, name, ticket) = with_temp_name(&dir, base, |name| dir.open_file(name, flags, birth.mode()))?;
-        mark_in_use(&file);
-        Ok(Stage { dir, file, base: base.to_owned(), birth, state: State::Named { name, ticket } })
+        let make = |name: &OsStr| {
+            let file = dir.open_file(name, flags, birth.mode())?;
+            // Until now it had no mark, and somebody may have taken it for dead.
+            let lost = !mark(&file) || !stands_for(&dir, name, &file)?;
+            if lost { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
+        };
+        let (file, name, ticket) = with_temp_name(&dir, &label, 0, make)?;
+        Ok(Stage { state: State::Named { name, ticket }, dir, file, label, birth })
     }
 
     /// Gives the stage a name, if it has none, and tells its path.
@@ -98,12 +136,22 @@ impl Stage {
         match self.state {
             State::Named { ref name, .. } => Ok(self.dir.join(name)),
             State::Unnamed(way) => {
-                let (name, ticket) = link_temp_name(&self.dir, &self.base, &self.file, way)?;
+                let (name, ticket) = link_temp_name(&self.dir, &self.label, &self.file, way)?;
                 let path = self.dir.join(&name);
                 self.state = State::Named { name, ticket };
                 Ok(path)
             }
         }
+    }
+
+    /// Takes the mark off while `work` runs: a program that locks the whole file, by record locks or on NFS by `flock`,
+    /// would wait for it for ever. Those who look for dead ones see that the file is open.
+    pub(crate) fn unmarked<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Errors only make it worse protected from a housekeeper, who also looks at its age.
+        let _ = ofd::unlock(&self.file, MARK);
+        let done = work();
+        mark(&self.file);
+        done
     }
 
     /// Whether it has a name by now.
@@ -129,18 +177,21 @@ impl Stage {
         match self.birth {
             Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
             // Asked of another file, which stays empty: the content of this one may not be for everyone.
-            Birth::Private => Stage::create(self.dir.clone(), &self.base, Birth::Plain)?.plain_mode(),
+            Birth::Private => {
+                let Label { base, nonce } = self.label.clone();
+                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain)?.plain_mode()
+            }
         }
     }
 
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
-        let Stage { dir, file, base, birth, state } = self;
+        let Stage { state, dir, file, label, birth } = self;
         let (from, ticket) = match state {
             State::Named { name, ticket } => (name, ticket),
-            State::Unnamed(way) => match link_temp_name(&dir, &base, &file, way) {
+            State::Unnamed(way) => match link_temp_name(&dir, &label, &file, way) {
                 Ok(named) => named,
-                Err(e) => return Err((e, Stage { dir, file, base, birth, state })),
+                Err(e) => return Err((e, Stage { state, dir, file, label, birth })),
             },
         };
         let replace = || match retry(|| dir.rename(&from, to, name)) {
@@ -157,7 +208,7 @@ impl Stage {
             Ok(()) => Ok(file),
             Err((e, ticket)) => {
                 let state = State::Named { name: from, ticket };
-                Err((e, Stage { dir, file, base, birth, state }))
+                Err((e, Stage { state, dir, file, label, birth }))
             }
         }
     }
@@ -213,57 +264,90 @@ impl Undo for TempName {
     }
 }
 
-/// Marks a temporary file as in use. Where that fails the file is only less well protected from a housekeeper, who also
-/// looks at its age.
-fn mark_in_use(file: &File) {
-    let _ = sys::try_flock(file, false);
+/// Marks a temporary file as in use. False: somebody has taken it for a dead writer's. Where there is no such lock the file
+/// is only less well protected from a housekeeper, who also looks at its age.
+fn mark(file: &File) -> bool {
+    match ofd::try_lock(file, false, MARK) {
+        Err(e) if is_missing(&e) => sys::try_flock(file, false),
+        outcome => outcome,
+    }
+    .unwrap_or(true)
 }
 
-/// Calls `make` with fresh temporary names until one is free, and lists what it made.
+/// Whether this system has no such record locks.
+fn is_missing(e: &io::Error) -> bool {
+    sys::unsupported(e) || e.kind() == io::ErrorKind::Unsupported
+}
+
+/// Opens the file `name` in `dir`, if nobody uses it. As long as the descriptor is open, nobody else takes it for unused,
+/// so the name may be removed.
+pub(crate) fn open_dead(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    // Never for writing: where a check runs the new content, execve(2) would fail with "Text file busy". And the mode may
+    // forbid it.
+    let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
+    let dead = match ofd::try_lock(&file, true, MARK) {
+        Ok(shared) => shared && !ofd::is_locked(&file, MARK)?,
+        Err(e) if is_missing(&e) => sys::try_flock(&file, false)?,
+        Err(e) => return Err(e),
+    };
+    // A writer takes its mark off while a check runs, but has the file open. A stranger's file cannot be asked about.
+    let open = || match lease::is_open_elsewhere(&file) {
+        Err(e) => e.raw_os_error() == Some(libc::EACCES),
+        Ok(open) => open,
+    };
+    Ok((dead && stands_for(dir, name, &file)? && !open()).then_some(file))
+}
+
+/// Removes the temporary file `name` in `dir` if a dead writer has left it. False: it is in use, or a stranger's.
+fn remove_dead(dir: &Dir, name: &OsStr) -> bool {
+    // Opening a device or a FIFO has effects.
+    let is_file = matches!(dir.status(name), Ok(Some(s)) if s.kind == FileKind::Regular);
+    is_file && matches!(open_dead(dir, name), Ok(Some(_dead)) if dir.unlink(name).is_ok())
+}
+
+/// Calls `make` with temporary names from number `first` on until one is free, and lists what it made.
 fn with_temp_name<T>(
     dir: &Arc<Dir>,
-    base: &OsStr,
+    label: &Label,
+    first: u32,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
-    // eCryptfs has room for less, and says so.
-    let mut longest = NAME_LIMITS.into_iter();
-    let mut limit = longest.next().unwrap_or(0);
-    loop {
-        let prefix = temp_prefix(base, limit);
-        let attempt: io::Result<_> = cleanup::make(|| {
-            // tempfile only chooses the name. `make` puts the file into our directory, so this one is of no concern: with
-            // "/" tempfile need not look up the current directory.
-            let (made, path) = tempfile::Builder::new()
-                .prefix(&prefix)
-                .rand_bytes(TEMP_RANDOM)
-                .disable_cleanup(true)
-                .make_in("/", |path: &Path| make(path.file_name().unwrap_or_default()))?
-                .into_parts();
-            let name = path.file_name().unwrap_or_default().to_owned();
-            Ok(((made, name.clone()), TempName { dir: dir.clone(), name }))
-        });
-        match attempt {
-            Ok(((made, name), ticket)) => return Ok((made, name, ticket)),
-            Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => match longest.next() {
-                Some(shorter) => limit = shorter,
-                None => return Err(e),
-            },
-            Err(e) => return Err(e),
-        }
-    }
+    let names = TempNames::new(&label.base, label.nonce.as_deref());
+    let taken: io::Result<_> = cleanup::make(|| {
+        let (made, name) = names.first_free(dir, first, |name| match make(name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && remove_dead(dir, name) => make(name),
+            outcome => outcome,
+        })?;
+        Ok(((made, name.clone()), TempName { dir: dir.clone(), name }))
+    });
+    let ((made, name), ticket) = taken?;
+    Ok((made, name, ticket))
 }
 
 /// Gives an unnamed `file` in `dir` a temporary name.
-fn link_temp_name(dir: &Arc<Dir>, base: &OsStr, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
-    mark_in_use(file);
-    let ((), name, ticket) = with_temp_name(dir, base, |name| dir.link_unnamed(file, way, name))?;
+fn link_temp_name(dir: &Arc<Dir>, label: &Label, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
+    mark(file);
+    let ((), name, ticket) = with_temp_name(dir, label, 0, |name| dir.link_unnamed(file, way, name))?;
     Ok((name, ticket))
 }
 
 /// Makes a second link to `name` in `from`, under a temporary name in `dir`.
 pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
-    let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
+    let label = Label { base: name.to_owned(), nonce: None };
+    // Not the first name, which is the stage's: a link to the target cannot be marked as this process's own.
+    let ((), temp, ticket) = with_temp_name(dir, &label, 1, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
+}
+
+/// Removes the temporary files for `base` in `dir` that a writer has left who held a link lock with `nonce`, and has lost
+/// it: if that writer lives, it finds nothing to rename.
+pub(crate) fn remove_of_lost_lock(dir: &Dir, base: &OsStr, nonce: &str) {
+    let names = TempNames::new(base, Some(nonce));
+    // What stays is what a crash leaves, and housekeeping knows it.
+    let _ = names.first_free::<()>(dir, 0, |name| {
+        dir.unlink(name)?;
+        Err(io::ErrorKind::AlreadyExists.into())
+    });
 }
 
 #[cfg(test)]
@@ -275,7 +359,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let count = || std::fs::read_dir(place.path()).unwrap().count();
-        let stage = Stage::named(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+        let label = || Label { base: "f".into(), nonce: None };
+        let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
         assert_eq!(count(), 1);
         drop(stage);
         assert_eq!(count(), 0);
@@ -285,6 +370,46 @@ mod tests {
         assert!(stage.has_its_name().unwrap());
         drop(stage);
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_dead_writer_s_file_is_taken_over_and_a_living_one_s_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let names = || {
+            let mut names: Vec<_> = dir.names().unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
+            names.retain(|name| name != "." && name != "..");
+            names.sort();
+            names
+        };
+        let first = TempNames::new(OsStr::new("f"), None).numbered(0, 255).into_string().unwrap();
+        let second = TempNames::new(OsStr::new("f"), None).numbered(1, 255).into_string().unwrap();
+        let label = || Label { base: "f".into(), nonce: None };
+        for mode in [0o600, 0o444] {
+            let path = place.path().join(&first);
+            std::fs::write(&path, "a dead writer's").unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let living = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
+            assert_eq!(living.file.metadata().unwrap().len(), 0);
+            assert_eq!(names(), [&*first]);
+            let mut other = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+            other.publish().unwrap();
+            assert_eq!(names(), [&*second, &*first]);
+            assert!(open_dead(&dir, OsStr::new(&first)).unwrap().is_none());
+            drop((living, other));
+            assert!(names().is_empty());
+        }
+        // Of two finders, at most one.
+        std::fs::write(place.path().join(&first), "").unwrap();
+        let finder = open_dead(&dir, OsStr::new(&first)).unwrap();
+        assert!(finder.is_some() && open_dead(&dir, OsStr::new(&first)).unwrap().is_none());
+        drop(finder);
+        // A stranger's.
+        std::fs::remove_file(place.path().join(&first)).unwrap();
+        std::fs::create_dir(place.path().join(&first)).unwrap();
+        let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
+        assert_eq!(names(), [&*second, &*first]);
+        drop(stage);
     }
 
     #[test]

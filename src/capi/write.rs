@@ -258,8 +258,7 @@ pub unsafe extern "C" fn awrite_write(
         let data = block(data, size)?;
         let (options, result) = (write_options(options)?, Out::new(result)?);
         let mut file = AtomicFile::open(target, &options)?;
-        file.fill(data)?;
-        result.put_committed(&file.commit()?);
+        result.put_committed(&file.commit_with(data)?);
         Ok(())
     })
 }

@@ -103,6 +103,10 @@ impl LinkLock {
         inherited::keep_back(self.id)
     }
 
+    pub(super) fn nonce(&self) -> &str {
+        &self.record.nonce
+    }
+
     pub(super) fn stale_after(&self) -> Duration {
         self.record.stale_after()
     }
@@ -170,7 +174,7 @@ impl LinkLock {
         }
         // Even after a long silence: whoever has the mark by now keeps it, and whoever comes later finds a fresh lock.
         pulse.touch();
-        let mark = mark_name(&self.name, &self.record.nonce);
+        let mark = mark_name(&self.name, &self.record.nonce, &self.dir);
         // Marks the file that is the lock now. If that is ours, it stays ours as long as the mark is ours.
         let linked = retry(|| self.dir.link(&self.name, &self.dir, &mark));
         let marked = self.owns(&mark);

@@ -46,11 +46,12 @@ use super::request::Request;
 use super::waiting::{Pauses, TRIES, TRY_PAUSE};
 use crate::cleanup;
 use crate::error::{Error, Result};
-use crate::names::{is_mark_name, is_temp_name, mark_name, mark_stem, temp_name, temp_prefix};
+use crate::names::{TempNames, is_mark_name, is_temp_name, mark_name, mark_stem, temp_stem};
 use crate::notice::Notice;
 use crate::options::Wait;
 use crate::remedy::Remedy;
 use crate::shown::shown;
+use crate::stage::remove_of_lost_lock;
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
 use crate::sys::{Dir, FileId, FileStatus};
@@ -83,15 +84,10 @@ impl<'a> Unique<'a> {
         let (place, target, options) = (request.place, request.target, request.options);
         let mode = options.mode.unwrap_or_else(|| default_mode(target.status.as_ref()));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let (record, born, name, mut file) = loop {
-            let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
-            let (born, name) = (boot_clock(), temp_name(&place.name, &record.nonce));
-            match place.dir.open_file(&name, flags, mode) {
-                Ok(file) => break (record, born, name, file),
-                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(e) => return Err(e),
-            }
-        };
+        let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
+        let born = boot_clock();
+        let names = TempNames::new(&place.name, Some(&record.nonce));
+        let (mut file, name) = names.first_free(&place.dir, 0, |name| place.dir.open_file(name, flags, mode))?;
         let id = FileId { dev: 0, ino: 0 };
         // From here on, dropping it removes the file.
         let mut unique = Unique { place, here, name, id, record, modified: 0, born };
@@ -156,7 +152,7 @@ impl<'a> Unique<'a> {
 
     /// Makes `name` ours, whose record has `nonce` and is stale. True: it is ours.
     fn replace(&self, name: &OsStr, nonce: &str, depth: u32) -> Result<bool> {
-        let mark = mark_name(name, nonce);
+        let mark = mark_name(name, nonce, self.dir());
         if !self.link_as(&mark)? {
             // Somebody is breaking it, or died while doing so.
             let Seen::Record { record, modified } = look(self.dir(), &mark)? else { return Ok(false) };
@@ -178,7 +174,7 @@ impl<'a> Unique<'a> {
 
     /// The same, once the mark is ours: `rename(U2, name)`, where U2 is a second link to U.
     fn replace_marked(&self, name: &OsStr, nonce: &str) -> Result<bool> {
-        let second = temp_name(&self.place.name, &fresh_nonce());
+        let second = TempNames::new(&self.place.name, Some(&fresh_nonce())).numbered(0, self.name.len());
         if !self.link_as(&second)? {
             return Ok(false);
         }
@@ -213,7 +209,7 @@ impl<'a> Unique<'a> {
         // Read after the list. So a mark on the list whose nonce is not the lock's now never means anything again.
         let live = self.live_marks();
         let mark_stem = mark_stem(&self.place.name);
-        let temp_stem = temp_prefix(&self.place.name, 255);
+        let temp_stem = temp_stem(&self.place.name);
         for name in names {
             let is_mark =
                 name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(&name) && !live.contains(&name);
@@ -235,7 +231,7 @@ impl<'a> Unique<'a> {
         let mut live = Vec::new();
         let mut name = self.place.name.clone();
         while let Ok(Seen::Record { record, .. }) = look(self.dir(), &name) {
-            name = mark_name(&name, &record.nonce);
+            name = mark_name(&name, &record.nonce, self.dir());
             live.push(name.clone());
             if live.len() > DEEPEST as usize {
                 break;
@@ -286,6 +282,12 @@ fn attempt(
             let ours = unique.replace(&place.name, &record.nonce, 0)?;
             if ours && goal != Goal::Clear {
                 unique.sweep();
+            }
+            if ours {
+                let target = request.target;
+                remove_of_lost_lock(&target.dir, &target.name, &record.nonce);
+                let lease = &place.lease;
+                remove_of_lost_lock(&lease.dir, &lease.name, &record.nonce);
             }
             ours
         }

@@ -1,6 +1,6 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
-//! All of the library's unsafe code but that of the C interface is in here: in [`ofd`], [`alarm`], [`thread`] and
+//! All of the library's unsafe code but that of the C interface is in here: in [`ofd`], [`lease`], [`alarm`], [`thread`] and
 //! [`Borrowed`].
 
 pub(crate) mod alarm;
@@ -9,6 +9,7 @@ mod call;
 pub(crate) mod dir;
 mod flock;
 pub(crate) mod host;
+pub(crate) mod lease;
 pub(crate) mod ofd;
 pub(crate) mod thread;
 pub(crate) mod xattr;

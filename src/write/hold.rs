@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::backup;
 use crate::commit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_target};
-use crate::lock::{FileLock, LeaseFile, Place};
+use crate::lock::{FileLock, LeaseFile, Place, is_in_use};
+use crate::names::is_lock_name;
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -62,12 +63,33 @@ pub(super) fn resolve(options: &WriteOptions) -> Resolve {
     Resolve { follow: options.lock.follow, mkdir: options.mkdir }
 }
 
+/// Refuses a lock file that somebody holds, or waits for: once it is replaced, others lock another file. It is called as
+/// lock files are, or it is empty and locked.
+pub(super) fn ensure_not_locked(target: &Target) -> Result<()> {
+    let named = is_lock_name(&target.name);
+    if !named && target.status.is_none_or(|status| status.size > 0) {
+        return Ok(());
+    }
+    let in_use = match is_in_use(&target.dir, &target.name) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => named,
+        outcome => outcome.map_err(|e| target.failed(e))?,
+    };
+    if !in_use {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::NotAFile, "Is a lock file that is in use")
+        .on(&target.given)
+        .with_hint("name the file that it is the lock of"))
+}
+
 /// Refuses what cannot or must not be replaced.
 pub(super) fn ensure_replaceable(target: &Target, place: &Place, options: &WriteOptions) -> Result<()> {
     target.ensure_regular()?;
+    ensure_not_locked(target)?;
     if target.is_mounted_on() && !options.in_place {
         return Err(commit::mounted_on(&target.given));
     }
+    target.ensure_changeable(options.in_place)?;
     if let Some(backup) = &options.backup {
         backup::ensure_apart(target, place, backup, options.mkdir)?;
     }

@@ -21,15 +21,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, open_original};
+use super::hold::{Hold, ensure_not_locked, open_original};
 use crate::backup::{self, Backup};
 use crate::commit;
-use crate::copy;
+use crate::copy::{self, Content};
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Check, Durability, WriteOptions};
+use crate::options::{Check, Durability, Ownership, WriteOptions};
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::stage::Stage;
@@ -74,7 +74,8 @@ impl Commit {
         let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
         let bytes = made.size;
         if self.is_unchanged(&stage, original.as_ref())? {
-            if let Some(changed) = self.amend(&stage, &made, original.as_ref())? {
+            let wanted = self.wanted(&stage).map_err(|e| self.not_amended(e))?;
+            if let Some(changed) = self.amend(wanted, &made, original.as_ref())? {
                 drop(stage);
                 return self.release(Committed { bytes, changed, backup: None }, Ok(()));
             }
@@ -88,6 +89,37 @@ impl Commit {
             }
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
+    }
+
+    /// For content that has not been staged, of this length: leaves the target alone if it is what that contains. Otherwise
+    /// everything is handed back.
+    pub(super) fn leave_if_same(
+        self,
+        bytes: u64,
+        mut new: Content<'_>,
+    ) -> Result<std::result::Result<Committed, Commit>> {
+        let options = &self.options;
+        // What a new file would get besides must be known without one.
+        let told = options.mode.is_some() || options.preserve_mode;
+        let Some(old) = (if told && options.ownership != Ownership::Writer && !self.hold.target.is_link() {
+            open_original(&self.hold.target)?
+        } else {
+            None
+        }) else {
+            return Ok(Err(self));
+        };
+        if self.watched {
+            self.ensure_untouched()?;
+        }
+        let same = old.content().and_then(|old| new.is_all_of(old));
+        if !same.map_err(|e| self.failed(e).during("cannot compare"))? {
+            return Ok(Err(self));
+        }
+        let wanted = Wanted { mode: options.mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
+        match self.amend(wanted, &old.status, Some(&old))? {
+            Some(changed) => self.release(Committed { bytes, changed, backup: None }, Ok(())).map(Ok),
+            None => Ok(Err(self)),
+        }
     }
 
     fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
@@ -138,7 +170,8 @@ impl Commit {
                 self.sync(&stage)?;
             }
             // After the sync, which may take longer than a link lock lives.
-            self.hold.lock.ensure_held().map_err(|e| e.on(&target.given))?;
+            self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
+            ensure_not_locked(target)?;
             self.announce(way);
             let file = match way {
                 Way::InPlace => {
@@ -207,14 +240,12 @@ impl Commit {
 
     /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
     /// others; `None`: this user may not set them there, but a new file can have them.
-    fn amend(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
-        let fail = |e: io::Error| self.failed(e).during("cannot set its owner and permissions");
-        let wanted = self.wanted(stage).map_err(fail)?;
+    fn amend(&self, wanted: Wanted, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
         self.ensure_claim()?;
-        self.hold.lock.ensure_held().map_err(|e| e.on(&self.hold.target.given))?;
+        self.hold.lock.ensure_undisputed().map_err(|e| e.on(&self.hold.target.given))?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -224,7 +255,7 @@ impl Commit {
                 Ok(Some(true))
             }
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(None),
-            Err(e) => Err(fail(e)),
+            Err(e) => Err(self.not_amended(e)),
         }
     }
 
@@ -232,7 +263,8 @@ impl Commit {
     /// the length of what it left.
     fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
         let target = &self.hold.target.given;
-        check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
+        let path = stage.publish().map_err(|e| self.unnamed(e))?;
+        stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
                 0 if self.options.refuse_empty => {
@@ -321,6 +353,10 @@ impl Commit {
 
     fn failed(&self, e: io::Error) -> Error {
         self.hold.target.failed(e)
+    }
+
+    fn not_amended(&self, e: io::Error) -> Error {
+        self.failed(e).during("cannot set its owner and permissions")
     }
 
     fn unnamed(&self, e: io::Error) -> Error {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::common::{
-    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, wait_until,
+    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, temp_name, wait_until,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
@@ -62,7 +62,7 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
         dir.file("trace", "");
         let strace = ["-f", "-o", "trace", "-e", "trace=fsync,linkat", "-e", slow, AWRITE];
         let writer = dir.program("strace", strace.iter().chain(args).copied()).stdin("new").spawn();
-        wait_until("it has a name", || dir.read("trace").contains(".f.awrite-"));
+        wait_until("it has a name", || dir.read("trace").contains(&temp_name("f")));
         let pid = dir.read("trace").split_whitespace().next().unwrap().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         let done = writer.finish();
