@@ -89,20 +89,12 @@ const FLAGS: &[Flag<Settings>] = &[
          backups",
         |s, value| put(&mut s.older_than, parse_age(&value).map(Some)),
     ),
-    Flag::value(
-        WHERE,
-        &["--locks-older-than"],
-        Value::Text("AGE"),
-        "the same for lock files alone",
-        |s, value| put(&mut s.locks_older_than, parse_age(&value).map(|age| Some(age.leftovers))),
-    ),
-    Flag::value(
-        WHERE,
-        &["--backups-older-than"],
-        Value::Text("AGE"),
-        "the same for backups alone",
-        |s, value| put(&mut s.backups_older_than, parse_age(&value).map(|age| Some(age.backups))),
-    ),
+    Flag::value(WHERE, &["--locks-older-than"], Value::Text("AGE"), "the same for lock files alone", |s, value| {
+        put(&mut s.locks_older_than, parse_age(&value).map(|age| Some(age.leftovers)))
+    }),
+    Flag::value(WHERE, &["--backups-older-than"], Value::Text("AGE"), "the same for backups alone", |s, value| {
+        put(&mut s.backups_older_than, parse_age(&value).map(|age| Some(age.backups)))
+    }),
     Flag::value(
         WHERE,
         &["--keep-newest"],

@@ -249,7 +249,9 @@ impl<'a> Sweep<'a> {
             match dir.status(OsStr::from_bytes(name)) {
                 Ok(Some(status)) if status.kind == FileKind::Regular => {
                     let made = by_name.max(status.modified);
-                    if stamp.is_some() || self.may_delete_plain_backup(dir, of, name, retention.is_young(made, now()))? {
+                    if stamp.is_some()
+                        || self.may_delete_plain_backup(dir, of, name, retention.is_young(made, now()))?
+                    {
                         backups.push(Backup { of, name, stamp, made, seen: Some(Box::new(status)) });
                     }
                 }

@@ -212,10 +212,12 @@ mod tests {
         assert_eq!(text, "Deleted 1 lock file, 2 backups, 3 temporary files (1.5 KiB); 1 failure");
         let mut summary = HousekeepSummary::default();
         summary.other_locks = 3;
-        let locks = "Nothing to delete; 3 lock files that may be other programs' left alone (--clean-locks deletes them)";
+        let locks =
+            "Nothing to delete; 3 lock files that may be other programs' left alone (--clean-locks deletes them)";
         assert_eq!(in_words(&summary, false), locks);
         summary.other_backups = 1;
-        let backups = "1 backup that may be another program's left alone (--clean-backups deletes it as the options say)";
+        let backups =
+            "1 backup that may be another program's left alone (--clean-backups deletes it as the options say)";
         assert_eq!(in_words(&summary, true), format!("{locks}; {backups}"));
     }
 }

@@ -26,7 +26,8 @@ fn write_out(lines: &mut Vec<u8>) -> Result<(), Errno> {
 /// Adds `line`. If it does not fit into the buffer, the lines before it are written first.
 pub(super) fn add(line: &[u8]) -> Result<(), Errno> {
     let mut lines = lines();
-    let outcome = if lines.len() + line.len() > CAPACITY { ready().and_then(|()| write_out(&mut lines)) } else { Ok(()) };
+    let outcome =
+        if lines.len() + line.len() > CAPACITY { ready().and_then(|()| write_out(&mut lines)) } else { Ok(()) };
     lines.extend_from_slice(line);
     outcome
 }
@@ -46,7 +47,6 @@ fn ready() -> Result<(), Errno> {
         _ => Ok(()),
     }
 }
-
 
 /// Writes what is left, unless that would block. For the signal thread.
 pub(super) fn flush_if_ready() {
