@@ -44,7 +44,7 @@ pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite-housekeep",
-    synopsis: &["--all [OPTIONS] [DIR]", "[--clean-locks] [--clean-backups] [--clean-temps] [OPTIONS] [DIR]"],
+    synopsis: &["--all [OPTIONS] [DIR]", "[--clean-locks] [--clean-backups] [--clean-temps] [DIR]"],
     about: "--all deletes what awrite has left in DIR (default: the current directory): lock files that nobody has open, \
             old backups, temporary files of crashed writers. It is safe anywhere, also beside living writers. The other \
             three delete exactly this kind, whoever made it. Prints what it deletes.",
