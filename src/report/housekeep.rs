@@ -182,11 +182,13 @@ fn in_words(summary: &HousekeepSummary, dry_run: bool) -> String {
         (summary.other_locks, "lock file", "--clean-locks", ""),
         (summary.other_backups, "backup", "--clean-backups", " as the options say"),
     ] {
-        let (others, them) = if n == 1 { ("another program's", "it") } else { ("other programs'", "them") };
-        if n > 0 {
-            let left = format!("{} that may be {others} left alone", counted(n, what));
-            text.push_str(&format!("; {left} ({option} deletes {them}{how})"));
-        }
+        let left = match n {
+            0 => continue,
+            1 => format!("1 {what} that may be another program's left alone ({option} deletes it{how})"),
+            _ => format!("{n} {what}s that may be other programs' left alone ({option} deletes them{how})"),
+        };
+        text.push_str("; ");
+        text.push_str(&left);
     }
     text
 }
