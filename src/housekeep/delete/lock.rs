@@ -85,7 +85,8 @@ fn try_lock_file(
         return Err(if attempt.again { IN_USE } else { NotDeleted::TooFresh(OPENED) });
     }
     match lease::take(&file) {
-        Ok(false) => return Err(IN_USE),
+        // On ext4, also while the kernel writes back an inode that was made a moment ago.
+        Ok(false) => return Err(if attempt.again { IN_USE } else { NotDeleted::TooFresh(OPENED) }),
         Err(_) if how.only_unopened => return Err(MAY_BE_OPEN),
         Err(_) => return locked(dir, name, file, how.older_than, attempt).map(Some),
         Ok(true) => {}
