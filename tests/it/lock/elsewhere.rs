@@ -133,9 +133,15 @@ fn a_file_system_without_flock_gets_link_locks() {
         done.assert_error_with(1, &["f: cannot lock: "]);
         dir.assert_holds(&["f"]);
     }
+    dir.file("f", "0\n");
+    let many = rounds(4, 20);
+    let one = || without_flock(&dir, "ENOSYS", &["-q", "f", "--", "sh", "-c", INCREMENT]).spawn();
+    all_succeed((0..many).map(|_| one()).collect());
+    assert_eq!(dir.read("f"), format!("{many}\n"));
+    dir.assert_holds(&["f"]);
     // Any other error is one.
     without_flock(&dir, "EIO", &["f"]).stdin("x").run().assert_error_with(1, &["f: cannot lock: "]);
-    assert_eq!(dir.read("f"), "new");
+    assert_eq!(dir.read("f"), format!("{many}\n"));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
