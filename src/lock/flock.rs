@@ -332,6 +332,10 @@ impl LockFile {
     }
 
     /// Ends the handing on, once nobody works under the lock any more. `tell` is called if somebody does now.
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.handed.is_any()
+    }
+
     pub(super) fn take_back(&self, tell: impl FnOnce()) {
         self.handed.take_back(&self.file, tell);
     }
