@@ -233,6 +233,6 @@ fn without_descriptors_no_lock_stays() {
     for limit in 4..=9 {
         let script = format!("ulimit -n {limit}; exec \"$BIN\" lock --lock-method link f -- true");
         let done = dir.sh(&script).run();
-        assert!(done.code != Some(0) && dir.names().is_empty(), "{limit}: {:?} {done:?}", dir.names());
+        assert!(dir.names().is_empty(), "{limit}: {:?} {done:?}", dir.names());
     }
 }
