@@ -29,6 +29,7 @@ mod power;
 mod protocol;
 mod shells;
 mod signals;
+mod strangers;
 mod stream;
 mod sweep;
 mod takeover;
