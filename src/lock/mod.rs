@@ -46,6 +46,8 @@ pub(crate) use clear::{Cleared, clear_link, clear_mark};
 pub(crate) use flock::is_in_use;
 pub(crate) use inherited::{Intent, mark_brief};
 pub(crate) use place::{LeaseFile, Place};
+pub(crate) use proc_locks::find as flock_holder;
+pub(crate) use record::fresh_nonce;
 pub(crate) use request::{Patience, Request};
 pub(crate) use waiting::Pauses;
 pub(crate) use writers::Writers;

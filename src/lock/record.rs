@@ -183,7 +183,7 @@ fn from_json(value: &Value) -> Option<LockRecord> {
 
 /// The hash keys of the standard library are random, but a forked child has those of its parent. So the process id and the
 /// time go in too.
-pub(super) fn fresh_nonce() -> String {
+pub(crate) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.write_u128(host::boot_clock().as_nanos());
