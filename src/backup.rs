@@ -35,7 +35,7 @@ use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
-use crate::stage::{Birth, Stage, link_temp, rename_new};
+use crate::stage::{Birth, Stage, clear_for, link_temp, rename_new};
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, retry};
 use crate::target::Target;
 
@@ -279,7 +279,10 @@ pub(crate) fn prepare<'a>(
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
     let nonce = nonce.map(str::to_owned);
-    let may_link = !in_place && options.mode.is_none() && is_plain(target, &original.status);
+    // A link that a dead writer has left is no other name of the file.
+    let mut old = original.status;
+    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref(), &old));
+    let may_link = !in_place && options.mode.is_none() && is_plain(target, &old);
     let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
     let linked = link.is_some();
     let (copy, temp, ticket, id) = match link {
@@ -318,8 +321,8 @@ fn link(
     nonce: Option<String>,
 ) -> Option<(OsString, Ticket)> {
     let old = &original.status;
-    // A name of another's file could not be taken away again in such a directory.
-    if dir.is_sticky().ok()? && old.uid != rustix::process::geteuid().as_raw() {
+    // The name could not be taken away again.
+    if dir.protects(old) {
         return None;
     }
     let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;

@@ -149,7 +149,7 @@ impl<'a> TempNames<'a> {
     }
 
     /// `.awrite-HHHHHHHH`, and behind it `-NONCE`: what all of these names begin with.
-    fn stem(&self) -> String {
+    pub(crate) fn stem(&self) -> String {
         let stem = temp_stem(self.base);
         self.nonce.map_or_else(|| stem.clone(), |nonce| format!("{stem}-{nonce}"))
     }
@@ -167,17 +167,25 @@ impl<'a> TempNames<'a> {
         joined(&[head.as_bytes(), &base[base.len().saturating_sub(room)..]])
     }
 
-    /// Counts up from `first` until `take` accepts a name, which it does by returning something. A name that is too long
+    /// The first of them.
+    pub(crate) fn first(&self, dir: &Dir) -> OsString {
+        self.numbered(0, self.limit(dir))
+    }
+
+    fn limit(&self, dir: &Dir) -> usize {
+        let may_be_long = self.base.len() + TEMP_PREFIX.len() + TEMP_HASH + NONCE + 8 > SHORT_NAME_MAX;
+        if may_be_long { longest_name(dir) } else { NAME_MAX }
+    }
+
+    /// Counts up until `take` accepts a name, which it does by returning something. A name that is too long
     /// for the file system is made shorter, whatever that says about itself.
     pub(crate) fn first_free<T>(
         &self,
         dir: &Dir,
-        first: u32,
         mut take: impl FnMut(&OsStr) -> io::Result<T>,
     ) -> io::Result<(T, OsString)> {
-        let may_be_long = self.base.len() + TEMP_PREFIX.len() + TEMP_HASH + NONCE + 8 > SHORT_NAME_MAX;
-        let mut limit = if may_be_long { longest_name(dir) } else { NAME_MAX };
-        let mut number = first;
+        let mut limit = self.limit(dir);
+        let mut number = 0;
         while number < TEMP_NAMES {
             let name = self.numbered(number, limit);
             match take(&name) {
@@ -228,6 +236,12 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
         _ => false,
     };
     is_form && (may_be_cut(length) || format!("{:08x}", temp_hash(base)).as_bytes() == hash)
+}
+
+/// Whether `name` is one of a temporary file for `base` that was made under a link lock.
+pub(crate) fn is_temp_name_under_nonce(name: &OsStr, base: &OsStr) -> bool {
+    let rest = name.as_bytes().strip_prefix(temp_stem(base).as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    is_temp_name(name) && rest.and_then(|rest| rest.get(..NONCE)).is_some_and(is_nonce)
 }
 
 fn is_hex(text: &[u8]) -> bool {

@@ -28,13 +28,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use crate::cleanup::{self, Ticket, Undo};
-use crate::names::TempNames;
+use crate::names::{TempNames, is_temp_name_under_nonce};
 use crate::sys::dir::LinkWay;
 use crate::sys::{self, Dir, FileKind, FileStatus, lease, ofd, retry};
 
@@ -125,7 +126,7 @@ impl Stage {
             let lost = !mark(&file) || !stands_for(&dir, name, &file)?;
             if lost { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
         };
-        let (file, name, ticket) = with_temp_name(&dir, &label, 0, make)?;
+        let (file, name, ticket) = with_temp_name(&dir, &label, make)?;
         Ok(Stage { state: State::Named { name, ticket }, dir, file, label, birth })
     }
 
@@ -317,16 +318,15 @@ fn remove_dead(dir: &Dir, name: &OsStr) -> bool {
     is_file && matches!(open_dead(dir, name), Ok(Some(_dead)) if dir.unlink(name).is_ok())
 }
 
-/// Calls `make` with temporary names from number `first` on until one is free, and lists what it made.
+/// Calls `make` with temporary names until one is free, and lists what it made.
 fn with_temp_name<T>(
     dir: &Arc<Dir>,
     label: &Label,
-    first: u32,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
     let names = TempNames::new(&label.base, label.nonce.as_deref());
     let taken: io::Result<_> = cleanup::make(|| {
-        let (made, name) = names.first_free(dir, first, |name| match make(name) {
+        let (made, name) = names.first_free(dir, |name| match make(name) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && remove_dead(dir, name) => make(name),
             outcome => outcome,
         })?;
@@ -339,7 +339,7 @@ fn with_temp_name<T>(
 /// Gives an unnamed `file` in `dir` a temporary name.
 fn link_temp_name(dir: &Arc<Dir>, label: &Label, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
     mark(file);
-    let ((), name, ticket) = with_temp_name(dir, label, 0, |name| dir.link_unnamed(file, way, name))?;
+    let ((), name, ticket) = with_temp_name(dir, label, |name| dir.link_unnamed(file, way, name))?;
     Ok((name, ticket))
 }
 
@@ -353,8 +353,25 @@ pub(crate) fn link_temp(
     nonce: Option<String>,
 ) -> io::Result<(OsString, Ticket)> {
     let label = Label { base: base.to_owned(), nonce };
-    let ((), temp, ticket) = with_temp_name(dir, &label, 0, |temp| from.link(name, dir, temp))?;
+    let ((), temp, ticket) = with_temp_name(dir, &label, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
+}
+
+/// Removes what dead writers have left in `dir` under temporary names for `base`, and what the next one would take for a
+/// living writer's or not find. The caller has the lock. One is a link to `file`, the caller's own file, which has this many
+/// `links`. The others are of writers that held the link lock, under another nonce than `nonce`. True: the link is gone.
+pub(crate) fn clear_for(dir: &Dir, base: &OsStr, nonce: Option<&str>, file: &FileStatus) -> bool {
+    // What stays is what a crash leaves, and housekeeping knows it.
+    let remove = |name: &OsStr| cleanup::step(|| dir.unlink(name)).is_ok();
+    if let Some(nonce) = nonce {
+        let own = TempNames::new(base, Some(nonce)).stem();
+        let others = dir.names().unwrap_or_default().into_iter().filter(|name| is_temp_name_under_nonce(name, base));
+        for name in others.filter(|name| !name.as_bytes().starts_with(own.as_bytes())) {
+            remove(&name);
+        }
+    }
+    let first = TempNames::new(base, nonce).first(dir);
+    file.links > 1 && matches!(dir.status(&first), Ok(Some(s)) if s.id == file.id) && remove(&first)
 }
 
 /// Removes the temporary files for `base` in `dir` that a writer has left who held a link lock with `nonce`, and has lost
@@ -362,7 +379,7 @@ pub(crate) fn link_temp(
 pub(crate) fn remove_of_lost_lock(dir: &Dir, base: &OsStr, nonce: &str) {
     let names = TempNames::new(base, Some(nonce));
     // What stays is what a crash leaves, and housekeeping knows it.
-    let _ = names.first_free::<()>(dir, 0, |name| {
+    let _ = names.first_free::<()>(dir, |name| {
         dir.unlink(name)?;
         Err(io::ErrorKind::AlreadyExists.into())
     });
@@ -428,6 +445,25 @@ mod tests {
         let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
         assert_eq!(names(), [&*second, &*first]);
         drop(stage);
+    }
+
+    #[test]
+    fn links_and_nonces_of_dead_writers_go() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let (target, base, nonce) = (place.path().join("f"), OsStr::new("f.backup"), "0123456789abcdef");
+        std::fs::write(&target, "old").unwrap();
+        let file = std::fs::File::open(&target).unwrap();
+        let name = |nonce, number| place.path().join(TempNames::new(base, nonce).numbered(number, 255));
+        std::fs::hard_link(&target, name(None, 0)).unwrap();
+        assert!(clear_for(&dir, base, None, &FileStatus::of(&file).unwrap()));
+        assert!(!name(None, 0).exists() && target.exists());
+        for (nonce, number) in [(None, 0), (None, 1), (Some(nonce), 0), (Some("fedcba9876543210"), 2)] {
+            std::fs::write(name(nonce, number), "").unwrap();
+        }
+        assert!(!clear_for(&dir, base, Some(nonce), &FileStatus::of(&file).unwrap()));
+        assert!(!name(Some("fedcba9876543210"), 2).exists());
+        assert!(name(None, 0).exists() && name(None, 1).exists() && name(Some(nonce), 0).exists());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::names::fnv1a;
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::shown::shown;
-use crate::sys::{Dir, FileKind, FileStatus, retry, thread};
+use crate::sys::{Dir, FileKind, FileStatus, retry};
 
 /// The most symbolic links that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -161,10 +161,7 @@ impl Target {
 
     /// Whether it is another user's file in a sticky directory, of which neither is this user's: rename onto it is EPERM.
     pub(crate) fn is_protected(&self) -> bool {
-        const STICKY: u32 = 0o1000;
-        let (dir, user) = (self.dir.opened(), rustix::process::geteuid().as_raw());
-        let Some(file) = self.status.filter(|_| dir.mode & STICKY != 0 && dir.uid != user) else { return false };
-        file.uid != user && !thread::may_act_as_owner()
+        self.status.is_some_and(|file| self.dir.protects(&file))
     }
 
     /// Refuses what rename(2) would refuse, or, with `in_place`, any change, before anything is made.

@@ -89,7 +89,7 @@ impl<'a> Unique<'a> {
         let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
         let born = boot_clock();
         let names = TempNames::new(&place.name, Some(&record.nonce));
-        let (mut file, name) = names.first_free(&place.dir, 0, |name| place.dir.open_file(name, flags, mode))?;
+        let (mut file, name) = names.first_free(&place.dir, |name| place.dir.open_file(name, flags, mode))?;
         let id = FileId { dev: 0, ino: 0 };
         // From here on, dropping it removes the file.
         let mut unique = Unique { place, here, name, id, record, modified: 0, born };
@@ -289,7 +289,7 @@ fn attempt(
     goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
     let place = request.place;
-    if place.dir.opened().size <= QUICKLY_READ {
+    if goal != Goal::Clear && place.dir.opened().size <= QUICKLY_READ {
         // One that is killed before it has the lock leaves its file, and nothing to break.
         sweep(place, here, None);
     }

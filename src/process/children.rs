@@ -179,11 +179,12 @@ pub(crate) fn supervise_beside(
                 deadline = running::deadline();
             }
             if let Some(deadline) = deadline {
-                limit = limit.min(deadline.saturating_duration_since(Instant::now()));
-                if limit.is_zero() && deadline <= Instant::now() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
                     let _ = kill_process(pid, Signal::KILL);
                     break;
                 }
+                limit = limit.min(left);
             } else if !goes_on && !running::kills() {
                 break;
             }

@@ -27,9 +27,9 @@ static WAKE: AtomicUsize = AtomicUsize::new(0);
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
 /// The same for the signals after COMMAND's end.
 static LATE_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
-/// The first signal, and whether only a process could have sent it to this one alone.
+/// The first signal, and whether a process has sent it: the child, if there is one, does not have it then.
 static FIRST_SIGNAL: AtomicI32 = AtomicI32::new(0);
-static SENT_TO_US: AtomicBool = AtomicBool::new(false);
+static SENT_BY_A_PROCESS: AtomicBool = AtomicBool::new(false);
 /// The exit status if a second signal ends the process at once.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
 /// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
@@ -88,7 +88,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
         match FIRST_SIGNAL_MS.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
                 FIRST_SIGNAL.store(signal, Ordering::SeqCst);
-                SENT_TO_US.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
+                SENT_BY_A_PROCESS.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
                 let wake = WAKE.load(Ordering::SeqCst);
                 if wake != 0 {
                     let wake: extern "C" fn(c_int) = std::mem::transmute::<usize, extern "C" fn(c_int)>(wake);
@@ -287,7 +287,7 @@ fn first_signal() {
             return None;
         }
         let signal = FIRST_SIGNAL.load(Ordering::SeqCst);
-        let only_to_us = SENT_TO_US.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
+        let only_to_us = SENT_BY_A_PROCESS.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
         // The lock is given back when COMMAND has ended, not before: it may still write what the lock protects.
         end_children(Signal::from_named_raw(signal), !only_to_us);
         let files = shutdown.temporary_files();

@@ -276,9 +276,14 @@ impl Dir {
         self.may_write(OsStr::new("."))
     }
 
-    /// Whether others' names in it cannot be removed or renamed.
-    pub(crate) fn is_sticky(&self) -> io::Result<bool> {
-        Ok(FileStatus::of(&self.fd)?.mode & 0o1000 != 0)
+    /// Whether this user may neither remove nor rename a name of `file` in it: it is sticky, and both are others'.
+    pub(crate) fn protects(&self, file: &FileStatus) -> bool {
+        const STICKY: u32 = 0o1000;
+        if self.status.mode & STICKY == 0 {
+            return false;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        self.status.uid != user && file.uid != user && !super::thread::may_act_as_owner()
     }
 
     /// Whether its path still leads to it.

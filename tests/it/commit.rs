@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{
-    Held, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_root, needs_strace,
-    wait_until,
+    AWRITE, Held, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_root,
+    needs_strace, wait_until,
 };
 use crate::filesystems::Mount;
 
@@ -84,6 +84,38 @@ fn identical_content_leaves_the_file_untouched() {
         }
         dir.assert_holds(&["f", "in"]);
     }
+}
+
+/// A watcher of the directory that runs it on every change must not set off itself. strace shows what is made; the lock
+/// file is.
+#[test]
+fn identical_content_makes_nothing_but_the_lock_file() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "same\n");
+    dir.file("in", "same\n");
+    for args in [
+        &["f"][..],
+        &["-i", "in", "f"],
+        &["-i", "f", "f"],
+        &["--lock-on-commit", "f"],
+        &["--mode=600", "f"],
+        &["f", "--", "cat"],
+    ] {
+        let traced =
+            ["-f", "-o", "trace", "-e", "trace=openat,linkat,mkdirat,renameat,renameat2", AWRITE, "--if-changed"];
+        dir.program("strace", traced.iter().chain(args)).stdin("same\n").run().ok();
+        let trace = dir.read("trace");
+        let made: Vec<_> = trace
+            .lines()
+            .filter(|line| !line.contains("= -1"))
+            .filter(|line| ["O_CREAT", "O_TMPFILE", "linkat", "mkdir", "rename"].iter().any(|word| line.contains(word)))
+            .collect();
+        assert!(made.len() == 1 && made[0].contains("\"f.lock\""), "{args:?}: {made:?}");
+    }
+    assert_eq!(dir.mode("f"), 0o600);
 }
 
 #[test]

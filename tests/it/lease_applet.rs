@@ -423,6 +423,17 @@ fn a_lost_lease_stops_command() {
     }
 }
 
+#[test]
+fn kill_after_ends_a_command_that_ignores_the_loss_of_its_lease() {
+    let dir = TestDir::new();
+    let options = ["--ttl", "300ms", "--kill-after", "50ms"];
+    let mut running = under_lease(&dir, &options, "trap '' TERM", "");
+    lock(&dir, &["--release", "--owner", "A", "f"]).run().ok();
+    wait_until("it ends", || running.has_ended());
+    running.finish().assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: "]);
+    dir.assert_holds(&["started"]);
+}
+
 /// COMMAND gets SIGTERM and is not killed: it may have much to clean up.
 #[test]
 fn a_command_without_its_lease_cannot_write() {

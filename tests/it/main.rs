@@ -32,6 +32,7 @@ mod shells;
 mod signals;
 mod stream;
 mod sweep;
+mod takeover;
 mod trees;
 mod users;
 mod write;

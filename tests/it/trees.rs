@@ -138,7 +138,7 @@ impl Drop for Told<'_> {
         let mut text = format!("tree {seed}: {roots:#?}\n");
         for name in tree.dir.names() {
             if name != "f" && name != "f.lock" {
-                writeln!(text, "{}:\n{}", name.display(), tree.dir.read(&name)).unwrap();
+                writeln!(text, "{:?}:\n{}", name, tree.dir.read(&name)).unwrap();
             }
         }
         say(&text);

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::{BOB, CAROL, DAVE, EVE, MEMBER, ROOT, User, make, needs_users_and_strace, shared_dir};
 use crate::common::{TestDir, rounds};
 
-/// The calls between which a file changes its name, its owner or its mode. Each takes so long that everybody has a look
-/// before it and after it.
-const SLOW: &str = "inject=openat,fchown,fchmod,fsetxattr,fremovexattr,fsync,renameat,renameat2,unlinkat:\
-                    delay_enter=1500:delay_exit=1500";
-/// No link can be made: the stage has a name from the first moment, and the backup is a copy. linkat is slow otherwise.
+/// Before each call on a file there is time for everybody to have a look.
+const SLOW: &str = "inject=%file,%desc:delay_enter=2000";
+/// No link can be made: the stage has a name from the first moment, and the backup is a copy.
 const NAMED: &str = "inject=linkat:error=EPERM";
-const SLOW_LINKS: &str = "inject=linkat:delay_enter=1500:delay_exit=1500";
+
+fn slowed(named: bool) -> &'static [&'static str] {
+    if named { &["-e", SLOW, "-e", NAMED] } else { &["-e", SLOW] }
+}
 
 /// Tries as `user` to open everything in `dir`, until told to stop. Returns what could be written, and what could be read:
 /// also what was written later to a file that was still empty. Adds to `looks`.
@@ -61,8 +62,7 @@ fn watched(dir: &TestDir, writer: User, named: bool, args: &[&str], watchers: &[
     let opened: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             shut_out.iter().map(|user| scope.spawn(|| try_all(*user, dir.path(), &stop, &looks))).collect();
-        let strace = ["-e", SLOW, "-e", if named { NAMED } else { SLOW_LINKS }];
-        let done = writer.traced(dir, &strace, args).stdin("new").run();
+        let done = writer.traced(dir, slowed(named), args).stdin("new").run();
         stop.store(true, Ordering::Relaxed);
         done.ok();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -91,6 +91,7 @@ fn nobody_who_is_shut_out_opens_anything_at_any_instant() {
         (0o644, "u:2003:-", ROOT, &["--no-preserve-xattrs", "-b", "f"]),
         (0o664, "g:3001:-", ROOT, &["--no-preserve-owner", "--stream", "f"]),
         (0o600, "", ROOT, &["--backup-mode=600", "--lock-on-commit", "f"]),
+        (0o660, "u:2002:rw", BOB, &["-b", "--keep-inode", "f"]),
     ];
     for (number, (mode, list, writer, args)) in cases.iter().enumerate() {
         for named in [true, false] {
@@ -117,8 +118,7 @@ fn a_mode_that_is_asked_for_is_there_before_the_list() {
         let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
         let opened: Vec<String> = std::thread::scope(|scope| {
             let carol = scope.spawn(|| try_all(CAROL, dir.path(), &stop, &looks));
-            let strace = ["-e", SLOW, "-e", if named { NAMED } else { SLOW_LINKS }];
-            let done = ROOT.traced(&dir, &strace, &["-m", "600", "f"]).stdin("new").run();
+            let done = ROOT.traced(&dir, slowed(named), &["-m", "600", "f"]).stdin("new").run();
             stop.store(true, Ordering::Relaxed);
             done.ok();
             carol.join().unwrap()
