@@ -92,6 +92,25 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x', {environment}pass_
     dir.assert_holds(&["f"]);
 }
 
+/// By link(2) the holder's baton stands for the lock file.
+#[test]
+fn below_a_link_lock_without_an_environment() {
+    let dir = TestDir::new();
+    let link = |script: &str| lock(&dir, &["--lock-method", "link"], script);
+    let fresh = format!("{FRESH} \"$BIN\" --lock-method link");
+    link(&format!("{fresh} f")).stdin("new").quiet_success();
+    assert_eq!(dir.read("f"), "new");
+    link(&format!("{FRESH} \"$BIN\" lock --lock-method link f -- {fresh} -n f")).stdin("newer").quiet_success();
+    assert_eq!(dir.read("f"), "newer");
+    if needs("python3") {
+        let script = "import os, subprocess, sys
+sys.exit(subprocess.run([os.environ['BIN'], '--lock-method', 'link', 'f'], input=b'x').returncode)";
+        let done = dir.awrite(["lock", "--lock-method", "link", "f", "--", "python3", "-c", script]).run();
+        assert_says(&done, 1, CLOSED);
+    }
+    dir.assert_holds(&["f"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // A descriptor of the shell
 
