@@ -142,17 +142,17 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
     if let Some(entry) = said.iter().rev().find(is_lost) {
         return Some(entry.pid);
     }
-    let ancestors = host::ancestors();
     let marks = if filesystem::is_local(&fresh) { inherited::has_marks(&fresh).ok() } else { None };
+    if marks == Some(false) {
+        return None;
+    }
+    let ancestors = host::ancestors();
     if marks.is_none() {
         // Nobody can hand a lock over here. The environment may say who would have.
         let is_above = |entry: &&Entry| ancestors.contains(&entry.pid) || ancestors.is_empty() && entry.is_plausible();
         if let Some(entry) = said.iter().rev().find(is_above) {
             return Some(entry.pid);
         }
-    }
-    if marks == Some(false) {
-        return None;
     }
     let above = above.map(Ancestor::innermost);
     let has_lost = |pid: &&u32| {

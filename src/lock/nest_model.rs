@@ -109,7 +109,7 @@ impl Model {
         (0..PROCESSES).filter(|&d| d != me).all(|d| {
             let one = &state.all[d];
             let taken = |p: usize| self.identity(p) == self.identity(of);
-            !(one.barred && taken(d)) && !one.below.is_some_and(taken)
+            !(one.barred && taken(d) || one.below.is_some_and(taken))
         })
     }
 
