@@ -113,7 +113,7 @@ pub(crate) fn lock_target(
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
         let method = lock.held.method();
         let may_write = method == "inherited" && purpose == Purpose::Replace;
-        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| !may_write) {
+        if let Some(leased) = visitor.kept_out(&place.lease, given, observer)?.filter(|_| !may_write) {
             // The lease's owner needs the lock to refresh or release the lease.
             drop(lock);
             wait_for_lease(leased, patience, visitor, &place)?;
@@ -134,7 +134,7 @@ fn wait_for_lease(mut leased: Leased, patience: &mut Patience<'_>, visitor: &Vis
     while let Some(pause) = pauses.next(patience) {
         sleep(pause.min(leased.left));
         place.lease.dir.refresh();
-        match visitor.kept_out(&place.lease, patience.target) {
+        match visitor.kept_out(&place.lease, patience.target, &Observer::default()) {
             Ok(Some(still)) => leased = still,
             // An error is found again under the lock, by whoever gets that.
             Ok(None) | Err(_) => return Ok(()),

@@ -143,16 +143,20 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
         return Some(entry.pid);
     }
     let marks = if filesystem::is_local(&fresh) { inherited::has_marks(&fresh).ok() } else { None };
-    if marks == Some(false) {
+    if marks == Some(false) && said.is_empty() {
         return None;
     }
     let ancestors = host::ancestors();
-    if marks.is_none() {
-        // Nobody can hand a lock over here. The environment may say who would have.
-        let is_above = |entry: &&Entry| ancestors.contains(&entry.pid) || ancestors.is_empty() && entry.is_plausible();
-        if let Some(entry) = said.iter().rev().find(is_above) {
-            return Some(entry.pid);
-        }
+    // Nor is there anything to see of a lock that cannot be handed over.
+    let is_above = |pid: u32| ancestors.contains(&pid);
+    let holds_alone = |entry: &&Entry| {
+        !entry.is_handed_over() && (is_above(entry.pid) || ancestors.is_empty() && entry.is_plausible())
+    };
+    if let Some(entry) = said.iter().rev().find(holds_alone) {
+        return Some(entry.pid);
+    }
+    if marks == Some(false) {
+        return None;
     }
     let above = above.map(Ancestor::innermost);
     let has_lost = |pid: &&u32| {

@@ -363,6 +363,11 @@ impl Handed {
         Ok(HandOver { fd: Some(fd), more, close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
     }
 
+    /// Whether it is handed on, so that there is something to take back.
+    pub(super) fn is_any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+
     fn mark(&self, file: impl AsFd, intent: Intent, can_wait: bool) -> Identity {
         let known = self.0.load(Ordering::SeqCst);
         if known != 0 || !can_wait {

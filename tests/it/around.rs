@@ -214,6 +214,12 @@ fn below_a_lock_file_that_may_only_be_read() {
     assert_says(&below("-x", "-x"), 1, OWN);
     assert_says(&below("-x", "-s"), 1, OWN);
     assert_says(&below("-s", "-x"), 1, OWN);
+    if needs("python3") {
+        let script = "import os, subprocess, sys
+sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
+        let args = ["lock", "--keep-lock", "f", "--", "python3", "-c", script];
+        assert_says(&dir.awrite_unprivileged(args).run(), 1, CLOSED);
+    }
     // Shared ones need nobody's leave, and each has the lock until its own end.
     below("-s", "-s").ok();
     let inner =

@@ -30,6 +30,7 @@ mod power;
 mod protocol;
 mod shells;
 mod signals;
+mod strangers;
 mod stream;
 mod sweep;
 mod takeover;

@@ -121,6 +121,32 @@ fn lock_dir_collects_the_locks() {
     dir.assert_holds(&["f", "locks"]);
 }
 
+/// `%` stands for `/`, so a `%` of the path is written otherwise.
+#[test]
+fn lock_dir_tells_all_paths_apart() {
+    let dir = TestDir::new();
+    let (locks, here) = (dir.dir("locks"), fs::canonicalize(dir.path()).unwrap());
+    fs::create_dir_all(dir.join("a/%")).unwrap();
+    fs::create_dir_all(dir.join("a%")).unwrap();
+    let paths = ["a/b", "a%b", "a\\%b", "a/%b", "a%/b", "a/%/b", "a%%b"];
+    let mut writers = Vec::new();
+    for path in paths {
+        let lease = ["lock", "-n", "--lock-dir", "locks", "--acquire", "--owner", path, "--ttl", "60", path];
+        dir.awrite(lease).run().ok();
+        let writer = ["-n", "--lock-dir", "locks", "--owner", path, path];
+        writers.push(dir.awrite(writer).stdin_open().spawn());
+        wait_until("its lock is held", || {
+            let all = fs::read_dir(&locks).unwrap().map(|entry| entry.unwrap().path());
+            all.filter(|file| lock_is_held(file)).count() == writers.len()
+        });
+    }
+    let beginning = here.to_str().unwrap().replace('/', "%");
+    for name in [r"a%b", r"a\%b", r"a\\\%b", r"a%\%b"] {
+        assert!(locks.join(format!("{beginning}%{name}.lock")).exists(), "{name}");
+    }
+    drop(writers);
+}
+
 #[test]
 fn a_path_too_long_for_a_lock_name_is_hashed() {
     let dir = TestDir::new();
