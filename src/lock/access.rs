@@ -25,6 +25,8 @@ const NOT_DELEGATED: OFlags = OFlags::empty();
 /// sticky directories. Never O_TRUNC: through a link it would empty the file behind it (CVE-2025-68146).
 pub(super) fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
     let mut refusals = 0;
+    // On a loaded machine it may take a while until it is.
+    let tries = if place.lease.writers.are_several() { 20 * TRIES } else { TRIES };
     loop {
         match place.dir.open_file(&place.name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
             Ok(file) => return Ok((file, true)),
@@ -36,7 +38,7 @@ pub(super) fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool
             // Removed by its holder between the calls.
             Ok(None) => {}
             // Just created by another, who is about to open it to this user (see Writers::give).
-            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < TRIES => {
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < tries => {
                 refusals += 1;
                 sleep(TRY_PAUSE);
             }

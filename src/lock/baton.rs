@@ -42,7 +42,7 @@ impl Baton {
 
         use rustix::fs::{MemfdFlags, memfd_create};
 
-        let mut file = File::from(memfd_create("awrite-baton", MemfdFlags::CLOEXEC)?);
+        let mut file = File::from(memfd_create(inherited::BATON, MemfdFlags::CLOEXEC)?);
         file.write_all(nonce.as_bytes())?;
         sys::try_flock(&file, false)?;
         Ok(Baton { file, handed: Handed::default() })

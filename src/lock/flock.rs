@@ -367,8 +367,7 @@ impl LockFile {
         // Changes nothing for an exclusive holder. A shared one may only remove the file when it is alone.
         let locked = sys::try_flock(holding, false);
         if matches!(&locked, Err(e) if self.created && e.raw_os_error().is_some_and(filesystem::has_no_flock)) {
-            // There are no such locks here, so it is nobody else's.
-            return self.remove();
+            return if self.is_let_alone() { self.remove() } else { Ok(()) };
         }
         if !locked? {
             return Ok(());
@@ -381,6 +380,18 @@ impl LockFile {
             }
         }
         self.remove()
+    }
+
+    /// Where there are no such locks, nobody else holds it. But ENOLCK may pass, and then another has the lock who has
+    /// the file open. Others that find no such locks have it open for a moment only.
+    fn is_let_alone(&self) -> bool {
+        (0..2 * waiting::TRIES).any(|try_| {
+            if try_ > 0 {
+                sleep(waiting::TRY_PAUSE);
+            }
+            // What cannot be asked is a network file system.
+            !lease::is_open_elsewhere(&self.file).unwrap_or(false)
+        })
     }
 
     fn remove(&self) -> io::Result<()> {

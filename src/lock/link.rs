@@ -407,7 +407,12 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                     return Ok(Some(FileLock { ticket: Some(ticket), held, intent: request.intent, observer }));
                 }
                 Err(Obstacle::Failed(e)) => return Err(e),
-                Err(Obstacle::Alive(nonce, until)) => alive = Some((nonce, until)),
+                Err(Obstacle::Alive(nonce, until)) => {
+                    if let Seen::Record { record, .. } = &seen {
+                        below::ensure_not_itself(record, &here, &request.target.given)?;
+                    }
+                    alive = Some((nonce, until));
+                }
                 Err(Obstacle::Busy) => {}
             }
         }

@@ -93,8 +93,8 @@ pub(super) fn is_record_of(dir: &Dir, name: &OsStr, nonce: &str, id: FileId) -> 
     match look(dir, name) {
         Ok(seen) => Ok(seen.has_nonce(nonce)),
         Err(e) if e.kind() == ErrorKind::NotAFile => Ok(false),
-        // No descriptor is left to read it by, and the number is better than nothing.
-        Err(e) if matches!(e.errno(), Some(libc::EMFILE | libc::ENFILE)) => {
+        // No descriptor is left to read it by, or it is another user's. The number is better than nothing.
+        Err(e) if matches!(e.errno(), Some(libc::EMFILE | libc::ENFILE | libc::EACCES)) => {
             Ok(dir.status(name)?.is_some_and(|status| status.id == id))
         }
         Err(e) => Err(io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO))),

@@ -28,6 +28,8 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod nest_model;
 mod open_files;
 mod place;
 mod proc_locks;

@@ -62,6 +62,11 @@ impl Writers {
         self.is_open || self.makers.contains(&uid)
     }
 
+    /// Whether a lock file is opened to others once it has been made.
+    pub(super) fn are_several(&self) -> bool {
+        self.mode & WRITABLE != 0
+    }
+
     /// Tells the observer of a record at `path` that does not count.
     pub(crate) fn tell_ignored(&self, path: &Path, uid: u32, observer: &Observer) {
         let text = format!("made by uid {uid}, who may not write {}: ignored", shown(&self.given));

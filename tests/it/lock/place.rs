@@ -86,6 +86,20 @@ fn the_target_cannot_be_its_own_lock_file() {
     dir.assert_holds(&["f"]);
 }
 
+/// Below a command whose output becomes `f`, another file may be written under the same lock, but not `f`.
+#[test]
+fn one_lock_file_for_two_targets() {
+    let dir = TestDir::new();
+    let script = "echo inner | \"$BIN\" -n --lock-file L g && echo outer";
+    dir.awrite(["--lock-file", "L", "f", "--", "sh", "-c", script]).run().ok();
+    assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("outer\n", "inner\n"));
+    let script = "echo inner | \"$BIN\" -n --lock-file L f && echo outer";
+    let done = dir.awrite(["--lock-file", "L", "f", "--", "sh", "-c", script]).run();
+    done.assert_error_with(1, &["f: This runs below a command whose output"]);
+    assert_eq!(dir.read("f"), "outer\n");
+    dir.assert_holds(&["f", "g"]);
+}
+
 #[test]
 fn lock_dir_collects_the_locks() {
     let dir = TestDir::new();
