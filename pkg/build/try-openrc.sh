@@ -29,6 +29,7 @@ touch "$root/run/openrc/softlevel"
 mkdir "$root/run/test"
 # Debian's openrc asks for it.
 touch "$root/etc/insserv.conf"
+touch "$root/run/test/old" "$root/run/test/new"
 touch -d '8 days ago' "$root/run/test/old.lock"
 touch "$root/run/test/new.lock"
 service() { chroot "$root" /sbin/openrc-run /etc/init.d/awrite-housekeep --nocolor --nodeps "$@"; }
