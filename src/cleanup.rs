@@ -89,6 +89,11 @@ pub(crate) fn step<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 }
 
 impl Ticket {
+    /// Whether this process made the thing, and did not get a copy of the ticket by being forked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     /// Runs `step`, a rename that makes the thing a file that stays. On success it is no longer listed.
     pub(crate) fn settle(self, step: impl FnOnce() -> io::Result<()>) -> Result<(), (io::Error, Ticket)> {
         self.leave(step, 0)

@@ -83,7 +83,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use holder::Holder;
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL};
-pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
+pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;

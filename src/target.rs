@@ -19,6 +19,7 @@ use rustix::fs::CWD;
 
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::fnv1a;
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::sys::{Dir, FileKind, FileStatus, retry};
@@ -85,6 +86,14 @@ impl Target {
             }
         };
         Ok(Target { given: given.to_owned(), dir: Arc::new(dir), name, status, how, made_dirs })
+    }
+
+    /// A number for this target, which is not 0 and the same in every process.
+    pub(crate) fn number(&self) -> u64 {
+        let id = self.dir.id();
+        let mut bytes = [id.dev.to_ne_bytes(), id.ino.to_ne_bytes()].concat();
+        bytes.extend_from_slice(self.name.as_bytes());
+        fnv1a(&bytes).max(1)
     }
 
     /// The file `name` in `dir`, of which a lock file or the record of a lease was found there.

@@ -78,16 +78,16 @@ pub(crate) fn lock_target(
     purpose: Purpose,
     accept: impl Fn(&Target, &Place) -> Result<()>,
 ) -> Result<(Target, Place, FileLock)> {
-    let intent = match purpose {
-        Purpose::Replace => Intent::Replacing,
-        Purpose::Hold if options.shared => Intent::Shared,
-        Purpose::Hold => Intent::Exclusive,
-    };
     let mut patience = Patience::new(given, options, observer);
     let mut rounds = 0;
     loop {
         let mut target = Target::resolve(given, how)?;
         let before = target.status;
+        let intent = match purpose {
+            Purpose::Replace => Intent::Replacing(target.number()),
+            Purpose::Hold if options.shared => Intent::Shared,
+            Purpose::Hold => Intent::Exclusive,
+        };
         let place = Place::of(&target, options)?;
         accept(&target, &place)?;
         place.ensure_not_target(&target)?;
@@ -110,10 +110,10 @@ pub(crate) fn lock_target(
         if contended || target.status != before {
             accept(&target, &place)?;
         }
-        // An ancestor that holds the lock has checked the lease already. Its owner cannot give the lease back before the
-        // ancestor releases the lock.
+        // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
         let method = lock.held.method();
-        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| method != "inherited") {
+        let may_write = method == "inherited" && purpose == Purpose::Replace;
+        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| !may_write) {
             // The lease's owner needs the lock to refresh or release the lease.
             drop(lock);
             wait_for_lease(leased, patience, visitor, &place)?;

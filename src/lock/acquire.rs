@@ -1,16 +1,16 @@
 //! Taking the lock at a place, by the method that is right there.
 
-use super::flock::LockFile;
-use super::held::{FileLock, list};
-use super::inherited::{self, Confirmed, Intent};
+use super::flock::{Above, LockFile};
+use super::held::{FileLock, Taken, list};
+use super::inherited::{Confirmed, Intent};
 use super::place::Place;
 use super::request::{Patience, Request};
+use super::waiting::Lockable;
 use super::{below, link, look};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::holder::Holder;
 use crate::notice::Observer;
 use crate::options::{LockMethod, LockOptions, Wait};
-use crate::remedy::Remedy;
 use crate::target::Target;
 
 /// Takes the lock that `request` asks for.
@@ -19,10 +19,9 @@ pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
     if request.method() == LockMethod::Link && !LockFile::is_below(place) {
         return link::acquire(request);
     }
-    // Until the environment has turned out to lie about who holds the lock.
-    let mut trusts_environment = true;
+    let mut above = Above::Environment;
     loop {
-        let (file, ticket) = list(request, || LockFile::open(request, trusts_environment))?;
+        let (file, ticket) = list(request, || LockFile::open(request, &above))?;
         if file.has_content() {
             drop((file, ticket));
             // The content is a record: somebody holds the lock by link(2).
@@ -35,19 +34,24 @@ pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
         file.ensure_lock_file()?;
         if let Some(ancestor) = file.ancestor() {
             ancestor.ensure_grantable(request.intent, &request.target.given)?;
-        } else if let Some(pid) = inherited::lost_on_the_way(file.id()).filter(|pid| file.is_held_by(*pid)) {
-            let reason = "The lock is held above this process, but its descriptor was closed on the way";
-            return Err(Error::new(ErrorKind::Usage, reason)
-                .on(&request.target.given)
-                .with_remedy(Remedy::Inherit { pid }));
         }
-        let lock = FileLock::take(&file, ticket, request)?;
+        let lock = match FileLock::take(&file, ticket, request)? {
+            Taken::Lock(lock) => lock,
+            Taken::Below(ancestor) => {
+                above = Above::Known(ancestor);
+                continue;
+            }
+        };
+        let known = matches!(above, Above::Known(_));
         if file.is_current().map_err(|e| Error::io(&place.path, e))? {
             match file.confirm() {
                 Confirmed::Holds => return Ok(lock),
-                Confirmed::Forged => trusts_environment = false,
-                Confirmed::Gone => {}
+                Confirmed::Forged if !known => above = Above::Nobody,
+                Confirmed::Forged | Confirmed::Gone => {}
             }
+        }
+        if known {
+            above = Above::Environment;
         }
         // Start over. Either the holder we waited for has removed the file, and our lock is on a dead inode; or the
         // ancestor has given up the lock that we would have gone on under.
@@ -79,7 +83,9 @@ pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Hol
     }
     file.ensure_lock_file()?;
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let taken = file.take(&mut Patience::new(&target.given, &options, &observer));
+    let taken = file.try_lock().and_then(|locked| {
+        if locked { Ok(true) } else { file.wait(&mut Patience::new(&target.given, &options, &observer)) }
+    });
     match taken.map_err(|e| Error::io(&target.given, e).during("cannot look at the lock"))? {
         true => Ok((false, None)),
         false => Ok((true, file.holder())),

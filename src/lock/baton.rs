@@ -5,7 +5,7 @@
 //! there on everything is as below a `flock` (inherited.rs), with the baton in place of the lock file.
 //!
 //! ```text
-//!   made, locked ──hand_over: mark──> handed on ──take_back: unlock every byte and the flock──> dead
+//!   made, locked ──hand_over: mark──> handed on ──take_back: wait for those below──> ──kill: unlock──> dead
 //! ```
 //!
 //! Only the holder moves a baton. Others can read the nonce and could make such a file too. So a baton counts only if the
@@ -22,7 +22,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::access::open_for_touch;
-use super::inherited::{self, HandOver, Intent};
+use super::inherited::{self, HandOver, Handed, Intent};
 use super::look::{is_contention, read};
 use super::record::LockRecord;
 use crate::error::{Error, Result};
@@ -30,7 +30,10 @@ use crate::sys::dir::{modified_and_links, touch};
 use crate::sys::{self, Dir, FileStatus};
 
 #[derive(Debug)]
-pub(super) struct Baton(File);
+pub(super) struct Baton {
+    file: File,
+    handed: Handed,
+}
 
 impl Baton {
     #[cfg(target_os = "linux")]
@@ -42,7 +45,7 @@ impl Baton {
         let mut file = File::from(memfd_create("awrite-baton", MemfdFlags::CLOEXEC)?);
         file.write_all(nonce.as_bytes())?;
         sys::try_flock(&file, false)?;
-        Ok(Baton(file))
+        Ok(Baton { file, handed: Handed::default() })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -50,16 +53,21 @@ impl Baton {
         Err(rustix::io::Errno::NOSYS.into())
     }
 
-    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
-        inherited::hand_over(&self.0, FileStatus::of(&self.0)?.id, intent, 0)
+    pub(super) fn hand_over(&self, intent: Intent, can_wait: bool) -> io::Result<HandOver> {
+        self.handed.hand_over(&self.file, FileStatus::of(&self.file)?.id, intent, None, can_wait)
+    }
+
+    /// Ends the handing on, once nobody goes on below the lock any more.
+    pub(super) fn take_back(&self, tell: impl FnOnce()) {
+        self.handed.take_back(&self.file, tell);
     }
 
     /// From now on nobody can begin to go on under the lock.
-    pub(super) fn take_back(&self) {
+    pub(super) fn kill(&self) {
         // Not only by closing: children have the descriptor. An error would leave them a baton whose nonce is in no lock
         // any more.
-        let _ = inherited::release(&self.0);
-        let _ = sys::unflock(&self.0);
+        let _ = inherited::release(&self.file);
+        let _ = sys::unflock(&self.file);
     }
 }
 

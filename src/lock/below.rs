@@ -1,7 +1,7 @@
 //! Going on below an ancestor that holds the lock by link(2): see baton.rs.
 
 use super::flock::LockFile;
-use super::held::{FileLock, list};
+use super::held::{FileLock, Taken, list};
 use super::inherited::{self, Confirmed};
 use super::look::{Seen, look};
 use super::proc_locks;
@@ -32,7 +32,8 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
         let Some(ancestor) = inherited::find(&file, baton.id) else { return Ok(None) };
         ancestor.ensure_grantable(request.intent, given)?;
         let (file, ticket) = list(request, || LockFile::below_link(request, file, ancestor, record.nonce.clone()))?;
-        let lock = FileLock::take(&file, ticket, request)?;
+        // There is nobody below a baton whom its holder does not know.
+        let Taken::Lock(lock) = FileLock::take(&file, ticket, request)? else { return Ok(None) };
         match file.confirm() {
             Confirmed::Holds => return Ok(Some(lock)),
             Confirmed::Forged => return Ok(None),

@@ -12,27 +12,47 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
+use super::around::{self, Around};
+use super::inherited::{self, Ancestor, Confirmed, Intent};
 use super::request::Patience;
 use super::waiting::{self, Lockable};
-use super::{filesystem, look, proc_locks};
+use super::{filesystem, look, open_files, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::Observer;
 use crate::options::{LockOptions, Wait};
 use crate::remedy::Remedy;
-use crate::sys::{self, FileKind, FileStatus, ofd};
+use crate::sys::{self, FileId, FileKind, FileStatus, ofd};
 
 struct Descriptor<'a> {
     fd: BorrowedFd<'a>,
     shared: bool,
+    /// Who holds the lock above.
+    above: Option<Ancestor>,
+}
+
+impl Descriptor<'_> {
+    /// To share a byte needs a descriptor for reading, which `9>>` does not give: then it is taken alone.
+    fn shares_byte(&self) -> bool {
+        let is_readable = || rustix::fs::fcntl_getfl(self.fd).is_ok_and(|flags| !flags.contains(OFlags::WRONLY));
+        self.shared && is_readable()
+    }
 }
 
 impl Lockable for Descriptor<'_> {
     fn try_lock(&self) -> io::Result<bool> {
-        sys::try_flock(self.fd, self.shared)
+        match &self.above {
+            None => sys::try_flock(self.fd, self.shared),
+            Some(above) => ofd::try_lock(self.fd, self.shares_byte(), above.byte_below()),
+        }
     }
 
     fn wait_once(&self) -> io::Result<()> {
-        sys::wait_flock(self.fd, self.shared)
+        match &self.above {
+            None => sys::wait_flock(self.fd, self.shared),
+            Some(above) => ofd::wait_lock(self.fd, self.shares_byte(), above.byte_below()),
+        }
     }
 }
 
@@ -45,32 +65,53 @@ impl Lockable for Descriptor<'_> {
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. [`ErrorKind::LockLost`]: the
 /// file has been deleted, so nobody else would see the lock; not checked with `keep`, which says that nobody deletes it.
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
-    let lock = Descriptor { fd: fd.as_fd(), shared: options.shared };
+    lock_open_file(fd.as_fd(), name, options, observer, false)
+}
+
+/// The same on behalf of the process that has started this one, whose descriptor it is. The lock takes part in nesting: if
+/// an ancestor holds the lock of the same file, the description gets a share of that; and the processes that inherit the
+/// descriptor from now on go on under its lock. (So would the threads of this process.)
+///
+/// # Errors
+///
+/// As [`lock_descriptor`]. [`ErrorKind::Usage`]: it would wait for itself.
+pub fn lock_callers_descriptor(
+    fd: impl AsFd,
+    name: &Path,
+    options: &LockOptions,
+    observer: &Observer,
+) -> Result<Duration> {
+    let fd = fd.as_fd();
+    // Those who go on below it rely on the lock as it is.
+    take_back(fd);
+    let took = lock_open_file(fd, name, options, observer, true)?;
+    if FileStatus::of(fd).is_ok_and(|status| status.kind == FileKind::Regular) {
+        // Where that does not work, it is an error there to ask for the lock.
+        inherited::mark(fd, if options.shared { Intent::Shared } else { Intent::Exclusive });
+    }
+    Ok(took)
+}
+
+fn lock_open_file(
+    fd: BorrowedFd<'_>,
+    name: &Path,
+    options: &LockOptions,
+    observer: &Observer,
+    nests: bool,
+) -> Result<Duration> {
     let mut patience = Patience::new(name, options, observer);
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
-    let mut locked = lock.try_lock().map_err(cannot)?;
-    if !locked && patience.wait == Wait::No {
-        locked = waiting::try_again(&lock).map_err(cannot)?;
-    } else if !locked {
-        // Where this does not work, the holder removes the file, and the caller has to open it again.
-        let registration = register(lock.fd);
-        patience.tell_waiting(name);
-        locked = waiting::wait(&lock, &patience).map_err(cannot)?;
-        drop(registration);
-        locked = locked || lock.try_lock().map_err(cannot)?;
-    }
-    let status = FileStatus::of(lock.fd).map_err(cannot)?;
-    if !locked {
-        return Err(patience.given_up().held_by(proc_locks::find(status.id)));
-    }
-    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(lock.fd) {
-        sys::unflock(lock.fd).map_err(cannot)?;
+    let status = FileStatus::of(fd).map_err(cannot)?;
+    let mut lock = Descriptor { fd, shared: options.shared, above: None };
+    while !lock_once(&mut lock, &mut patience, status.id, nests)? {}
+    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
+        sys::unflock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
             .on(name)
             .with_remedy(Remedy::LockByName));
     }
-    if status.links == 0 && !options.keep {
-        sys::unflock(lock.fd).map_err(cannot)?;
+    if FileStatus::of(fd).map_err(cannot)?.links == 0 && !options.keep {
+        unlock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockLost, "The lock file behind the descriptor has been deleted")
             .on(name)
             .with_hint("open it again, for appending (9>>FILE.lock), and then lock it"));
@@ -78,13 +119,73 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
     Ok(patience.started.elapsed())
 }
 
-/// Gives up a lock taken by [`lock_descriptor`].
+/// False: the one above has given the lock up, or another one is above.
+fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>, id: FileId, nests: bool) -> Result<bool> {
+    let name = patience.target;
+    let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
+    if !lock.try_lock().map_err(cannot)? {
+        let around = match inherited::find(lock.fd, id) {
+            _ if !nests => Around::Nothing,
+            Some(ancestor) if lock.above.is_none() => Around::Ancestor(ancestor),
+            _ => around::look(lock.fd, id, lock.above.as_ref(), patience.use_alarm),
+        };
+        if let Some(nearer) = around.ensure_not_itself(name, patience.wait)? {
+            let intent = if lock.shared { Intent::Shared } else { Intent::Exclusive };
+            nearer.ensure_grantable(intent, name)?;
+            lock.above = Some(nearer);
+            return Ok(false);
+        }
+        wait(lock, patience, id)?;
+    }
+    match &lock.above {
+        Some(above) if above.confirm(lock.fd) != Confirmed::Holds => {
+            inherited::release(lock.fd).map_err(cannot)?;
+            lock.above = None;
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>, id: FileId) -> Result<()> {
+    let (name, wait) = (patience.target, patience.wait);
+    let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
+    let locked = if wait == Wait::No {
+        waiting::try_again(lock).map_err(cannot)?
+    } else {
+        // Where this does not work, the holder removes the file, and the caller has to open it again.
+        let registration = lock.above.is_none().then(|| register(lock.fd));
+        patience.tell_waiting(name);
+        let locked = waiting::wait(lock, patience).map_err(cannot)?;
+        drop(registration);
+        locked || lock.try_lock().map_err(cannot)?
+    };
+    if locked { Ok(()) } else { Err(patience.given_up().held_by(proc_locks::find(id))) }
+}
+
+/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`], once nobody works under it any more.
 ///
 /// # Errors
 ///
 /// The descriptor's file cannot be locked.
 pub fn unlock_descriptor(fd: impl AsFd, name: &Path) -> Result<()> {
-    sys::unflock(fd).map_err(|e| Error::io(name, e).during("cannot unlock"))
+    take_back(fd.as_fd());
+    unlock(fd.as_fd()).map_err(|e| Error::io(name, e).during("cannot unlock"))
+}
+
+/// Without /proc it is not known whether the lock is shared: then those below lose it.
+fn take_back(fd: BorrowedFd<'_>) {
+    if let Some(identity) = open_files::one("self", fd.as_raw_fd()).and_then(|file| around::mark_of(&file)) {
+        inherited::take_back(fd, identity, || ());
+    }
+}
+
+fn unlock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // Not every byte: other programs may have locked some, by this description.
+    for byte in open_files::one("self", fd.as_raw_fd()).iter().flat_map(around::shares_of) {
+        let _ = ofd::unlock(fd, byte);
+    }
+    sys::unflock(fd)
 }
 
 /// For reading, which the caller's descriptor need not be.

@@ -33,7 +33,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::access::{default_mode, open_existing, open_or_create, open_to_others};
-use super::inherited::{self, Ancestor, Confirmed, HandOver, Intent};
+use super::around::{self, Around};
+use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
 use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
@@ -41,7 +42,7 @@ use super::{baton, filesystem, proc_locks};
 use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
-use crate::sys::{self, Dir, FileId, FileKind, FileStatus, ofd};
+use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
 
 /// An open file whose lock is, or becomes, the lock of a target.
 #[derive(Debug)]
@@ -56,8 +57,7 @@ pub(crate) struct LockFile {
     keep: bool,
     /// This descriptor has a registration, which the signal thread may have to withdraw.
     registered: AtomicBool,
-    /// A child process has the descriptor.
-    handed_over: AtomicBool,
+    handed: Handed,
 }
 
 /// Who holds the target's lock above this process, and so what of the file is locked.
@@ -69,6 +69,17 @@ enum Level {
     Below(Ancestor),
     /// An ancestor, by link(2), under this nonce: the same byte of the ancestor's baton.
     BelowLink(Ancestor, String),
+}
+
+/// How to find out who holds a lock above this process.
+#[derive(Debug)]
+pub(super) enum Above {
+    /// By the environment.
+    Environment,
+    /// It is known.
+    Known(Ancestor),
+    /// Nobody: the environment has lied.
+    Nobody,
 }
 
 impl Lockable for LockFile {
@@ -103,13 +114,12 @@ impl LockFile {
             shared: options.shared,
             keep: options.keep,
             registered: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            handed: Handed::default(),
         }
     }
 
-    /// Opens the lock file, creating it where it is missing. Does not lock it. `trusts_environment`: where the environment
-    /// says so, an ancestor may hold the lock.
-    pub(super) fn open(request: &Request<'_, '_>, trusts_environment: bool) -> io::Result<LockFile> {
+    /// Opens the lock file, creating it where it is missing. Does not lock it. `above` says who holds it above.
+    pub(super) fn open(request: &Request<'_, '_>, above: &Above) -> io::Result<LockFile> {
         let (place, target) = (request.place, request.target.status.as_ref());
         let mode = request.options.mode.unwrap_or_else(|| default_mode(target));
         let (file, created) = open_or_create(place, mode)?;
@@ -126,7 +136,11 @@ impl LockFile {
                 let _ = place.dir.unlink(&place.name);
             }
         })?;
-        let ancestor = if trusts_environment { inherited::find(&file, status.id) } else { None };
+        let ancestor = match above {
+            Above::Environment => inherited::find(&file, status.id),
+            Above::Known(ancestor) => Some(ancestor.clone()),
+            Above::Nobody => None,
+        };
         let level = ancestor.map_or(Level::Top, Level::Below);
         Ok(LockFile::new(place, file, status, level, request.options))
     }
@@ -169,14 +183,6 @@ impl LockFile {
         &self.path
     }
 
-    pub(super) fn is_held_by(&self, pid: u32) -> bool {
-        self.holder().is_some_and(|holder| holder.pid == pid)
-    }
-
-    pub(super) fn id(&self) -> FileId {
-        self.status.id
-    }
-
     /// Whether it has content. Then it is no lock file of this kind, and must never be locked or deleted.
     pub(super) fn has_content(&self) -> bool {
         self.status.size != 0
@@ -191,11 +197,17 @@ impl LockFile {
         }
     }
 
-    /// Locks it, waiting as long as `patience` allows. False: it was not free in that time.
-    pub(super) fn take(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
-        if self.try_lock()? {
-            return Ok(true);
+    /// Who is in the way of locking it.
+    pub(super) fn look_around(&self, alone: bool) -> Around {
+        match &self.level {
+            // Its baton is an ancestor's, and nobody else's.
+            Level::BelowLink(..) => Around::Nothing,
+            Level::Top | Level::Below(_) => around::look(&self.file, self.status.id, self.ancestor(), alone),
         }
+    }
+
+    /// Waits for the lock, which was not free, as long as `patience` allows. False: it was not free in that time.
+    pub(super) fn wait(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
         if patience.wait == Wait::No {
             return waiting::try_again(self);
         }
@@ -234,24 +246,25 @@ impl LockFile {
         }
     }
 
-    fn depth(&self) -> u32 {
-        self.ancestor().map_or(0, Ancestor::depth_below)
-    }
-
     /// Whether the ancestor, if any, still holds the lock, now that this one is locked below it.
     pub(super) fn confirm(&self) -> Confirmed {
         self.ancestor().map_or(Confirmed::Holds, |ancestor| ancestor.confirm(&self.file))
     }
 
-    /// What to give a child process that may go on under this lock. `intent`: what it is held for.
-    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
-        self.handed_over.store(true, Ordering::SeqCst);
-        inherited::hand_over(&self.file, self.status.id, intent, self.depth())
+    /// What to give a child process that may go on under this lock. `intent`: what it is held for. `can_wait`: this process
+    /// takes it back.
+    pub(super) fn hand_over(&self, intent: Intent, can_wait: bool) -> io::Result<HandOver> {
+        self.handed.hand_over(&self.file, self.status.id, intent, self.ancestor(), can_wait)
     }
 
     /// What to give a child process that may not.
-    pub(super) fn keep_back(&self) -> HandOver {
-        inherited::keep_back(self.status.id)
+    pub(super) fn keep_back(&self, intent: Intent) -> HandOver {
+        inherited::keep_back(self.status.id, intent)
+    }
+
+    /// Ends the handing on, once nobody works under the lock any more. `tell` is called if somebody does now.
+    pub(super) fn take_back(&self, tell: impl FnOnce()) {
+        self.handed.take_back(&self.file, tell);
     }
 
     /// Gives the lock back and removes the file, unless a waiter has registered.
@@ -261,35 +274,20 @@ impl LockFile {
     pub(super) fn relinquish(&self) -> io::Result<()> {
         // A registration that cannot be withdrawn ends with the descriptor, which is closed next.
         let _ = self.withdraw();
-        let handed_over = self.handed_over.load(Ordering::SeqCst);
-        if handed_over && !inherited::take_back(&self.file, self.depth()) {
-            // Somebody below works under it and has the descriptor. The last of them is to give the lock back …
-            inherited::leave(&self.file);
-            // … unless they have all just ended, and did not see that.
-            if !inherited::take_back(&self.file, self.depth()) {
-                return Ok(());
-            }
+        // Done before, unless a signal ends the process.
+        self.take_back(|| ());
+        if self.ancestor().is_some() {
+            // Not only by closing, here and below: a child that has the descriptor would keep the lock.
+            return inherited::release(&self.file);
         }
-        if let Some(ancestor) = self.ancestor() {
-            let outcome = inherited::release(&self.file);
-            return outcome.and(ancestor.give_back_what_was_left(&self.file, |holding| {
-                let is_lock_file = matches!(self.level, Level::Below(_));
-                let outcome = if is_lock_file { self.remove_if_last(holding) } else { Ok(()) };
-                let unlocked = sys::unflock(holding);
-                outcome.and(unlocked)
-            }));
-        }
-        let outcome = self.remove_if_last(self.file.as_fd());
-        // Not only by closing: a child that has the descriptor would keep the lock.
+        let outcome = self.remove_if_last();
         let unlocked = sys::unflock(&self.file);
-        if handed_over {
-            let _ = inherited::release(&self.file);
-        }
         outcome.and(unlocked)
     }
 
-    /// Removes the file unless a waiter has registered. `holding` is the description that has the flock.
-    fn remove_if_last(&self, holding: BorrowedFd<'_>) -> io::Result<()> {
+    /// Removes the file unless a waiter has registered.
+    fn remove_if_last(&self) -> io::Result<()> {
+        let holding = &self.file;
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
             return Ok(());
         }
@@ -321,6 +319,6 @@ impl LockFile {
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
-fn has_waiter(file: BorrowedFd<'_>) -> bool {
+fn has_waiter(file: &File) -> bool {
     ofd::is_registered(file).unwrap_or(false)
 }

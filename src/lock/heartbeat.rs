@@ -48,7 +48,7 @@ struct Pulse {
     /// the lock is released.
     file: Option<File>,
     /// What children have been given.
-    baton: Option<Baton>,
+    baton: Option<Arc<Baton>>,
     /// The boot clock just before the last sign of life.
     last: Duration,
     lost: bool,
@@ -85,22 +85,30 @@ impl LinkLock {
     }
 
     /// What to give a child process that may go on under this lock.
-    pub(super) fn hand_over(&self, intent: Intent) -> io::Result<HandOver> {
+    pub(super) fn hand_over(&self, intent: Intent, can_wait: bool) -> io::Result<HandOver> {
         let mut pulse = self.pulse();
         let baton = match pulse.baton.take() {
             Some(baton) => baton,
             None => match Baton::new(&self.record.nonce) {
                 // Another system, or a sandbox. Processes below then wait for the lock as any other does.
-                Err(e) if sys::unsupported(&e) => return Ok(self.keep_back()),
-                baton => baton?,
+                Err(e) if sys::unsupported(&e) => return Ok(self.keep_back(intent)),
+                baton => Arc::new(baton?),
             },
         };
-        pulse.baton.insert(baton).hand_over(intent)
+        pulse.baton.insert(baton).hand_over(intent, can_wait)
     }
 
     /// What to give a child process that may not.
-    pub(super) fn keep_back(&self) -> HandOver {
-        inherited::keep_back(self.id)
+    pub(super) fn keep_back(&self, intent: Intent) -> HandOver {
+        inherited::keep_back(self.id, intent)
+    }
+
+    /// Ends the handing on, once nobody goes on below the lock any more. The heart beats meanwhile.
+    pub(super) fn take_back(&self, tell: impl FnOnce()) {
+        let baton = self.pulse().baton.clone();
+        if let Some(baton) = baton {
+            baton.take_back(tell);
+        }
     }
 
     pub(super) fn stale_after(&self) -> Duration {
@@ -166,7 +174,7 @@ impl LinkLock {
         pulse.stop = true;
         self.stopped.notify_all();
         if let Some(baton) = &pulse.baton {
-            baton.take_back();
+            baton.kill();
         }
         // Even after a long silence: whoever has the mark by now keeps it, and whoever comes later finds a fresh lock.
         pulse.touch();

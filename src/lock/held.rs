@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
-use super::inherited::{self, HandOver, Intent};
+use super::inherited::{self, Ancestor, HandOver, Intent};
 use super::request::Request;
+use super::waiting::Lockable;
 use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
@@ -94,35 +95,65 @@ pub struct FileLock {
     pub(super) observer: Observer,
 }
 
+/// What an attempt to lock a file has led to.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Lock(FileLock),
+    /// It would have waited for this ancestor, under whose lock it is to go on.
+    Below(Ancestor),
+}
+
 impl FileLock {
     /// Locks an open file that has been listed, waiting as `request` says.
-    pub(super) fn take(file: &Arc<LockFile>, ticket: Ticket, request: &mut Request<'_, '_>) -> Result<FileLock> {
+    pub(super) fn take(file: &Arc<LockFile>, ticket: Ticket, request: &mut Request<'_, '_>) -> Result<Taken> {
         let patience = &mut *request.patience;
         let (held, observer) = (Held::Flock(file.clone()), patience.observer.clone());
         let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer };
         if patience.briefly {
             inherited::mark_brief(file.descriptor());
         }
-        match file.take(patience) {
-            Ok(true) => Ok(lock),
-            Ok(false) => Err(patience.given_up().held_by(file.holder())),
-            Err(e) => Err(Error::io(&request.target.given, e).during("cannot lock")),
+        let cannot = |e: io::Error| {
+            let error = Error::io(&request.target.given, e).during("cannot lock");
+            match (file.ancestor(), error.errno()) {
+                (Some(_), Some(libc::EBADF)) => {
+                    error.because("The lock is held above this process, which may not write the lock file to share it")
+                }
+                _ => error,
+            }
+        };
+        if file.try_lock().map_err(cannot)? {
+            return Ok(Taken::Lock(lock));
+        }
+        let around = file.look_around(patience.use_alarm);
+        if let Some(nearer) = around.ensure_not_itself(&request.target.given, patience.wait)? {
+            return Ok(Taken::Below(nearer));
+        }
+        match file.wait(patience).map_err(cannot)? {
+            true => Ok(Taken::Lock(lock)),
+            false => Err(patience.given_up().held_by(file.holder())),
         }
     }
 
     /// What to give a child process so that awrite, in it or below it, goes on under this lock when it locks the same
     /// target, instead of waiting for ever. Those below still exclude each other.
     ///
-    /// If a descendant still works under the lock, releasing it hands it over: it stays held until the last process with
-    /// the descriptor exits. Otherwise it is freed at once, whoever else has the descriptor.
+    /// Releasing the lock waits for those who still work under it, and so does [`AtomicFile::commit`]. Then it is freed,
+    /// whoever else has the descriptor. If this process is killed, the lock is held until the last process with the
+    /// descriptor exits.
+    ///
+    /// Where nobody can go on under the lock, it is an error there to ask for it. That is so where the lock file may only be
+    /// read, on file systems that are not local, and if a forked copy of this value hands the lock over first, which could
+    /// not be waited for.
+    ///
+    /// [`AtomicFile::commit`]: crate::AtomicFile::commit
     ///
     /// # Errors
     ///
     /// The descriptor cannot be copied.
     pub fn hand_over(&self) -> Result<HandOver> {
         let outcome = match &self.held {
-            Held::Flock(file) => file.hand_over(self.intent),
-            Held::Link(lock) => lock.hand_over(self.intent),
+            Held::Flock(file) => file.hand_over(self.intent, self.is_own()),
+            Held::Link(lock) => lock.hand_over(self.intent, self.is_own()),
         };
         outcome.map_err(|e| Error::io(self.path(), e).during("cannot hand the lock over"))
     }
@@ -132,8 +163,8 @@ impl FileLock {
     #[must_use]
     pub fn keep_back(&self) -> HandOver {
         match &self.held {
-            Held::Flock(file) => file.keep_back(),
-            Held::Link(lock) => lock.keep_back(),
+            Held::Flock(file) => file.keep_back(self.intent),
+            Held::Link(lock) => lock.keep_back(self.intent),
         }
     }
 
@@ -184,12 +215,35 @@ impl FileLock {
         matches!(self.held, Held::Flock(_))
     }
 
+    /// Ends the handing over of the lock: waits for those who work under it, and lets nobody begin to any more.
+    pub(crate) fn take_back(&self) {
+        if !self.is_own() {
+            return;
+        }
+        let tell = || {
+            let text = "processes that were started under the lock still work under it: waiting for their end";
+            self.observer.tell(&Notice::Warning { path: self.path(), text });
+        };
+        match &self.held {
+            Held::Flock(file) => file.take_back(tell),
+            Held::Link(lock) => lock.take_back(tell),
+        }
+    }
+
+    /// Not a forked copy, and not released.
+    fn is_own(&self) -> bool {
+        self.ticket.as_ref().is_some_and(Ticket::is_own)
+    }
+
     /// Gives the lock back. A waiter gets it next. The lock file is removed unless somebody waits or it is to be kept.
+    /// Waits for those who work under it: see [`FileLock::hand_over`].
     ///
     /// # Errors
     ///
     /// The lock file could not be removed. The lock is given back all the same.
     pub fn release(mut self) -> Result<()> {
+        // Not within the step below, which a signal thread may have to wait for.
+        self.take_back();
         let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
         self.observer.tell(&Notice::Unlocked { lock_file: self.held.path() });
         outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
@@ -204,11 +258,18 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::sync::Mutex;
 
+    use super::super::flock::Above;
     use super::super::place::Place;
     use super::super::request::Patience;
     use super::*;
@@ -243,9 +304,12 @@ mod tests {
             let patience = &mut Patience::new(&target.given, &options, &observer);
             let (target, options, intent) = (&target, &options, Intent::Exclusive);
             let request = &mut Request { place: &place, target, options, intent, patience };
-            let (file, _removes) = list(request, || LockFile::open(request, false)).unwrap();
+            let (file, _removes) = list(request, || LockFile::open(request, &Above::Nobody)).unwrap();
             let ((), ticket) = cleanup::make(|| io::Result::Ok(((), Stuck))).unwrap();
-            FileLock::take(&file, ticket, request).unwrap()
+            match FileLock::take(&file, ticket, request).unwrap() {
+                Taken::Lock(lock) => lock,
+                Taken::Below(_) => panic!("nobody is above"),
+            }
         };
         let error = stuck().release().unwrap_err().to_string();
         assert!(error.ends_with("/f.lock: cannot remove the lock file: Operation not permitted"), "{error}");

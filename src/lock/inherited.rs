@@ -1,41 +1,50 @@
 //! Going on under a lock that an ancestor of this process holds, instead of waiting for it for ever.
 //!
 //! A holder that starts a child gives it a descriptor of the locked file and says so in the environment:
-//! `AWRITE_HELD=FD:DEV:INO:MODE:DEPTH:PID[,…]`. The variable only says where to look. The kernel is asked for the facts,
-//! through the descriptor FD: is it the lock file, and does its open file description hold the lock? Nobody can give
-//! another description these properties. It can only be inherited.
+//! `AWRITE_HELD=FD:DEV:INO:INTENT:R:PID[,…]`, outermost first. The variable only says where to look. The kernel is asked
+//! for the facts, through the descriptor FD: is it the lock file, and does its open file description hold the lock? Nobody
+//! can give another description these properties. It can only be inherited.
 //!
-//! Open-file-description record locks on the lock file say who is who. They do not interfere with its `flock`:
+//! R is a random number that the holder draws when it hands the lock over for the first time. Process ids would not do:
+//! they repeat in other PID namespaces, and a process that becomes another program keeps its own. Open-file-description
+//! record locks on the lock file say who is who. They do not interfere with its `flock`:
 //!
 //! ```text
-//!   byte 0              shared by waiters (flock.rs)
-//!   byte DEPTH+1        taken by those who go on directly below a holder of that DEPTH; exclusive ones one at a time
-//!   byte MARKS+PID      the mark: shared by a holder that hands its lock on, until it gives the lock back; locked alone
-//!                       by a holder that ended before those below, so that the last of these gives the lock back
-//!   byte END            shared by a housekeeper, as long as it has the lock
+//!   byte 0       shared by waiters (flock.rs)
+//!   byte 1       shared by a housekeeper, as long as it has the lock
+//!   byte 2R      the mark of a holder that hands its lock on, until it takes it back
+//!   byte 2R+1    taken by those who go on directly below it; exclusive ones one at a time
 //! ```
 //!
 //! ```text
-//!   holder, depth D:  held ──hand_over: mark──> handed on ──take_back: lock bytes D+1…, unmark──> released
-//!                                                   └──somebody below has byte D+1: leave, the lock is theirs
-//!   descendant:       find: marked? ──lock byte D+1 of a fresh descriptor──> confirm: still marked, locked ──> held
+//!   holder:      held ──hand_over: mark──> handed on ──take_back: wait for byte 2R+1, unmark──> held ──> released
+//!   descendant:  find: marked? ──lock byte 2R+1 of a fresh descriptor──> confirm: still marked ──> held
 //! ```
 //!
-//! A holder takes its lock back under byte D+1, and a descendant confirms it under the same byte. So one of the two sees
-//! the other. A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can go on
-//! under it.
+//! A holder takes its lock back under byte 2R+1, and a descendant looks for the mark again under the same byte. So nobody
+//! goes on below a holder that has released the lock. The bytes go before the `flock`: then they say nothing untrue about
+//! a lock that is free. A holder that is killed leaves its mark and its lock to those who have the descriptor, and they can
+//! go on under it. tests/models/nest.pml is this protocol for a model checker.
 //!
-//! The kernel knows nothing of a lock by link(2). There, a baton stands for the lock file (baton.rs).
+//! What cannot be waited for is not handed over (R is 0): where the kernel has no such locks, or has one kind only (NFS),
+//! or the lock file could not be opened for writing. Nor is a lock that a child shall wait for (FD is `-`).
+//!
+//! The kernel knows nothing of a lock by link(2). There, a baton stands for the lock file (baton.rs). Where the environment
+//! was lost on the way, see around.rs.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::filesystem;
+use super::record::fresh_nonce;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::NONCE;
 use crate::remedy::Remedy;
@@ -43,14 +52,12 @@ use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
 const VARIABLE: &str = "AWRITE_HELD";
-/// Above every depth. With the largest process id (2^22) added, the sum still fits in 32 bits.
-const MARKS: u32 = 1 << 24;
-/// The byte behind the last mark.
-const END: u32 = MARKS + (1 << 23);
 /// Shared by a housekeeper while it has the lock.
-const BRIEF: Range<u32> = END..END + 1;
+const BRIEF: Range<u64> = 1..2;
 /// The first descriptor for children. Far from those that scripts choose for themselves: `exec 9>…` closes what was 9.
 const FIRST_FD: RawFd = 100;
+/// The pause before the next look at those below, where the kernel has no room for one more waiter.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a lock is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,50 +66,99 @@ pub(crate) enum Intent {
     Exclusive,
     /// Together with other shared holders.
     Shared,
-    /// To replace the target by the output of a command.
-    Replacing,
+    /// To replace a target by the output of a command. Several targets may share a lock file: the number is the target's
+    /// (0: not known which).
+    Replacing(u64),
 }
 
-impl Intent {
-    fn letter(self) -> char {
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Intent::Exclusive => 'x',
-            Intent::Shared => 's',
-            Intent::Replacing => 'w',
+            Intent::Exclusive => f.write_str("x"),
+            Intent::Shared => f.write_str("s"),
+            Intent::Replacing(target) => write!(f, "w{target:x}"),
         }
+    }
+}
+
+fn intent(text: &str) -> Option<Intent> {
+    match text {
+        "x" => Some(Intent::Exclusive),
+        "s" => Some(Intent::Shared),
+        _ => u64::from_str_radix(text.strip_prefix('w')?, 16).ok().map(Intent::Replacing),
+    }
+}
+
+/// R of one hand-over; 0: there was none. Its lowest bit is set if the holder is about to replace a target, for those who
+/// have lost the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64);
+
+impl Identity {
+    const NONE: Identity = Identity(0);
+
+    fn random(intent: Intent) -> Identity {
+        let number = u64::from_str_radix(&fresh_nonce(), 16).unwrap_or_default();
+        Identity((number % (ofd::END / 2)).max(2) & !1 | u64::from(matches!(intent, Intent::Replacing(_))))
+    }
+
+    /// Which one these bytes are the mark of.
+    pub(super) fn of_mark(bytes: &Range<u64>) -> Option<Identity> {
+        // The kernel may show the mark and the byte behind it as one.
+        let is_mark = bytes.start % 2 == 0 && bytes.start > 2 && matches!(bytes.end - bytes.start, 1 | 2);
+        is_mark.then_some(Identity(bytes.start / 2))
+    }
+
+    /// Below which one this byte is.
+    pub(super) fn of_byte_below(bytes: &Range<u64>) -> Option<Identity> {
+        Identity::of_mark(&(bytes.start.checked_sub(1)?..bytes.end)).filter(|_| bytes.end - bytes.start == 1)
+    }
+
+    pub(super) fn is_replacing(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn mark(self) -> Range<u64> {
+        2 * self.0..2 * self.0 + 1
+    }
+
+    /// The byte that those take who go on directly below the holder.
+    pub(super) fn byte_below(self) -> Range<u64> {
+        2 * self.0 + 1..2 * self.0 + 2
     }
 }
 
 /// One entry of the environment variable: a process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    fd: RawFd,
-    id: FileId,
-    intent: Intent,
-    depth: u32,
-    pid: u32,
+pub(super) struct Entry {
+    /// `None`: it shall not be gone on under that lock here.
+    pub(super) fd: Option<RawFd>,
+    pub(super) id: FileId,
+    pub(super) intent: Intent,
+    pub(super) identity: Identity,
+    /// For messages; 0: not known.
+    pub(super) pid: u32,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { fd, id, intent, depth, pid } = self;
-        write!(f, "{fd}:{}:{}:{}:{depth}:{pid}", id.dev, id.ino, intent.letter())
+        let Entry { fd, id, intent, identity, pid } = self;
+        let fd = fd.map_or("-".to_owned(), |fd| fd.to_string());
+        write!(f, "{fd}:{}:{}:{intent}:{}:{pid}", id.dev, id.ino, identity.0)
     }
 }
 
 fn parse(text: &str) -> Option<Entry> {
     let mut words = text.split(':');
-    let fd = words.next()?.parse().ok().filter(|fd| *fd >= 0)?;
-    let id = FileId { dev: words.next()?.parse().ok()?, ino: words.next()?.parse().ok()? };
-    let intent = match words.next()? {
-        "x" => Intent::Exclusive,
-        "s" => Intent::Shared,
-        "w" => Intent::Replacing,
-        _ => return None,
+    let fd = match words.next()? {
+        "-" => None,
+        number => Some(number.parse().ok().filter(|fd| *fd >= 0)?),
     };
-    let depth = words.next()?.parse().ok().filter(|depth| *depth < MARKS - 2)?;
-    let pid = words.next()?.parse().ok().filter(|pid| (1..=END - MARKS).contains(pid))?;
-    words.next().is_none().then_some(Entry { fd, id, intent, depth, pid })
+    let id = FileId { dev: words.next()?.parse().ok()?, ino: words.next()?.parse().ok()? };
+    let intent = intent(words.next()?)?;
+    let identity = words.next()?.parse().ok().filter(|number| *number < ofd::END / 2 && *number != 1)?;
+    let pid = words.next()?.parse().ok()?;
+    words.next().is_none().then_some(Entry { fd, id, intent, identity: Identity(identity), pid })
 }
 
 /// The entries in the variable, outermost first. Malformed ones are ignored.
@@ -124,96 +180,91 @@ pub(super) fn is_any() -> bool {
     variable().is_some()
 }
 
-/// An ancestor that has handed the lock `id` on, but whose descriptor has not reached this process: a process in between
-/// has closed it, as many programs do with descriptors that they do not know.
-pub(super) fn lost_on_the_way(id: FileId) -> Option<u32> {
-    let is_lost = |entry: &Entry| entry.id == id && entry.descriptor().is_none();
-    let lost: Vec<Entry> = inherited().into_iter().filter(is_lost).collect();
-    if lost.is_empty() {
-        return None;
-    }
-    let above = host::ancestors();
-    lost.iter().map(|entry| entry.pid).find(|pid| above.contains(pid))
-}
-
-fn mark_of(pid: u32) -> Range<u32> {
-    MARKS + pid..MARKS + pid + 1
+/// What the environment says about the lock `id`.
+pub(super) fn said_about(id: FileId) -> Vec<Entry> {
+    inherited().into_iter().filter(|entry| entry.id == id).collect()
 }
 
 impl Entry {
     /// The descriptor, if it has reached this process and leads to the file that the entry names.
-    fn descriptor(&self) -> Option<sys::Borrowed> {
-        sys::Borrowed::number(self.fd).filter(|fd| FileStatus::of(*fd).is_ok_and(|status| status.id == self.id))
+    pub(super) fn descriptor(&self) -> Option<sys::Borrowed> {
+        let fd = sys::Borrowed::number(self.fd?);
+        fd.filter(|fd| FileStatus::of(*fd).is_ok_and(|status| status.id == self.id))
+    }
+
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.identity != Identity::NONE
+    }
+
+    /// Whether any description but that of `fresh` has the mark.
+    pub(super) fn is_marked_somewhere(&self, fresh: impl AsFd) -> bool {
+        self.is_handed_over() && ofd::is_locked(fresh, self.identity.mark()).unwrap_or(false)
+    }
+
+    /// The best guess where there are no record locks and no /proc.
+    pub(super) fn is_plausible(&self) -> bool {
+        host::is_there(self.pid) && self.descriptor().is_some()
     }
 
     /// Whether the open file description behind the descriptor has the mark.
     fn is_marked(&self, fresh: impl AsFd) -> bool {
         // The fresh descriptor sees a foreign mark; the inherited one shares its description and does not.
         self.descriptor().is_some_and(|fd| {
-            ofd::is_locked(fresh, mark_of(self.pid)).unwrap_or(false)
-                && !ofd::is_locked(fd, mark_of(self.pid)).unwrap_or(true)
+            self.is_marked_somewhere(fresh) && !ofd::is_locked(fd, self.identity.mark()).unwrap_or(true)
         })
-    }
-
-    /// The best guess where record locks and `flock` are the same thing (NFS), or where there are no record locks.
-    fn is_plausible(&self) -> bool {
-        host::is_there(self.pid) && self.descriptor().is_some()
     }
 }
 
 /// The ancestors that hold a lock. The first one holds its `flock`, and each further one is below the one before it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ancestor {
+    /// Not empty.
     chain: Vec<Entry>,
-    /// On this file system the kernel can be asked about them.
-    certain: bool,
 }
 
-/// The ancestors that hold the lock `id`. `fresh` is a new descriptor of the lock file.
+/// The ancestors that hold the lock `id`, by the environment. `fresh` is a new descriptor of the lock file.
 pub(super) fn find(fresh: impl AsFd, id: FileId) -> Option<Ancestor> {
-    let mut above: Vec<Entry> = inherited().into_iter().filter(|entry| entry.id == id).collect();
-    if above.is_empty() {
+    let mut chain = said_about(id);
+    if chain.last().is_some_and(|innermost| !innermost.is_handed_over()) {
         return None;
     }
-    let certain = filesystem::is_local(&fresh);
-    above.retain(|entry| if certain { entry.is_marked(&fresh) } else { entry.is_plausible() });
-    let mut chain: Vec<Entry> = Vec::new();
-    for entry in above {
-        if entry.depth as usize == chain.len() {
-            chain.push(entry);
-        }
-    }
-    (!chain.is_empty()).then_some(Ancestor { chain, certain })
+    // The others have released it, or never had it.
+    chain.retain(|entry| entry.is_marked(&fresh));
+    Ancestor::of(chain)
 }
 
 impl Ancestor {
-    /// The byte that those take who go on below it.
-    pub(super) fn byte_below(&self) -> Range<u32> {
-        self.depth_below()..self.depth_below() + 1
+    pub(super) fn of(chain: Vec<Entry>) -> Option<Ancestor> {
+        (!chain.is_empty()).then_some(Ancestor { chain })
     }
 
-    /// The depth of those who go on below it.
-    pub(super) fn depth_below(&self) -> u32 {
-        // The environment is far too short for 2^24 entries.
-        u32::try_from(self.chain.len()).unwrap_or(MARKS - 2)
+    pub(super) fn innermost(&self) -> Identity {
+        self.chain.last().map_or(Identity::NONE, |entry| entry.identity)
+    }
+
+    /// The byte that those take who go on below it.
+    pub(super) fn byte_below(&self) -> Range<u64> {
+        self.innermost().byte_below()
+    }
+
+    pub(super) fn is_the_same(&self, other: &Ancestor) -> bool {
+        self.innermost() == other.innermost()
     }
 
     /// Refuses a lock that could never be granted below this ancestor.
     pub(super) fn ensure_grantable(&self, intent: Intent, target: &Path) -> Result<()> {
         let Some(innermost) = self.chain.last() else { return Ok(()) };
-        let pid = innermost.pid;
-        let replacing = self.chain.iter().any(|entry| entry.intent == Intent::Replacing);
-        let (reason, remedy) = if intent == Intent::Replacing && replacing {
+        let is_replaced = |by: &Entry| match (by.intent, intent) {
+            (Intent::Replacing(outer), Intent::Replacing(inner)) => outer == inner || outer == 0,
+            _ => false,
+        };
+        let (reason, remedy) = if self.chain.iter().any(is_replaced) {
             ("This runs below a command whose output is about to replace the file", Remedy::ToStdout)
         } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
+            let by = process(innermost.pid);
             (
                 "An exclusive lock cannot be taken below a shared one",
-                Remedy::Other(format!("process {pid}, above this one, shares the lock; take that one exclusively")),
-            )
-        } else if !self.certain {
-            (
-                "The lock is held above this process, and cannot be shared with it on this file system",
-                Remedy::Other(format!("process {pid} holds it")),
+                Remedy::Other(format!("{by}, above this one, shares the lock; take that one exclusively")),
             )
         } else {
             return Ok(());
@@ -228,38 +279,22 @@ impl Ancestor {
         }
         // They have the marks, so they hold the lock, unless a mark is forged. To lock again in the same mode changes
         // nothing for a holder. An exclusive attempt would drop a shared lock.
-        let holds = |entry: &Entry| {
-            let Some(fd) = sys::Borrowed::number(entry.fd) else { return Ok(false) };
+        let mut above: Option<Identity> = None;
+        let mut holds = |entry: &Entry| {
+            let Some(fd) = entry.descriptor() else { return Ok(false) };
             let shared = entry.intent == Intent::Shared;
-            match entry.depth {
-                0 => sys::try_flock(fd, shared),
-                depth => ofd::try_lock(fd, shared, depth..depth + 1),
+            match above.replace(entry.identity) {
+                None => sys::try_flock(fd, shared),
+                Some(above) => ofd::try_lock(fd, shared, above.byte_below()),
             }
         };
         if self.chain.iter().all(|entry| holds(entry).unwrap_or(false)) { Confirmed::Holds } else { Confirmed::Forged }
     }
+}
 
-    /// Gives back the locks that ancestors have [left](leave) to those below, the innermost first. To be called once this
-    /// process has given its own back, whose description is `fresh`. `give_back` gets the description that has the
-    /// `flock`.
-    pub(super) fn give_back_what_was_left(
-        &self,
-        fresh: impl AsFd,
-        give_back: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        for entry in self.chain.iter().rev() {
-            let Some(fd) = sys::Borrowed::number(entry.fd).filter(|_| entry.is_marked(&fresh)) else { break };
-            // A shared mark: the holder lives, or was killed. Others below: the last of them gives the lock back.
-            if !ofd::is_locked_alone(&fresh, mark_of(entry.pid))? || !bar_below(fd, entry.depth) {
-                break;
-            }
-            if entry.depth == 0 {
-                give_back(fd.as_fd())?;
-            }
-            release(fd)?;
-        }
-        Ok(())
-    }
+/// For messages.
+pub(super) fn process(pid: u32) -> String {
+    if pid == 0 { "a process".to_owned() } else { format!("process {pid}") }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -290,22 +325,86 @@ pub struct HandOver {
     pub value: Option<OsString>,
 }
 
-/// Marks `file` as held by this process, and copies its descriptor for a child.
-pub(super) fn hand_over(file: impl AsFd, id: FileId, intent: Intent, depth: u32) -> io::Result<HandOver> {
-    use rustix::io::{Errno, fcntl_dupfd_cloexec};
-    let fd = match fcntl_dupfd_cloexec(&file, FIRST_FD) {
-        // The limit on descriptors is lower.
-        Err(Errno::INVAL | Errno::MFILE) => fcntl_dupfd_cloexec(&file, 3)?,
-        outcome => outcome?,
-    };
-    let pid = std::process::id();
-    if filesystem::is_local(&file) {
-        // Where that does not work, processes below wait for the lock as any other does.
-        let _ = ofd::try_lock(&file, true, mark_of(pid));
+/// Whether and how a held lock is handed on. One identity serves all the children: they exclude each other.
+#[derive(Debug, Default)]
+pub(super) struct Handed(AtomicU64);
+
+impl Handed {
+    /// Marks `file` as held, and copies its descriptor for a child. `above`: who holds it above. `can_wait`: this process
+    /// takes the lock back before it releases it.
+    pub(super) fn hand_over(
+        &self,
+        file: impl AsFd,
+        id: FileId,
+        intent: Intent,
+        above: Option<&Ancestor>,
+        can_wait: bool,
+    ) -> io::Result<HandOver> {
+        use rustix::io::{Errno, fcntl_dupfd_cloexec};
+        let fd = match fcntl_dupfd_cloexec(&file, FIRST_FD) {
+            // The limit on descriptors is lower.
+            Err(Errno::INVAL | Errno::MFILE) => fcntl_dupfd_cloexec(&file, 3)?,
+            outcome => outcome?,
+        };
+        let identity = self.mark(&file, intent, can_wait);
+        let mut held: Vec<Entry> = inherited().into_iter().filter(|entry| entry.id != id).collect();
+        held.extend(above.iter().flat_map(|above| above.chain.iter().cloned()));
+        held.push(Entry { fd: Some(fd.as_raw_fd()), id, intent, identity, pid: std::process::id() });
+        Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
     }
-    let mut held = inherited();
-    held.push(Entry { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), id, intent, depth, pid });
-    Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
+
+    fn mark(&self, file: impl AsFd, intent: Intent, can_wait: bool) -> Identity {
+        let known = self.0.load(Ordering::SeqCst);
+        if known != 0 || !can_wait {
+            return Identity(known);
+        }
+        let identity = mark(&file, intent);
+        match self.0.compare_exchange(0, identity.0, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => identity,
+            // Another thread was faster.
+            Err(first) => {
+                let _ = ofd::unlock(&file, identity.mark());
+                Identity(first)
+            }
+        }
+    }
+
+    /// Ends the handing on, once nobody goes on below the lock any more. `tell` is called if somebody does now.
+    pub(super) fn take_back(&self, file: impl AsFd, tell: impl FnOnce()) {
+        let identity = self.0.load(Ordering::SeqCst);
+        if identity != 0 {
+            take_back(file, Identity(identity), tell);
+            self.0.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Marks the description of `file`, which holds a lock; [`Identity::NONE`] where nobody can go on below it.
+pub(super) fn mark(file: impl AsFd, intent: Intent) -> Identity {
+    let identity = Identity::random(intent);
+    // For writing, as taking it back needs.
+    let marked = filesystem::is_local(&file) && ofd::try_lock(&file, false, identity.mark()).unwrap_or(false);
+    if marked { identity } else { Identity::NONE }
+}
+
+/// Waits until nobody goes on below the holder, lets nobody begin to any more, and unmarks the description.
+pub(super) fn take_back(file: impl AsFd, identity: Identity, tell: impl FnOnce()) {
+    if !matches!(ofd::try_lock(&file, false, identity.byte_below()), Ok(true)) {
+        tell();
+        while let Err(e) = ofd::wait_lock(&file, false, identity.byte_below()) {
+            if e.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            // No room for one more lock, say. Nobody new is let in without the mark.
+            let _ = ofd::unlock(&file, identity.mark());
+            while ofd::is_locked(&file, identity.byte_below()).unwrap_or(false) {
+                sleep(PAUSE);
+            }
+            break;
+        }
+    }
+    // In one step, and before the lock itself is released.
+    let _ = ofd::unlock(&file, identity.mark().start..identity.byte_below().end);
 }
 
 /// A file that an ancestor has open for those below it, according to the environment.
@@ -336,44 +435,22 @@ pub(super) fn batons() -> Vec<InheritedFile> {
     };
     let carried = |entry: Entry| {
         let content = content_of(&entry)?;
-        Some(InheritedFile { fd: entry.fd, id: entry.id, pid: entry.pid, content })
+        Some(InheritedFile { fd: entry.fd?, id: entry.id, pid: entry.pid, content })
     };
     inherited().into_iter().filter_map(carried).collect()
 }
 
-/// Keeps the lock `id` from a child, with all inherited descriptors of it.
-pub(super) fn keep_back(id: FileId) -> HandOver {
-    let (ours, others): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
-    let close = ours.iter().filter(|entry| entry.descriptor().is_some()).map(|entry| entry.fd).collect();
-    HandOver { fd: None, close, variable: VARIABLE, value: value_of(&others) }
+/// Keeps the lock `id`, held for `intent`, from a child, with all inherited descriptors of it.
+pub(super) fn keep_back(id: FileId, intent: Intent) -> HandOver {
+    let (ours, mut held): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
+    let close = ours.iter().filter(|entry| entry.descriptor().is_some()).filter_map(|entry| entry.fd).collect();
+    held.push(Entry { fd: None, id, intent, identity: Identity::NONE, pid: std::process::id() });
+    HandOver { fd: None, close, variable: VARIABLE, value: value_of(&held) }
 }
 
 fn value_of(held: &[Entry]) -> Option<OsString> {
     let texts: Vec<String> = held.iter().map(Entry::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(",").into())
-}
-
-/// Leaves a lock that could not be taken back to those below: the last of them gives it back.
-pub(super) fn leave(file: impl AsFd) {
-    // Nobody else locks this byte. After an error the lock stays held until the last process with the descriptor ends.
-    let _ = ofd::try_lock(file, false, mark_of(std::process::id()));
-}
-
-/// Ends the handing on of a lock held at `depth`. False: somebody below works under it now. On success, nobody can begin
-/// to before [`release`].
-pub(super) fn take_back(file: impl AsFd, depth: u32) -> bool {
-    if !bar_below(&file, depth) {
-        return false;
-    }
-    let _ = ofd::unlock(&file, mark_of(std::process::id()));
-    true
-}
-
-/// Locks the bytes below the holder at `depth`: from then on nobody can begin to go on there. False: somebody does now.
-fn bar_below(file: impl AsFd, depth: u32) -> bool {
-    // An error means that there are no such locks here, or that the descriptor is not writable. Then nobody below can
-    // lock a byte either.
-    !matches!(ofd::try_lock(file, false, depth + 1..MARKS), Ok(false))
 }
 
 /// Tells others that `file` is about to be locked for a moment only. Where that does not work, a caller that does not wait
@@ -387,9 +464,14 @@ pub(super) fn is_marked_brief(file: impl AsFd) -> bool {
     ofd::is_locked(file, BRIEF).unwrap_or(false)
 }
 
+/// Whether any holder hands the lock on; an error where nobody can.
+pub(super) fn has_marks(file: impl AsFd) -> io::Result<bool> {
+    ofd::is_locked(file, BRIEF.end..ofd::END)
+}
+
 /// Unlocks every byte of `file`.
 pub(super) fn release(file: impl AsFd) -> io::Result<()> {
-    ofd::unlock(file, 0..END)
+    ofd::unlock(file, 0..ofd::END)
 }
 
 /// What holds for any value of the variable.
@@ -399,8 +481,9 @@ pub(crate) fn any_entries(value: &OsStr) {
     let again = value_of(&held);
     assert_eq!(entries(again.as_deref()), held, "{value:?}");
     for entry in held {
-        // In the range of descriptors and of record locks.
-        assert!(entry.fd >= 0 && entry.pid > 0 && entry.depth + 2 < MARKS && mark_of(entry.pid).end <= END + 1);
+        // In the range of descriptors and of record locks, and none of the bytes that mean something else.
+        assert!(entry.fd.is_none_or(|fd| fd >= 0) && entry.identity.byte_below().end <= ofd::END);
+        assert!(!entry.is_handed_over() || entry.identity.mark().start >= 2 * BRIEF.end);
     }
 }
 
@@ -410,8 +493,8 @@ mod tests {
     use proptest::prelude::*;
 
     /// Numbers near 0 and near a limit.
-    fn near(limit: u32) -> impl Strategy<Value = u32> {
-        prop_oneof![0..3_u32, limit - 3..limit + 3]
+    fn near(limit: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![0..4_u64, limit - 3..limit + 3]
     }
 
     proptest! {
@@ -419,40 +502,61 @@ mod tests {
         fn any_environment(
             text: String,
             fd in -2..5_i64,
-            mode in "[xswy]?",
-            depth in near(MARKS),
-            pid in near(END - MARKS),
+            intent in "[xswy]?[0-9a-f]{0,3}",
+            identity in near(ofd::END / 2),
+            pid: u32,
         ) {
             any_entries(OsStr::new(&text));
-            let likely = format!("{fd}:1:2:{mode}:{depth}:{pid}");
+            let likely = format!("{fd}:1:2:{intent}:{identity}:{pid}");
             any_entries(OsStr::new(&likely));
             any_entries(OsStr::new(&format!("{text},{likely},,3:{likely}")));
         }
 
         #[test]
         fn every_entry_arrives(
-            fd in 0..RawFd::MAX,
+            fd in proptest::option::of(0..RawFd::MAX),
             dev: u64,
             ino: u64,
-            mode in 0..3_usize,
-            depth in 0..MARKS - 2,
-            pid in 1..=END - MARKS,
+            intent in 0..3_usize,
+            target: u64,
+            identity in 2..ofd::END / 2,
+            pid: u32,
         ) {
-            let intent = [Intent::Exclusive, Intent::Shared, Intent::Replacing][mode];
-            let entry = Entry { fd, id: FileId { dev, ino }, intent, depth, pid };
+            let intent = [Intent::Exclusive, Intent::Shared, Intent::Replacing(target)][intent];
+            let entry = Entry { fd, id: FileId { dev, ino }, intent, identity: Identity(identity), pid };
             let value = value_of(&[entry.clone(), entry.clone()]);
             prop_assert_eq!(entries(value.as_deref()), [entry.clone(), entry]);
         }
     }
 
     #[test]
+    fn identities_are_their_own() {
+        for intent in [Intent::Exclusive, Intent::Shared, Intent::Replacing(7)] {
+            let [one, other] = [Identity::random(intent), Identity::random(intent)];
+            assert_ne!(one, other);
+            assert_eq!(one.is_replacing(), intent == Intent::Replacing(7));
+            assert_eq!(Identity::of_mark(&one.mark()), Some(one));
+            assert_eq!(Identity::of_mark(&(one.mark().start..one.byte_below().end)), Some(one));
+            assert_eq!(Identity::of_mark(&one.byte_below()), None);
+        }
+        for bytes in [0..1, 1..2, 0..2, 2..3, 4..7, 4..u64::MAX] {
+            assert_eq!(Identity::of_mark(&bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn entries_survive_the_environment() {
         let id = FileId { dev: 2049, ino: u64::MAX };
-        let outer = Entry { fd: 100, id, intent: Intent::Shared, depth: 0, pid: 1 };
-        let inner = Entry { fd: 3, id, intent: Intent::Replacing, depth: 7, pid: 4_194_304 };
-        let value = value_of(&[outer.clone(), inner.clone()]).unwrap();
-        assert_eq!(value, "100:2049:18446744073709551615:s:0:1,3:2049:18446744073709551615:w:7:4194304");
-        assert_eq!(entries(Some(&value)), [outer, inner]);
+        let outer = Entry { fd: Some(100), id, intent: Intent::Shared, identity: Identity(2), pid: 1 };
+        let identity = Identity(0xfff_ffff_ffff_ffff);
+        let inner = Entry { fd: Some(3), id, intent: Intent::Replacing(0xab), identity, pid: 4_194_304 };
+        let kept = Entry { fd: None, id, intent: Intent::Exclusive, identity: Identity::NONE, pid: 0 };
+        if ofd::END == 1 << 62 {
+            let value = value_of(&[outer.clone(), inner.clone(), kept.clone()]).unwrap();
+            let lock = "2049:18446744073709551615";
+            assert_eq!(value, *format!("100:{lock}:s:2:1,3:{lock}:wab:1152921504606846975:4194304,-:{lock}:x:0:0"));
+            assert_eq!(entries(Some(&value)), [outer, inner, kept]);
+        }
         assert_eq!(value_of(&[]), None);
     }
 
@@ -462,21 +566,25 @@ mod tests {
             "",
             ",",
             "::::::",
-            "3:1:1:x:0",
-            "3:1:1:x:0:1:",
-            "-1:1:1:x:0:1",
-            "3:1:1:y:0:1",
-            "3:1:1::0:1",
-            "3:1:1:x:0:0",
-            "3:1:1:x:16777215:1",
-            "3:1:1:x:0:8388609",
-            "3:1:1:x:4294967295:4294967295",
-            "99999999999:1:1:x:0:1",
-            "3:1:1:x:0:1\u{e4}",
+            "3:1:1:x:4",
+            "3:1:1:x:4:1:",
+            "-1:1:1:x:4:1",
+            "--:1:1:x:4:1",
+            "3:1:1:y:4:1",
+            "3:1:1::4:1",
+            "3:1:1:w:4:1",
+            "3:1:1:wg:4:1",
+            "3:1:1:x:1:1",
+            "3:1:1:x:-4:1",
+            "3:1:1:x:2305843009213693952:1",
+            "3:1:1:x:18446744073709551616:1",
+            "3:1:1:x:4:4294967296",
+            "99999999999:1:1:x:4:1",
+            "3:1:1:x:4:1\u{e4}",
         ] {
             assert_eq!(entries(Some(OsStr::new(text))), [], "{text}");
         }
-        assert_eq!(entries(Some(OsStr::new("x,3:1:1:x:0:1,,"))).len(), 1);
+        assert_eq!(entries(Some(OsStr::new("x,3:1:1:x:4:1,,"))).len(), 1);
         assert_eq!(entries(None), []);
     }
 }

@@ -14,6 +14,7 @@
 
 mod access;
 mod acquire;
+mod around;
 mod baton;
 mod below;
 mod clear;
@@ -27,13 +28,14 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
+mod open_files;
 mod place;
 mod proc_locks;
 mod record;
 mod request;
 mod waiting;
 
-pub use descriptor::{lock_descriptor, unlock_descriptor};
+pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
 

@@ -25,15 +25,24 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (id, parse as fn(&str) -> Option<Line>); // There is no such table.
+        let _ = id; // There is no such table.
         None
     }
 }
 
+/// Whether this process, whose descriptors cannot be seen, may hold a `flock` on this file.
+pub(super) fn holds(pid: u32, id: FileId) -> bool {
+    candidates(id).is_some_and(|lines| lines.iter().any(|line| line.pid == pid))
+}
+
+fn candidates(id: FileId) -> Option<Vec<Line>> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    Some(locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect())
+}
+
 #[cfg(target_os = "linux")]
 fn search(id: FileId) -> Option<Holder> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let candidates: Vec<Line> = locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect();
+    let candidates = candidates(id)?;
     let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
     let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
     // For btrfs and overlay the list has another device number than stat. There, ask what the process has open.

@@ -9,6 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
+/// Behind every byte that is used. off_t has 32 bits on some platforms.
+pub(crate) const END: u64 = if size_of::<libc::off_t>() < 8 { 1 << 30 } else { 1 << 62 };
+
 /// Shares byte 0 of `file` as a waiter. [`is_registered`] sees it through other descriptions of the file. Does not wait.
 pub(crate) fn register(file: impl AsFd) -> io::Result<()> {
     if try_lock(file, true, 0..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
@@ -26,7 +29,7 @@ pub(crate) fn is_registered(file: impl AsFd) -> io::Result<bool> {
 
 /// Locks these bytes of `file` without waiting; true: they are locked. A shared lock needs a descriptor for reading, any
 /// other one for writing.
-pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<bool> {
+pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u64>) -> io::Result<bool> {
     match sys::control(file, sys::Command::Set, sys::kind(shared), bytes) {
         Ok(_) => Ok(true),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -35,23 +38,18 @@ pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::
 }
 
 /// The same, but waits; `Err(Interrupted)` when a signal handler ran.
-pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<u32>) -> io::Result<()> {
+pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<u64>) -> io::Result<()> {
     sys::control(file, sys::Command::Wait, sys::kind(shared), bytes).map(drop)
 }
 
 /// Unlocks these bytes.
-pub(crate) fn unlock(file: impl AsFd, bytes: Range<u32>) -> io::Result<()> {
+pub(crate) fn unlock(file: impl AsFd, bytes: Range<u64>) -> io::Result<()> {
     sys::control(file, sys::Command::Set, sys::UNLOCK, bytes).map(drop)
 }
 
 /// Whether another open file description has locked any of these bytes, shared or not.
-pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
+pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u64>) -> io::Result<bool> {
     Ok(sys::control(file, sys::Command::Get, sys::kind(false), bytes)? != sys::UNLOCK)
-}
-
-/// Whether another has locked any of these bytes, not shared.
-pub(crate) fn is_locked_alone(file: impl AsFd, bytes: Range<u32>) -> io::Result<bool> {
-    Ok(sys::control(file, sys::Command::Get, sys::kind(true), bytes)? != sys::UNLOCK)
 }
 
 /// Whether anybody has a record lock of any kind anywhere in the file. Sees this process's classic locks, too.
@@ -90,13 +88,13 @@ mod sys {
         file: impl AsFd,
         command: Command,
         kind: libc::c_int,
-        bytes: Range<u32>,
+        bytes: Range<u64>,
     ) -> io::Result<libc::c_int> {
         // SAFETY: `flock` is plain data for which all zeroes is valid (fcntl(2): l_pid must be 0 for F_OFD_*).
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // off_t has 32 bits on some platforms. Every number that is used here fits.
+        // No number is above END, which fits.
         lock.l_start = bytes.start as libc::off_t;
         lock.l_len = (bytes.end - bytes.start) as libc::off_t;
         loop {
@@ -133,7 +131,7 @@ mod sys {
         _file: impl std::os::fd::AsFd,
         _command: Command,
         _kind: libc::c_int,
-        _bytes: Range<u32>,
+        _bytes: Range<u64>,
     ) -> io::Result<libc::c_int> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -65,6 +65,8 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, stage: Stage) -> Result<Committed> {
+        // Those who work with the target under this lock are to do so before it is replaced.
+        self.hold.lock.take_back();
         if self.watched {
             self.ensure_untouched()?;
         }

@@ -46,14 +46,6 @@ fn a_write_below_a_lock() {
 }
 
 #[test]
-fn the_lock_is_the_ancestors_until_its_end() {
-    let dir = TestDir::new();
-    let script = "echo x | \"$BIN\" f; test -e f.lock || exit 9; env -u AWRITE_HELD \"$BIN\" -n f < f; exit $?";
-    below(&dir, &[], script).run().assert_code(2);
-    dir.assert_holds(&["f"]);
-}
-
-#[test]
 fn nested_ones_side_by_side_exclude_each_other() {
     let dir = TestDir::new();
     for (option, wait) in [("-q", "--wait"), ("-q", "--timeout=60")] {
@@ -220,20 +212,46 @@ fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
     dir.assert_holds(&["f", "go"]);
 }
 
-/// A nested process that runs on in the background after COMMAND has ended still holds the lock alone.
+/// A nested process that runs on in the background after COMMAND has ended still holds the lock alone: it is waited for.
 #[test]
-fn a_nested_one_left_behind_keeps_the_lock() {
+fn a_nested_one_left_behind_is_waited_for() {
     let dir = TestDir::new();
-    let script = "\"$BIN\" lock f -c 'touch in; while test ! -e go; do sleep 0.01; done' > /dev/null 2>&1 &
-        while test ! -e in; do sleep 0.01; done";
-    below(&dir, &[], script).run().ok();
-    assert!(lock_is_held(&dir.join("f.lock")));
-    dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
-    let mut waiter = dir.awrite(["f"]).stdin("x").spawn();
-    waiter.wait_for_waiting();
+    for option in ["-x", "-s"] {
+        let script = format!(
+            "\"$BIN\" lock {option} f -c 'touch in; while test ! -e go; do sleep 0.01; done; touch done' > /dev/null 2>&1 &
+            while test ! -e in; do sleep 0.01; done; exit 7"
+        );
+        let mut holder = below(&dir, &[option], &script).spawn();
+        holder.wait_for_stderr("still work under it");
+        dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+        let mut waiter = dir.awrite(["f"]).stdin("x").spawn();
+        waiter.wait_for_waiting();
+        assert!(!holder.has_ended() && !dir.join("done").exists());
+        dir.file("go", "");
+        holder.finish().assert_code(7);
+        assert!(dir.join("done").exists());
+        waiter.finish().ok();
+        dir.assert_holds(&["done", "f", "go", "in"]);
+        for file in ["done", "f", "go", "in"] {
+            fs::remove_file(dir.join(file)).unwrap();
+        }
+    }
+}
+
+/// It works on the content that it has found. What replaces this comes after it.
+#[test]
+fn a_nested_one_left_behind_comes_before_the_replacement() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "\"$BIN\" lock f -c 'touch in; while test ! -e go; do sleep 0.01; done; cat f >seen' >/dev/null 2>&1 &
+        while test ! -e in; do sleep 0.01; done; echo new";
+    let mut holder = dir.awrite(["f", "--", "sh", "-c", script]).spawn();
+    holder.wait_for_stderr("still work under it");
+    assert_eq!(dir.read("f"), "old");
     dir.file("go", "");
-    waiter.finish().ok();
-    dir.assert_holds(&["f", "go", "in"]);
+    holder.finish().ok();
+    assert_eq!((dir.read("seen").as_str(), dir.read("f").as_str()), ("old", "new\n"));
+    dir.assert_holds(&["f", "go", "in", "seen"]);
 }
 
 /// An ancestor that is killed leaves the lock to its descendants, which go on under it.
@@ -286,15 +304,15 @@ fn many_rounds_of_everything_lose_no_update() {
     dir.assert_holds(&["f"]);
 }
 
-/// The last nested process releases the lock for the ancestors that have ended, although others have the descriptor.
+/// Whoever else has the descriptor, and however many levels there are.
 #[test]
-fn the_last_one_below_gives_it_back() {
+fn when_the_last_one_below_has_ended_the_lock_is_free() {
     let dir = TestDir::new();
     // A daemon has the descriptors too, until the end of the test.
     let daemon = "sh -c 'touch daemon; while [ ! -e end ]; do sleep 0.01; done' >/dev/null 2>&1 </dev/null &";
     let inner =
         "\"$BIN\" lock f -- sh -c 'touch inner; while [ ! -e go ]; do sleep 0.01; done; \"$BIN\" lock f -- true'";
-    for (middle, name) in [("", "one"), ("\"$BIN\" lock f -- ", "two")] {
+    for middle in ["", "\"$BIN\" lock f -- "] {
         for file in ["daemon", "inner", "go", "end"] {
             let _ = fs::remove_file(dir.join(file));
         }
@@ -302,14 +320,16 @@ fn the_last_one_below_gives_it_back() {
             "{daemon} {inner} >/dev/null 2>&1 </dev/null & while [ ! -e inner -o ! -e daemon ]; do sleep 0.01; done"
         );
         dir.file("script", script);
-        below(&dir, &[], &format!("{middle} sh script")).run().ok();
+        let mut holder = below(&dir, &[], &format!("{middle} sh script")).spawn();
+        holder.wait_for_stderr("still work under it");
         dir.awrite(["lock", "-n", "f", "--", "true"]).run().assert_code(2);
         dir.file("go", "");
-        dir.awrite(["lock", "-w", "30", "f", "--", "touch", name]).run().ok();
-        wait_until("the lock file is gone", || !dir.join("f.lock").exists());
+        holder.finish().ok();
+        assert!(!dir.join("f.lock").exists());
+        dir.awrite(["lock", "-n", "f", "--", "true"]).quiet_success();
         dir.file("end", "");
     }
-    dir.assert_holds(&["daemon", "end", "go", "inner", "one", "script", "two"]);
+    dir.assert_holds(&["daemon", "end", "go", "inner", "script"]);
 }
 
 /// As Python's subprocess does by itself.

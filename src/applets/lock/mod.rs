@@ -15,7 +15,7 @@ mod request;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use awrite::{Error, lock_descriptor, unlock_descriptor};
+use awrite::{Error, lock_callers_descriptor, unlock_descriptor};
 
 use super::flags::Stop;
 use crate::process::{self, Inherited, InheritedFd};
@@ -34,7 +34,8 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     let outcome = match &request.action {
         Action::Run(run) => run_command(run, &request, inherited),
         Action::Lock(number) => {
-            on_descriptor(*number, |fd, name| lock_descriptor(fd, name, &request.options, &request.observer).map(drop))
+            let (options, observer) = (&request.options, &request.observer);
+            on_descriptor(*number, |fd, name| lock_callers_descriptor(fd, name, options, observer).map(drop))
         }
         Action::Unlock(number) => on_descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
         Action::Lease(target, action) => {

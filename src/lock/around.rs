@@ -1,0 +1,156 @@
+//! The last look before waiting for a lock: would this process wait for itself?
+//!
+//! The environment may have been reset on the way to this process (sudo, `env -i`), or the descriptors closed. A shell that
+//! locks a descriptor of its own (`exec 9>>f.lock; awrite-lock 9`) does not get an environment from that. So the
+//! descriptors of this process are asked what they hold (open_files.rs), and then those of its ancestors.
+//!
+//! ```text
+//!   busy ──an inherited descriptor holds it and is marked──────> go on below that
+//!        ├─an inherited descriptor holds it, without a mark────> an error: it cannot be shared
+//!        ├─an ancestor holds it and has handed it over─────────> an error: the descriptor was lost on the way
+//!        └─────────────────────────────────────────────────────> wait
+//! ```
+//!
+//! Who holds the lock without having handed it over is another program, or wants to be waited for.
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::inherited::{self, Ancestor, Entry, Identity, Intent};
+use super::open_files::{self, Flock, OpenFile};
+use super::{filesystem, proc_locks};
+use crate::error::{Error, ErrorKind};
+use crate::options::Wait;
+use crate::remedy::Remedy;
+use crate::sys::{FileId, host};
+
+/// What stands between this process and a lock.
+#[derive(Debug)]
+pub(super) enum Around {
+    /// Nothing that it would wait for in vain.
+    Nothing,
+    /// An ancestor, under whose lock it can go on.
+    Ancestor(Ancestor),
+    /// A descriptor of its own, under whose lock it cannot.
+    Own { pid: u32 },
+    /// An ancestor, whose descriptor has not reached it.
+    Lost { pid: u32 },
+}
+
+impl Around {
+    /// The error instead of a wait for oneself.
+    pub(super) fn ensure_not_itself(self, target: &Path, wait: Wait) -> crate::error::Result<Option<Ancestor>> {
+        let (reason, remedy) = match self {
+            Around::Nothing => return Ok(None),
+            Around::Ancestor(ancestor) => return Ok(Some(ancestor)),
+            // Not to wait for it is no mistake.
+            Around::Own { .. } if wait == Wait::No => return Ok(None),
+            Around::Own { pid } => (
+                "The lock is held by a descriptor that this process has inherited, and cannot be shared with it",
+                Remedy::Other(match pid {
+                    0 => "lock the descriptor with awrite-lock, and open it for writing (9>>FILE.lock)".to_owned(),
+                    pid => format!("process {pid} holds it, by flock(2) alone or without permission to write it"),
+                }),
+            ),
+            Around::Lost { pid } => (
+                "The lock is held above this process, but its descriptor was closed on the way",
+                Remedy::Inherit { pid },
+            ),
+        };
+        Err(Error::new(ErrorKind::Usage, reason).on(target).with_remedy(remedy))
+    }
+}
+
+/// Looks who holds what this process is about to wait for: the `flock` of the lock file `id`, or the byte below `above`.
+/// `fresh` is its descriptor of the file. `alone`: no thread of this process has locks of its own.
+pub(super) fn look(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>, alone: bool) -> Around {
+    let own: Vec<OpenFile> = open_files::of("self", id).into_iter().filter(|file| file.is_inherited).collect();
+    let (chain, unmarked) = chain_of(&own, id);
+    if let Some(file) = unmarked {
+        let pid = file.flock.map_or(0, |flock| flock.pid);
+        // A thread of this process that has locked an inheritable descriptor is waited for.
+        if alone || pid != std::process::id() {
+            // Not the one that has locked the descriptor of a shell, and ended.
+            return Around::Own { pid: if host::is_there(pid) { pid } else { 0 } };
+        }
+    } else if let Some(nearer) = Ancestor::of(chain) {
+        if above.is_none_or(|above| !above.is_the_same(&nearer)) {
+            return Around::Ancestor(nearer);
+        }
+    }
+    lost(&fresh, id, above).map_or(Around::Nothing, |pid| Around::Lost { pid })
+}
+
+/// Those who hold the lock, by what the descriptors of this process hold: marked ones, and at their end, if there is one,
+/// one without a mark.
+fn chain_of(own: &[OpenFile], id: FileId) -> (Vec<Entry>, Option<&OpenFile>) {
+    let mut chain: Vec<Entry> = Vec::new();
+    loop {
+        let above = chain.last().map(|entry| entry.identity);
+        let holders = || own.iter().filter(|file| holds(file, above).is_some());
+        let Some(file) = holders().find(|file| mark_of(file).is_some()).or_else(|| holders().next()) else {
+            return (chain, None);
+        };
+        let (Some(identity), Some(Flock { shared, pid })) = (mark_of(file), holds(file, above)) else {
+            return (chain, Some(file));
+        };
+        let intent = match shared {
+            true => Intent::Shared,
+            false if identity.is_replacing() => Intent::Replacing(0),
+            false => Intent::Exclusive,
+        };
+        chain.push(Entry { fd: Some(file.fd), id, intent, identity, pid });
+    }
+}
+
+pub(super) fn mark_of(file: &OpenFile) -> Option<Identity> {
+    file.bytes.iter().find_map(|(bytes, _)| Identity::of_mark(bytes))
+}
+
+/// The bytes below others that the description may have.
+pub(super) fn shares_of(file: &OpenFile) -> impl Iterator<Item = Range<u64>> {
+    file.bytes.iter().map(|(bytes, _)| bytes.clone()).filter(|bytes| Identity::of_byte_below(bytes).is_some())
+}
+
+/// How the description holds the lock, or its share of the lock below `above`.
+fn holds(file: &OpenFile, above: Option<Identity>) -> Option<Flock> {
+    let Some(above) = above else { return file.flock };
+    let below = above.byte_below();
+    // Its holder itself takes the byte, too, at the end.
+    let shared = file.bytes.iter().find_map(|(bytes, shared)| (*bytes == below).then_some(*shared));
+    shared.filter(|_| mark_of(file) != Some(above)).map(|shared| Flock { shared, pid: 0 })
+}
+
+/// An ancestor that holds the lock, has handed it over, and whose descriptor has not reached this process.
+fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
+    let said = inherited::said_about(id);
+    if said.last().is_some_and(|entry| entry.fd.is_none()) {
+        return None;
+    }
+    // Whoever has the entry is below the one who has the mark.
+    let is_lost = |entry: &&Entry| entry.descriptor().is_none() && entry.is_marked_somewhere(&fresh);
+    if let Some(entry) = said.iter().rev().find(is_lost) {
+        return Some(entry.pid);
+    }
+    let ancestors = host::ancestors();
+    let marks = if filesystem::is_local(&fresh) { inherited::has_marks(&fresh).ok() } else { None };
+    if marks.is_none() {
+        // Nobody can hand a lock over here. The environment may say who would have.
+        let is_above = |entry: &&Entry| ancestors.contains(&entry.pid) || ancestors.is_empty() && entry.is_plausible();
+        if let Some(entry) = said.iter().rev().find(is_above) {
+            return Some(entry.pid);
+        }
+    }
+    if marks == Some(false) {
+        return None;
+    }
+    let above = above.map(Ancestor::innermost);
+    let has_lost = |pid: &&u32| {
+        let files = open_files::of(&pid.to_string(), id);
+        files.iter().any(|file| holds(file, above).is_some() && (marks.is_none() || mark_of(file).is_some()))
+            // Another user's descriptors cannot be seen.
+            || files.is_empty() && above.is_none() && proc_locks::holds(**pid, id)
+    };
+    ancestors.iter().find(has_lost).copied()
+}
