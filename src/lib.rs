@@ -82,10 +82,14 @@ pub use duration::{parse_duration, shown_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use holder::Holder;
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
-pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL};
+pub use lease::{Hold, HoldState, Lease, LeaseInfo, LockStatus, MAX_TTL, list_holds};
+#[doc(hidden)]
+pub use local_time::shown_time;
 pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use notice::{Notice, Observer};
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
+#[doc(hidden)]
+pub use options::check_reason;
 pub use remedy::Remedy;
 #[doc(hidden)]
 pub use shown::shown;

@@ -35,6 +35,7 @@ const PAGE: Page = Page {
             (default: the current directory), and nothing else. It may run beside living writers. Prints what it \
             deletes.",
     operand: Value::Dir("DIR"),
+    several: false,
     takes_command: false,
     epilogue: "\
 Examples:

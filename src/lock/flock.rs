@@ -55,6 +55,8 @@ pub(crate) struct LockFile {
     level: Level,
     shared: bool,
     keep: bool,
+    /// The file was there before this process opened it, so its time is not that of this lock.
+    was_there: bool,
     /// This descriptor has a registration, which the signal thread may have to withdraw.
     registered: AtomicBool,
     handed: Handed,
@@ -113,6 +115,7 @@ impl LockFile {
             level,
             shared: options.shared,
             keep: options.keep,
+            was_there: true,
             registered: AtomicBool::new(false),
             handed: Handed::default(),
         }
@@ -142,7 +145,15 @@ impl LockFile {
             Above::Nobody => None,
         };
         let level = ancestor.map_or(Level::Top, Level::Below);
-        Ok(LockFile::new(place, file, status, level, request.options))
+        Ok(LockFile { was_there: !created, ..LockFile::new(place, file, status, level, request.options) })
+    }
+
+    /// Gives the file, now locked, the time of this lock: others say since when it is held.
+    pub(super) fn show_since(&self) {
+        if self.was_there && matches!(self.level, Level::Top) {
+            // It may be another user's file. Then the time stays unknown.
+            let _ = sys::dir::touch(&self.file);
+        }
     }
 
     /// Opens the lock file at `place`, if there is one, to find out who holds it. It is never removed through this value.

@@ -33,6 +33,8 @@ mod place;
 mod proc_locks;
 mod record;
 mod request;
+mod several;
+mod table;
 mod waiting;
 
 pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
@@ -46,6 +48,7 @@ pub(crate) use inherited::{Intent, mark_brief};
 pub(crate) use look::is_held_by_link;
 pub(crate) use place::{LeaseFile, Place};
 pub(crate) use request::{Patience, Request};
+pub(crate) use table::LockTable;
 pub(crate) use waiting::Pauses;
 #[cfg(fuzzing)]
 pub(crate) use {inherited::any_entries, proc_locks::any_line, record::any_record};

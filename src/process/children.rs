@@ -218,6 +218,18 @@ fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     Ok(mask)
 }
 
+/// The same with several locks.
+pub(crate) fn hand_locks(command: &mut Command, locks: &[HandOver]) {
+    for lock in locks {
+        hand_lock(command, lock);
+    }
+    let Some(first) = locks.first() else { return };
+    match HandOver::value_of_all(locks) {
+        Some(value) => command.env(first.variable, value),
+        None => command.env_remove(first.variable),
+    };
+}
+
 /// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
 /// started.
 pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {

@@ -25,7 +25,7 @@ mod signals;
 mod stdio;
 
 pub(crate) use children::{
-    Next, Running, become_command, ending, hand_descriptor, hand_lock, start, supervise, supervise_beside,
+    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, start, supervise, supervise_beside,
 };
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;

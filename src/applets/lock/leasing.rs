@@ -4,6 +4,7 @@
 //!   awrite-lock --acquire --owner ID --ttl DURATION TARGET               prints the token
 //!   awrite-lock --refresh --owner ID [--token N] [--ttl DURATION] TARGET
 //!   awrite-lock --release --owner ID [--token N] TARGET
+//!   awrite-lock --break TARGET
 //!   awrite-lock --status TARGET
 //!   awrite-lock --owner ID --ttl DURATION TARGET -- COMMAND [ARG...]     refreshes it while COMMAND runs
 //! ```
@@ -56,6 +57,10 @@ pub(super) fn carry_out(
                 lease_report::released(target, claim);
             }
             Ok(())
+        }
+        LeaseAction::Break => {
+            let was = Lease::break_any(target, &request.options, &observer)?;
+            lease_report::broken(target, was.as_ref())
         }
         LeaseAction::Status => {
             let status = Lease::status(target, &request.options)?;

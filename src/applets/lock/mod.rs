@@ -1,14 +1,16 @@
 //! `awrite-lock`: runs a command while it holds the lock that awrite takes.
 //!
 //! ```text
-//!   awrite-lock [OPTIONS] TARGET -- COMMAND [ARG...]
-//!   awrite-lock [OPTIONS] TARGET -c SCRIPT
+//!   awrite-lock [OPTIONS] TARGET... -- COMMAND [ARG...]
+//!   awrite-lock [OPTIONS] TARGET... -c SCRIPT
 //!   awrite-lock [OPTIONS] N                          locks an open descriptor of the caller
-//!   awrite-lock --acquire|--refresh|--release|--status [OPTIONS] TARGET     see lock/leasing.rs
+//!   awrite-lock --acquire|--refresh|--release|--break|--status [OPTIONS] TARGET     see lock/leasing.rs
+//!   awrite-lock --list [-r] [OPTIONS] [DIR]
 //! ```
 
 mod command;
 mod leasing;
+mod list;
 mod options;
 mod request;
 
@@ -41,6 +43,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         Action::Lease(target, action) => {
             lockable(target).and_then(|target| leasing::carry_out(action, &target, &request, inherited))
         }
+        Action::List(dir, recursive) => list::list(dir, *recursive, &request),
     };
     match outcome {
         Err(error) if error.exit_code() == exit::NOT_HELD => Ok(fail(&error, request.not_held())?),
