@@ -70,6 +70,11 @@ pub fn list_holds(
     }
 }
 
+/// The path of a file in `dir`, without a `./` that says nothing.
+fn below(dir: &Path, name: &OsStr) -> PathBuf {
+    if dir == Path::new(".") { name.into() } else { dir.join(name) }
+}
+
 struct Lister<'a> {
     options: &'a LockOptions,
     table: LockTable,
@@ -94,15 +99,15 @@ impl Lister<'_> {
             }
         }
         for name in targets {
-            let found = Target::in_dir(&opened, &name).map_err(|e| Error::io(path.join(&name), e));
-            if let Err(e) = found.and_then(|target| self.target(&target, &path.join(&name), tell)) {
+            let found = Target::in_dir(&opened, &name).map_err(|e| Error::io(below(path, &name), e));
+            if let Err(e) = found.and_then(|target| self.target(&target, &below(path, &name), tell)) {
                 tell(Err(e));
             }
         }
         if recursive {
             let mut names = names;
             names.sort();
-            for below in names.iter().map(|name| path.join(name)) {
+            for below in names.iter().map(|name| below(path, name)) {
                 let is_dir = std::fs::symlink_metadata(&below).is_ok_and(|status| status.is_dir());
                 if is_dir {
                     self.in_dir(&below, true, tell).unwrap_or_else(|e| tell(Err(e)));

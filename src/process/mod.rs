@@ -9,6 +9,7 @@
 //!   watch                                                                         handled by a thread | ignored
 //!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
+//!                           (all other deadly ones are blocked meanwhile, and passed on: outlived.rs)
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod children;
 mod ended;
 mod masks;
+mod outlived;
 mod panic;
 mod running;
 mod signals;

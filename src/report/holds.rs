@@ -16,7 +16,7 @@ use super::message::{Level, Message, json};
 use super::output::print;
 
 /// The columns, by their headings.
-const COLUMNS: [&str; 6] = ["TARGET", "STATE", "BY", "SINCE", "UNTIL", "REASON"];
+const COLUMNS: [&str; 6] = ["TARGET", "STATE", "SINCE", "UNTIL", "BY", "REASON"];
 
 /// Prints all `holds`; nothing if there are none.
 pub(crate) fn print_list(holds: &[Hold]) -> Result<(), Error> {
@@ -48,16 +48,16 @@ fn row(hold: &Hold) -> [String; COLUMNS.len()] {
     let target = shown(&hold.target);
     match &hold.state {
         HoldState::Held { by: who, since } => {
-            [target, "held".to_owned(), by(who.as_ref()), moment(*since), unknown(), unknown()]
+            [target, "held".to_owned(), moment(*since), unknown(), by(who.as_ref()), unknown()]
         }
         HoldState::Waiting { by: who } => {
-            [target, "waiting".to_owned(), by(Some(who)), unknown(), unknown(), unknown()]
+            [target, "waiting".to_owned(), unknown(), unknown(), by(Some(who)), unknown()]
         }
         HoldState::Leased(lease) => {
             let end = lease.left.and_then(|left| SystemTime::now().checked_add(left));
             let reason = lease.reason.as_deref().map_or_else(unknown, |reason| shown(Path::new(reason)));
             let since = moment(Some(lease.locked_at));
-            [target, "leased".to_owned(), shown(Path::new(&lease.owner)), since, moment(end), reason]
+            [target, "leased".to_owned(), since, moment(end), shown(Path::new(&lease.owner)), reason]
         }
         _ => [target, unknown(), unknown(), unknown(), unknown(), unknown()],
     }
@@ -70,7 +70,8 @@ fn json_line(hold: &Hold) -> String {
         HoldState::Leased(lease) => ("leased", None, Some(lease.locked_at), Some(lease)),
         _ => ("unknown", None, None, None),
     };
-    let text = row(hold)[1..3].join(" by ");
+    let [_, _, _, _, who, _] = row(hold);
+    let text = format!("{state} by {who}");
     let message = Message::about(Level::Info, "hold", &hold.target, &text)
         .with("state", state)
         .with("lock_file", hold.lock_file.as_path())

@@ -118,7 +118,8 @@ fn run(
     // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
     let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
-    let mut refresher = Refresher { lease, target, lost: false, warned: false };
+    let kill_after = request.kill_after.unwrap_or_default();
+    let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
     let claim = refresher.lease.claim();
     refresher.lease.keep();
@@ -169,9 +170,16 @@ struct Refresher<'a> {
     lost: bool,
     /// The user has been warned that the lease cannot be refreshed.
     warned: bool,
+    /// How long COMMAND may take to end once it is told to. Zero: for ever.
+    kill_after: Duration,
 }
 
 impl Refresher<'_> {
+    /// Whether there is no more time left than COMMAND may need to end.
+    fn must_stop(&self) -> bool {
+        self.lease.info().left.is_none_or(|left| left <= self.kill_after)
+    }
+
     fn run_if_due(&mut self) -> Next {
         let due = self.lease.due();
         if !due.is_zero() {
@@ -183,12 +191,12 @@ impl Refresher<'_> {
                 return Next::In(self.lease.due());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
-            Err(e) if matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            Err(e) if !self.must_stop() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
                 return Next::In(Duration::ZERO);
             }
             Err(e) => e,
         };
-        if error.kind() == ErrorKind::LockLost || self.lease.info().left.is_none() {
+        if error.kind() == ErrorKind::LockLost || self.must_stop() {
             report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;

@@ -17,6 +17,7 @@ pub(super) struct Request {
     pub(super) options: LockOptions,
     pub(super) style: Style,
     pub(super) observer: Observer,
+    pub(super) kill_after: Option<Duration>,
     conflict_status: Option<u8>,
 }
 
@@ -88,7 +89,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
             None => GRAMMAR.manual().unexpected(word),
         });
     }
-    let Settings { style, conflict_status, unlock, close, no_fork, recursive, .. } = settings;
+    let Settings { style, conflict_status, unlock, close, no_fork, recursive, kill_after, .. } = settings;
     let action = match (lease, command) {
         _ if listing => Action::List(operand.into(), recursive),
         (Some(action), _) => Action::Lease(operand.into(), action),
@@ -110,7 +111,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
             if unlock { Action::Unlock(number) } else { Action::Lock(number) }
         }
     };
-    Ok(Request { action, options, style, observer: locking::observer(style), conflict_status })
+    Ok(Request { action, options, style, observer: locking::observer(style), kill_after, conflict_status })
 }
 
 /// A COMMAND whose lease is lost must be gone before another can have the lease.
