@@ -86,10 +86,12 @@ pub use lease::{Hold, HoldState, Lease, LeaseInfo, LockStatus, MAX_TTL, list_hol
 #[doc(hidden)]
 pub use local_time::shown_time;
 pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
+#[doc(hidden)]
+pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
-pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 #[doc(hidden)]
 pub use options::check_reason;
+pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;
 #[doc(hidden)]
 pub use shown::shown;

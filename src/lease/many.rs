@@ -167,7 +167,9 @@ mod tests {
         let free = LockOptions { wait: Wait::No, ..LockOptions::default() };
         let lease = Lease::acquire(path("b"), "other", Duration::from_millis(400), &free).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| FileLock::acquire_all(&[path("a"), path("b")], &LockOptions::default(), &Observer::default()));
+            let waiter = scope.spawn(|| {
+                FileLock::acquire_all(&[path("a"), path("b")], &LockOptions::default(), &Observer::default())
+            });
             std::thread::sleep(Duration::from_millis(100));
             FileLock::acquire(path("a"), &free).unwrap().release().unwrap();
             assert_eq!(waiter.join().unwrap().unwrap().len(), 2);

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::remedy::Remedy;
 use crate::sys::dir::modified_and_links;
-use crate::sys::{Dir, FileKind};
+use crate::sys::{Dir, FileKind, FileStatus};
 
 /// What stands under a name.
 #[derive(Debug)]
@@ -93,6 +93,12 @@ pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
 /// Whether a file is a lock record, of this version or a later one.
 pub(super) fn is_record(file: &File) -> bool {
     read(file).is_ok_and(|(bytes, _, _)| !matches!(LockRecord::parse(&bytes), Err(Unreadable::Foreign)))
+}
+
+/// Whether an open file, which can be read, is the record of a link lock.
+#[doc(hidden)]
+pub fn is_link_record(file: &File) -> bool {
+    FileStatus::of(file).is_ok_and(|status| status.kind == FileKind::Regular && status.size > 0) && is_record(file)
 }
 
 /// Whether an error means that another process was faster, so that the caller has to look again.

@@ -31,6 +31,7 @@ mod model;
 mod open_files;
 mod place;
 mod proc_locks;
+mod range;
 mod record;
 mod request;
 mod several;
@@ -40,6 +41,8 @@ mod waiting;
 pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
+pub use look::is_link_record;
+pub use range::{lock_range, unlock_range};
 
 pub(crate) use access::{default_mode, open_to_others};
 pub(crate) use acquire::{acquire_at, lock_as_found, status};

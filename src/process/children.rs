@@ -21,6 +21,7 @@ use super::masks::{Inherited, all_signals, set_mask};
 use super::outlived::Outlived;
 use super::running::{self, children};
 use super::signals::{self, about_to_wait, give_way, interrupted, is_pending};
+use super::stdio;
 
 /// A child process. Dropping it before it was waited for ends it: it gets SIGTERM, and SIGKILL if it does not heed that.
 pub(crate) struct Running {
@@ -154,6 +155,7 @@ pub(crate) fn supervise_beside(
     mut beside: impl FnMut() -> Next,
 ) -> io::Result<ExitStatus> {
     inherited.hand_to(&mut command);
+    stdio::leave_closed(&mut command);
     // What is killed is all of COMMAND, where that can be told from this process and those beside it. A group of its own
     // could not use the terminal that this process has.
     let own_group = running::kills() && !has_terminal();
@@ -242,6 +244,7 @@ pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io:
         return e;
     }
     inherited.hand_to(&mut command);
+    stdio::leave_closed(&mut command);
     command.exec()
 }
 
@@ -285,6 +288,11 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
 /// Lets `command` inherit this descriptor, which must stay open until the command has been started.
 pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
     set_close_on_exec(command, fd.as_raw_fd(), false);
+}
+
+/// Keeps an inherited descriptor from `command`.
+pub(crate) fn keep_descriptor(command: &mut Command, fd: RawFd) {
+    set_close_on_exec(command, fd, true);
 }
 
 fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {

@@ -27,10 +27,11 @@ mod signals;
 mod stdio;
 
 pub(crate) use children::{
-    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, start, supervise, supervise_beside,
+    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start, supervise,
+    supervise_beside,
 };
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;
 pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, watch};
-pub(crate) use stdio::{InheritedFd, empty_input, is_complete};
+pub(crate) use stdio::{InheritedFd, empty_input, is_complete, was_closed};

@@ -10,8 +10,8 @@ use awrite::{Error, ErrorKind, Shutdown};
 use rustix::process::Signal;
 
 use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
-use super::{outlived, panic};
 use super::running::{end_children, kill_awaited};
+use super::{outlived, panic};
 use crate::report::{self, exit};
 
 /// They are passed on to a supervised child by the handler: those that end the work, and others that a terminal or a person

@@ -35,7 +35,7 @@ mod output;
 mod progress;
 mod remedy;
 
-pub(crate) use failures::{error, failure, interrupted, reading_terminal, warning};
+pub(crate) use failures::{error, failure, interrupted, note, reading_terminal, warning};
 pub(crate) use message::{Level, Style, use_style};
 pub(crate) use notices::{notice_reporter, warnings};
 pub(crate) use output::{end_progress, print, raw, stdout_was_closed};

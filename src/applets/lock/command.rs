@@ -11,6 +11,7 @@ use awrite::{Error, ErrorKind, FileLock, HandOver};
 
 use super::super::common::cannot_run;
 use super::request::{Request, Run};
+use super::words;
 use crate::process::{self, Inherited, Next};
 use crate::report::{self, exit};
 
@@ -19,14 +20,15 @@ const LOOKS: u32 = 6;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -> Result<u8, Error> {
-    let Run { targets, command: words, close, no_fork } = run;
+    let Run { targets, command: line, close, no_fork } = run;
     let paths = targets.iter().map(|target| lockable(target)).collect::<Result<Vec<_>, Error>>()?;
+    paths.iter().for_each(|path| words::about_target(path));
     let locks = FileLock::acquire_all(&paths, &request.options, &request.observer)?;
     if *no_fork && !locks.iter().all(FileLock::survives_exec) {
         let reason = "--no-fork: a link lock needs this process, to keep it fresh";
         return Err(Error::new(ErrorKind::Usage, reason).on(&targets[0]));
     }
-    let mut command = words.to_command();
+    let mut command = line.to_command();
     let handed: Result<Vec<HandOver>, Error> =
         locks.iter().map(|lock| if *close { Ok(lock.keep_back()) } else { lock.hand_over() }).collect();
     let handed = handed?;
@@ -47,17 +49,12 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
     match outcome {
         // A lost lock is more important than COMMAND's status: COMMAND has run without the lock for a time.
         Ok(status) => kept.map(|()| exit::of_command(status)),
-        Err(error) => could_not_run(&targets[0], &words.program, error),
+        Err(error) => could_not_run(&targets[0], &line.program, error),
     }
 }
 
 /// Runs `command`. If a link lock is lost meanwhile, COMMAND is told to stop. A lock by `flock` cannot be.
-fn supervise(
-    command: Command,
-    locks: &[FileLock],
-    request: &Request,
-    inherited: &Inherited,
-) -> io::Result<ExitStatus> {
+fn supervise(command: Command, locks: &[FileLock], request: &Request, inherited: &Inherited) -> io::Result<ExitStatus> {
     let by_link: Vec<&FileLock> = locks.iter().filter(|lock| !lock.survives_exec()).collect();
     if by_link.is_empty() {
         return process::supervise(command, inherited);

@@ -19,6 +19,7 @@ use super::super::flags::CommandLine;
 use super::super::locking;
 use super::command::could_not_run;
 use super::request::{LeaseAction, Request};
+use super::words;
 use crate::process::{self, Inherited, Next};
 use crate::report::{self, exit, lease as lease_report};
 
@@ -44,6 +45,7 @@ pub(super) fn carry_out(
     });
     match action {
         LeaseAction::Acquire { owner, ttl } => {
+            words::about_target(target);
             print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
         LeaseAction::Refresh { claim, ttl } => {
@@ -68,6 +70,7 @@ pub(super) fn carry_out(
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
+            words::about_target(target);
             let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
             lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
@@ -106,12 +109,12 @@ fn is_older(info: &LeaseInfo) -> bool {
 fn run(
     lease: Lease,
     target: &Path,
-    words: &CommandLine,
+    line: &CommandLine,
     close: bool,
     request: &Request,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    let mut command = words.to_command();
+    let mut command = line.to_command();
     if !close {
         process::hand_lock(&mut command, &lease.hand_over());
     }
@@ -148,7 +151,7 @@ fn run(
             process::give_way();
             Err(Error::io(target, e))
         }
-        Err(e) => could_not_run(target, &words.program, e),
+        Err(e) => could_not_run(target, &line.program, e),
     }
 }
 
@@ -180,6 +183,11 @@ impl Refresher<'_> {
         self.lease.info().left.is_none_or(|left| left <= self.kill_after)
     }
 
+    /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
+    fn may_wait(&self) -> bool {
+        self.kill_after.is_zero() || !self.must_stop()
+    }
+
     fn run_if_due(&mut self) -> Next {
         let due = self.lease.due();
         if !due.is_zero() {
@@ -191,7 +199,7 @@ impl Refresher<'_> {
                 return Next::In(self.lease.due());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
-            Err(e) if !self.must_stop() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            Err(e) if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
                 return Next::In(Duration::ZERO);
             }
             Err(e) => e,

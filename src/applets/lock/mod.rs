@@ -13,6 +13,7 @@ mod leasing;
 mod list;
 mod options;
 mod request;
+mod words;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         Action::Run(run) => run_command(run, &request, inherited),
         Action::Lock(number) => {
             let (options, observer) = (&request.options, &request.observer);
+            words::about_descriptor(*number, &label(*number));
             on_descriptor(*number, |fd, name| lock_callers_descriptor(fd, name, options, observer).map(drop))
         }
         Action::Unlock(number) => on_descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
@@ -51,8 +53,12 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     }
 }
 
+fn label(number: i32) -> PathBuf {
+    PathBuf::from(format!("descriptor {number}"))
+}
+
 fn on_descriptor(number: i32, work: impl FnOnce(&InheritedFd, &Path) -> Result<(), Error>) -> Result<u8, Error> {
-    let name = PathBuf::from(format!("descriptor {number}"));
+    let name = label(number);
     let fd = InheritedFd::number(number)
         .map_err(|e| Error::io(&name, e).with_hint(format!("open it in the shell first: exec {number}>>FILE.lock")))?;
     work(&fd, &name).map(|()| exit::SUCCESS)

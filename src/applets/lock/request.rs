@@ -148,7 +148,9 @@ fn lease_action(
         (Some(verb @ (Verb::Status | Verb::Break | Verb::List)), Some(_), _) => {
             return usage("--owner", &format!("contradicts {}, which is about anybody's", verb.name()));
         }
-        (Some(Verb::Status | Verb::Break | Verb::List | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
+        (Some(Verb::Status | Verb::Break | Verb::List | Verb::Release), _, Some(_)) => {
+            return usage("--ttl", "is for a lease that goes on");
+        }
         (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
         (Some(Verb::Refresh), Some(claim), ttl) => LeaseAction::Refresh { claim: claim.clone(), ttl },
         (Some(Verb::Release), Some(claim), None) => LeaseAction::Release { claim: claim.clone() },
