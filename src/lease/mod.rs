@@ -22,7 +22,6 @@
 mod clock;
 mod door;
 mod inherited;
-mod list;
 mod many;
 mod record;
 mod store;
@@ -31,7 +30,6 @@ mod tests;
 mod visitor;
 
 pub(crate) use door::{Purpose, lock_target};
-pub use list::{Hold, HoldState, list_holds};
 pub use record::MAX_TTL;
 #[cfg(fuzzing)]
 pub(crate) use record::any_record;
@@ -346,9 +344,15 @@ impl fmt::Display for LeaseInfo {
 }
 
 /// When the lock at `place` was taken, if it is held: whoever takes a lock by flock makes its file or gives it the time.
-fn held_since(place: &Place) -> Option<SystemTime> {
+pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
     let status = place.dir.status(&place.name).ok().flatten().filter(|status| status.size == 0)?;
     i64::try_from(status.modified / 1_000_000).ok().map(system_time)
+}
+
+/// The lease of the target at `place`, unless it has expired.
+pub(crate) fn live_lease(place: &Place) -> Result<Option<LeaseInfo>> {
+    let record = LeaseRecord::read(&place.lease)?.filter(|record| record.left(&Machine).is_some());
+    Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 
 fn system_time(ms: i64) -> SystemTime {

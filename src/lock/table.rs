@@ -1,8 +1,9 @@
 //! All that `/proc/locks` says about locks by `flock` (proc_locks(5)), read once.
 
-use super::proc_locks::{Line, has_open, parse};
+use super::proc_locks::{Line, find, has_open, parse};
 use crate::holder::Holder;
 use crate::sys::FileId;
+use crate::sys::host::is_there;
 
 /// The `flock`s of this moment. Empty where there is no such list.
 #[derive(Debug)]
@@ -28,8 +29,13 @@ impl LockTable {
             |line: &Line| line.ino == id.ino && ((line.major, line.minor) == (major, minor) || has_open(line.pid, id));
         let found = self.0.iter().filter(|row| is_of(&row.line));
         let (waiting, holding): (Vec<&Row>, Vec<&Row>) = found.partition(|row| row.waits);
-        let those = |rows: Vec<&Row>| rows.into_iter().map(|row| Holder::here(row.line.pid)).collect();
-        (those(holding), those(waiting))
+        // Whoever took the lock may have ended, and left it to another process.
+        let holder = |row: &Row| {
+            let heir = if is_there(row.line.pid) { None } else { find(id) };
+            heir.unwrap_or_else(|| Holder::here(row.line.pid))
+        };
+        let waiter = |row: &Row| Holder::here(row.line.pid);
+        (holding.into_iter().map(holder).collect(), waiting.into_iter().map(waiter).collect())
     }
 }
 

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::clock::Machine;
-use super::record::LeaseRecord;
-use super::{LeaseInfo, held_since};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
+use crate::lease::{LeaseInfo, held_since, live_lease};
 use crate::lock::{self, LockTable, Place};
 use crate::names::{is_lease_name, is_lock_name, leased_name, locked_name};
 use crate::options::LockOptions;
@@ -106,6 +104,7 @@ impl Lister<'_> {
         }
         if recursive {
             let mut names = names;
+            names.retain(|name| name != "." && name != "..");
             names.sort();
             for below in names.iter().map(|name| below(path, name)) {
                 let is_dir = std::fs::symlink_metadata(&below).is_ok_and(|status| status.is_dir());
@@ -170,8 +169,8 @@ impl Lister<'_> {
         for by in waiters {
             tell(hold(HoldState::Waiting { by }));
         }
-        if let Some(record) = LeaseRecord::read(&place.lease)?.filter(|record| record.left(&Machine).is_some()) {
-            tell(hold(HoldState::Leased(LeaseInfo::new(&record, place.lease.path(), &Machine))));
+        if let Some(lease) = live_lease(&place)? {
+            tell(hold(HoldState::Leased(lease)));
         }
         Ok(())
     }
