@@ -443,12 +443,15 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
 #define AWRITE_REFUSE_EMPTY 32
 
-/** awrite_write_options.flags: leave the target untouched when its content is identical. */
+/**
+ * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+ * for is still set, on the file itself.
+ */
 #define AWRITE_IF_CHANGED 64
 
 /**
- * awrite_write_options.flags: where rename is impossible, because something is mounted on the file, overwrite it under
- * the lock. Not atomic.
+ * awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
+ * only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
  */
 #define AWRITE_IN_PLACE 128
 
@@ -464,6 +467,13 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
 #define AWRITE_BACKUP_TIMESTAMP 1024
 
+/**
+ * awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
+ * mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
+ * elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
+ */
+#define AWRITE_KEEP_INODE 2048
+
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
 
@@ -473,14 +483,20 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.sync: neither. Only a crash of the process is survived. */
 #define AWRITE_SYNC_NONE 2
 
-/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
-#define AWRITE_OWNER_WRITER 0
+/**
+ * awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
+ * kept, its permissions are cut down to those of others.
+ */
+#define AWRITE_OWNER_TRY 0
 
-/** awrite_write_options.ownership: owner and group are kept; it is an error if that fails. */
+/**
+ * awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
+ * set-group-id bits and capabilities are kept, too.
+ */
 #define AWRITE_OWNER_KEEP 1
 
-/** awrite_write_options.ownership: they are kept if this user may do so. */
-#define AWRITE_OWNER_TRY 2
+/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
+#define AWRITE_OWNER_WRITER 2
 
 /**
  * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
@@ -519,7 +535,7 @@ typedef struct {
     uint32_t sync;
     /** Permission bits of the new file. 0: the original's; for a new file 0666 less umask. */
     uint32_t mode;
-    /** AWRITE_OWNER_*. */
+    /** AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY. */
     uint32_t ownership;
     /** What is appended to the target's name for a backup. NULL: ".backup". */
     const char *backup_suffix;

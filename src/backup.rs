@@ -1,74 +1,212 @@
 //! Keeping the current content before it is replaced. The target itself is never renamed away.
 //!
 //! ```text
-//!   same file system, one link, no mode asked for:  link(target, backup), which refuses to replace; if there is one:
-//!                                                   link(target, temp); rename(temp, backup)
-//!   otherwise:                                      a copy, reflinked where possible, synced; rename(temp, backup)
-//!   with a timestamp:                               the same, but the name must be new: -1, -2 … until one is
+//!   prepare:  same file system, one link, no mode asked for:  link(target, temp); fsync(target)
+//!             otherwise:                                      a copy, reflinked where possible; fsync(temp)
+//!   place:    the name is free:                               rename(temp, backup)
+//!             with a timestamp it must be:                    -1, -2 … until one is
+//!             otherwise an earlier backup has it:             exchange(temp, backup)
+//!   keep:     the earlier backup, if there is one:            unlink(temp)
 //! ```
 //!
 //! States of a backup:
 //!
 //! ```text
-//!   (none) --make--> linked under a new name --keep, after the commit--> kept
-//!                    linked under a new name --drop, shutdown--> (none), for it is the target still
-//!          --make--> copied, or linked in place of an earlier backup: kept, whatever follows
+//!   (none) --prepare--> Draft, under a temporary name --place--> Backup --keep, after the commit--> kept
+//!                       Draft --drop, shutdown--> (none)
+//!                                                                Backup --drop, shutdown--> (none); the earlier one is back
 //! ```
+//!
+//! Where names cannot be exchanged (FUSE, NFS) an earlier backup is replaced by `place`, and a drop does nothing then.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cleanup::{self, Ticket, Undo};
+use crate::cleanup::{Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
-use crate::metadata::{self, Wanted};
+use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
+use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
-use crate::stage::{Birth, Rename, Stage, link_temp};
-use crate::sys::{Dir, FileKind, FileStatus};
+use crate::stage::{Birth, Stage, clear_for, link_temp, rename_new};
+use crate::sys::{self, Dir, FileId, FileKind, FileStatus, retry};
 use crate::target::Target;
 
-/// A backup that has been made. Dropping it before it is kept removes a second link, which would go on changing with the
-/// target. One that has replaced an earlier backup stays all the same: no backup at all would be worse.
+/// A backup under a temporary name; dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    names: BackupNames<'a>,
+    file: Unplaced<'a>,
+    linked: bool,
+    /// A copy, which is marked as in use for as long as it has its temporary name.
+    _copy: Option<File>,
+}
+
+/// What is at a backup's temporary name.
+#[derive(Debug)]
+struct Unplaced<'a> {
+    target: &'a Target,
+    dir: Arc<Dir>,
+    temp: OsString,
+    /// `None`: it has got another name for good.
+    ticket: Option<Ticket>,
+    /// Of the backup.
+    id: FileId,
+    /// Of the file that is about to be replaced.
+    original: FileId,
+}
+
+/// A backup that has its name. Dropping it before it is kept takes it back.
 #[derive(Debug)]
 pub(crate) struct Backup {
     dir: Arc<Dir>,
     name: OsString,
     pub(crate) path: PathBuf,
     pub(crate) linked: bool,
-    /// Only of a link that has replaced no earlier backup.
+    /// `None`: it has replaced an earlier one for good.
     ticket: Option<Ticket>,
+    /// What the earlier backup is called now.
+    earlier: Option<OsString>,
 }
 
-/// A backup that is a second link to its target. Once the target has been replaced it is the only link, and stays.
-struct SecondLink {
+/// A backup as [`cleanup`] knows it: taken back while the target is what it was. Afterwards it is the only one to have the
+/// old content, and stays.
+struct Placed {
     dir: Arc<Dir>,
     name: OsString,
+    id: FileId,
     target_dir: Arc<Dir>,
     target: OsString,
+    original: FileId,
+    earlier: Option<OsString>,
 }
 
-impl Undo for SecondLink {
+impl Undo for Placed {
     fn undo(&self) -> io::Result<()> {
-        let (one, other) = (self.dir.status(&self.name)?, self.target_dir.status(&self.target)?);
-        if one.is_some_and(|one| other.is_some_and(|other| one.id == other.id)) {
-            self.dir.unlink(&self.name)
-        } else {
-            Ok(())
+        let take_back =
+            stands_for(&self.dir, &self.name, self.id)? && stands_for(&self.target_dir, &self.target, self.original)?;
+        match &self.earlier {
+            None if take_back => self.dir.unlink(&self.name),
+            None => Ok(()),
+            Some(earlier) => {
+                if take_back {
+                    self.dir.exchange(earlier, &self.name)?;
+                }
+                self.dir.unlink(earlier)
+            }
         }
+    }
+
+    fn is_temporary_file(&self) -> bool {
+        self.earlier.is_some()
+    }
+}
+
+fn stands_for(dir: &Dir, name: &OsStr, id: FileId) -> io::Result<bool> {
+    Ok(dir.status(name)?.is_some_and(|there| there.id == id))
+}
+
+impl Draft<'_> {
+    /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
+    /// overwritten, so its directory is not synced later.
+    pub(crate) fn place(self, durability: Durability, in_place: bool) -> Result<Backup> {
+        // What comes first here is dropped last: a copy is marked until its temporary name is gone.
+        let Draft { _copy, names, mut file, linked } = self;
+        let placed = if names.is_dated() {
+            names.first_free(|name| file.take(name, false)).map(|name| (name, None))
+        } else {
+            let name = names.plain();
+            file.replace(&name).map(|earlier| (name, earlier))
+        };
+        let Unplaced { dir, ticket, target, .. } = file;
+        let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
+        let (name, earlier) = placed.map_err(|e| fail(&names.plain(), e))?;
+        let backup = Backup { path: dir.join(&name), dir: dir.clone(), name, linked, ticket, earlier };
+        if durability != Durability::None && (in_place || dir.id() != target.dir.id()) {
+            dir.sync().map_err(|e| fail(&backup.name, e))?;
+        }
+        Ok(backup)
+    }
+}
+
+impl Unplaced<'_> {
+    /// Gives it `name`, which must be free, or, with `exchange`, the name of an earlier backup, which gets the temporary one.
+    fn take(&mut self, name: &OsStr, exchange: bool) -> io::Result<()> {
+        let Some(ticket) = self.ticket.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        let turned = ticket.turn(|| {
+            match exchange {
+                true => self.dir.exchange(&self.temp, name)?,
+                false => rename_new(&self.dir, &self.temp, name)?,
+            }
+            Ok(Placed {
+                dir: self.dir.clone(),
+                name: name.to_owned(),
+                id: self.id,
+                target_dir: self.target.dir.clone(),
+                target: self.target.name.clone(),
+                original: self.original,
+                earlier: exchange.then(|| self.temp.clone()),
+            })
+        });
+        let (ticket, outcome) = match turned {
+            Ok(ticket) => (ticket, Ok(())),
+            Err((e, ticket)) => (ticket, Err(e)),
+        };
+        self.ticket = Some(ticket);
+        outcome
+    }
+
+    /// Gives it `name`, in place of an earlier backup. Returns what that is called now, if it is still there.
+    fn replace(&mut self, name: &OsStr) -> io::Result<Option<OsString>> {
+        match self.take(name, false) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => return outcome.map(|()| None),
+        }
+        // Names would be exchanged with a directory, too.
+        if self.dir.status(name)?.is_some_and(|there| there.kind == FileKind::Directory) {
+            return Err(io::Error::from_raw_os_error(libc::EISDIR));
+        }
+        match self.take(name, true) {
+            Err(e) if sys::unsupported(&e) => {}
+            outcome => return outcome.map(|()| Some(self.temp.clone())),
+        }
+        let rename = || match self.dir.rename(&self.temp, &self.dir, name) {
+            // Over NFS the answer can be lost after the deed.
+            Err(_) if stands_for(&self.dir, name, self.id).unwrap_or(false) => Ok(()),
+            outcome => outcome,
+        };
+        let for_good = || {
+            retry(rename)?;
+            // Between two links of one inode rename does nothing and leaves the source (rename(2)).
+            match self.dir.unlink(&self.temp) {
+                Err(e) if e.raw_os_error() != Some(libc::ENOENT) => Err(e),
+                _ => Ok(()),
+            }
+        };
+        let ticket = self.ticket.take();
+        ticket.map_or(Ok(()), |ticket| ticket.settle(for_good).map_err(|(e, _)| e)).map(|()| None)
     }
 }
 
 impl Backup {
-    /// Called after the commit: the backup stays.
+    /// The backup stays, from now on whatever follows.
     pub(crate) fn keep(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            ticket.keep();
+        let Some(ticket) = self.ticket.take() else { return };
+        match self.earlier.take() {
+            None => ticket.keep(),
+            Some(earlier) => {
+                // What cannot be removed is what a crash would leave.
+                if let Err((_, ticket)) = ticket.settle(|| self.dir.unlink(&earlier)) {
+                    ticket.keep();
+                }
+            }
         }
     }
 
@@ -124,31 +262,47 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup, as durable as `durability` says. `must_copy`: the original will be overwritten in place.
-pub(crate) fn make(
-    target: &Target,
+/// Makes the backup under a temporary name, as durable as `durability` says. `nonce`: of the link lock that is held. `in_place`: the original will be overwritten,
+/// so that a link to it is no backup.
+pub(crate) fn prepare<'a>(
+    target: &'a Target,
     original: &Original,
-    options: &BackupOptions,
+    options: &'a BackupOptions,
+    nonce: Option<&str>,
     durability: Durability,
-    must_copy: bool,
-) -> Result<Backup> {
+    in_place: bool,
+    observer: &Observer,
+) -> Result<Draft<'a>> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
-    let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
-    let may_link = !must_copy && options.mode.is_none() && is_plain(target, &original.status);
-    let link = if may_link { link(target, &dir, &names) } else { None };
+    let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
+    // One name for all backups of the target, whatever time it is.
+    let base = BackupNames::new(&target.name, &options.suffix, false).plain();
+    let nonce = nonce.map(str::to_owned);
+    // A link that a dead writer has left is no other name of the file.
+    let mut old = original.status;
+    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref(), &old));
+    let may_link = !in_place && options.mode.is_none() && is_plain(target, &old);
+    let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
     let linked = link.is_some();
-    let (name, ticket) = match link {
-        Some(link) => link,
+    let (copy, temp, ticket, id) = match link {
+        Some((temp, ticket)) => {
+            if durability != Durability::None {
+                sync_content(target, original).map_err(fail)?;
+            }
+            (None, temp, ticket, original.status.id)
+        }
         None => {
-            let name = make_copy(target, original, options, durability, &dir, &names);
-            (name.map_err(|e| fail(&names.plain(), e))?, None)
+            let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
+            metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
+            let (file, temp, ticket) = stage.into_named().map_err(fail)?;
+            let id = FileStatus::of(&file).map_err(fail)?.id;
+            (Some(file), temp, ticket, id)
         }
     };
-    if durability == Durability::Full && dir.id() != target.dir.id() {
-        dir.sync().map_err(|e| fail(&name, e))?;
-    }
-    Ok(Backup { path: dir.join(&name), dir, name, linked, ticket })
+    let file = Unplaced { target, dir, temp, ticket: Some(ticket), id, original: original.status.id };
+    Ok(Draft { names, file, linked, _copy: copy })
 }
 
 /// Whether the backup may be a link. With other names of the file, a program that writes through them would change the
@@ -157,70 +311,52 @@ fn is_plain(target: &Target, original: &FileStatus) -> bool {
     original.kind == FileKind::Regular && original.links == 1 && !target.is_link()
 }
 
-/// Makes a second link to the target. Returns its name, and the ticket for it where the name is new. `None`: no link is
-/// possible (protected_hardlinks, another file system, too many links …). A copy follows, and reports what is wrong if it
-/// fails too.
-fn link(target: &Target, dir: &Arc<Dir>, names: &BackupNames<'_>) -> Option<(OsString, Option<Ticket>)> {
-    let to_new_name = |name: &OsStr| {
-        cleanup::make(|| {
-            // link(2) refuses an existing name by itself.
-            target.dir.link(&target.name, dir, name)?;
-            let (target_dir, target) = (target.dir.clone(), target.name.clone());
-            Ok::<_, io::Error>(((), SecondLink { dir: dir.clone(), name: name.to_owned(), target_dir, target }))
-        })
-    };
-    if names.is_dated() {
-        let mut ticket = None;
-        let name = names.first_free(|name| to_new_name(name).map(|((), made)| ticket = Some(made))).ok()?;
-        return Some((name, ticket));
+/// Makes a second link to the target, under a temporary name. `None`: no link is possible (protected_hardlinks, another
+/// file system, too many links …). A copy follows, and reports what is wrong if it fails too.
+fn link(
+    target: &Target,
+    original: &Original,
+    dir: &Arc<Dir>,
+    base: &OsStr,
+    nonce: Option<String>,
+) -> Option<(OsString, Ticket)> {
+    let old = &original.status;
+    // The name could not be taken away again.
+    if dir.protects(old) {
+        return None;
     }
-    let name = names.plain();
-    match to_new_name(&name) {
-        Ok(((), ticket)) => return Some((name, Some(ticket))),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(_) => return None,
-    }
-    let (temp, ticket) = link_temp(&target.dir, &target.name, dir).ok()?;
-    ticket.settle(|| dir.rename(&temp, dir, &name)).ok()?;
-    // Between two links of one inode rename does nothing and leaves the source (rename(2)).
-    match dir.unlink(&temp) {
-        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => None,
-        _ => Some((name, None)),
+    let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
+    // Not a file that somebody without the lock has put there, nor a number that each name has for itself (sshfs).
+    stands_for(dir, &temp, old.id).ok()?.then_some((temp, ticket))
+}
+
+/// A link has only the durability that the content had before: after a power cut it would be empty.
+fn sync_content(target: &Target, original: &Original) -> io::Result<()> {
+    match original.content() {
+        Ok(file) => file.sync_all(),
+        // This user may write it but not read it.
+        Err(_) => target.dir.sync_file_system(),
     }
 }
 
-fn make_copy(
-    target: &Target,
+fn copy(
+    mut stage: Stage,
     original: &Original,
     options: &BackupOptions,
     durability: Durability,
-    dir: &Arc<Dir>,
-    names: &BackupNames<'_>,
-) -> io::Result<OsString> {
-    let mut stage = Stage::create(dir.clone(), &target.name, Birth::Private)?;
+) -> io::Result<(Stage, Vec<Lost>)> {
     let mut content = original.content()?;
     content.rewind()?;
     copy::copy(content, &stage.file, |_, _| {}).map_err(Failed::into_inner)?;
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
-    metadata::apply(&stage.file, &made, original, wanted)?;
+    let lost = metadata::apply(&stage.file, &made, original, wanted)?;
     stage.publish()?;
     if durability != Durability::None {
         stage.file.sync_all()?;
     }
-    if !names.is_dated() {
-        let name = names.plain();
-        stage.rename(dir, &name, Rename::Place).map_err(|(e, _)| e)?;
-        return Ok(name);
-    }
-    let mut stage = Some(stage);
-    names.first_free(|name| {
-        let Some(current) = stage.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        current.rename(dir, name, Rename::PlaceNew).map(drop).map_err(|(e, back)| {
-            stage = Some(back);
-            e
-        })
-    })
+    stage.flush()?;
+    Ok((stage, lost))
 }
 
 #[cfg(test)]
@@ -236,5 +372,46 @@ mod tests {
             );
         }
         assert!(ensure_nameable(&BackupOptions::default(), false).is_ok());
+    }
+
+    #[test]
+    fn a_backup_is_taken_back_until_it_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let read = |name: &str| std::fs::read_to_string(at(name)).ok();
+        let count = || std::fs::read_dir(place.path()).unwrap().count();
+        let (link, copy) = (BackupOptions::default(), BackupOptions::default().mode(0o600));
+        let dated = BackupOptions::default().timestamp(true);
+        for options in [&link, &copy, &dated] {
+            for earlier in [None, Some("earlier")] {
+                std::fs::write(at("f"), "old").unwrap();
+                if let Some(earlier) = earlier {
+                    std::fs::write(at("f.backup"), earlier).unwrap();
+                }
+                let before = count();
+                let how = crate::target::Resolve { follow: true, mkdir: false };
+                let target = Target::resolve(&at("f"), how).unwrap();
+                let original = target.open_original().unwrap().unwrap();
+                let draft = || {
+                    prepare(&target, &original, options, None, Durability::Full, false, &Observer::default()).unwrap()
+                };
+                drop(draft());
+                assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
+                drop(draft().place(Durability::Full, false).unwrap());
+                assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
+                let mut backup = draft().place(Durability::Full, false).unwrap();
+                // After the commit it is the only one that has the old content.
+                std::fs::rename(at("f"), at("g")).unwrap();
+                std::fs::write(at("f"), "new").unwrap();
+                std::fs::remove_file(at("g")).unwrap();
+                backup.keep();
+                assert_eq!(std::fs::read_to_string(&backup.path).unwrap(), "old");
+                let kept = if options.timestamp { earlier } else { Some("old") };
+                assert_eq!(read("f.backup").as_deref(), kept);
+                std::fs::remove_file(&backup.path).unwrap();
+                let _ = std::fs::remove_file(at("f.backup"));
+                assert_eq!(count(), 1);
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, directories
-//! made for a write that is not committed, and its backup if that is a link.
+//! made for a write that is not committed, and its backup.
 //!
 //! States of an entry:
 //!
 //! ```text
 //!   (none) --make: the thing is made-->              listed
+//!   listed --turn: it becomes another thing-->       listed
 //!   listed --settle, commit: it is renamed-->        (gone from the list)
 //!   listed --keep: it stays as it is-->              (gone from the list)
 //!   listed --remove, drop: it is undone-->           (gone from the list)
@@ -92,6 +93,27 @@ impl Ticket {
     /// Whether this process made the thing, and did not get a copy of the ticket by being forked.
     pub(crate) fn is_own(&self) -> bool {
         self.pid == std::process::id()
+    }
+
+    /// Runs `step`, which makes another thing of this one: on success that is listed in its place.
+    pub(crate) fn turn<U: Undo + 'static>(
+        self,
+        step: impl FnOnce() -> io::Result<U>,
+    ) -> Result<Ticket, (io::Error, Ticket)> {
+        let mut registry = registry();
+        let outcome = step();
+        let thing = match outcome {
+            Ok(thing) => thing,
+            Err(e) => {
+                drop(registry);
+                return Err((e, self));
+            }
+        };
+        if let Some(entry) = registry.entries.iter_mut().find(|entry| entry.id == self.id) {
+            entry.thing = Box::new(thing);
+        }
+        drop(registry);
+        Ok(self)
     }
 
     /// Runs `step`, a rename that makes the thing a file that stays. On success it is no longer listed.

@@ -1,12 +1,12 @@
 //! Moves bytes from one descriptor to another: by a reflink, by a copy in the kernel, or by `read` and `write`, whichever
-//! comes first and works. Falling back loses nothing.
+//! comes first and works. Falling back loses nothing. Holes stay holes.
 //!
 //! Between a pipe and a file, plain `read` and `write` were faster than splice(2) in every measurement. `std::io::copy`
 //! splices by itself, so it is not used.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
@@ -23,6 +23,10 @@ const PIPE: usize = 1024 * 1024;
 /// The most that one `copy_file_range` copies: takes seconds at most, so that progress can be shown.
 #[cfg(target_os = "linux")]
 const STRETCH: usize = 64 * 1024 * 1024;
+
+/// Holes in a file of this size do not matter.
+#[cfg(target_os = "linux")]
+const DENSE: u64 = 32 * 1024;
 
 /// Which side of a copy failed.
 #[derive(Debug)]
@@ -56,36 +60,124 @@ pub(crate) fn copy(
             told(status.size, total);
             return Ok(status.size);
         }
-        loop {
-            match rustix::io::retry_on_intr(|| rustix::fs::copy_file_range(&source, None, to, None, STRETCH)) {
-                Ok(0) => break,
-                Ok(n) => {
-                    copied += n as u64;
-                    told(copied, total);
-                }
-                Err(e) if is_full(e) => return Err(Failed::Writing(e.into())),
-                // Not possible between these two. The loop below goes on from both positions.
-                Err(_) => break,
+        while status.size > DENSE && ends_here(to) {
+            let Some(hole) = next_hole(&source, status.size) else { break };
+            let data = stretch(&source, to, hole.data, |n| told(copied + n, total))?;
+            copied += data;
+            if data < hole.data {
+                // The source has been cut meanwhile.
+                break;
             }
+            skip(&source, to, hole.length).map_err(Failed::Writing)?;
+            copied += hole.length;
+            told(copied, total);
         }
+        copied += in_kernel(&source, to, u64::MAX, |n| told(copied + n, total))?;
     }
-    let mut buffer = buffer().map_err(Failed::Reading)?;
     let mut wide = status.kind != FileKind::Fifo;
-    loop {
-        buffer.clear();
-        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut buffer))) {
-            Ok(0) => return Ok(copied),
-            Ok(n) => n,
-            Err(e) => return Err(Failed::Reading(e.into())),
-        };
-        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
-        copied += n as u64;
-        told(copied, total);
-        if !wide && copied >= BUFFER as u64 {
+    let before = copied;
+    copied += by_hand(&source, to, u64::MAX, |n| {
+        told(before + n, total);
+        if !wide && n >= BUFFER as u64 {
             wide = true;
             widen(&source);
         }
+    })?;
+    Ok(copied)
+}
+
+/// Copies up to `most` bytes between two files. `told` hears the bytes so far.
+#[cfg(target_os = "linux")]
+fn stretch(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+    let copied = in_kernel(&source, to, most, &mut told)?;
+    Ok(copied + by_hand(&source, to, most - copied, |n| told(copied + n))?)
+}
+
+/// The same as far as the kernel can copy between these two: from then on both positions are behind what was copied.
+#[cfg(target_os = "linux")]
+fn in_kernel(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+    let mut copied = 0;
+    while copied < most {
+        let wanted = usize::try_from(most - copied).map_or(STRETCH, |left| left.min(STRETCH));
+        match rustix::io::retry_on_intr(|| rustix::fs::copy_file_range(&source, None, to, None, wanted)) {
+            Ok(0) => break,
+            Ok(n) => {
+                copied += n as u64;
+                told(copied);
+            }
+            Err(e) if is_full(e) => return Err(Failed::Writing(e.into())),
+            // Not possible between these two.
+            Err(_) => break,
+        }
     }
+    Ok(copied)
+}
+
+/// The same by `read` and `write`, from any descriptor.
+fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+    if most == 0 {
+        return Ok(0);
+    }
+    let mut buffer = buffer().map_err(Failed::Reading)?;
+    let mut copied = 0;
+    while copied < most {
+        buffer.clear();
+        let wanted = usize::try_from(most - copied).map_or(BUFFER, |left| left.min(BUFFER));
+        buffer.resize(wanted, 0);
+        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..])) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) => return Err(Failed::Reading(e.into())),
+        };
+        buffer.truncate(n);
+        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
+        copied += n as u64;
+        told(copied);
+    }
+    Ok(copied)
+}
+
+/// A hole of a file, and how much data lies before it.
+#[cfg(target_os = "linux")]
+struct Hole {
+    data: u64,
+    length: u64,
+}
+
+/// The next hole behind the position of `source`, of which the last one may reach to the end, which is at `size`. `None`:
+/// there is none, or the file system does not tell.
+#[cfg(target_os = "linux")]
+fn next_hole(source: impl AsFd, size: u64) -> Option<Hole> {
+    use rustix::fs::{SeekFrom, seek};
+    let at = seek(&source, SeekFrom::Current(0)).ok()?;
+    let hole = seek(&source, SeekFrom::Hole(at)).ok().filter(|hole| *hole < size);
+    let data = hole.map(|hole| match seek(&source, SeekFrom::Data(hole)) {
+        Ok(data) => data.min(size),
+        // Nothing but the hole follows (lseek(2)).
+        Err(_) => size,
+    });
+    // Asking has moved the position.
+    seek(&source, SeekFrom::Start(at)).ok()?;
+    let (hole, data) = (hole?, data?);
+    Some(Hole { data: hole - at, length: data.checked_sub(hole).filter(|length| *length > 0)? })
+}
+
+/// Whether `to` ends at its position, so that what is not written there is a hole.
+#[cfg(target_os = "linux")]
+fn ends_here(to: &File) -> bool {
+    let size = FileStatus::of(to).map(|status| status.size);
+    matches!((size, (&*to).stream_position()), (Ok(size), Ok(at)) if size == at)
+}
+
+/// Makes a hole of `length` in `to`, and moves both positions behind it.
+#[cfg(target_os = "linux")]
+fn skip(source: impl AsFd, to: &File, length: u64) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    let distance = i64::try_from(length).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let end = seek(to, SeekFrom::Current(distance))?;
+    to.set_len(end)?;
+    seek(source, SeekFrom::Current(distance))?;
+    Ok(())
 }
 
 /// Shares the whole content of `source` with the empty file `to` (ioctl_ficlone(2)). False: not possible, and nothing has
@@ -161,35 +253,67 @@ fn buffer() -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// Whether two files have the same content. Reads both from their start.
+/// Whether two files have the same content, whatever their positions.
 pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
     if FileStatus::of(a)?.size != FileStatus::of(b)?.size {
         return Ok(false);
     }
-    (&*a).rewind()?;
-    (&*b).rewind()?;
-    let (mut left, mut right) = (buffer()?, buffer()?);
-    loop {
-        fill(a, &mut left)?;
-        fill(b, &mut right)?;
-        if left != right {
-            return Ok(false);
-        }
-        if left.is_empty() {
-            return Ok(true);
-        }
-    }
+    Content::Rest(a.as_fd(), 0).is_all_of(b)
 }
 
-/// Reads until `buffer` is full or the file ends.
-fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    while buffer.len() < buffer.capacity() {
-        if rustix::io::retry_on_intr(|| rustix::io::read(file, spare_capacity(buffer)))? == 0 {
-            break;
+/// Content that has not been written anywhere yet.
+pub(crate) enum Content<'a> {
+    Memory(&'a [u8]),
+    /// What a file has from this offset on. Its position does not move.
+    Rest(BorrowedFd<'a>, u64),
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn rest_of(file: BorrowedFd<'a>) -> io::Result<Content<'a>> {
+        let at = rustix::fs::seek(file, rustix::fs::SeekFrom::Current(0))?;
+        Ok(Content::Rest(file, at))
+    }
+
+    /// Whether it is what `file` contains.
+    pub(crate) fn is_all_of(&mut self, file: &File) -> io::Result<bool> {
+        let mut other = Content::Rest(file.as_fd(), 0);
+        let (mut left, mut right) = (buffer()?, buffer()?);
+        loop {
+            self.fill(&mut left)?;
+            other.fill(&mut right)?;
+            if left != right {
+                return Ok(false);
+            }
+            if left.is_empty() {
+                return Ok(true);
+            }
         }
     }
-    Ok(())
+
+    /// Reads on until `buffer` is full or the content ends.
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        while buffer.len() < buffer.capacity() {
+            let n = match self {
+                Content::Memory(left) => {
+                    let n = left.len().min(buffer.capacity() - buffer.len());
+                    buffer.extend_from_slice(&left[..n]);
+                    *left = &left[n..];
+                    n
+                }
+                Content::Rest(file, at) => {
+                    let read = || rustix::io::pread(*file, spare_capacity(buffer), *at);
+                    let n = rustix::io::retry_on_intr(read)?;
+                    *at += n as u64;
+                    n
+                }
+            };
+            if n == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +344,50 @@ mod tests {
         to.seek(SeekFrom::End(0)).unwrap();
         assert_eq!(copy(&source, &to, |_, _| {}).unwrap(), 6);
         assert_eq!(content_of(&to), b"ab456789");
+    }
+
+    /// Data and holes in turn, the first and the last included, copied to the start of an empty file and behind content.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::MetadataExt;
+        const PART: u64 = 1 << 20;
+        for holes in [[true, false, true], [false, true, false]] {
+            let mut sparse = tempfile::tempfile().unwrap();
+            for (number, hole) in holes.into_iter().enumerate() {
+                sparse.set_len((number as u64 + 1) * PART).unwrap();
+                sparse.seek(SeekFrom::Start(number as u64 * PART)).unwrap();
+                if !hole {
+                    sparse.write_all(&vec![7; PART as usize]).unwrap();
+                }
+            }
+            let blocks = sparse.metadata().unwrap().blocks();
+            if blocks * 512 >= 3 * PART {
+                return; // This file system has no holes.
+            }
+            for before in [0, 100_000] {
+                let mut to = file_with(&vec![1; before]);
+                to.seek(SeekFrom::End(0)).unwrap();
+                sparse.rewind().unwrap();
+                let mut told = 0;
+                assert_eq!(copy(&sparse, &to, |n, _| told = n).unwrap(), 3 * PART);
+                assert_eq!(told, 3 * PART);
+                assert!(
+                    to.metadata().unwrap().blocks() <= blocks + 300,
+                    "{} > {blocks}",
+                    to.metadata().unwrap().blocks()
+                );
+                assert_eq!(to.stream_position().unwrap(), 3 * PART + before as u64);
+                assert_eq!(sparse.stream_position().unwrap(), 3 * PART);
+                assert!(content_of(&to)[before..] == content_of(&sparse));
+            }
+            // Where something stands behind the position, nothing may be left out.
+            let mut to = file_with(&vec![1; 4 * PART as usize]);
+            to.rewind().unwrap();
+            sparse.rewind().unwrap();
+            copy(&sparse, &to, |_, _| {}).unwrap();
+            assert!(content_of(&to)[..3 * PART as usize] == content_of(&sparse));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::acl::{self, ALL, List};
 use crate::notice::{Notice, Observer};
 use crate::options::Ownership;
 use crate::original::{Acl, Original};
+use crate::sys::host::IdMap;
 use crate::sys::{FileStatus, set_mode, xattr};
 
 /// Set-user-id and set-group-id.
@@ -76,14 +77,22 @@ impl fmt::Display for What {
     }
 }
 
-/// Tells what the file at `path` has lost: with a warning where somebody loses access by that.
+/// Tells what the new file at `path` has lost: with a warning where somebody loses access by that.
 pub(crate) fn tell(lost: &[Lost], path: &Path, observer: &Observer) {
-    for denies in [true, false] {
-        let what: Vec<String> = lost.iter().filter(|l| l.denies == denies).map(|l| l.what.to_string()).collect();
-        if !what.is_empty() {
-            let text = &*format!("not kept: {}", what.join(", "));
-            observer.tell(&if denies { Notice::Warning { path, text } } else { Notice::Info { path, text } });
-        }
+    let (denied, harmless): (Vec<&Lost>, Vec<&Lost>) = lost.iter().partition(|lost| lost.denies);
+    tell_line(&denied, |text| observer.tell(&Notice::Warning { path, text }));
+    tell_line(&harmless, |text| observer.tell(&Notice::Info { path, text }));
+}
+
+/// The same of a backup. Nobody had access to that.
+pub(crate) fn tell_of_backup(lost: &[Lost], path: &Path, observer: &Observer) {
+    tell_line(&lost.iter().collect::<Vec<_>>(), |text| observer.tell(&Notice::Info { path, text }));
+}
+
+fn tell_line(lost: &[&Lost], tell: impl FnOnce(&str)) {
+    let what: Vec<String> = lost.iter().map(|lost| lost.what.to_string()).collect();
+    if !what.is_empty() {
+        tell(&format!("not kept: {}", what.join(", ")));
     }
 }
 
@@ -95,8 +104,13 @@ struct Kept {
 }
 
 impl Kept {
+    const BOTH: Kept = Kept { owner: true, group: true };
+
     fn of(now: &FileStatus, old: &FileStatus) -> Kept {
-        Kept { owner: now.uid == old.uid, group: now.gid == old.gid }
+        Kept {
+            owner: now.uid == old.uid && !IdMap::Users.may_hide(old.uid),
+            group: now.gid == old.gid && !IdMap::Groups.may_hide(old.gid),
+        }
     }
 }
 
@@ -274,7 +288,7 @@ pub(crate) fn apply(file: &File, made: &FileStatus, original: &Original, wanted:
 /// Whether `original` has another mode or owner than what is asked for; `made` is a new file, which is the writer's.
 pub(crate) fn differs(original: &Original, made: &FileStatus, wanted: Wanted) -> bool {
     let old = &original.status;
-    let gets_owner = wanted.ownership == Ownership::Writer && Kept::of(made, old) != Kept { owner: true, group: true };
+    let gets_owner = wanted.ownership == Ownership::Writer && Kept::of(made, old) != Kept::BOTH;
     gets_owner || wanted.mode.is_some_and(|mode| mode != old.mode)
 }
 
@@ -284,9 +298,9 @@ pub(crate) fn amend(original: &Original, made: &FileStatus, wanted: Wanted) -> i
     let (file, old) = (original.content()?, &original.status);
     let kept = match wanted.ownership {
         Ownership::Writer => Kept::of(made, old),
-        _ => Kept { owner: true, group: true },
+        _ => Kept::BOTH,
     };
-    if kept.owner && kept.group {
+    if kept == Kept::BOTH {
         set_mode(file, wanted.mode.unwrap_or(old.mode))?;
         return Ok(Vec::new());
     }
@@ -345,27 +359,37 @@ fn is_nfs4(name: &CStr) -> bool {
 /// Keeps owner and group as far as that is wanted and permitted: both, or one of them.
 fn set_owner(file: &File, made: &FileStatus, old: &FileStatus, ownership: Ownership) -> io::Result<Kept> {
     let as_made = Kept::of(made, old);
-    if ownership == Ownership::Writer || (as_made.owner && as_made.group) {
+    if ownership == Ownership::Writer || as_made == Kept::BOTH {
         return Ok(as_made);
     }
-    let (uid, gid) = (Some(Uid::from_raw(old.uid)), Some(Gid::from_raw(old.gid)));
+    if ownership == Ownership::Keep {
+        give(file, old, true, true)?;
+        // Some file systems say that they did, and did not.
+        return match Kept::of(&FileStatus::of(file)?, old) {
+            Kept::BOTH => Ok(Kept::BOTH),
+            _ => Err(Errno::PERM.into()),
+        };
+    }
     // The owner may not be given away, but a group that one is in may be set. In a user namespace, either may be unknown.
-    let ways = [(true, uid, gid), (!as_made.group, None, gid), (!as_made.owner, uid, None)];
-    let tried =
-        ways.into_iter().filter(|(changes, ..)| *changes).take(if ownership == Ownership::Keep { 1 } else { 3 });
-    let mut kept = Ok(as_made);
-    for (_, uid, gid) in tried {
-        match fchown(file, uid, gid) {
-            // Some file systems say that they did, and did not.
-            Ok(()) => {
-                kept = Ok(Kept::of(&FileStatus::of(file)?, old));
-                break;
+    for (owner, group) in [(true, true), (false, !as_made.group), (!as_made.owner, false)] {
+        if owner || group {
+            match give(file, old, owner, group) {
+                Ok(()) => return Ok(Kept::of(&FileStatus::of(file)?, old)),
+                Err(e) if is_refusal(e) => {}
+                Err(e) => return Err(e.into()),
             }
-            Err(e) if ownership == Ownership::TryKeep && is_refusal(e) => {}
-            Err(e) => return Err(e.into()),
         }
     }
-    kept
+    Ok(as_made)
+}
+
+/// Gives `file` the owner and the group of another.
+fn give(file: &File, old: &FileStatus, owner: bool, group: bool) -> rustix::io::Result<()> {
+    // Else the file would go to the one whose number is shown of those who are not known.
+    if owner && IdMap::Users.may_hide(old.uid) || group && IdMap::Groups.may_hide(old.gid) {
+        return Err(Errno::INVAL);
+    }
+    fchown(file, owner.then(|| Uid::from_raw(old.uid)), group.then(|| Gid::from_raw(old.gid)))
 }
 
 /// Not allowed; an owner whom this user namespace does not know; a file system without owners (chown(2)); no room in that
@@ -406,12 +430,14 @@ mod tests {
             size: 0,
             links: 1,
             mount_root: false,
+            immutable: false,
+            append_only: false,
             modified: 0,
             changed: 0,
         }
     }
 
-    const BOTH: Kept = Kept { owner: true, group: true };
+    const BOTH: Kept = Kept::BOTH;
     const GROUP_ONLY: Kept = Kept { owner: false, group: true };
     const NEITHER: Kept = Kept { owner: false, group: false };
     const TRY: Ownership = Ownership::TryKeep;

@@ -4,7 +4,8 @@
 //!   NAME.lock                          the lock file             lock_name, is_lock_name, locked_name
 //!   NAME.lock.break-NONCE              the mark of its breaker   mark_name, is_mark_name, marked_name
 //!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
-//!   .NAME.awrite-XXXXXX                a temporary file          temp_prefix, temp_name, is_temp_name
+//!   .awrite-HHHHHHHH[-N].NAME          a temporary file          TempNames, is_temp_name
+//!   .awrite-HHHHHHHH-NONCE[-N].NAME    the same under link(2)    TempNames, is_temp_name
 //!   NAME.backup                        a backup                  BackupNames
 //!   NAME.YYYYMMDD-HHMMSS[-N].backup    a dated backup            BackupNames, split_stamp
 //! ```
@@ -19,6 +20,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use jiff::civil::DateTime;
 
 use crate::local_time;
+use crate::sys::Dir;
 
 /// What the name of a lock file ends in.
 const LOCK_SUFFIX: &str = ".lock";
@@ -27,13 +29,15 @@ const LEASE_SUFFIX: &str = ".lease";
 
 /// The greatest length of a file name.
 pub(crate) const NAME_MAX: usize = 255;
-/// The greatest lengths of file names: on most file systems, and on eCryptfs.
-pub(crate) const NAME_LIMITS: [usize; 2] = [NAME_MAX, 143];
+/// The greatest length on eCryptfs. A name that is no longer fits everywhere.
+pub(crate) const SHORT_NAME_MAX: usize = 143;
 
-/// What stands between the target's name and the random letters in the name of a temporary file.
-const TEMP_INFIX: &str = ".awrite-";
-/// How many random letters follow.
-pub(crate) const TEMP_RANDOM: usize = 6;
+/// What the name of a temporary file begins with.
+const TEMP_PREFIX: &str = ".awrite-";
+/// How many hexadecimal digits of the target's hash follow.
+const TEMP_HASH: usize = 8;
+/// How many names of temporary files are tried, where others have taken some of them.
+const TEMP_NAMES: u32 = 10_000;
 
 /// What stands between a lock's name and the nonce in the name of a mark.
 const MARK_INFIX: &str = ".break-";
@@ -47,25 +51,41 @@ const LONGEST_STAMP: usize = 21;
 /// How many backups of one second get different names: the numbers up to 9999.
 const BACKUPS_PER_SECOND: u32 = 10_000;
 
-/// `NAME.lock`.
-pub(crate) fn lock_name(name: &OsStr) -> OsString {
-    side_name(name, LOCK_SUFFIX)
+/// `NAME.lock` in `dir`.
+pub(crate) fn lock_name(name: &OsStr, dir: &Dir) -> OsString {
+    side_name(name, LOCK_SUFFIX, || longest_name(dir))
 }
 
-/// `NAME.lease`.
-pub(crate) fn lease_name(name: &OsStr) -> OsString {
-    side_name(name, LEASE_SUFFIX)
+/// `NAME.lease` in `dir`.
+pub(crate) fn lease_name(name: &OsStr, dir: &Dir) -> OsString {
+    side_name(name, LEASE_SUFFIX, || longest_name(dir))
+}
+
+/// The greatest length of a name in `dir`. Where it cannot be asked, that of most file systems. Some say more than what a
+/// name may have elsewhere (vfat counts otherwise); every program must arrive at the same name.
+fn longest_name(dir: &Dir) -> usize {
+    dir.longest_name().filter(|longest| *longest >= SHORT_NAME_MAX).map_or(NAME_MAX, |longest| longest.min(NAME_MAX))
 }
 
 /// `NAME` and `suffix`. A name too long for that is cut, and a hash of the whole name tells it apart. Every program
-/// arrives at the same name.
-fn side_name(name: &OsStr, suffix: &str) -> OsString {
+/// arrives at the same name. `limit` is only asked where it may matter.
+fn side_name(name: &OsStr, suffix: &str, limit: impl FnOnce() -> usize) -> OsString {
     let bytes = name.as_bytes();
-    if bytes.len() + suffix.len() <= NAME_MAX {
+    let length = bytes.len() + suffix.len();
+    if length <= SHORT_NAME_MAX {
+        return joined(&[bytes, suffix.as_bytes()]);
+    }
+    let limit = limit();
+    if length <= limit {
         return joined(&[bytes, suffix.as_bytes()]);
     }
     let hash = format!("-{:016x}", fnv1a(bytes));
-    joined(&[&bytes[..NAME_MAX - suffix.len() - hash.len()], hash.as_bytes(), suffix.as_bytes()])
+    joined(&[&bytes[..limit - suffix.len() - hash.len()], hash.as_bytes(), suffix.as_bytes()])
+}
+
+/// Whether a name of this length may have been cut.
+fn may_be_cut(length: usize) -> bool {
+    length == NAME_MAX || length == SHORT_NAME_MAX
 }
 
 fn joined(parts: &[&[u8]]) -> OsString {
@@ -105,7 +125,7 @@ pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
 fn target_name<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
     let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
-    let cut = name.len() == NAME_MAX && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
+    let cut = may_be_cut(name.len()) && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
     (!cut).then(|| OsStr::from_bytes(base))
 }
 
@@ -114,30 +134,127 @@ pub(crate) fn is_reserved_suffix(suffix: &OsStr) -> bool {
     [LOCK_SUFFIX, LEASE_SUFFIX].iter().any(|own| suffix.as_bytes().ends_with(own.as_bytes()))
 }
 
-/// `.NAME.awrite-`. NAME is cut so that the whole name fits in `limit` bytes.
-pub(crate) fn temp_prefix(base: &OsStr, limit: usize) -> OsString {
-    let room = limit - 1 - TEMP_INFIX.len() - TEMP_RANDOM;
-    joined(&[b".", &base.as_bytes()[..base.len().min(room)], TEMP_INFIX.as_bytes()])
+/// The names that the temporary files for one target get, always the same ones in the same order: the next writer finds
+/// what a dead one has left.
+#[derive(Debug)]
+pub(crate) struct TempNames<'a> {
+    base: &'a OsStr,
+    /// Of the link lock that the writer holds. Another that comes to hold that lock must not find the file.
+    nonce: Option<&'a str>,
 }
 
-/// The name of a temporary file for `base`, with the first characters of `nonce` as its random letters.
-pub(crate) fn temp_name(base: &OsStr, nonce: &str) -> OsString {
-    joined(&[temp_prefix(base, NAME_MAX).as_bytes(), &nonce.as_bytes()[..TEMP_RANDOM]])
+impl<'a> TempNames<'a> {
+    pub(crate) fn new(base: &'a OsStr, nonce: Option<&'a str>) -> TempNames<'a> {
+        TempNames { base, nonce }
+    }
+
+    /// `.awrite-HHHHHHHH`, and behind it `-NONCE`: what all of these names begin with.
+    pub(crate) fn stem(&self) -> String {
+        let stem = temp_stem(self.base);
+        self.nonce.map_or_else(|| stem.clone(), |nonce| format!("{stem}-{nonce}"))
+    }
+
+    /// Name number `number`. The target's name comes last, so that programs see the ending that they know; it is cut at
+    /// its beginning so that the whole fits in `limit` bytes.
+    pub(crate) fn numbered(&self, number: u32, limit: usize) -> OsString {
+        let mut head = self.stem();
+        if number > 0 {
+            head.push_str(&format!("-{number}"));
+        }
+        head.push('.');
+        let base = self.base.as_bytes();
+        let room = limit.saturating_sub(head.len());
+        joined(&[head.as_bytes(), &base[base.len().saturating_sub(room)..]])
+    }
+
+    /// The first of them.
+    pub(crate) fn first(&self, dir: &Dir) -> OsString {
+        self.numbered(0, self.limit(dir))
+    }
+
+    fn limit(&self, dir: &Dir) -> usize {
+        let may_be_long = self.base.len() + TEMP_PREFIX.len() + TEMP_HASH + NONCE + 8 > SHORT_NAME_MAX;
+        if may_be_long { longest_name(dir) } else { NAME_MAX }
+    }
+
+    /// Counts up until `take` accepts a name, which it does by returning something. A name that is too long
+    /// for the file system is made shorter, whatever that says about itself.
+    pub(crate) fn first_free<T>(
+        &self,
+        dir: &Dir,
+        mut take: impl FnMut(&OsStr) -> io::Result<T>,
+    ) -> io::Result<(T, OsString)> {
+        let mut limit = self.limit(dir);
+        let mut number = 0;
+        while number < TEMP_NAMES {
+            let name = self.numbered(number, limit);
+            match take(&name) {
+                Ok(taken) => return Ok((taken, name)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) && name.len() > SHORT_NAME_MAX => {
+                    limit = SHORT_NAME_MAX;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
 }
 
-/// Whether `name` is one of a temporary file: `.NAME.awrite-XXXXXX`.
+/// What the name of every temporary file for `base` begins with: `.awrite-` and 32 bits of a hash of `base`. No person
+/// types that, and it can be checked.
+pub(crate) fn temp_stem(base: &OsStr) -> String {
+    format!("{TEMP_PREFIX}{:08x}", temp_hash(base.as_bytes()))
+}
+
+/// The 64 bits, folded to 32.
+fn temp_hash(base: &[u8]) -> u32 {
+    let hash = fnv1a(base);
+    #[allow(clippy::cast_possible_truncation)] // That is the folding.
+    let folded = (hash >> 32) as u32 ^ hash as u32;
+    folded
+}
+
+/// Whether `name` is one of a temporary file. The hash is compared where the name has not been cut.
 pub(crate) fn is_temp_name(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let Some(at) = name.len().checked_sub(TEMP_RANDOM + TEMP_INFIX.len()) else { return false };
-    name.starts_with(b".")
-        && at > 1
-        && name[at..].starts_with(TEMP_INFIX.as_bytes())
-        && name[at + TEMP_INFIX.len()..].iter().all(u8::is_ascii_alphanumeric)
+    let length = name.len();
+    let Some(rest) = name.as_bytes().strip_prefix(TEMP_PREFIX.as_bytes()) else { return false };
+    let Some(dot) = rest.iter().position(|&b| b == b'.') else { return false };
+    let (head, base) = (&rest[..dot], &rest[dot + 1..]);
+    let mut parts = head.split(|&b| b == b'-');
+    let hash = parts.next().unwrap_or_default();
+    if hash.len() != TEMP_HASH || !is_hex(hash) || base.is_empty() {
+        return false;
+    }
+    let rest: Vec<&[u8]> = parts.collect();
+    let is_number =
+        |part: &[u8]| part.len() <= 4 && part.first() != Some(&b'0') && decimal(part).is_some_and(|n| n > 0);
+    let is_form = match rest[..] {
+        [] => true,
+        [one] => is_nonce(one) || is_number(one),
+        [nonce, number] => is_nonce(nonce) && is_number(number),
+        _ => false,
+    };
+    is_form && (may_be_cut(length) || format!("{:08x}", temp_hash(base)).as_bytes() == hash)
+}
+
+/// Whether `name` is one of a temporary file for `base` that was made under a link lock.
+pub(crate) fn is_temp_name_under_nonce(name: &OsStr, base: &OsStr) -> bool {
+    let rest = name.as_bytes().strip_prefix(temp_stem(base).as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    is_temp_name(name) && rest.and_then(|rest| rest.get(..NONCE)).is_some_and(is_nonce)
+}
+
+fn is_hex(text: &[u8]) -> bool {
+    text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The name of the mark for the lock `name` while that has `nonce`.
-pub(crate) fn mark_name(name: &OsStr, nonce: &str) -> OsString {
-    side_name(name, &format!("{MARK_INFIX}{nonce}"))
+pub(crate) fn mark_name(name: &OsStr, nonce: &str, dir: &Dir) -> OsString {
+    side_name(name, &mark_suffix(nonce), || longest_name(dir))
+}
+
+fn mark_suffix(nonce: &str) -> String {
+    format!("{MARK_INFIX}{nonce}")
 }
 
 /// What the name of every mark for the lock `name` begins with, unless it has been cut.
@@ -158,12 +275,12 @@ pub(crate) fn marked_name(mark: &OsStr) -> Option<(&OsStr, &str)> {
     let (of, nonce) = mark.as_bytes().split_at(mark.len() - NONCE);
     let of = OsStr::from_bytes(&of[..of.len() - MARK_INFIX.len()]);
     let nonce = std::str::from_utf8(nonce).ok()?;
-    (mark_name(of, nonce) == mark && mark.len() != NAME_MAX).then_some((of, nonce))
+    (!may_be_cut(mark.len())).then_some((of, nonce))
 }
 
 /// Whether `text` is a nonce of a link lock.
 pub(crate) fn is_nonce(text: &[u8]) -> bool {
-    text.len() == NONCE && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == NONCE && is_hex(text)
 }
 
 /// The time in the name of a dated backup. The order is the order in which the backups were made.
@@ -263,20 +380,21 @@ impl<'a> BackupNames<'a> {
 /// What holds for any name of a file.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_name(name: &OsStr) {
-    for suffix in [LOCK_SUFFIX, LEASE_SUFFIX] {
-        let side = side_name(name, suffix);
-        assert!(side.len() <= NAME_MAX && side.as_bytes().ends_with(suffix.as_bytes()), "{side:?}");
+    for (suffix, limit) in [LOCK_SUFFIX, LEASE_SUFFIX].iter().flat_map(|s| [(*s, NAME_MAX), (*s, SHORT_NAME_MAX)]) {
+        let side = side_name(name, suffix, || limit);
+        assert!(side.len() <= limit && side.as_bytes().ends_with(suffix.as_bytes()), "{side:?}");
         assert_eq!(is_side_name(&side, suffix), !name.is_empty(), "{side:?}");
         // A name stands for one target, or, where it has been cut, for none.
         let back = target_name(&side, suffix);
         assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
-        assert!(back.is_some() || side.len() == NAME_MAX, "{name:?} is not known again");
+        assert!(back.is_some() || may_be_cut(side.len()), "{name:?} is not known again");
     }
-    for limit in NAME_LIMITS {
-        let mut temp = temp_prefix(name, limit);
-        temp.push("aB3xyZ");
-        assert!(temp.len() <= limit, "{temp:?}");
-        assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
+    for limit in [NAME_MAX, SHORT_NAME_MAX] {
+        for (nonce, number) in [(None, 0), (None, 7), (Some("0123456789abcdef"), 0), (Some("0123456789abcdef"), 9999)] {
+            let temp = TempNames::new(name, nonce).numbered(number, limit);
+            assert!(temp.len() <= limit, "{temp:?}");
+            assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
+        }
     }
     if let Some((length, stamp)) = split_stamp(name.as_bytes()) {
         // Each time has only one text.
@@ -297,6 +415,11 @@ mod tests {
         r"(-0?[0-9]{1,5})?){1,3}(\.backup)?"
     );
 
+    /// On most file systems.
+    fn in_most(name: &OsStr, suffix: &str) -> OsString {
+        side_name(name, suffix, || NAME_MAX)
+    }
+
     proptest! {
         #[test]
         fn names_of_targets(
@@ -310,7 +433,7 @@ mod tests {
             any_name(OsStr::new(&dated));
             let mut other = name.clone();
             other.push(more);
-            let lock = |name: &[u8]| lock_name(OsStr::from_bytes(name));
+            let lock = |name: &[u8]| in_most(OsStr::from_bytes(name), LOCK_SUFFIX);
             prop_assert_ne!(lock(&name), lock(&other));
             *other.last_mut().unwrap() = more ^ 1;
             prop_assert_ne!(lock(&other), lock(&[&name[..], &[more]].concat()));
@@ -319,19 +442,20 @@ mod tests {
 
     #[test]
     fn names_fit_and_differ() {
-        assert_eq!(lock_name(OsStr::new("f")), "f.lock");
+        let lock_name = |name: &str| in_most(OsStr::new(name), LOCK_SUFFIX);
+        assert_eq!(lock_name("f"), "f.lock");
         let longest = "x".repeat(250);
-        assert_eq!(lock_name(OsStr::new(&longest)).len(), 255);
-        assert_eq!(lock_name(OsStr::new(&longest)), format!("{longest}.lock").as_str());
-        let a = lock_name(OsStr::new(&format!("{}a", "x".repeat(254))));
-        let b = lock_name(OsStr::new(&format!("{}b", "x".repeat(254))));
+        assert_eq!(lock_name(&longest).len(), 255);
+        assert_eq!(lock_name(&longest), format!("{longest}.lock").as_str());
+        let a = lock_name(&format!("{}a", "x".repeat(254)));
+        let b = lock_name(&format!("{}b", "x".repeat(254)));
         assert_eq!((a.len(), b.len()), (255, 255));
         assert_ne!(a, b);
-        assert_eq!(side_name(OsStr::new("f"), LEASE_SUFFIX), "f.lease");
+        assert_eq!(in_most(OsStr::new("f"), LEASE_SUFFIX), "f.lease");
         assert_eq!(leased_name(OsStr::new("a-0123456789abcdef.lease")), Some(OsStr::new("a-0123456789abcdef")));
-        let cut = side_name(OsStr::new(&longest), LEASE_SUFFIX);
+        let cut = in_most(OsStr::new(&longest), LEASE_SUFFIX);
         assert_eq!((cut.len(), leased_name(&cut)), (255, None));
-        let whole = side_name(OsStr::new(&longest[1..]), LEASE_SUFFIX);
+        let whole = in_most(OsStr::new(&longest[1..]), LEASE_SUFFIX);
         assert_eq!((whole.len(), leased_name(&whole)), (255, Some(OsStr::new(&longest[1..]))));
     }
 
@@ -342,16 +466,49 @@ mod tests {
     }
 
     #[test]
-    fn names_fit_and_are_recognised() {
-        for length in [1, 240, 241, 255] {
-            let mut name = temp_prefix(OsStr::new(&"n".repeat(length)), 255);
-            name.push("aB3xyZ");
-            assert!(name.len() <= 255, "{}", name.len());
-            assert!(is_temp_name(&name), "{name:?}");
+    fn names_where_they_end_early() {
+        for length in [138, 139, 143] {
+            let name = "n".repeat(length);
+            let lock = side_name(OsStr::new(&name), LOCK_SUFFIX, || SHORT_NAME_MAX);
+            assert_eq!(lock.len(), 143, "{length}");
+            assert_eq!(locked_name(&lock).is_none(), length > 138, "{length}");
         }
-        for other in
-            [".awrite-aB3xyZ", "f.awrite-aB3xyZ", ".f.awrite-aB3xy", ".f.awrite-aB3x_Z", ".f.awrite-aB3xyZ7", ""]
-        {
+    }
+
+    #[test]
+    fn names_of_temporary_files() {
+        let name = |base: &str, nonce, number| {
+            TempNames::new(OsStr::new(base), nonce).numbered(number, NAME_MAX).into_string().unwrap()
+        };
+        assert_eq!(name("f.conf", None, 0), ".awrite-ebaa7927.f.conf");
+        assert_eq!(name("f.conf", None, 2), ".awrite-ebaa7927-2.f.conf");
+        assert_eq!(
+            name("f", Some("0123456789abcdef"), 0),
+            format!("{}-0123456789abcdef.f", temp_stem(OsStr::new("f")))
+        );
+        for length in [1, 238, 239, 255] {
+            let name = name(&"n".repeat(length), None, 0);
+            assert!(name.len() <= 255 && is_temp_name(OsStr::new(&name)), "{name}");
+        }
+        // What is cut is the beginning.
+        assert!(name(&format!("{}.json", "n".repeat(250)), None, 0).ends_with("n.json"));
+        let f = temp_stem(OsStr::new("f"));
+        for other in [
+            ".awrite-ebaa7927.f",
+            &f,
+            &format!("{f}."),
+            &format!("{}.f", &f[1..]),
+            &format!("{f}-0.f"),
+            &format!("{f}-01.f"),
+            &format!("{f}-.f"),
+            &format!("{f}-12345.f"),
+            &format!("{f}-1-2.f"),
+            &format!("{f}-0123456789abcdeg.f"),
+            &format!("{f}-0123456789abcdef-.f"),
+            &format!("{}.f", f.to_uppercase()),
+            ".f.awrite-aB3xyZ",
+            "",
+        ] {
             assert!(!is_temp_name(OsStr::new(other)), "{other}");
         }
     }

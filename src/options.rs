@@ -320,8 +320,13 @@ options_struct! {
         /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on
         /// the file itself.
         if_changed: bool = false,
-        /// Where rename is impossible (something is mounted on the file), overwrite it under the lock. Not atomic.
+        /// Where rename is impossible, overwrite the file under the lock: something is mounted on it, only its directory
+        /// may not be written, or it is another user's in a sticky directory. Not atomic.
         in_place: bool = false,
+        /// Write into the existing file, so that its other hard links, and a container that it is mounted into, have the
+        /// new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10); elsewhere the
+        /// file is overwritten, as with `in_place`.
+        keep_inode: bool = false,
         /// What is synced.
         durability: Durability = Durability::default(),
         /// Create missing parent directories.
@@ -332,5 +337,12 @@ options_struct! {
         check: Option<Check> = None,
         /// Is told what happens.
         observer: Observer = Observer::default(),
+    }
+}
+
+impl WriteOptions {
+    /// Whether the target may be overwritten instead of replaced.
+    pub(crate) fn may_overwrite(&self) -> bool {
+        self.in_place || self.keep_inode
     }
 }

@@ -50,9 +50,9 @@ impl Original {
         Original { status, content: Content::Unreadable { attributes, acl } }
     }
 
-    /// A file that has been removed; only its status is known.
+    /// A file that has been removed; only its status is known. Its set-id bits are not kept.
     pub(crate) fn gone(status: FileStatus) -> Original {
-        Original { status, content: Content::Gone }
+        Original { status: FileStatus { mode: status.mode & !0o6000, ..status }, content: Content::Gone }
     }
 
     /// Its content.

@@ -26,6 +26,9 @@ pub enum Remedy {
     },
     /// Overwrite the file under its lock: [`WriteOptions::in_place`](crate::WriteOptions::in_place).
     InPlace,
+    /// Overwrite the file, and keep its lock file in another directory, since only this one may not be written:
+    /// [`WriteOptions::in_place`](crate::WriteOptions::in_place) and [`LockOptions::dir`](crate::LockOptions::dir).
+    InPlaceLockedElsewhere,
     /// Keep lock files in another directory: [`LockOptions::dir`](crate::LockOptions::dir).
     LockElsewhere,
     /// Remove the link that stands in place of the lock file, or use another lock file:
@@ -61,6 +64,9 @@ impl fmt::Display for Remedy {
                 return write!(f, "process {pid} holds it; start this one so that it inherits descriptors");
             }
             Remedy::InPlace => "ask to overwrite it in place under the lock; that is not atomic",
+            Remedy::InPlaceLockedElsewhere => {
+                "check directory permissions; or ask to overwrite it in place, with its lock file in another directory"
+            }
             Remedy::LockElsewhere => "keep lock files in another directory, the same for every writer",
             Remedy::LockFile => "a lock file is never opened through a link; remove the link or use another lock file",
             Remedy::Inspect(path) => return write!(f, "look at {}; remove it or use another lock file", shown(path)),

@@ -9,31 +9,59 @@
 //! ```
 //!
 //! An unnamed file needs no cleaning up, whatever ends the process. A named one is listed with [`cleanup`], which removes
-//! it when a signal ends the process. It is locked with `flock` for as long as it has its name: that is how housekeeping
-//! tells a living writer's file from a dead one's.
+//! it when a signal ends the process. SIGKILL leaves it. Its name is the same every time (names.rs), so the next writer of
+//! the target finds it and puts its own in its place.
+//!
+//! A living writer's file is told from a dead one's by its mark: a record lock on one byte, for as long as it has its
+//! name. It is no `flock`, which a check of the new content may want for itself.
+//!
+//! ```text
+//!   writer:  mark, alone ──busy: taken for dead──> the next name        (a new file; is the name still its own?)
+//!   finder:  share the mark ──busy──> it lives;  ──another shares it──> it lives, or is another finder's
+//!               └──nobody else has it or has the file open, and the name is still this file's──> dead: unlinked while
+//!                  the mark is shared
+//! ```
+//!
+//! Two finders share the mark before they look for others, so at most one of them sees nobody.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use crate::cleanup::{self, Ticket, Undo};
-use crate::names::{NAME_LIMITS, TEMP_RANDOM, temp_prefix};
+use crate::names::{TempNames, is_temp_name_under_nonce};
 use crate::sys::dir::LinkWay;
-use crate::sys::{self, Dir, FileStatus, retry};
+use crate::sys::{self, Dir, FileKind, FileStatus, lease, ofd, retry};
+
+/// The byte of a temporary file that its writer has locked. No content reaches that far, and no program locks it that
+/// locks what a file holds.
+const MARK: Range<u64> = 1 << 62..(1 << 62) + 1;
 
 /// A temporary file; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    // Dropped in this order: the name before the file, and so before the mark. Whoever took the file for dead would put
+    // another one under that name.
+    state: State,
     pub(crate) dir: Arc<Dir>,
     pub(crate) file: File,
-    /// The target's name, of which the temporary name is made.
-    base: OsString,
+    label: Label,
     birth: Birth,
-    state: State,
+}
+
+/// What the temporary name is made of.
+#[derive(Clone, Debug)]
+struct Label {
+    /// The target's name.
+    base: OsString,
+    /// That of the link lock that is held.
+    nonce: Option<String>,
 }
 
 #[derive(Debug)]
@@ -59,21 +87,25 @@ pub(crate) enum Rename {
     Commit,
     /// It becomes another file, in place of an earlier one.
     Place,
-    /// The same, but the name must be free: else `AlreadyExists`.
-    PlaceNew,
 }
 
 impl Stage {
     /// An empty stage in `dir` for a file called `base`.
     pub(crate) fn create(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
-        match Stage::unnamed(&dir, base, birth)? {
+        Stage::create_under(dir, base, None, birth)
+    }
+
+    /// The same under a link lock with this nonce.
+    pub(crate) fn create_under(dir: Arc<Dir>, base: &OsStr, nonce: Option<String>, birth: Birth) -> io::Result<Stage> {
+        let label = Label { base: base.to_owned(), nonce };
+        match Stage::unnamed(&dir, &label, birth)? {
             Some(stage) => Ok(stage),
-            None => Stage::named(dir, base, birth),
+            None => Stage::named(dir, label, birth),
         }
     }
 
     /// `None` where the file system has no unnamed files (FUSE, NFS, old overlays) or they could not be named later.
-    fn unnamed(dir: &Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Option<Stage>> {
+    fn unnamed(dir: &Arc<Dir>, label: &Label, birth: Birth) -> io::Result<Option<Stage>> {
         let file = match dir.open_unnamed(birth.mode()) {
             Ok(file) => file,
             // A file system that ignores the flag sees an attempt to write a directory, or to open a missing file.
@@ -83,14 +115,19 @@ impl Stage {
             Err(e) => return Err(e),
         };
         let way = dir.way_to_link(&file);
-        Ok(way.map(|way| Stage { dir: dir.clone(), file, base: base.to_owned(), birth, state: State::Unnamed(way) }))
+        Ok(way.map(|way| Stage { state: State::Unnamed(way), dir: dir.clone(), file, label: label.clone(), birth }))
     }
 
-    fn named(dir: Arc<Dir>, base: &OsStr, birth: Birth) -> io::Result<Stage> {
+    fn named(dir: Arc<Dir>, label: Label, birth: Birth) -> io::Result<Stage> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let (file, name, ticket) = with_temp_name(&dir, base, |name| dir.open_file(name, flags, birth.mode()))?;
-        mark_in_use(&file);
-        Ok(Stage { dir, file, base: base.to_owned(), birth, state: State::Named { name, ticket } })
+        let make = |name: &OsStr| {
+            let file = dir.open_file(name, flags, birth.mode())?;
+            // Until now it had no mark, and somebody may have taken it for dead.
+            let lost = !mark(&file) || !stands_for(&dir, name, &file)?;
+            if lost { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
+        };
+        let (file, name, ticket) = with_temp_name(&dir, &label, make)?;
+        Ok(Stage { state: State::Named { name, ticket }, dir, file, label, birth })
     }
 
     /// Gives the stage a name, if it has none, and tells its path.
@@ -98,12 +135,22 @@ impl Stage {
         match self.state {
             State::Named { ref name, .. } => Ok(self.dir.join(name)),
             State::Unnamed(way) => {
-                let (name, ticket) = link_temp_name(&self.dir, &self.base, &self.file, way)?;
+                let (name, ticket) = link_temp_name(&self.dir, &self.label, &self.file, way)?;
                 let path = self.dir.join(&name);
                 self.state = State::Named { name, ticket };
                 Ok(path)
             }
         }
+    }
+
+    /// Takes the mark off while `work` runs: a program that locks the whole file, by record locks or on NFS by `flock`,
+    /// would wait for it for ever. Those who look for dead ones see that the file is open.
+    pub(crate) fn unmarked<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Errors only make it worse protected from a housekeeper, who also looks at its age.
+        let _ = ofd::unlock(&self.file, MARK);
+        let done = work();
+        mark(&self.file);
+        done
     }
 
     /// Whether it has a name by now.
@@ -129,18 +176,36 @@ impl Stage {
         match self.birth {
             Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
             // Asked of another file, which stays empty: the content of this one may not be for everyone.
-            Birth::Private => Stage::create(self.dir.clone(), &self.base, Birth::Plain)?.plain_mode(),
+            Birth::Private => {
+                let Label { base, nonce } = self.label.clone();
+                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain)?.plain_mode()
+            }
         }
+    }
+
+    /// Whether all that was written has arrived, as far as the file system tells before a sync.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        sys::flush(&self.file)
+    }
+
+    /// Gives it a name, if it has none, and takes it apart.
+    pub(crate) fn into_named(self) -> io::Result<(File, OsString, Ticket)> {
+        let Stage { state, dir, file, label, .. } = self;
+        let (name, ticket) = match state {
+            State::Named { name, ticket } => (name, ticket),
+            State::Unnamed(way) => link_temp_name(&dir, &label, &file, way)?,
+        };
+        Ok((file, name, ticket))
     }
 
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
-        let Stage { dir, file, base, birth, state } = self;
+        let Stage { state, dir, file, label, birth } = self;
         let (from, ticket) = match state {
             State::Named { name, ticket } => (name, ticket),
-            State::Unnamed(way) => match link_temp_name(&dir, &base, &file, way) {
+            State::Unnamed(way) => match link_temp_name(&dir, &label, &file, way) {
                 Ok(named) => named,
-                Err(e) => return Err((e, Stage { dir, file, base, birth, state })),
+                Err(e) => return Err((e, Stage { state, dir, file, label, birth })),
             },
         };
         let replace = || match retry(|| dir.rename(&from, to, name)) {
@@ -151,13 +216,12 @@ impl Stage {
         let outcome = match how {
             Rename::Commit => ticket.commit(replace),
             Rename::Place => ticket.settle(replace),
-            Rename::PlaceNew => ticket.settle(|| rename_new(&dir, &from, to, name)),
         };
         match outcome {
             Ok(()) => Ok(file),
             Err((e, ticket)) => {
                 let state = State::Named { name: from, ticket };
-                Err((e, Stage { dir, file, base, birth, state }))
+                Err((e, Stage { state, dir, file, label, birth }))
             }
         }
     }
@@ -181,20 +245,20 @@ fn stands_for(dir: &Dir, name: &OsStr, file: &File) -> io::Result<bool> {
 }
 
 /// Rename that refuses to replace, by the best means the file system has.
-fn rename_new(dir: &Dir, from: &OsStr, to: &Dir, name: &OsStr) -> io::Result<()> {
-    match dir.rename_new(from, to, name) {
+pub(crate) fn rename_new(dir: &Dir, from: &OsStr, name: &OsStr) -> io::Result<()> {
+    match dir.rename_new(from, dir, name) {
         Err(e) if sys::unsupported(&e) => {}
         outcome => return outcome,
     }
     // link(2) refuses an existing name too.
-    match dir.link(from, to, name) {
+    match dir.link(from, dir, name) {
         Ok(()) => return dir.unlink(from),
         Err(e) if e.raw_os_error() == Some(libc::EPERM) || sys::unsupported(&e) => {}
         Err(e) => return Err(e),
     }
     // exFAT has neither: take the name, then replace the empty file that is ours.
-    to.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-    dir.rename(from, to, name)
+    dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+    dir.rename(from, dir, name)
 }
 
 /// A temporary name, as [`cleanup`] knows it.
@@ -213,57 +277,112 @@ impl Undo for TempName {
     }
 }
 
-/// Marks a temporary file as in use. Where that fails the file is only less well protected from a housekeeper, who also
-/// looks at its age.
-fn mark_in_use(file: &File) {
-    let _ = sys::try_flock(file, false);
+/// Marks a temporary file as in use. False: somebody has taken it for a dead writer's. Where there is no such lock the file
+/// is only less well protected from a housekeeper, who also looks at its age.
+fn mark(file: &File) -> bool {
+    match ofd::try_lock(file, false, MARK) {
+        Err(e) if is_missing(&e) => sys::try_flock(file, false),
+        outcome => outcome,
+    }
+    .unwrap_or(true)
 }
 
-/// Calls `make` with fresh temporary names until one is free, and lists what it made.
+/// Whether this system has no such record locks.
+fn is_missing(e: &io::Error) -> bool {
+    sys::unsupported(e) || e.kind() == io::ErrorKind::Unsupported
+}
+
+/// Opens the file `name` in `dir`, if nobody uses it. As long as the descriptor is open, nobody else takes it for unused,
+/// so the name may be removed.
+pub(crate) fn open_dead(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    // Never for writing: where a check runs the new content, execve(2) would fail with "Text file busy". And the mode may
+    // forbid it.
+    let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
+    let dead = match ofd::try_lock(&file, true, MARK) {
+        Ok(shared) => shared && !ofd::is_locked(&file, MARK)?,
+        Err(e) if is_missing(&e) => sys::try_flock(&file, false)?,
+        Err(e) => return Err(e),
+    };
+    // A writer takes its mark off while a check runs, but has the file open. A stranger's file cannot be asked about.
+    let open = || match lease::is_open_elsewhere(&file) {
+        Err(e) => e.raw_os_error() == Some(libc::EACCES),
+        Ok(open) => open,
+    };
+    Ok((dead && stands_for(dir, name, &file)? && !open()).then_some(file))
+}
+
+/// Removes the temporary file `name` in `dir` if a dead writer has left it. False: it is in use, or a stranger's.
+fn remove_dead(dir: &Dir, name: &OsStr) -> bool {
+    // Opening a device or a FIFO has effects.
+    let is_file = matches!(dir.status(name), Ok(Some(s)) if s.kind == FileKind::Regular);
+    is_file && matches!(open_dead(dir, name), Ok(Some(_dead)) if dir.unlink(name).is_ok())
+}
+
+/// Calls `make` with temporary names until one is free, and lists what it made.
 fn with_temp_name<T>(
     dir: &Arc<Dir>,
-    base: &OsStr,
+    label: &Label,
     mut make: impl FnMut(&OsStr) -> io::Result<T>,
 ) -> io::Result<(T, OsString, Ticket)> {
-    // eCryptfs has room for less, and says so.
-    let mut longest = NAME_LIMITS.into_iter();
-    let mut limit = longest.next().unwrap_or(0);
-    loop {
-        let prefix = temp_prefix(base, limit);
-        let attempt: io::Result<_> = cleanup::make(|| {
-            // tempfile only chooses the name. `make` puts the file into our directory, so this one is of no concern: with
-            // "/" tempfile need not look up the current directory.
-            let (made, path) = tempfile::Builder::new()
-                .prefix(&prefix)
-                .rand_bytes(TEMP_RANDOM)
-                .disable_cleanup(true)
-                .make_in("/", |path: &Path| make(path.file_name().unwrap_or_default()))?
-                .into_parts();
-            let name = path.file_name().unwrap_or_default().to_owned();
-            Ok(((made, name.clone()), TempName { dir: dir.clone(), name }))
-        });
-        match attempt {
-            Ok(((made, name), ticket)) => return Ok((made, name, ticket)),
-            Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => match longest.next() {
-                Some(shorter) => limit = shorter,
-                None => return Err(e),
-            },
-            Err(e) => return Err(e),
-        }
-    }
+    let names = TempNames::new(&label.base, label.nonce.as_deref());
+    let taken: io::Result<_> = cleanup::make(|| {
+        let (made, name) = names.first_free(dir, |name| match make(name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && remove_dead(dir, name) => make(name),
+            outcome => outcome,
+        })?;
+        Ok(((made, name.clone()), TempName { dir: dir.clone(), name }))
+    });
+    let ((made, name), ticket) = taken?;
+    Ok((made, name, ticket))
 }
 
 /// Gives an unnamed `file` in `dir` a temporary name.
-fn link_temp_name(dir: &Arc<Dir>, base: &OsStr, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
-    mark_in_use(file);
-    let ((), name, ticket) = with_temp_name(dir, base, |name| dir.link_unnamed(file, way, name))?;
+fn link_temp_name(dir: &Arc<Dir>, label: &Label, file: &File, way: LinkWay) -> io::Result<(OsString, Ticket)> {
+    mark(file);
+    let ((), name, ticket) = with_temp_name(dir, label, |name| dir.link_unnamed(file, way, name))?;
     Ok((name, ticket))
 }
 
-/// Makes a second link to `name` in `from`, under a temporary name in `dir`.
-pub(crate) fn link_temp(from: &Dir, name: &OsStr, dir: &Arc<Dir>) -> io::Result<(OsString, Ticket)> {
-    let ((), temp, ticket) = with_temp_name(dir, name, |temp| from.link(name, dir, temp))?;
+/// Makes a second link to `name` in `from`, under a temporary name for `base` in `dir`. It cannot be marked as this
+/// process's own, so nothing else of it may have that name; but this process has the file open.
+pub(crate) fn link_temp(
+    from: &Dir,
+    name: &OsStr,
+    dir: &Arc<Dir>,
+    base: &OsStr,
+    nonce: Option<String>,
+) -> io::Result<(OsString, Ticket)> {
+    let label = Label { base: base.to_owned(), nonce };
+    let ((), temp, ticket) = with_temp_name(dir, &label, |temp| from.link(name, dir, temp))?;
     Ok((temp, ticket))
+}
+
+/// Removes what dead writers have left in `dir` under temporary names for `base`, and what the next one would take for a
+/// living writer's or not find. The caller has the lock. One is a link to `file`, the caller's own file, which has this many
+/// `links`. The others are of writers that held the link lock, under another nonce than `nonce`. True: the link is gone.
+pub(crate) fn clear_for(dir: &Dir, base: &OsStr, nonce: Option<&str>, file: &FileStatus) -> bool {
+    // What stays is what a crash leaves, and housekeeping knows it.
+    let remove = |name: &OsStr| cleanup::step(|| dir.unlink(name)).is_ok();
+    if let Some(nonce) = nonce {
+        let own = TempNames::new(base, Some(nonce)).stem();
+        let others = dir.names().unwrap_or_default().into_iter().filter(|name| is_temp_name_under_nonce(name, base));
+        for name in others.filter(|name| !name.as_bytes().starts_with(own.as_bytes())) {
+            remove(&name);
+        }
+    }
+    let first = TempNames::new(base, nonce).first(dir);
+    file.links > 1 && matches!(dir.status(&first), Ok(Some(s)) if s.id == file.id) && remove(&first)
+}
+
+/// Removes the temporary files for `base` in `dir` that a writer has left who held a link lock with `nonce`, and has lost
+/// it: if that writer lives, it finds nothing to rename.
+pub(crate) fn remove_of_lost_lock(dir: &Dir, base: &OsStr, nonce: &str) {
+    let names = TempNames::new(base, Some(nonce));
+    // What stays is what a crash leaves, and housekeeping knows it.
+    let _ = names.first_free::<()>(dir, |name| {
+        dir.unlink(name)?;
+        Err(io::ErrorKind::AlreadyExists.into())
+    });
 }
 
 #[cfg(test)]
@@ -275,7 +394,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let count = || std::fs::read_dir(place.path()).unwrap().count();
-        let stage = Stage::named(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+        let label = || Label { base: "f".into(), nonce: None };
+        let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
         assert_eq!(count(), 1);
         drop(stage);
         assert_eq!(count(), 0);
@@ -288,7 +408,66 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_that_must_not_replace_hands_the_stage_back() {
+    fn a_dead_writer_s_file_is_taken_over_and_a_living_one_s_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let names = || {
+            let mut names: Vec<_> = dir.names().unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
+            names.retain(|name| name != "." && name != "..");
+            names.sort();
+            names
+        };
+        let first = TempNames::new(OsStr::new("f"), None).numbered(0, 255).into_string().unwrap();
+        let second = TempNames::new(OsStr::new("f"), None).numbered(1, 255).into_string().unwrap();
+        let label = || Label { base: "f".into(), nonce: None };
+        for mode in [0o600, 0o444] {
+            let path = place.path().join(&first);
+            std::fs::write(&path, "a dead writer's").unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let living = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
+            assert_eq!(living.file.metadata().unwrap().len(), 0);
+            assert_eq!(names(), [&*first]);
+            let mut other = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+            other.publish().unwrap();
+            assert_eq!(names(), [&*second, &*first]);
+            assert!(open_dead(&dir, OsStr::new(&first)).unwrap().is_none());
+            drop((living, other));
+            assert!(names().is_empty());
+        }
+        // Of two finders, at most one.
+        std::fs::write(place.path().join(&first), "").unwrap();
+        let finder = open_dead(&dir, OsStr::new(&first)).unwrap();
+        assert!(finder.is_some() && open_dead(&dir, OsStr::new(&first)).unwrap().is_none());
+        drop(finder);
+        // A stranger's.
+        std::fs::remove_file(place.path().join(&first)).unwrap();
+        std::fs::create_dir(place.path().join(&first)).unwrap();
+        let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
+        assert_eq!(names(), [&*second, &*first]);
+        drop(stage);
+    }
+
+    #[test]
+    fn links_and_nonces_of_dead_writers_go() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let (target, base, nonce) = (place.path().join("f"), OsStr::new("f.backup"), "0123456789abcdef");
+        std::fs::write(&target, "old").unwrap();
+        let file = std::fs::File::open(&target).unwrap();
+        let name = |nonce, number| place.path().join(TempNames::new(base, nonce).numbered(number, 255));
+        std::fs::hard_link(&target, name(None, 0)).unwrap();
+        assert!(clear_for(&dir, base, None, &FileStatus::of(&file).unwrap()));
+        assert!(!name(None, 0).exists() && target.exists());
+        for (nonce, number) in [(None, 0), (None, 1), (Some(nonce), 0), (Some("fedcba9876543210"), 2)] {
+            std::fs::write(name(nonce, number), "").unwrap();
+        }
+        assert!(!clear_for(&dir, base, Some(nonce), &FileStatus::of(&file).unwrap()));
+        assert!(!name(Some("fedcba9876543210"), 2).exists());
+        assert!(name(None, 0).exists() && name(None, 1).exists() && name(Some(nonce), 0).exists());
+    }
+
+    #[test]
+    fn a_rename_that_fails_hands_the_stage_back() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
         let names = || {
@@ -299,19 +478,19 @@ mod tests {
         };
         std::fs::write(place.path().join("f"), "old").unwrap();
         let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        let (error, stage) = stage.rename(&dir, OsStr::new("f"), Rename::PlaceNew).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(stage.is_named() && names().len() == 2);
         let stage = match stage.rename(&dir, OsStr::new("no/such"), Rename::Place) {
             Ok(_) => panic!("there is no such directory"),
             Err((_, stage)) => stage,
         };
+        assert!(stage.is_named() && names().len() == 2);
         let file = stage.rename(&dir, OsStr::new("f"), Rename::Place).unwrap();
         assert_eq!(names(), ["f"]);
         assert!(stands_for(&dir, OsStr::new("f"), &file).unwrap());
-        let stage = Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
-        stage.rename(&dir, OsStr::new("g"), Rename::PlaceNew).unwrap();
-        assert_eq!(names(), ["f", "g"]);
+        std::fs::write(place.path().join("g"), "").unwrap();
+        let error = rename_new(&dir, OsStr::new("g"), OsStr::new("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_new(&dir, OsStr::new("g"), OsStr::new("h")).unwrap();
+        assert_eq!(names(), ["f", "h"]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::fnv1a;
 use crate::original::Original;
 use crate::remedy::Remedy;
+use crate::shown::shown;
 use crate::sys::{Dir, FileKind, FileStatus, retry};
 
 /// The most symbolic links that are followed, as in the kernel (path_resolution(7)).
@@ -156,6 +157,51 @@ impl Target {
     /// Refuses what cannot be replaced: anything but a regular file, a link to one, or nothing.
     pub(crate) fn ensure_regular(&self) -> Result<()> {
         self.status.map_or(Ok(()), |s| refuse_special(&self.given, s.kind))
+    }
+
+    /// Whether it is another user's file in a sticky directory, of which neither is this user's: rename onto it is EPERM.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.status.is_some_and(|file| self.dir.protects(&file))
+    }
+
+    /// Refuses what rename(2) would refuse, or, with `in_place`, any change, before anything is made.
+    pub(crate) fn ensure_changeable(&self, in_place: bool) -> Result<()> {
+        let refuse = |reason: &str, remedy: Remedy| {
+            let error = Error::io(&self.given, io::Error::from_raw_os_error(libc::EPERM));
+            Err(error.of_kind(ErrorKind::NotWritable).because(reason).with_remedy(remedy))
+        };
+        let chattr =
+            |flag: char, path: &Path| Remedy::Other(format!("root can allow it: chattr -{flag} {}", shown(path)));
+        if self.status.is_some_and(|file| file.immutable) {
+            return refuse("The file is immutable (chattr +i)", chattr('i', &self.given));
+        }
+        if self.status.is_some_and(|file| file.append_only) {
+            return refuse("The file may only be appended to (chattr +a)", chattr('a', &self.given));
+        }
+        if in_place {
+            return Ok(());
+        }
+        let dir = self.dir.path();
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        if self.dir.opened().immutable {
+            return refuse(
+                "Its directory is immutable (chattr +i), so nothing in it can be replaced",
+                chattr('i', dir),
+            );
+        }
+        if self.dir.opened().append_only {
+            return refuse(
+                "Its directory is append-only (chattr +a), so nothing in it can be replaced",
+                chattr('a', dir),
+            );
+        }
+        if self.is_protected() {
+            let writable = !self.is_link() && self.dir.may_write(&self.name).is_ok();
+            let remedy =
+                if writable { Remedy::InPlace } else { Remedy::Other("ask its owner, or run it as root".into()) };
+            return refuse("Another user's file in a sticky directory cannot be replaced", remedy);
+        }
+        Ok(())
     }
 
     /// Refuses an existing file that this user may not write.
@@ -324,7 +370,7 @@ fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
             // For mkdir(2) a link that leads nowhere exists, for open(2) it does not: trying again would not end.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {
                 return Err(Error::io(given, e)
-                    .because(format!("{}: Is a dangling symbolic link", crate::shown::shown(dir)))
+                    .because(format!("{}: Is a dangling symbolic link", shown(dir)))
                     .with_hint("create the directory that it points to, or remove the link"));
             }
             // Another writer of the same tree was first, and removes the directory if its write fails.

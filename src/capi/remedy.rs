@@ -9,6 +9,9 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::BackupElsewhere => "choose another name for it: backup_suffix, backup_dir",
         Remedy::Force => "use AWRITE_FORCE to replace a file that you may not write",
         Remedy::InPlace => "use AWRITE_IN_PLACE to overwrite it under the lock; that is not atomic",
+        Remedy::InPlaceLockedElsewhere => {
+            "check directory permissions; or overwrite it: AWRITE_IN_PLACE and lock_dir, which is not atomic"
+        }
         Remedy::LockElsewhere => "keep lock files elsewhere: lock_dir, the same for every writer",
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: lock_file",
         Remedy::Mkdir(_) => return format!("{remedy}: AWRITE_MKDIR"),

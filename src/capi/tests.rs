@@ -125,6 +125,7 @@ fn each_option_of_a_write_is_the_one_it_is_called() {
             (|c| c.flags = w::AWRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
             (|c| c.flags = w::AWRITE_IF_CHANGED, |r| r.if_changed = true),
             (|c| c.flags = w::AWRITE_IN_PLACE, |r| r.in_place = true),
+            (|c| c.flags = w::AWRITE_KEEP_INODE, |r| r.keep_inode = true),
             (|c| c.flags = w::AWRITE_MKDIR, |r| r.mkdir = true),
             (|c| c.flags = w::AWRITE_BACKUP, |r| r.backup = Some(BackupOptions::default())),
             (

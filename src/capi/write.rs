@@ -34,10 +34,11 @@ pub const AWRITE_NO_PRESERVE_XATTRS: u32 = 8;
 pub const AWRITE_FORCE: u32 = 16;
 /// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
 pub const AWRITE_REFUSE_EMPTY: u32 = 32;
-/// awrite_write_options.flags: leave the target untouched when its content is identical.
+/// awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+/// for is still set, on the file itself.
 pub const AWRITE_IF_CHANGED: u32 = 64;
-/// awrite_write_options.flags: where rename is impossible, because something is mounted on the file, overwrite it under
-/// the lock. Not atomic.
+/// awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
+/// only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
 pub const AWRITE_IN_PLACE: u32 = 128;
 /// awrite_write_options.flags: create missing parent directories.
 pub const AWRITE_MKDIR: u32 = 256;
@@ -46,6 +47,10 @@ pub const AWRITE_MKDIR: u32 = 256;
 pub const AWRITE_BACKUP: u32 = 512;
 /// awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
 pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
+/// awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
+/// mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
+/// elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
+pub const AWRITE_KEEP_INODE: u32 = 2048;
 
 /// awrite_write_options.sync: file and directory. The new content survives power loss.
 pub const AWRITE_SYNC_FULL: u32 = 0;
@@ -159,7 +164,7 @@ impl Out<awrite_result> {
 ///
 /// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
-    const ALL: u32 = 2 * AWRITE_BACKUP_TIMESTAMP - 1;
+    const ALL: u32 = 2 * AWRITE_KEEP_INODE - 1;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
@@ -204,6 +209,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         refuse_empty: has(AWRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
         in_place: has(AWRITE_IN_PLACE),
+        keep_inode: has(AWRITE_KEEP_INODE),
         durability: match given.sync {
             AWRITE_SYNC_FULL => Durability::Full,
             AWRITE_SYNC_DATA => Durability::Data,
@@ -257,9 +263,8 @@ pub unsafe extern "C" fn awrite_write(
         let target = argument::path(target, "target")?;
         let data = block(data, size)?;
         let (options, result) = (write_options(options)?, Out::new(result)?);
-        let mut file = AtomicFile::open(target, &options)?;
-        file.fill(data)?;
-        result.put_committed(&file.commit()?);
+        let file = AtomicFile::open(target, &options)?;
+        result.put_committed(&file.commit_with(data)?);
         Ok(())
     })
 }

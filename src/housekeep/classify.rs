@@ -124,9 +124,11 @@ mod tests {
             ("flock", None),
             ("f.lock2", None),
             ("f.LOCK", None),
-            (".f.awrite-aB3xyZ", Some(NameKind::Temp)),
-            ("f.awrite-aB3xyZ", None),
-            (".f.awrite-aB3xy", None),
+            (".awrite-29623195.f", Some(NameKind::Temp)),
+            (".awrite-29623195-1.f", Some(NameKind::Temp)),
+            (".awrite-29623195.g", None),
+            ("awrite-29623195.f", None),
+            (".f.awrite-aB3xyZ", None),
             ("f.backup", Some(NameKind::Backup(1))),
             ("f.lock.backup", Some(NameKind::Backup(6))),
             ("f.20260102-030405.backup", Some(NameKind::Backup(17))),
@@ -141,7 +143,7 @@ mod tests {
         }
         assert_eq!(classify(OsStr::new("f.lock"), &HousekeepOptions { locks: false, ..all() }), None);
         assert_eq!(classify(OsStr::new("f.backup"), &HousekeepOptions { backups: false, ..all() }), None);
-        assert_eq!(classify(OsStr::new(".f.awrite-aB3xyZ"), &HousekeepOptions { temps: false, ..all() }), None);
+        assert_eq!(classify(OsStr::new(".awrite-29623195.f"), &HousekeepOptions { temps: false, ..all() }), None);
     }
 
     #[test]

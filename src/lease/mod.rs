@@ -196,7 +196,7 @@ impl Lease {
     pub fn hand_over(&self) -> HandOver {
         let Written { record, dir, path } = &self.written;
         let value = inherited::with(*dir, record.token, path.file_name().unwrap_or_default());
-        HandOver { fd: None, close: Vec::new(), variable: inherited::VARIABLE, value: Some(value) }
+        HandOver { fd: None, more: Vec::new(), close: Vec::new(), variable: inherited::VARIABLE, value: Some(value) }
     }
 
     fn new(store: &LeaseStore<'_>, written: Written) -> Lease {

@@ -236,7 +236,9 @@ impl LockedStore<'_> {
         let text = record.to_json().ok_or_else(|| {
             Error::new(ErrorKind::Io, "the clock is set to a year that cannot be written down").on(&path)
         })?;
-        let mut stage = Stage::create(dir.clone(), name, Birth::Private).map_err(fail)?;
+        let mut stage =
+            Stage::create_under(dir.clone(), name, self.lock.held.nonce().map(str::to_owned), Birth::Private)
+                .map_err(fail)?;
         let status = self.target.status.as_ref();
         let mode = self.options.mode.unwrap_or_else(|| lock::default_mode(status));
         let born = FileStatus::of(&stage.file).map_err(fail)?.mode;
@@ -245,7 +247,8 @@ impl LockedStore<'_> {
         // Synced once it has a name: btrfs does not log an inode that has none.
         stage.publish().map_err(fail)?;
         stage.file.sync_all().map_err(fail)?;
-        self.lock.ensure_held()?;
+        stage.flush().map_err(fail)?;
+        self.lock.ensure_undisputed()?;
         stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
@@ -259,7 +262,7 @@ impl LockedStore<'_> {
 
 /// Removes the record at `lease`, under the target's `lock`.
 fn remove(lease: &LeaseFile, lock: &FileLock) -> Result<()> {
-    lock.ensure_held()?;
+    lock.ensure_undisputed()?;
     match cleanup::step(|| lease.dir.unlink(&lease.name)) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
             Err(Error::io(lease.path(), e).during("cannot remove the lease"))

@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 
 use super::place::Place;
 use super::waiting::{TRIES, TRY_PAUSE};
+use crate::sys::lease::open_past_leases;
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// With O_DIRECT, Linux asks an NFS server not to delegate the file. A client with a delegation sets the file's times by
@@ -53,7 +54,7 @@ pub(super) fn open_existing(place: &Place) -> io::Result<Option<File>> {
         Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
         Some(s) => return Err(io::Error::other(format!("Lock file is a {}", s.kind.name()))),
     }
-    let open = |access| place.dir.open_file(&place.name, access | OFlags::NONBLOCK, 0);
+    let open = |access| open_past_leases(|| place.dir.open_file(&place.name, access | OFlags::NONBLOCK, 0));
     let opened = open(OFlags::RDWR).or_else(|e| match e.raw_os_error() {
         // An exclusive flock needs no write permission on a local file system.
         Some(libc::EACCES) => open(OFlags::RDONLY),

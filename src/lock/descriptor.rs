@@ -30,6 +30,8 @@ struct Descriptor<'a> {
     shared: bool,
     /// Who holds the lock above.
     above: Option<Ancestor>,
+    /// Until the environment has turned out to lie about that.
+    trusts_environment: bool,
 }
 
 impl Descriptor<'_> {
@@ -102,7 +104,7 @@ fn lock_open_file(
     let mut patience = Patience::new(name, options, observer);
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     let status = FileStatus::of(fd).map_err(cannot)?;
-    let mut lock = Descriptor { fd, shared: options.shared, above: None };
+    let mut lock = Descriptor { fd, shared: options.shared, above: None, trusts_environment: true };
     while !lock_once(&mut lock, &mut patience, status.id, nests)? {}
     if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
         sys::unflock(fd).map_err(cannot)?;
@@ -124,10 +126,11 @@ fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>, id: FileId,
     let name = patience.target;
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     if !lock.try_lock().map_err(cannot)? {
-        let around = match inherited::find(lock.fd, id) {
-            _ if !nests => Around::Nothing,
-            Some(ancestor) if lock.above.is_none() => Around::Ancestor(ancestor),
-            _ => around::look(lock.fd, id, lock.above.as_ref(), patience.use_alarm),
+        let said = (nests && lock.above.is_none() && lock.trusts_environment).then(|| inherited::find(lock.fd, id));
+        let around = match said.flatten() {
+            Some(ancestor) => Around::Ancestor(ancestor),
+            None if nests => around::look(lock.fd, id, lock.above.as_ref(), patience.use_alarm),
+            None => Around::Nothing,
         };
         if let Some(nearer) = around.ensure_not_itself(name, patience.wait)? {
             let intent = if lock.shared { Intent::Shared } else { Intent::Exclusive };
@@ -137,14 +140,15 @@ fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>, id: FileId,
         }
         wait(lock, patience, id)?;
     }
-    match &lock.above {
-        Some(above) if above.confirm(lock.fd) != Confirmed::Holds => {
-            inherited::release(lock.fd).map_err(cannot)?;
-            lock.above = None;
-            Ok(false)
-        }
-        _ => Ok(true),
+    let Some(above) = &lock.above else { return Ok(true) };
+    let confirmed = above.confirm(lock.fd);
+    if confirmed == Confirmed::Holds {
+        return Ok(true);
     }
+    lock.trusts_environment &= confirmed != Confirmed::Forged;
+    inherited::release(lock.fd).map_err(cannot)?;
+    lock.above = None;
+    Ok(false)
 }
 
 fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>, id: FileId) -> Result<()> {

@@ -4,7 +4,7 @@
 //! error of lock files: a waiter then gets the lock of an inode that nobody else can find. Three rules prevent that:
 //!
 //! 1. Whoever gets the lock checks that the locked file still has its name ([`LockFile::is_current`]). If not, it starts
-//!    over.
+//!    over. Before a commit it checks that again: programs that use the name in their own way do not know this protocol.
 //! 2. A waiter registers: it shares a record lock on byte 0, which flock ignores. A releaser that sees a registration
 //!    leaves the file to the waiter. Otherwise every release would wake all waiters on a dead inode.
 //! 3. A releaser that saw a registration unlocks and then looks *again*. A waiter that gives up withdraws its registration
@@ -24,25 +24,30 @@
 //! Registration is an optimisation, and is left out unless the file system is local: over NFS a flock is itself a record
 //! lock on the same file, and the two would deadlock.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::access::{default_mode, open_existing, open_or_create, open_to_others};
 use super::around::{self, Around};
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
+use super::look::is_held_by_link;
 use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
 use super::{baton, filesystem, proc_locks};
+use rustix::fs::OFlags;
+
 use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
-use crate::sys::{self, Dir, FileKind, FileStatus, ofd};
+use crate::sys::{self, Dir, FileKind, FileStatus, lease, ofd};
 
 /// An open file whose lock is, or becomes, the lock of a target.
 #[derive(Debug)]
@@ -55,12 +60,23 @@ pub(crate) struct LockFile {
     level: Level,
     shared: bool,
     keep: bool,
-    /// The file was there before this process opened it, so its time is not that of this lock.
-    was_there: bool,
     /// This descriptor has a registration, which the signal thread may have to withdraw.
     registered: AtomicBool,
     handed: Handed,
+    /// This process has created the file.
+    created: bool,
+    /// A waiter, who has not created it, may remove it after this process.
+    is_removable: bool,
 }
+
+/// How often a lock file that somebody else has open is looked at again, and the pause before each look. Together about
+/// as long as a program that makes lock files in its own way has them open.
+const LOOKS: [Duration; 8] = {
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+    [ms(1), ms(2), ms(4), ms(8), ms(15), ms(20), ms(25), ms(25)]
+};
 
 /// Who holds the target's lock above this process, and so what of the file is locked.
 #[derive(Debug)]
@@ -115,9 +131,10 @@ impl LockFile {
             level,
             shared: options.shared,
             keep: options.keep,
-            was_there: true,
             registered: AtomicBool::new(false),
             handed: Handed::default(),
+            created: false,
+            is_removable: place.is_removable(),
         }
     }
 
@@ -145,12 +162,16 @@ impl LockFile {
             Above::Nobody => None,
         };
         let level = ancestor.map_or(Level::Top, Level::Below);
-        Ok(LockFile { was_there: !created, ..LockFile::new(place, file, status, level, request.options) })
+        let mut file = LockFile::new(place, file, status, level, request.options);
+        file.created = created;
+        // A file that the caller named and that was there before is only removed where it is called as lock files are.
+        file.keep |= !created && !file.is_removable;
+        Ok(file)
     }
 
     /// Gives the file, now locked, the time of this lock: others say since when it is held.
     pub(super) fn show_since(&self) {
-        if self.was_there && matches!(self.level, Level::Top) {
+        if !self.created && matches!(self.level, Level::Top) {
             // It may be another user's file. Then the time stays unknown.
             let _ = sys::dir::touch(&self.file);
         }
@@ -208,6 +229,15 @@ impl LockFile {
         }
     }
 
+    /// Locks it if it is free: true.
+    pub(super) fn lock_now(&self) -> io::Result<bool> {
+        let locked = self.try_lock()?;
+        if locked {
+            self.let_strangers_finish()?;
+        }
+        Ok(locked)
+    }
+
     /// Who is in the way of locking it.
     pub(super) fn look_around(&self, alone: bool) -> Around {
         match &self.level {
@@ -240,9 +270,32 @@ impl LockFile {
         if self.registered.swap(false, Ordering::SeqCst) { ofd::withdraw(&self.file) } else { Ok(()) }
     }
 
-    /// Whether the locked file is still the one that others will find under its name.
+    /// Some programs lock a file `f` by making `f.lock`, into which they write the new content, to rename it over `f`: git,
+    /// for one. They hold no `flock`, but have it open, and it is empty at first. So an empty lock file that nobody has
+    /// locked may be theirs. Gives them a moment to go on, after which the file has content or another name.
+    fn let_strangers_finish(&self) -> io::Result<()> {
+        let may_be_theirs = !self.created && !self.keep && !self.shared && matches!(self.level, Level::Top);
+        if !may_be_theirs || has_waiter(&self.file) {
+            return Ok(());
+        }
+        for pause in LOOKS {
+            // Where that cannot be asked, what they do is found before the commit, but for the worst moment.
+            if !lease::is_open_elsewhere(&self.file).unwrap_or(false) || !self.is_current()? {
+                break;
+            }
+            sleep(pause);
+        }
+        Ok(())
+    }
+
+    /// Whether the locked file is still the one that others will find under its name, and still a lock file.
     pub(super) fn is_current(&self) -> io::Result<bool> {
-        Ok(self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id))
+        Ok(self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id && now.size == 0))
+    }
+
+    /// The same of a lock that is held. What is locked below a link lock has no name.
+    pub(super) fn has_its_name(&self) -> io::Result<bool> {
+        if matches!(self.level, Level::BelowLink(..)) { Ok(true) } else { self.is_current() }
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -254,6 +307,14 @@ impl LockFile {
         match &self.level {
             Level::Top => None,
             Level::Below(ancestor) | Level::BelowLink(ancestor, _) => Some(ancestor),
+        }
+    }
+
+    /// Of the link lock above.
+    pub(super) fn nonce(&self) -> Option<&str> {
+        match &self.level {
+            Level::Top | Level::Below(_) => None,
+            Level::BelowLink(_, nonce) => Some(nonce),
         }
     }
 
@@ -296,7 +357,7 @@ impl LockFile {
         outcome.and(unlocked)
     }
 
-    /// Removes the file unless a waiter has registered.
+    /// Removes the file unless a waiter has registered who may do so.
     fn remove_if_last(&self) -> io::Result<()> {
         let holding = &self.file;
         if self.keep || self.status.size != 0 || self.status.kind != FileKind::Regular {
@@ -306,7 +367,7 @@ impl LockFile {
         if !sys::try_flock(holding, false)? {
             return Ok(());
         }
-        if has_waiter(holding) {
+        if self.is_removable && has_waiter(holding) {
             sys::unflock(holding)?;
             // A waiter that withdrew before this second look tries again after the unlock, and finds the lock free.
             if has_waiter(holding) || !sys::try_flock(holding, false)? {
@@ -327,6 +388,29 @@ impl LockFile {
     pub(super) fn holder(&self) -> Option<Holder> {
         proc_locks::find(self.status.id)
     }
+}
+
+/// Whether somebody holds the lock file `name` in `dir`, or waits for it, by either method.
+pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+        Ok(file) => file,
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ELOOP | libc::ENXIO | libc::EISDIR) => return Ok(false),
+            // Somebody has a lease on it, and so has it open.
+            Some(libc::EWOULDBLOCK) => return Ok(true),
+            _ => return Err(e),
+        },
+    };
+    if FileStatus::of(&file)?.size > 0 {
+        return Ok(is_held_by_link(dir, name));
+    }
+    // This comes before the flock is tried. A waiter that is registered for the lock tries it once more before it gives
+    // up, and must not fail because of this look.
+    if ofd::has_locks(&file)? {
+        return Ok(true);
+    }
+    inherited::mark_brief(&file);
+    Ok(!sys::try_flock(&file, true)?)
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.

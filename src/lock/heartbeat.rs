@@ -111,6 +111,10 @@ impl LinkLock {
         }
     }
 
+    pub(super) fn nonce(&self) -> &str {
+        &self.record.nonce
+    }
+
     pub(super) fn stale_after(&self) -> Duration {
         self.record.stale_after()
     }
@@ -178,7 +182,7 @@ impl LinkLock {
         }
         // Even after a long silence: whoever has the mark by now keeps it, and whoever comes later finds a fresh lock.
         pulse.touch();
-        let mark = mark_name(&self.name, &self.record.nonce);
+        let mark = mark_name(&self.name, &self.record.nonce, &self.dir);
         // Marks the file that is the lock now. If that is ours, it stays ours as long as the mark is ours.
         let linked = retry(|| self.dir.link(&self.name, &self.dir, &mark));
         let marked = self.owns(&mark);

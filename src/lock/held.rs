@@ -19,11 +19,11 @@ use super::flock::LockFile;
 use super::heartbeat::LinkLock;
 use super::inherited::{self, Ancestor, HandOver, Intent};
 use super::request::Request;
-use super::waiting::Lockable;
 use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
+use crate::shown::shown;
 
 /// A lock of either kind that this process holds or, by flock, is about to hold.
 #[derive(Clone, Debug)]
@@ -37,6 +37,14 @@ impl Held {
         match self {
             Held::Flock(file) => file.path(),
             Held::Link(lock) => lock.path(),
+        }
+    }
+
+    /// That of the link lock under which this is, if it is one or is below one.
+    pub(crate) fn nonce(&self) -> Option<&str> {
+        match self {
+            Held::Flock(file) => file.nonce(),
+            Held::Link(lock) => Some(lock.nonce()),
         }
     }
 
@@ -131,7 +139,7 @@ impl FileLock {
             }
             Ok(Taken::Lock(lock))
         };
-        if file.try_lock().map_err(cannot)? {
+        if file.lock_now().map_err(cannot)? {
             return taken(lock);
         }
         let around = file.look_around(patience.use_alarm);
@@ -216,6 +224,19 @@ impl FileLock {
             }
         };
         Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
+    }
+
+    /// The same, and makes sure that the lock file still has its name. A program that makes and renames that file itself
+    /// (git, for one) or a person may have taken it away; then another may have the lock by now.
+    pub(crate) fn ensure_undisputed(&self) -> Result<()> {
+        self.ensure_held()?;
+        match &self.held {
+            Held::Flock(file) if !file.has_its_name().map_err(|e| Error::io(self.path(), e))? => {
+                let hint = format!("{} has been removed or replaced while this process held it", shown(self.path()));
+                Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the lock survives execve(2), if the new program has the descriptor. A `flock` does. A lock by link(2) does

@@ -317,6 +317,8 @@ pub struct HandOver {
     /// A descriptor that the child must have under this very number. It has the close-on-exec flag: clear that in the
     /// child. It may be closed in this process once the child has been started.
     pub fd: Option<OwnedFd>,
+    /// More such descriptors.
+    pub more: Vec<OwnedFd>,
     /// Descriptors that the child must not have.
     pub close: Vec<RawFd>,
     /// The name of an environment variable.
@@ -340,17 +342,22 @@ impl Handed {
         above: Option<&Ancestor>,
         can_wait: bool,
     ) -> io::Result<HandOver> {
-        use rustix::io::{Errno, fcntl_dupfd_cloexec};
-        let fd = match fcntl_dupfd_cloexec(&file, FIRST_FD) {
-            // The limit on descriptors is lower.
-            Err(Errno::INVAL | Errno::MFILE) => fcntl_dupfd_cloexec(&file, 3)?,
-            outcome => outcome?,
-        };
+        let fd = copy_for_child(&file)?;
         let identity = self.mark(&file, intent, can_wait);
         let mut held: Vec<Entry> = inherited().into_iter().filter(|entry| entry.id != id).collect();
-        held.extend(above.iter().flat_map(|above| above.chain.iter().cloned()));
+        let mut more = Vec::new();
+        for entry in above.iter().flat_map(|above| &above.chain) {
+            let mut entry = entry.clone();
+            // A script's own number may be used for another file below.
+            if let Some(chosen) = entry.descriptor().filter(|_| entry.fd.is_some_and(|fd| fd < FIRST_FD)) {
+                let copy = copy_for_child(chosen)?;
+                entry.fd = Some(copy.as_raw_fd());
+                more.push(copy);
+            }
+            held.push(entry);
+        }
         held.push(Entry { fd: Some(fd.as_raw_fd()), id, intent, identity, pid: std::process::id() });
-        Ok(HandOver { fd: Some(fd), close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
+        Ok(HandOver { fd: Some(fd), more, close: Vec::new(), variable: VARIABLE, value: value_of(&held) })
     }
 
     fn mark(&self, file: impl AsFd, intent: Intent, can_wait: bool) -> Identity {
@@ -377,6 +384,15 @@ impl Handed {
             self.0.store(0, Ordering::SeqCst);
         }
     }
+}
+
+fn copy_for_child(file: impl AsFd) -> io::Result<OwnedFd> {
+    use rustix::io::{Errno, fcntl_dupfd_cloexec};
+    Ok(match fcntl_dupfd_cloexec(&file, FIRST_FD) {
+        // The limit on descriptors is lower.
+        Err(Errno::INVAL | Errno::MFILE) => fcntl_dupfd_cloexec(&file, 3)?,
+        outcome => outcome?,
+    })
 }
 
 /// Marks the description of `file`, which holds a lock; [`Identity::NONE`] where nobody can go on below it.
@@ -445,7 +461,7 @@ pub(super) fn keep_back(id: FileId, intent: Intent) -> HandOver {
     let (ours, mut held): (Vec<Entry>, Vec<Entry>) = inherited().into_iter().partition(|entry| entry.id == id);
     let close = ours.iter().filter(|entry| entry.descriptor().is_some()).filter_map(|entry| entry.fd).collect();
     held.push(Entry { fd: None, id, intent, identity: Identity::NONE, pid: std::process::id() });
-    HandOver { fd: None, close, variable: VARIABLE, value: value_of(&held) }
+    HandOver { fd: None, more: Vec::new(), close, variable: VARIABLE, value: value_of(&held) }
 }
 
 fn value_of(held: &[Entry]) -> Option<OsString> {

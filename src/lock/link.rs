@@ -46,20 +46,23 @@ use super::request::Request;
 use super::waiting::{Pauses, TRIES, TRY_PAUSE};
 use crate::cleanup;
 use crate::error::{Error, Result};
-use crate::names::{is_mark_name, is_temp_name, mark_name, mark_stem, temp_name, temp_prefix};
+use crate::names::{TempNames, is_mark_name, is_temp_name, mark_name, mark_stem, temp_stem};
 use crate::notice::Notice;
 use crate::options::Wait;
 use crate::remedy::Remedy;
 use crate::shown::shown;
+use crate::stage::remove_of_lost_lock;
 use crate::sys::dir::modified_and_links;
 use crate::sys::host::boot_clock;
-use crate::sys::{Dir, FileId, FileStatus};
+use crate::sys::{self, Dir, FileId, FileStatus, lease};
 
 /// How long a holder may be silent, unless the options say otherwise.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// The pauses of a waiter. It asks the server after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// A directory of this size is read in a moment, for leftovers.
+const QUICKLY_READ: u64 = 16 * 1024;
 /// How deep marks on marks may go. Each level needs one more process that died while it was breaking a lock.
 const DEEPEST: u32 = 8;
 
@@ -83,15 +86,10 @@ impl<'a> Unique<'a> {
         let (place, target, options) = (request.place, request.target, request.options);
         let mode = options.mode.unwrap_or_else(|| default_mode(target.status.as_ref()));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let (record, born, name, mut file) = loop {
-            let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
-            let (born, name) = (boot_clock(), temp_name(&place.name, &record.nonce));
-            match place.dir.open_file(&name, flags, mode) {
-                Ok(file) => break (record, born, name, file),
-                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(e) => return Err(e),
-            }
-        };
+        let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
+        let born = boot_clock();
+        let names = TempNames::new(&place.name, Some(&record.nonce));
+        let (mut file, name) = names.first_free(&place.dir, |name| place.dir.open_file(name, flags, mode))?;
         let id = FileId { dev: 0, ino: 0 };
         // From here on, dropping it removes the file.
         let mut unique = Unique { place, here, name, id, record, modified: 0, born };
@@ -104,6 +102,7 @@ impl<'a> Unique<'a> {
         // It must be on the server before others can find it: without content it would look like the file of a flock
         // holder.
         file.sync_data()?;
+        sys::flush(&file)?;
         // Closed before it is unlinked: an NFS client renames an open file to `.nfs…` instead of removing it.
         Ok(unique)
     }
@@ -154,21 +153,21 @@ impl<'a> Unique<'a> {
         record.is_dead(self.here) || self.silence(modified) >= record.stale_after()
     }
 
-    /// Makes `name` ours, whose record has `nonce` and is stale. True: it is ours.
-    fn replace(&self, name: &OsStr, nonce: &str, depth: u32) -> Result<bool> {
-        let mark = mark_name(name, nonce);
+    /// Makes `name` ours, whose record has `nonce` and is stale. True: it is ours. `before` is done right before that.
+    fn replace(&self, name: &OsStr, nonce: &str, depth: u32, before: &dyn Fn()) -> Result<bool> {
+        let mark = mark_name(name, nonce, self.dir());
         if !self.link_as(&mark)? {
             // Somebody is breaking it, or died while doing so.
             let Seen::Record { record, modified } = look(self.dir(), &mark)? else { return Ok(false) };
             if depth == DEEPEST
                 || !self.is_stale(&record, modified)
-                || !self.replace(&mark, &record.nonce, depth + 1)?
+                || !self.replace(&mark, &record.nonce, depth + 1, &|| ())?
             {
                 return Ok(false);
             }
         }
         // The mark is ours: nobody else replaces or removes `name` now, as long as it has `nonce`.
-        let outcome = self.replace_marked(name, nonce);
+        let outcome = self.replace_marked(name, nonce, before);
         // After a stall so long that others may have taken the mark over, it stays for them, or for the next sweep.
         if self.is_fresh() {
             self.remove(&mark);
@@ -177,8 +176,8 @@ impl<'a> Unique<'a> {
     }
 
     /// The same, once the mark is ours: `rename(U2, name)`, where U2 is a second link to U.
-    fn replace_marked(&self, name: &OsStr, nonce: &str) -> Result<bool> {
-        let second = temp_name(&self.place.name, &fresh_nonce());
+    fn replace_marked(&self, name: &OsStr, nonce: &str, before: &dyn Fn()) -> Result<bool> {
+        let second = TempNames::new(&self.place.name, Some(&fresh_nonce())).numbered(0, self.name.len());
         if !self.link_as(&second)? {
             return Ok(false);
         }
@@ -186,6 +185,7 @@ impl<'a> Unique<'a> {
             Seen::Record { record, modified }
                 if record.nonce == nonce && self.is_stale(&record, modified) && self.is_fresh() =>
             {
+                before();
                 let outcome = self.dir().rename(&second, self.dir(), name);
                 outcome.map_err(|e| self.fail(e).during("cannot break the stale lock"))
             }
@@ -205,50 +205,65 @@ impl<'a> Unique<'a> {
     fn remove(&self, name: &OsStr) {
         let _ = self.dir().unlink(name);
     }
-
-    /// Removes what crashed processes have left beside this lock: marks for nonces that are gone, and stale files like this
-    /// one.
-    fn sweep(&self) {
-        let Ok(names) = self.dir().names() else { return };
-        // Read after the list. So a mark on the list whose nonce is not the lock's now never means anything again.
-        let live = self.live_marks();
-        let mark_stem = mark_stem(&self.place.name);
-        let temp_stem = temp_prefix(&self.place.name, 255);
-        for name in names {
-            let is_mark =
-                name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(&name) && !live.contains(&name);
-            let is_temp = name.as_bytes().starts_with(temp_stem.as_bytes()) && is_temp_name(&name) && name != self.name;
-            if !is_mark && !is_temp {
-                continue;
-            }
-            // Only a file with a record belongs to this protocol. A temporary file may belong to a writer whose target has
-            // the name of this lock.
-            let Ok(Seen::Record { record, modified }) = look(self.dir(), &name) else { continue };
-            if is_mark || self.is_stale(&record, modified) {
-                self.remove(&name);
-            }
-        }
-    }
-
-    /// The marks that mean something now: the mark for the lock, the mark for that mark, and so on.
-    fn live_marks(&self) -> Vec<OsString> {
-        let mut live = Vec::new();
-        let mut name = self.place.name.clone();
-        while let Ok(Seen::Record { record, .. }) = look(self.dir(), &name) {
-            name = mark_name(&name, &record.nonce);
-            live.push(name.clone());
-            if live.len() > DEEPEST as usize {
-                break;
-            }
-        }
-        live
-    }
 }
 
 impl Drop for Unique<'_> {
     fn drop(&mut self) {
         self.remove(&self.name);
     }
+}
+
+/// Removes what crashed processes have left beside this lock: marks for nonces that are gone, and files like U whose maker
+/// is dead, or, by the clock of `by`, silent for too long.
+fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) {
+    let mark_stem = mark_stem(&place.name);
+    let temp_stem = temp_stem(&place.name);
+    let is_mark = |name: &OsStr| name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(name);
+    let is_temp = |name: &OsStr| {
+        name.as_bytes().starts_with(temp_stem.as_bytes()) && is_temp_name(name) && by.is_none_or(|by| name != by.name)
+    };
+    let Ok(mut names) = place.dir.names() else { return };
+    names.retain(|name| is_mark(name) || is_temp(name));
+    if names.is_empty() {
+        return;
+    }
+    // Read after the list. So a mark on the list whose nonce is not the lock's now never means anything again.
+    let live = live_marks(place);
+    for name in names.into_iter().filter(|name| !live.contains(name)) {
+        // A file with content, but no record, may belong to a writer whose target has the name of this lock.
+        let is_leftover = match look(&place.dir, &name) {
+            Ok(Seen::Record { record, modified }) => {
+                is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified))
+            }
+            Ok(Seen::Empty) => is_temp(&name) && is_abandoned(&place.dir, &name).unwrap_or(false),
+            Ok(Seen::Absent) | Err(_) => false,
+        };
+        if is_leftover {
+            // What stays is found again.
+            let _ = place.dir.unlink(&name);
+        }
+    }
+}
+
+/// The marks that mean something now: the mark for the lock, the mark for that mark, and so on.
+fn live_marks(place: &Place) -> Vec<OsString> {
+    let mut live = Vec::new();
+    let mut name = place.name.clone();
+    while let Ok(Seen::Record { record, .. }) = look(&place.dir, &name) {
+        name = mark_name(&name, &record.nonce, &place.dir);
+        live.push(name.clone());
+        if live.len() > DEEPEST as usize {
+            break;
+        }
+    }
+    live
+}
+
+/// Whether an empty file, which its maker has open until the record is in it, has been left by one that was killed. An
+/// error where that cannot be told.
+fn is_abandoned(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
+    Ok(!lease::is_open_elsewhere(&file)? && FileStatus::of(&file)?.size == 0)
 }
 
 /// Why an attempt has not given us the lock.
@@ -274,6 +289,10 @@ fn attempt(
     goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
     let place = request.place;
+    if goal != Goal::Clear && place.dir.opened().size <= QUICKLY_READ {
+        // One that is killed before it has the lock leaves its file, and nothing to break.
+        sweep(place, here, None);
+    }
     let unique = Unique::create(request, here).map_err(|e| place.explain(&request.target.given, e))?;
     let ours = match seen {
         Seen::Absent => unique.link_as(&place.name)?,
@@ -283,9 +302,14 @@ fn attempt(
             return Err(Obstacle::Alive(record.nonce.clone(), unique.born + left));
         }
         Seen::Record { record, .. } => {
-            let ours = unique.replace(&place.name, &record.nonce, 0)?;
+            // Its writer, if it is only suspended, must find nothing to rename.
+            let remove_stages = || {
+                remove_of_lost_lock(&request.target.dir, &request.target.name, &record.nonce);
+                remove_of_lost_lock(&place.lease.dir, &place.lease.name, &record.nonce);
+            };
+            let ours = unique.replace(&place.name, &record.nonce, 0, &remove_stages)?;
             if ours && goal != Goal::Clear {
-                unique.sweep();
+                sweep(place, here, Some(&unique));
             }
             ours
         }

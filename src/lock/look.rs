@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::remedy::Remedy;
 use crate::sys::dir::modified_and_links;
+use crate::sys::lease::open_past_leases;
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// What stands under a name.
@@ -48,7 +49,8 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
             Some(s) if s.kind == FileKind::Regular => {}
             Some(s) => return Err(not_regular(&path, s.kind)),
         }
-        let outcome = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0).and_then(|file| read(&file));
+        let opened = open_past_leases(|| dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0));
+        let outcome = opened.and_then(|file| read(&file));
         match outcome {
             Ok((bytes, _, _)) if bytes.is_empty() => return Ok(Seen::Empty),
             // Removed since its name was looked up; or earlier, if this client was not told.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::{lease_name, lock_name};
+use crate::names::{is_lock_name, lease_name, lock_name};
 use crate::options::LockOptions;
 use crate::remedy::Remedy;
 use crate::sys::{Dir, FileKind};
@@ -64,11 +64,11 @@ impl Place {
             .join(&target.name);
             let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
             let flat = OsString::from_vec(flat);
-            let (name, dir) = (lock_name(&flat), Arc::new(opened));
-            let lease = LeaseFile { dir: dir.clone(), name: lease_name(&flat) };
+            let (name, dir) = (lock_name(&flat, &opened), Arc::new(opened));
+            let lease = LeaseFile { name: lease_name(&flat, &dir), dir: dir.clone() };
             return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false, beside: false });
         }
-        let name = lock_name(&target.name);
+        let name = lock_name(&target.name, &target.dir);
         Ok(Place {
             path: target.beside(&name),
             dir: target.dir.clone(),
@@ -77,6 +77,12 @@ impl Place {
             chosen: false,
             beside: true,
         })
+    }
+
+    /// Whether a lock file here that this process did not create may be removed: not one that the caller named after
+    /// something else.
+    pub(super) fn is_removable(&self) -> bool {
+        !self.chosen || is_lock_name(&self.name)
     }
 
     /// Refuses the target as its own lock file, under this or another name: after the target has been replaced, others
@@ -141,7 +147,7 @@ impl Place {
 }
 
 fn lease_beside(target: &Target) -> LeaseFile {
-    LeaseFile { dir: target.dir.clone(), name: lease_name(&target.name) }
+    LeaseFile { dir: target.dir.clone(), name: lease_name(&target.name, &target.dir) }
 }
 
 /// The error for a lock file that is neither empty nor a record.

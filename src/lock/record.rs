@@ -185,8 +185,8 @@ pub(crate) fn any_record(bytes: &[u8]) {
     assert!(record.pid > 0 && is_nonce(record.nonce.as_bytes()) && !record.heartbeat().is_zero());
     // Calculations with it must not overflow.
     assert!(record.stale_after() > record.heartbeat());
-    let name = crate::names::mark_name(std::ffi::OsStr::new("f.lock"), &record.nonce);
-    assert!(crate::names::is_mark_name(&name), "{name:?}");
+    let name = format!("f.lock.break-{}", record.nonce);
+    assert!(crate::names::is_mark_name(name.as_ref()), "{name:?}");
 }
 
 #[cfg(test)]

@@ -196,11 +196,12 @@ pub(crate) fn supervise_beside(
                 deadline = running::deadline();
             }
             if let Some(deadline) = deadline {
-                limit = limit.min(deadline.saturating_duration_since(Instant::now()));
-                if limit.is_zero() && deadline <= Instant::now() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
                     kill(Signal::KILL);
                     break;
                 }
+                limit = limit.min(left);
             }
             if end.comes_within_or(limit, &outlived) {
                 break;
@@ -277,7 +278,7 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
         Some(value) => command.env(lock.variable, value),
         None => command.env_remove(lock.variable),
     };
-    if let Some(fd) = &lock.fd {
+    for fd in lock.fd.iter().chain(&lock.more) {
         set_close_on_exec(command, fd.as_raw_fd(), false);
     }
     for fd in &lock.close {

@@ -13,9 +13,10 @@
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
-//! The first signal wakes the signal thread, which decides what to do (see [`watch`]). Meanwhile the main thread goes
-//! on until it needs the clean-up's mutex, has waited for a child, or wants to report a failure. There it gives way
-//! ([`give_way`]): the user is to read that a signal came, not which failure the signal caused.
+//! The first signal wakes the signal thread, which decides what to do (see [`watch`]). It passes the signal on to the child
+//! that runs, and waits for its end. Meanwhile the main thread goes on until it needs the clean-up's mutex, has waited for
+//! a child, or wants to report a failure. There it gives way ([`give_way`]): the user is to read that a signal came, not
+//! which failure the signal caused.
 
 mod children;
 mod ended;

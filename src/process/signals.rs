@@ -25,13 +25,15 @@ static WATCHED: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicUsize = AtomicUsize::new(0);
 /// The arrival of the first signal on the monotonic clock; 0: none has come.
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
-/// The first signal, and whether only a process could have sent it to this one alone.
+/// The same for the signals after COMMAND's end.
+static LATE_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
+/// The first signal, and whether a process has sent it: the child, if there is one, does not have it then.
 static FIRST_SIGNAL: AtomicI32 = AtomicI32::new(0);
-static SENT_TO_US: AtomicBool = AtomicBool::new(false);
+static SENT_BY_A_PROCESS: AtomicBool = AtomicBool::new(false);
 /// The exit status if a second signal ends the process at once.
 static IMPATIENT_STATUS: AtomicI32 = AtomicI32::new(exit::INTERRUPTED as i32);
 /// The child that signals are passed on to. 0: there is none, and a signal ends the work. [`HAS_ENDED`]: it has ended,
-/// and signals are dropped.
+/// and signals are dropped, unless one comes after another.
 static SUPERVISED: AtomicI32 = AtomicI32::new(0);
 const HAS_ENDED: i32 = -1;
 /// Whether this process leads its session. When a terminal closes, the kernel sends SIGHUP to the session leader, and
@@ -63,7 +65,14 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
         }
         match SUPERVISED.load(Ordering::SeqCst) {
             0 => {}
-            HAS_ENDED => return,
+            HAS_ENDED => {
+                // Those that COMMAND has left running under the lock are still waited for, unless somebody insists.
+                let insists = comes_later(&LATE_SIGNAL_MS);
+                if insists && ENDING.contains(&signal) {
+                    libc::_exit(exit::INTERRUPTED.into());
+                }
+                return;
+            }
             child => {
                 let only_to_us = signal == libc::SIGHUP && LEADS_SESSION.load(Ordering::SeqCst);
                 if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
@@ -75,16 +84,11 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
                 return;
             }
         }
-        let mut now = MaybeUninit::<libc::timespec>::zeroed();
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
-        let now = now.assume_init();
-        // The casts: time_t and c_long are 32 bits wide on some platforms, and already 64 on others.
-        #[allow(clippy::unnecessary_cast)]
-        let now_ms = (now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000).max(1);
+        let now_ms = monotonic_ms();
         match FIRST_SIGNAL_MS.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
                 FIRST_SIGNAL.store(signal, Ordering::SeqCst);
-                SENT_TO_US.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
+                SENT_BY_A_PROCESS.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
                 let wake = WAKE.load(Ordering::SeqCst);
                 if wake != 0 {
                     let wake: extern "C" fn(c_int) = std::mem::transmute::<usize, extern "C" fn(c_int)>(wake);
@@ -97,6 +101,27 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             Err(_) => {}
         }
     }
+}
+
+/// Async-signal-safe.
+fn monotonic_ms() -> i64 {
+    let mut now = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the pointer is to a local of the right type; all-zero is a valid time, should the call fail.
+    let now = unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+        now.assume_init()
+    };
+    // The casts: time_t and c_long are 32 bits wide on some platforms, and already 64 on others.
+    #[allow(clippy::unnecessary_cast)]
+    let now_ms = (now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000).max(1);
+    now_ms
+}
+
+/// Whether this is another request than the first one, whose time is noted. Async-signal-safe.
+fn comes_later(first_ms: &AtomicI64) -> bool {
+    let now_ms = monotonic_ms();
+    let first = first_ms.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst);
+    first.is_err_and(|first| now_ms - first > SAME_REQUEST_MS)
 }
 
 /// Whether a process has sent the signal, by kill(2) and the like. The kernel sends the signals of a terminal, and
@@ -246,7 +271,7 @@ pub(super) fn child_was_told() -> bool {
     CHILD_WAS_TOLD.load(Ordering::SeqCst)
 }
 
-/// To be called when the child has ended, before it is reaped. From here on signals are dropped.
+/// To be called when the child has ended, before it is reaped. From here on a single signal is dropped.
 pub(super) fn pass_nothing_on() {
     SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
 }
@@ -264,7 +289,7 @@ fn first_signal() {
             return None;
         }
         let signal = FIRST_SIGNAL.load(Ordering::SeqCst);
-        let only_to_us = SENT_TO_US.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
+        let only_to_us = SENT_BY_A_PROCESS.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
         // The lock is given back when COMMAND has ended, not before: it may still write what the lock protects.
         end_children(Signal::from_named_raw(signal), !only_to_us);
         let files = shutdown.temporary_files();

@@ -11,6 +11,9 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Force => "use --force to replace a file that you may not write",
         Remedy::Inherit { .. } => return format!("{remedy}, or that one with --close"),
         Remedy::InPlace => "use --in-place to overwrite it under the lock; that is not atomic",
+        Remedy::InPlaceLockedElsewhere => {
+            "Run with sudo or check directory permissions; or overwrite it: --in-place --lock-dir DIR, which is not atomic"
+        }
         Remedy::LockElsewhere => "keep lock files elsewhere: --lock-dir DIR, the same for every writer",
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: --lock-file",
         Remedy::Inspect(path) => return format!("look at {}; remove it or choose another: --lock-file", shown(path)),

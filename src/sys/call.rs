@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 /// Whether `error` says that a call or flag does not exist here: EINVAL, ENOSYS, EOPNOTSUPP and their relatives.
@@ -17,6 +18,18 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
             outcome => return outcome,
         }
     }
+}
+
+/// Closes a copy of `file`'s descriptor, for the errors that a file system keeps until then: FUSE and NFS report a lack of
+/// space there, and where nothing is synced, nowhere else. `std` closes without asking.
+#[allow(unsafe_code)]
+pub(crate) fn flush(file: &File) -> io::Result<()> {
+    // close(2) may be interrupted, and the copy is gone then; only another one can be asked.
+    retry(|| {
+        let copy = file.try_clone()?.into_raw_fd();
+        // SAFETY: the descriptor was made here and nobody else has it.
+        if unsafe { libc::close(copy) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })
 }
 
 /// Sets the permission bits, whatever the umask.

@@ -67,6 +67,10 @@ pub(crate) struct FileStatus {
     pub(crate) links: u64,
     /// Something is mounted on it: rename onto it is EBUSY.
     pub(crate) mount_root: bool,
+    /// It has the attribute +i (chattr(1)): nobody may change, replace or remove it, root included.
+    pub(crate) immutable: bool,
+    /// It has the attribute +a: nobody may replace or remove it, or, of a directory, anything in it.
+    pub(crate) append_only: bool,
     /// When the content was last written, in nanoseconds since 1970 (mtime; anybody may set it).
     pub(crate) modified: i128,
     /// When the inode was last changed, a link or a new name included (ctime).
@@ -98,7 +102,10 @@ impl FileStatus {
 fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
     use rustix::fs::{StatxAttributes, StatxFlags, makedev, statx};
     // Unlike lstat(2), statx mounts what an automount point stands for, unless told not to.
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    if path.as_os_str().is_empty() {
+        flags |= AtFlags::EMPTY_PATH;
+    }
     match statx(dir, path, flags, StatxFlags::BASIC_STATS) {
         Ok(x) => Ok(FileStatus {
             id: FileId { dev: makedev(x.stx_dev_major, x.stx_dev_minor), ino: x.stx_ino },
@@ -110,10 +117,13 @@ fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
             links: u64::from(x.stx_nlink),
             mount_root: x.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
                 && x.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            immutable: x.stx_attributes.contains(StatxAttributes::IMMUTABLE),
+            append_only: x.stx_attributes.contains(StatxAttributes::APPEND),
             modified: nanoseconds(x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec),
             changed: nanoseconds(x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec),
         }),
         // Before Linux 4.11, and EPERM under older container runtimes' system call filters.
+        Err(Errno::NOSYS | Errno::PERM) if path.as_os_str().is_empty() => Ok(from_stat(&rustix::fs::fstat(dir)?)),
         Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?)),
         Err(e) => Err(e),
     }
@@ -136,6 +146,8 @@ fn from_stat(s: &rustix::fs::Stat) -> FileStatus {
         size: s.st_size as u64,
         links: s.st_nlink as u64,
         mount_root: false,
+        immutable: false,
+        append_only: false,
         modified: nanoseconds(s.st_mtime as i64, s.st_mtime_nsec as u32),
         changed: nanoseconds(s.st_ctime as i64, s.st_ctime_nsec as u32),
     }
@@ -176,7 +188,7 @@ pub(crate) struct Dir {
     fd: OwnedFd,
     /// As the caller gave it, for messages and for child processes; empty: the current directory.
     path: PathBuf,
-    id: FileId,
+    status: FileStatus,
     /// Opened with O_PATH, because this user may search and write it but not read it. Then fsync does not work.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     path_only: bool,
@@ -184,8 +196,8 @@ pub(crate) struct Dir {
 
 impl Dir {
     fn new(fd: OwnedFd, path: PathBuf, path_only: bool) -> io::Result<Dir> {
-        let id = FileStatus::of(&fd)?.id;
-        Ok(Dir { fd, path, id, path_only })
+        let status = status_at(fd.as_fd(), Path::new(""))?;
+        Ok(Dir { fd, path, status, path_only })
     }
 
     /// Opens `path`; an empty path is the current directory.
@@ -259,13 +271,33 @@ impl Dir {
         Ok(())
     }
 
+    /// Whether the effective user may make and remove names in it.
+    pub(crate) fn may_change(&self) -> io::Result<()> {
+        self.may_write(OsStr::new("."))
+    }
+
+    /// Whether this user may neither remove nor rename a name of `file` in it: it is sticky, and both are others'.
+    pub(crate) fn protects(&self, file: &FileStatus) -> bool {
+        const STICKY: u32 = 0o1000;
+        if self.status.mode & STICKY == 0 {
+            return false;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        self.status.uid != user && file.uid != user && !super::thread::may_act_as_owner()
+    }
+
     /// Whether its path still leads to it.
     pub(crate) fn still_there(&self) -> bool {
-        FileStatus::following(named(&self.path)).is_ok_and(|now| now.id == self.id)
+        FileStatus::following(named(&self.path)).is_ok_and(|now| now.id == self.status.id)
     }
 
     pub(crate) fn id(&self) -> FileId {
-        self.id
+        self.status.id
+    }
+
+    /// What it was like when it was opened.
+    pub(crate) fn opened(&self) -> &FileStatus {
+        &self.status
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -308,13 +340,14 @@ impl Dir {
         Ok(self.open_at(name, flags, bits(mode))?.into())
     }
 
-    /// Opens an existing file to read, following a symbolic link where `follow` says so. Never waits for a FIFO.
+    /// Opens an existing file to read, following a symbolic link where `follow` says so. Never waits for a FIFO, but for
+    /// somebody who has a lease on the file.
     pub(crate) fn open_to_read(&self, name: &OsStr, follow: bool) -> io::Result<File> {
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         if !follow {
             flags |= OFlags::NOFOLLOW;
         }
-        Ok(self.open_at(name, flags, Mode::empty())?.into())
+        Ok(super::lease::open_past_leases(|| self.open_at(name, flags, Mode::empty()))?.into())
     }
 
     fn open_at(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -363,6 +396,17 @@ impl Dir {
         Err(Errno::INVAL.into())
     }
 
+    /// Exchanges two names in it. EINVAL where the file system cannot.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(&self.fd, one, &self.fd, other, rustix::fs::RenameFlags::EXCHANGE)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn exchange(&self, _one: &OsStr, _other: &OsStr) -> io::Result<()> {
+        Err(Errno::INVAL.into())
+    }
+
     pub(crate) fn link(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::linkat(&self.fd, from, &to_dir.fd, to, AtFlags::empty())?)
     }
@@ -400,7 +444,7 @@ impl Dir {
         #[cfg(target_os = "linux")]
         if self.path_only {
             // fsync refuses O_PATH descriptors. syncfs writes the whole file system, the directory included.
-            return Ok(rustix::fs::syncfs(self.open_unnamed(0o600)?)?);
+            return self.sync_file_system();
         }
         // On macOS fsync leaves data in the drive's cache (fsync(2)). Not every file system has F_FULLFSYNC.
         #[cfg(target_vendor = "apple")]
@@ -410,9 +454,26 @@ impl Dir {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
 
+    /// Writes the whole file system that it is on to the disk.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match self.path_only {
+            true => rustix::fs::syncfs(self.open_unnamed(0o600)?)?,
+            false => rustix::fs::syncfs(&self.fd)?,
+        }
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::sync();
+        Ok(())
+    }
+
     /// Sets access and modification time of `name` to now.
     pub(crate) fn touch(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::utimensat(&self.fd, name, &NOW, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// The greatest length of a name in it, as the file system says.
+    pub(crate) fn longest_name(&self) -> Option<usize> {
+        usize::try_from(rustix::fs::fstatvfs(&self.fd).ok()?.f_namemax).ok()
     }
 
     /// All names in it.

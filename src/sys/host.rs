@@ -53,6 +53,40 @@ pub(crate) fn pid_namespace() -> Option<u64> {
     FileStatus::following(Path::new("/proc/self/ns/pid")).ok().map(|status| status.id.ino)
 }
 
+/// Which ids a user namespace knows: `/proc/self/uid_map` or `gid_map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdMap {
+    Users,
+    Groups,
+}
+
+impl IdMap {
+    /// Whether an owner or a group that is shown as `id` may be any that this namespace does not know. The kernel shows all
+    /// of those as 65534, which may be known as another's number at the same time (user_namespaces(7)).
+    pub(crate) fn may_hide(self, id: u32) -> bool {
+        /// /proc/sys/kernel/overflowuid and overflowgid: nobody changes them.
+        const OVERFLOW: u32 = 65534;
+        if id != OVERFLOW || !cfg!(any(target_os = "linux", target_os = "android")) {
+            return false;
+        }
+        // The first namespace knows all; its inode number is fixed (PROC_USER_INIT_INO).
+        if std::fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() == "user:[4026531837]") {
+            return false;
+        }
+        let map = match self {
+            IdMap::Users => "/proc/self/uid_map",
+            IdMap::Groups => "/proc/self/gid_map",
+        };
+        std::fs::read_to_string(map).is_ok_and(|text| !is_whole(&text))
+    }
+}
+
+/// Whether a map knows all ids: lines of first id here, first id there, how many.
+fn is_whole(map: &str) -> bool {
+    let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+    map.lines().map(count).fold(0, u64::saturating_add) >= u64::from(u32::MAX)
+}
+
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -135,6 +169,14 @@ pub(crate) fn any_stat(text: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn maps_of_ids() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(is_whole("0 1000 1\n1 100000 4294967294\n"));
+        assert!(!is_whole("         0     100000      65536\n"));
+        assert!(!is_whole("") && !is_whole("0 0") && is_whole(&"0 0 18446744073709551615\n".repeat(2)));
+    }
 
     proptest! {
         #[test]

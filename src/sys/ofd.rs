@@ -14,22 +14,22 @@ pub(crate) const END: u64 = if size_of::<libc::off_t>() < 8 { 1 << 30 } else { 1
 
 /// Shares byte 0 of `file` as a waiter. [`is_registered`] sees it through other descriptions of the file. Does not wait.
 pub(crate) fn register(file: impl AsFd) -> io::Result<()> {
-    if try_lock(file, true, 0..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    if try_lock(file, true, 0_u32..1)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// Undoes [`register`].
 pub(crate) fn withdraw(file: impl AsFd) -> io::Result<()> {
-    unlock(file, 0..1)
+    unlock(file, 0_u32..1)
 }
 
 /// Whether another open file description has registered on the same file.
 pub(crate) fn is_registered(file: impl AsFd) -> io::Result<bool> {
-    is_locked(file, 0..1)
+    is_locked(file, 0_u32..1)
 }
 
 /// Locks these bytes of `file` without waiting; true: they are locked. A shared lock needs a descriptor for reading, any
 /// other one for writing.
-pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u64>) -> io::Result<bool> {
+pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<impl Into<u64>>) -> io::Result<bool> {
     match sys::control(file, sys::Command::Set, sys::kind(shared), bytes) {
         Ok(_) => Ok(true),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -38,17 +38,17 @@ pub(crate) fn try_lock(file: impl AsFd, shared: bool, bytes: Range<u64>) -> io::
 }
 
 /// The same, but waits; `Err(Interrupted)` when a signal handler ran.
-pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<u64>) -> io::Result<()> {
+pub(crate) fn wait_lock(file: impl AsFd, shared: bool, bytes: Range<impl Into<u64>>) -> io::Result<()> {
     sys::control(file, sys::Command::Wait, sys::kind(shared), bytes).map(drop)
 }
 
 /// Unlocks these bytes.
-pub(crate) fn unlock(file: impl AsFd, bytes: Range<u64>) -> io::Result<()> {
+pub(crate) fn unlock(file: impl AsFd, bytes: Range<impl Into<u64>>) -> io::Result<()> {
     sys::control(file, sys::Command::Set, sys::UNLOCK, bytes).map(drop)
 }
 
 /// Whether another open file description has locked any of these bytes, shared or not.
-pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u64>) -> io::Result<bool> {
+pub(crate) fn is_locked(file: impl AsFd, bytes: Range<impl Into<u64>>) -> io::Result<bool> {
     Ok(sys::control(file, sys::Command::Get, sys::kind(false), bytes)? != sys::UNLOCK)
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn is_locked(file: impl AsFd, bytes: Range<u64>) -> io::Result<bool> 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn has_locks(file: impl AsFd) -> io::Result<bool> {
     // Length 0 means: to the end, however far the file grows.
-    is_locked(file, 0..0)
+    is_locked(file, 0_u32..0)
 }
 
 /// The same of classic locks only. Does not see those of this process.
@@ -88,15 +88,17 @@ mod sys {
         file: impl AsFd,
         command: Command,
         kind: libc::c_int,
-        bytes: Range<u64>,
+        bytes: Range<impl Into<u64>>,
     ) -> io::Result<libc::c_int> {
         // SAFETY: `flock` is plain data for which all zeroes is valid (fcntl(2): l_pid must be 0 for F_OFD_*).
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // No number is above END, which fits.
-        lock.l_start = bytes.start as libc::off_t;
-        lock.l_len = (bytes.end - bytes.start) as libc::off_t;
+        let (start, end) = (bytes.start.into(), bytes.end.into());
+        // off_t has 32 bits on some platforms. Not every number that is used here fits there.
+        let offset = |n: u64| libc::off_t::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::Unsupported));
+        lock.l_start = offset(start)?;
+        lock.l_len = offset(end - start)?;
         loop {
             // SAFETY: `file` is open for the whole call, and `lock` is a valid `struct flock` that outlives it.
             if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command as libc::c_int, &raw mut lock) } == 0 {
@@ -131,7 +133,7 @@ mod sys {
         _file: impl std::os::fd::AsFd,
         _command: Command,
         _kind: libc::c_int,
-        _bytes: Range<u64>,
+        _bytes: Range<impl Into<u64>>,
     ) -> io::Result<libc::c_int> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -146,14 +148,14 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap();
         let (mine, other) = (path.reopen().unwrap(), path.reopen().unwrap());
         let copy = mine.try_clone().unwrap();
-        assert!(try_lock(&mine, false, 5..8).unwrap());
-        assert!(is_locked(&other, 7..9).unwrap());
-        assert!(!is_locked(&other, 8..9).unwrap() && !is_registered(&other).unwrap());
-        assert!(!is_locked(&copy, 5..8).unwrap());
-        assert!(!try_lock(&other, true, 5..6).unwrap());
-        unlock(&copy, 5..6).unwrap();
-        assert!(try_lock(&other, true, 5..6).unwrap());
-        assert!(is_locked(&mine, 0..8).unwrap());
-        wait_lock(&mine, true, 5..6).unwrap();
+        assert!(try_lock(&mine, false, 5_u32..8).unwrap());
+        assert!(is_locked(&other, 7_u32..9).unwrap());
+        assert!(!is_locked(&other, 8_u32..9).unwrap() && !is_registered(&other).unwrap());
+        assert!(!is_locked(&copy, 5_u32..8).unwrap());
+        assert!(!try_lock(&other, true, 5_u32..6).unwrap());
+        unlock(&copy, 5_u32..6).unwrap();
+        assert!(try_lock(&other, true, 5_u32..6).unwrap());
+        assert!(is_locked(&mine, 0_u32..8).unwrap());
+        wait_lock(&mine, true, 5_u32..6).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! A thread that no signal is delivered to.
+//! Threads: one that no signal is delivered to, and what this one may do.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -26,4 +26,13 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
     }
     started.map(drop)
+}
+
+/// Whether it may do with anybody's file what else only the owner may (capabilities(7), CAP_FOWNER).
+pub(crate) fn may_act_as_owner() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Ok(sets) = rustix::thread::capabilities(None) {
+        return sets.effective.contains(rustix::thread::CapabilitySet::FOWNER);
+    }
+    rustix::process::geteuid().is_root()
 }

@@ -22,16 +22,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backup;
-use crate::copy::{self, Failed};
+use crate::copy::{self, Content, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
 use crate::options::WriteOptions;
 use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
-use crate::sys::Dir;
+use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
-use hold::{Hold, ensure_replaceable, open_original, resolve, unreadable};
+use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
 
@@ -186,9 +186,65 @@ impl AtomicFile {
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &options)?,
+            None => begin_stage(&hold.target, &hold.lock, &options)?,
         };
         Commit { hold, options, watched, started }.run(stage)
+    }
+
+    /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
+    /// that already and [`if_changed`](WriteOptions::if_changed) is set, no other file than the lock file has been made.
+    ///
+    /// # Errors
+    ///
+    /// As `fill` and `commit`.
+    pub fn commit_with(self, content: &[u8]) -> Result<Committed> {
+        match self.leave_if_same(content.len() as u64, Content::Memory(content))? {
+            Ok(done) => Ok(done),
+            Err(mut file) => {
+                file.fill(content)?;
+                file.commit()
+            }
+        }
+    }
+
+    /// The same with what is left to read in the file `source`; of any other source, as
+    /// [`fill_from`](AtomicFile::fill_from) and `commit` do.
+    ///
+    /// # Errors
+    ///
+    /// As `fill_from` and `commit`.
+    pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
+        let size = FileStatus::of(&source).map_or(0, |status| status.size);
+        let rest = if size > 0 && self.options.if_changed { Content::rest_of(source.as_fd()).ok() } else { None };
+        let outcome = match rest {
+            None => Err(self),
+            Some(rest) => self.leave_if_same(size, rest)?,
+        };
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(mut file) => {
+                file.fill_from(source, source_name)?;
+                file.commit()
+            }
+        }
+    }
+
+    /// Leaves the target alone if that is asked for and the `bytes` to come are what it contains. Otherwise hands all back.
+    fn leave_if_same(self, bytes: u64, new: Content<'_>) -> Result<std::result::Result<Committed, AtomicFile>> {
+        let begun = self.stage.is_some() || self.input > 0 || self.broken;
+        if begun || bytes == 0 || self.options.append || !self.options.if_changed {
+            return Ok(Err(self));
+        }
+        let AtomicFile { phase, target, options, watched, started, .. } = self;
+        let hold = match phase {
+            Phase::Held { lock, lease } => Hold { lock, lease, target },
+            Phase::Spooling => lock_now(target, None, &options)?.1,
+        };
+        let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
+        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
+            let phase = Phase::Held { lock, lease };
+            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
+        }))
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -201,9 +257,9 @@ impl AtomicFile {
     fn stage(&mut self) -> Result<&Stage> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { .. }) => begin_stage(&self.target, &self.options)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
             // The mode is decided under the lock.
-            (None, Phase::Spooling) => create_stage(&self.target, Birth::Private, &self.options)?,
+            (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
         Ok(self.stage.insert(stage))
     }
@@ -248,7 +304,7 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, options)?;
+            let stage = begin_stage(target, &hold.lock, options)?;
             copy_all(&spool.file, &stage, target)?;
             Some(stage)
         }
@@ -258,11 +314,11 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, options: &WriteOptions) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
     let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
-    let stage = create_stage(target, birth, options)?;
+    let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {
             copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
@@ -277,15 +333,22 @@ fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
 }
 
 /// An empty stage beside the target.
-fn create_stage(target: &Target, birth: Birth, options: &WriteOptions) -> Result<Stage> {
-    let stage = match Stage::create(target.dir.clone(), &target.name, birth) {
-        // The target may be a file that is mounted into a directory that may not be written. It is overwritten in place,
-        // so its stage may be anywhere.
-        Err(e) if options.in_place && is_refusal(&e) => Dir::open(&std::env::temp_dir())
-            .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private)),
+fn create_stage(target: &Target, lock: Option<&FileLock>, birth: Birth, options: &WriteOptions) -> Result<Stage> {
+    let nonce = lock.and_then(|lock| lock.held.nonce()).map(str::to_owned);
+    let stage = match Stage::create_under(target.dir.clone(), &target.name, nonce, birth) {
+        // A file that may be written, in a directory that may not, or mounted into one. It is overwritten in place, so its
+        // stage may be anywhere.
+        Err(e) if is_refusal(&e) && options.may_overwrite() && target.status.is_some() => {
+            Dir::open(&std::env::temp_dir())
+                .and_then(|scratch| Stage::create(Arc::new(scratch), &target.name, Birth::Private))
+        }
         outcome => outcome,
     };
-    let stage = stage.map_err(|e| target.failed(e))?;
+    let stage = stage.map_err(|e| {
+        let only_in_place = is_refusal(&e) && !options.may_overwrite() && is_writable(target);
+        let error = target.failed(e);
+        if only_in_place { error.with_remedy(Remedy::InPlace) } else { error }
+    })?;
     let text = if stage.is_named() { "staging in a named temporary file" } else { "staging in an unnamed file" };
     options.observer.tell(&Notice::Debug { path: &target.given, text });
     Ok(stage)

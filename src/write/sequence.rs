@@ -5,15 +5,17 @@
 //! 2. Give the stage the target's metadata.
 //! 3. Ask the caller's check.
 //! 4. Make sure that nobody else has taken the lease.
-//! 5. Back up the old content.
-//! 6. Give the stage a name (publish) and sync it.
+//! 5. Back up the old content under a temporary name, and sync it.
+//! 6. Give the stage a name (publish) and sync it. Or, where the target is to be written into, open it and try what can be
+//!    known to fail.
 //! 7. Make sure that the lock is still held.
-//! 8. Replace the target: the commit point. The stage is renamed over it. Where something is mounted on the target, rename
-//!    is impossible; it is overwritten in place, without the steps 2 and 6.
-//! 9. Sync the directory, and the directories that were made for the target.
-//! 10. Release the lock.
+//! 8. Give the backup its name. An earlier backup is kept until the commit.
+//! 9. Replace the target: the commit point. The stage is renamed over it. Where that is impossible or not wanted, the
+//!    content of the two is exchanged, or the target is overwritten in place, without step 2.
+//! 10. Date the backup, and sync the directory, and the directories that were made for the target.
+//! 11. Release the lock.
 //!
-//! An error before step 8 leaves the target as it was and nothing beside it. An error after it is reported, but the target
+//! An error before step 9 leaves the target as it was and nothing beside it. An error after it is reported, but the target
 //! has the new content.
 
 use std::fs::File;
@@ -21,15 +23,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, open_original};
-use crate::backup::{self, Backup};
-use crate::commit;
-use crate::copy;
+use super::hold::{Hold, ensure_not_locked, open_original};
+use crate::backup::{self, Backup, Draft};
+use crate::commit::{self, Opened};
+use crate::copy::{self, Content};
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
-use crate::options::{Check, Durability, WriteOptions};
+use crate::options::{Check, Durability, Ownership, WriteOptions};
 use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::stage::Stage;
@@ -47,12 +49,8 @@ pub struct Committed {
     pub backup: Option<PathBuf>,
 }
 
-/// How the target gets its new content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Rename,
-    InPlace,
-}
+/// The backup that was made, and whether all is known to be durable.
+type Replaced = (Option<Backup>, Result<()>);
 
 /// A write that is being committed.
 #[derive(Debug)]
@@ -76,12 +74,13 @@ impl Commit {
         let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
         let bytes = made.size;
         if self.is_unchanged(&stage, original.as_ref())? {
-            if let Some(changed) = self.amend(&stage, &made, original.as_ref())? {
+            let wanted = self.wanted(&stage).map_err(|e| self.not_amended(e))?;
+            if let Some(changed) = self.amend(wanted, &made, original.as_ref())? {
                 drop(stage);
                 return self.release(Committed { bytes, changed, backup: None }, Ok(()));
             }
         }
-        let (bytes, backup, durable) = self.replace(stage, &made, original.as_ref())?;
+        let (bytes, (backup, durable)) = self.replace(stage, &made, original.as_ref())?;
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
                 // The backup itself is complete; only its age will be misjudged.
@@ -90,6 +89,37 @@ impl Commit {
             }
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
+    }
+
+    /// For content that has not been staged, of this length: leaves the target alone if it is what that contains. Otherwise
+    /// everything is handed back.
+    pub(super) fn leave_if_same(
+        self,
+        bytes: u64,
+        mut new: Content<'_>,
+    ) -> Result<std::result::Result<Committed, Commit>> {
+        let options = &self.options;
+        // What a new file would get besides must be known without one.
+        let told = options.mode.is_some() || options.preserve_mode;
+        let Some(old) = (if told && options.ownership != Ownership::Writer && !self.hold.target.is_link() {
+            open_original(&self.hold.target)?
+        } else {
+            None
+        }) else {
+            return Ok(Err(self));
+        };
+        if self.watched {
+            self.ensure_untouched()?;
+        }
+        let same = old.content().and_then(|old| new.is_all_of(old));
+        if !same.map_err(|e| self.failed(e).during("cannot compare"))? {
+            return Ok(Err(self));
+        }
+        let wanted = Wanted { mode: options.mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
+        match self.amend(wanted, &old.status, Some(&old))? {
+            Some(changed) => self.release(Committed { bytes, changed, backup: None }, Ok(())).map(Ok),
+            None => Ok(Err(self)),
+        }
     }
 
     fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
@@ -109,68 +139,100 @@ impl Commit {
             // Removed: nothing of it can be lost by the commit.
             None => return Ok(()),
             Some(now) if target.status.map(facts) == Some(facts(now)) => return Ok(()),
-            Some(_) => {}
+            // Another program may have done it, after it has taken the lock file away.
+            Some(_) => self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?,
         }
         let reason = "COMMAND changed this file itself; it was not replaced";
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
     }
 
-    /// Steps 2 to 9. Returns the length of what was committed. Once the target has been replaced, an error of step 9 is
+    /// Steps 2 to 10. Returns the length of what was committed. Once the target has been replaced, an error of step 10 is
     /// part of the result.
-    fn replace(
-        &self,
-        mut stage: Stage,
-        made: &FileStatus,
-        original: Option<&Original>,
-    ) -> Result<(u64, Option<Backup>, Result<()>)> {
-        let target = &self.hold.target;
-        let mut bytes = made.size;
-        let mut way = if target.is_mounted_on() { Way::InPlace } else { Way::Rename };
-        if way == Way::Rename {
+    fn replace(&self, mut stage: Stage, made: &FileStatus, original: Option<&Original>) -> Result<(u64, Replaced)> {
+        let into = self.must_write_into(&stage, original);
+        if !into {
             self.set_metadata(&stage, made, original)?;
         }
+        let mut bytes = made.size;
         if let Some(check) = &self.options.check {
             bytes = self.run_check(check, &mut stage)?;
         }
         self.ensure_claim()?;
-        loop {
-            let mut backup = self.back_up(&stage, original, way)?;
-            if way == Way::Rename {
-                stage.publish().map_err(|e| self.unnamed(e))?;
-                self.sync(&stage)?;
-            }
-            // After the sync, which may take longer than a link lock lives.
-            self.hold.lock.ensure_held().map_err(|e| e.on(&target.given))?;
-            self.announce(way);
-            let file = match way {
-                Way::InPlace => {
-                    let sync = self.options.durability != Durability::None;
-                    commit::overwrite(&stage, target, self.options.mode, sync)?
-                }
-                Way::Rename => match commit::replace(stage, target) {
-                    Ok(file) => file,
-                    Err((e, back)) => {
-                        drop(backup);
-                        if !commit::is_busy(&e) {
-                            return Err(self.failed(e).during("cannot replace it"));
-                        }
-                        if !self.options.in_place {
-                            return Err(commit::mounted_on(&target.given));
-                        }
-                        // Mounted on since the target was looked at.
-                        (stage, way) = (back, Way::InPlace);
-                        continue;
-                    }
-                },
-            };
-            if let Some(backup) = &mut backup {
-                backup.keep();
-            }
-            // Closed, and so unlocked, before the target's lock is released.
-            drop(file);
-            let durable = if way == Way::Rename { self.sync_directory() } else { Ok(()) };
-            return Ok((bytes, backup, durable));
+        if into {
+            return Ok((bytes, self.write_into(&stage, original)?));
         }
+        let (error, stage) = match self.rename_over(stage, original)? {
+            Ok(replaced) => return Ok((bytes, replaced)),
+            Err(failed) => failed,
+        };
+        let mounted = commit::is_busy(&error);
+        if self.options.may_overwrite() && (mounted || commit::is_refused(&error)) {
+            // Mounted on since the target was looked at, or another's in a sticky directory.
+            return Ok((bytes, self.write_into(&stage, original)?));
+        }
+        let target = &self.hold.target;
+        Err(if mounted { commit::mounted_on(&target.given) } else { self.failed(error).during("cannot replace it") })
+    }
+
+    /// Whether the file that is there must be written into, as far as can be known before a rename is tried.
+    fn must_write_into(&self, stage: &Stage, original: Option<&Original>) -> bool {
+        let target = &self.hold.target;
+        let kept = self.options.keep_inode && original.is_some() && !target.is_link();
+        let protected = self.options.may_overwrite() && target.is_protected();
+        // A stage in another directory is there because this one may not be written.
+        kept || protected || target.is_mounted_on() || stage.dir.id() != target.dir.id()
+    }
+
+    /// Steps 5 to 10, by a rename. What the rename itself failed with is handed back with the stage; the backup is taken
+    /// back then.
+    fn rename_over(
+        &self,
+        mut stage: Stage,
+        original: Option<&Original>,
+    ) -> Result<std::result::Result<Replaced, (io::Error, Stage)>> {
+        let draft = self.prepare_backup(original, false)?;
+        stage.publish().map_err(|e| self.unnamed(e))?;
+        self.sync(&stage)?;
+        // After the sync, which may take longer than a link lock lives.
+        self.ensure_held()?;
+        let mut backup = self.place_backup(draft, false)?;
+        self.announce();
+        let file = match commit::replace(stage, &self.hold.target) {
+            Ok(file) => file,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        if let Some(backup) = &mut backup {
+            backup.keep();
+        }
+        // Closed, and so unlocked, before the target's lock is released.
+        drop(file);
+        Ok(Ok((backup, self.sync_directory())))
+    }
+
+    /// The same, by writing into the file that is there.
+    fn write_into(&self, stage: &Stage, original: Option<&Original>) -> Result<Replaced> {
+        let (options, target) = (&self.options, &self.hold.target);
+        let draft = self.prepare_backup(original, true)?;
+        if options.keep_inode {
+            // What is exchanged must be on the disk before.
+            self.sync(stage)?;
+        }
+        let opened = Opened::new(stage, target, options.mode, options.keep_inode)?;
+        self.ensure_held()?;
+        let mut backup = self.place_backup(draft, true)?;
+        if let Some(backup) = &mut backup {
+            backup.keep();
+        }
+        self.warn_of_overwriting(opened.is_atomic());
+        self.announce();
+        let exchanged = opened.is_atomic();
+        let file = opened.write(options.durability != Durability::None)?;
+        let durable = if exchanged && options.durability == Durability::Full {
+            file.sync_all().map_err(|e| self.not_durable(e))
+        } else {
+            Ok(())
+        };
+        Ok((backup, durable))
     }
 
     fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
@@ -209,14 +271,12 @@ impl Commit {
 
     /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
     /// others; `None`: this user may not set them there, but a new file can have them.
-    fn amend(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
-        let fail = |e: io::Error| self.failed(e).during("cannot set its owner and permissions");
-        let wanted = self.wanted(stage).map_err(fail)?;
+    fn amend(&self, wanted: Wanted, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
         self.ensure_claim()?;
-        self.hold.lock.ensure_held().map_err(|e| e.on(&self.hold.target.given))?;
+        self.ensure_held()?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -226,7 +286,7 @@ impl Commit {
                 Ok(Some(true))
             }
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(None),
-            Err(e) => Err(fail(e)),
+            Err(e) => Err(self.not_amended(e)),
         }
     }
 
@@ -234,7 +294,8 @@ impl Commit {
     /// the length of what it left.
     fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
         let target = &self.hold.target.given;
-        check.run(&stage.publish().map_err(|e| self.unnamed(e))?, target)?;
+        let path = stage.publish().map_err(|e| self.unnamed(e))?;
+        stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
                 0 if self.options.refuse_empty => {
@@ -261,17 +322,23 @@ impl Commit {
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 
-    /// Before a rename the backup is made while the stage has no name, so that a crash leaves at most one temporary name.
-    /// The backup may replace an earlier one, so the stage is synced first: a failing disk is found before that.
-    fn back_up(&self, stage: &Stage, original: Option<&Original>, way: Way) -> Result<Option<Backup>> {
-        let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
-        if way == Way::Rename {
-            self.sync(stage)?;
-        }
+    fn ensure_held(&self) -> Result<()> {
         let target = &self.hold.target;
-        let backup = backup::make(target, original, options, self.options.durability, way == Way::InPlace)?;
-        let (path, linked) = (&backup.path, backup.linked);
-        self.options.observer.tell(&Notice::BackedUp { target: &target.given, backup: path, linked });
+        self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
+        ensure_not_locked(target)
+    }
+
+    fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
+        let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
+        let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
+        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
+    }
+
+    fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
+        let Some(draft) = draft else { return Ok(None) };
+        let backup = draft.place(self.options.durability, in_place)?;
+        let (target, path, linked) = (&self.hold.target.given, &backup.path, backup.linked);
+        self.options.observer.tell(&Notice::BackedUp { target, backup: path, linked });
         Ok(Some(backup))
     }
 
@@ -279,19 +346,31 @@ impl Commit {
     /// and the sync would have no effect. An error is final: the kernel has dropped the pages that it could not write, and
     /// a second fsync would report success.
     fn sync(&self, stage: &Stage) -> Result<()> {
-        if self.options.durability == Durability::None {
-            return Ok(());
+        if self.options.durability != Durability::None {
+            stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
         }
-        stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))
+        stage.flush().map_err(|e| self.failed(e).during("cannot write the new content"))
     }
 
-    fn announce(&self, way: Way) {
-        let (target, observer) = (&self.hold.target.given, &self.options.observer);
-        if way == Way::InPlace {
+    fn warn_of_overwriting(&self, atomic: bool) {
+        let (target, observer) = (&self.hold.target, &self.options.observer);
+        let path = &target.given;
+        if atomic {
+            observer.tell(&Notice::Info { path, text: "exchanging its content for the new one, which is atomic" });
+        } else if target.is_mounted_on() {
             let text = "something is mounted on this file: overwriting it in place, which is not atomic";
-            observer.tell(&Notice::Warning { path: target, text });
+            observer.tell(&Notice::Warning { path, text });
+        } else if self.options.keep_inode {
+            let text = "contents cannot be exchanged here: overwriting it in place, which is not atomic";
+            observer.tell(&Notice::Info { path, text });
+        } else {
+            let text = "this file cannot be replaced: overwriting it in place, which is not atomic";
+            observer.tell(&Notice::Warning { path, text });
         }
-        observer.tell(&Notice::Committing { target });
+    }
+
+    fn announce(&self) {
+        self.options.observer.tell(&Notice::Committing { target: &self.hold.target.given });
     }
 
     fn sync_directory(&self) -> Result<()> {
@@ -323,6 +402,10 @@ impl Commit {
 
     fn failed(&self, e: io::Error) -> Error {
         self.hold.target.failed(e)
+    }
+
+    fn not_amended(&self, e: io::Error) -> Error {
+        self.failed(e).during("cannot set its owner and permissions")
     }
 
     fn unnamed(&self, e: io::Error) -> Error {

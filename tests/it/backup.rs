@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{NOBODY, TestDir, assert_no_debris, chmod, names_in, needs_root};
+use crate::common::{AWRITE, NOBODY, TestDir, assert_no_debris, chmod, names_in, needs, needs_root, needs_strace};
 
 #[test]
 fn a_backup_is_a_link_to_the_old_file() {
@@ -427,4 +427,129 @@ fn a_long_names_backup_is_an_error_that_says_so() {
     dir.file(&name, "old");
     dir.awrite(["-b", &name]).stdin("new").quiet_success();
     assert_eq!(dir.read(format!("{name}.backup")), "old");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Failures
+
+/// The calls of a write with a backup: the old content is synced, then the new one, then names are exchanged, then the
+/// target is replaced.
+#[test]
+fn a_failed_write_leaves_the_earlier_backup_and_nothing_else() {
+    if !needs_strace() {
+        return;
+    }
+    for (option, earlier) in
+        [("--backup", true), ("--backup", false), ("--backup-mode=600", true), ("--backup-mode=600", false)]
+    {
+        for strike in [
+            "fsync:error=EIO:when=1",
+            "fsync:error=EIO:when=2",
+            "fsync:signal=TERM:delay_exit=200000:when=2",
+            "renameat2:error=EIO:when=1",
+            "renameat:error=EIO:when=1",
+            "renameat:error=EACCES:when=1",
+        ] {
+            let dir = TestDir::new();
+            dir.file("f", "old");
+            if earlier {
+                dir.file("f.backup", "earlier");
+            }
+            let before = dir.snapshot("f");
+            let inject = format!("inject={strike}");
+            let strace = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE, option, "f"];
+            let done = dir.program("strace", strace).stdin("new").run();
+            done.assert_code(if strike.contains("TERM") { 3 } else { 1 });
+            assert_eq!(dir.snapshot("f"), before, "{option} {strike}: {done:?}");
+            if earlier {
+                assert_eq!(dir.read("f.backup"), "earlier", "{option} {strike}: {done:?}");
+                dir.assert_holds(&["f", "f.backup"]);
+            } else {
+                dir.assert_holds(&["f"]);
+            }
+        }
+    }
+}
+
+/// Names cannot be exchanged on every file system, or made anew only if they are free.
+#[test]
+fn backups_on_file_systems_that_can_do_less() {
+    if !needs_strace() {
+        return;
+    }
+    for option in ["--backup", "--backup-mode=600", "--backup-timestamp"] {
+        for also in ["signal=none", "inject=linkat:error=EPERM"] {
+            let dir = TestDir::new();
+            dir.file("f", "0");
+            for number in ["1", "2"] {
+                let strace =
+                    ["-f", "-o", "/dev/null", "-e", "inject=renameat2:error=EINVAL", "-e", also, AWRITE, option, "f"];
+                dir.program("strace", strace).stdin(number).run().ok();
+            }
+            let names: Vec<_> = dir.names().into_iter().filter(|name| name != "f").collect();
+            let mut contents: Vec<_> = names.iter().map(|name| dir.read(name)).collect();
+            contents.sort();
+            let expected: &[&str] = if option == "--backup-timestamp" { &["0", "1"] } else { &["1"] };
+            assert_eq!(contents, expected, "{names:?}");
+        }
+    }
+}
+
+/// Replacing such a file fails at the very end, and was once found only there.
+#[test]
+fn a_file_that_cannot_be_replaced_keeps_its_earlier_backup() {
+    if !needs_root() || !needs("chattr") {
+        return;
+    }
+    for attribute in ["+i", "+a"] {
+        for option in ["--backup", "--backup-mode=600", "--backup-timestamp"] {
+            let dir = TestDir::new();
+            let path = dir.file("f", "old");
+            dir.file("f.backup", "earlier");
+            let chattr = |change: &str| {
+                let status = std::process::Command::new("chattr").arg(change).arg(&path).status();
+                status.is_ok_and(|status| status.success())
+            };
+            if !chattr(attribute) {
+                eprintln!("skipped: this file system has no such attribute");
+                return;
+            }
+            let before = dir.snapshot("f");
+            let done = dir.awrite(["--force", option, "f"]).stdin("new").run();
+            let after = dir.snapshot("f");
+            chattr(&attribute.replace('+', "-"));
+            done.assert_error_with(1, &["Error: f: The file "]);
+            assert_eq!(after, before);
+            assert_eq!(dir.read("f.backup"), "earlier");
+            dir.assert_holds(&["f", "f.backup"]);
+        }
+    }
+}
+
+/// There, neither another's file can be replaced nor a link to it be taken away again.
+#[test]
+fn another_users_file_in_a_sticky_directory() {
+    if !needs_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    let sticky = dir.dir("sticky");
+    dir.open_to_all();
+    chmod(&sticky, 0o1777);
+    dir.file_with_mode("sticky/f", "old", 0o666);
+    let before = dir.snapshot("sticky/f");
+    dir.awrite_unprivileged(["-b", "sticky/f"]).stdin("new").run().assert_code(1);
+    assert_eq!(dir.snapshot("sticky/f"), before);
+    assert_no_debris(&sticky, &["f"]);
+    // The directory of the backup may be such a one, too.
+    dir.file_with_mode("f", "old", 0o666);
+    dir.awrite_unprivileged(["--backup-dir", "sticky", "--backup-suffix", ".1", "f"]).stdin("new").run().ok();
+    assert_eq!((dir.read("f").as_str(), dir.read("sticky/f.1").as_str()), ("new", "old"));
+    assert_no_debris(&sticky, &["f", "f.1"]);
+    // And it may be overwritten.
+    let done = dir.awrite_unprivileged(["--in-place", "-b", "sticky/f"]).stdin("new").run();
+    assert!(done.ok().stderr.contains("not atomic"), "{done:?}");
+    assert_eq!((dir.read("sticky/f").as_str(), dir.read("sticky/f.backup").as_str()), ("new", "old"));
+    assert_eq!(dir.snapshot("sticky/f").inode, before.inode);
+    assert_no_debris(&sticky, &["f", "f.1", "f.backup"]);
 }

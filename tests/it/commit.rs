@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{
-    Held, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_strace, wait_until,
+    AWRITE, Held, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount, needs_root,
+    needs_strace, wait_until,
 };
 use crate::filesystems::Mount;
 
@@ -83,6 +84,38 @@ fn identical_content_leaves_the_file_untouched() {
         }
         dir.assert_holds(&["f", "in"]);
     }
+}
+
+/// A watcher of the directory that runs it on every change must not set off itself. strace shows what is made; the lock
+/// file is.
+#[test]
+fn identical_content_makes_nothing_but_the_lock_file() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "same\n");
+    dir.file("in", "same\n");
+    for args in [
+        &["f"][..],
+        &["-i", "in", "f"],
+        &["-i", "f", "f"],
+        &["--lock-on-commit", "f"],
+        &["--mode=600", "f"],
+        &["f", "--", "cat"],
+    ] {
+        let traced =
+            ["-f", "-o", "trace", "-e", "trace=openat,linkat,mkdirat,renameat,renameat2", AWRITE, "--if-changed"];
+        dir.program("strace", traced.iter().chain(args)).stdin("same\n").run().ok();
+        let trace = dir.read("trace");
+        let made: Vec<_> = trace
+            .lines()
+            .filter(|line| !line.contains("= -1"))
+            .filter(|line| ["O_CREAT", "O_TMPFILE", "linkat", "mkdir", "rename"].iter().any(|word| line.contains(word)))
+            .collect();
+        assert!(made.len() == 1 && made[0].contains("\"f.lock\""), "{args:?}: {made:?}");
+    }
+    assert_eq!(dir.mode("f"), 0o600);
 }
 
 #[test]
@@ -474,8 +507,8 @@ fn a_copied_backup_is_synced_before_the_commit() {
     let dir = TestDir::new();
     dir.file("f", "old");
     let steps = steps(&dir, &["--backup-mode=600", "f"]);
-    // First the backup, then the new file; each is synced under its temporary name, then renamed.
-    let expected = ["link", "sync file", "rename", "link", "sync file", "rename", "sync directory"];
+    // Both are synced under their temporary names before one of them is renamed, the backup first.
+    let expected = ["link", "sync file", "link", "sync file", "rename", "rename", "sync directory"];
     let end: Vec<&str> = steps.iter().rev().take(expected.len()).rev().map(String::as_str).collect();
     // Where the temporary file has a name from the start, there is no link.
     if steps.iter().any(|step| step == "link") {
@@ -625,11 +658,21 @@ fn a_signal_waits_until_in_place_is_done() {
     let _mount = Mount::bind(&source, &target);
     chmod(&source, 0o664);
     // The delay lets the thread that handles signals go first; the outcome must not depend on it.
-    let strace = "-o /dev/null -P target -e inject=fchmod:signal=TERM:when=1 -e inject=fallocate:delay_enter=200000";
-    let args = ["-f"].into_iter().chain(strace.split(' '));
-    let args = args.chain([crate::common::AWRITE, "--in-place", "-m", "606", "target", "--", "echo", "new"]);
-    dir.program("strace", args).run().ok();
-    assert_eq!((dir.read("source").as_str(), dir.mode("source")), ("new\n", 0o606));
+    // Whether the mode may be changed is tried first, with the one that it has; then it is narrowed, and then set.
+    let run = |number: u32, delayed: &str| {
+        let signal = format!("inject=fchmod:signal=TERM:when={number}");
+        let delay = format!("inject={delayed}:delay_enter=200000");
+        let strace = ["-f", "-o", "/dev/null", "-P", "target", "-e", &signal, "-e", &delay, crate::common::AWRITE];
+        let args = ["--in-place", "-m", "606", "target", "--", "echo", "new"];
+        dir.program("strace", strace.into_iter().chain(args)).run()
+    };
+    let before = dir.snapshot("source");
+    run(1, "fallocate").assert_code(3);
+    assert_eq!(dir.snapshot("source"), before);
+    for number in [2, 3] {
+        run(number, "ftruncate,fsync").ok();
+        assert_eq!((dir.read("source").as_str(), dir.mode("source")), ("new\n", 0o606));
+    }
     dir.assert_holds(&["source", "target"]);
 }
 
@@ -695,6 +738,99 @@ fn in_place_works_in_a_read_only_directory() {
     }
     drop(inner);
     drop(outer);
+}
+
+/// A configuration file that its user may write, in a directory of root's.
+#[test]
+fn a_file_in_a_directory_that_may_not_be_written() {
+    if !needs_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.open_to_all();
+    for name in ["locks", "scratch", "kept"] {
+        chmod(&dir.dir(name), 0o777);
+    }
+    let at = dir.dir("d");
+    dir.file_with_mode("d/f", "old", 0o666);
+    let before = dir.snapshot("d/f");
+    let run = |args: &[&str]| {
+        let scratch = dir.join("scratch");
+        dir.awrite_unprivileged(args.iter().chain(&["d/f"])).env("TMPDIR", scratch).stdin("new").run()
+    };
+    let done = run(&[]);
+    done.assert_error(1, "Error: d/f.lock: Permission denied").assert_hint("--in-place --lock-dir");
+    run(&["--in-place"]).assert_error(1, "Error: d/f.lock: Permission denied").assert_hint("--lock-dir");
+    run(&["--lock-dir", "locks"]).assert_error(1, "Error: d/f: Permission denied").assert_hint("--in-place");
+    let done = run(&["--in-place", "--lock-dir", "locks", "--backup"]);
+    done.assert_error_with(1, &["d/f.backup: cannot make the backup: Permission denied"]);
+    assert_eq!(dir.snapshot("d/f"), before);
+    for (args, warns) in [
+        (&["--in-place"][..], true),
+        (&["--in-place", "--stream"], true),
+        (&["--in-place", "--lock-on-commit"], true),
+        (&["--in-place", "--validate", "test -s \"$AWRITE_NEW\""], true),
+        (&["--in-place", "--backup-dir", "kept"], true),
+        (&["--keep-inode"], false),
+    ] {
+        dir.file("d/f", "old");
+        let done = run(&[args, &["--lock-dir", "locks"]].concat());
+        assert_eq!(done.ok().stderr.contains("not atomic"), warns, "{args:?}: {done:?}");
+        assert_eq!((dir.read("d/f").as_str(), dir.snapshot("d/f").inode), ("new", before.inode));
+    }
+    assert_eq!(dir.read("kept/f.backup"), "old");
+    // There is nothing to overwrite.
+    let done = dir.awrite_unprivileged(["--in-place", "--lock-dir", "locks", "d/n"]).stdin("new").run();
+    done.assert_error_with(1, &["Error: d/n: Permission denied"]);
+    for (name, expected) in [("d", &["f"][..]), ("locks", &[]), ("scratch", &[]), ("kept", &["f.backup"])] {
+        assert_no_debris(&dir.join(name), expected);
+    }
+    assert!(at.is_dir());
+}
+
+#[test]
+fn keep_inode_writes_into_the_file_that_is_there() {
+    let dir = TestDir::new();
+    dir.file_with_mode("f", "old and longer", 0o640);
+    fs::hard_link(dir.join("f"), dir.join("g")).unwrap();
+    let before = dir.snapshot("f");
+    let done = dir.awrite(["-v", "--keep-inode", "f"]).stdin("new").run();
+    assert!(done.ok().stderr.contains("atomic"), "{done:?}");
+    assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("new", "new"));
+    assert_eq!((dir.snapshot("f").inode, dir.mode("f")), (before.inode, 0o640));
+    dir.awrite(["--keep-inode", "-b", "-a", "f"]).stdin("er").quiet_success();
+    assert_eq!((dir.read("g").as_str(), dir.read("f.backup").as_str()), ("newer", "new"));
+    dir.awrite(["--keep-inode", "f", "--", "tr", "a-z", "A-Z"]).run().ok();
+    assert_eq!((dir.read("g").as_str(), dir.snapshot("g").inode), ("NEWER", before.inode));
+    let before = dir.snapshot("f");
+    dir.awrite(["--keep-inode", "--if-changed", "f"]).stdin("NEWER").quiet_success();
+    dir.awrite(["--keep-inode", "--validate", "false", "f"]).stdin("x").run().assert_code(1);
+    dir.awrite(["--keep-inode", "f"]).run().assert_error(1, "Error: No input provided");
+    assert_eq!(dir.snapshot("f"), before);
+    // What does not exist is created.
+    dir.awrite(["--keep-inode", "n"]).stdin("x").quiet_success();
+    symlink("f", dir.join("link")).unwrap();
+    dir.awrite(["--keep-inode", "link"]).stdin("through").quiet_success();
+    assert_eq!((dir.read("g").as_str(), dir.read("n").as_str()), ("through", "x"));
+    dir.awrite(["--keep-inode", "--no-follow", "link"]).stdin("a file").quiet_success();
+    assert_eq!((dir.read("g").as_str(), dir.read("link").as_str()), ("through", "a file"));
+    dir.assert_holds(&["f", "f.backup", "g", "link", "n"]);
+}
+
+/// Where it is said to overwrite anyway.
+#[test]
+fn keep_inode_writes_into_a_mounted_file() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file("source", "old");
+    let target = dir.file("target", "hidden");
+    let _mount = Mount::bind(&source, &target);
+    let done = dir.awrite(["--keep-inode", "-b", "target"]).stdin("new").run();
+    assert!(done.ok().stderr.contains("not atomic"), "{done:?}");
+    assert_eq!((dir.read("source").as_str(), dir.read("target.backup").as_str()), ("new", "old"));
+    dir.assert_holds(&["source", "target", "target.backup"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::common::{
     AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount,
-    needs_root, needs_strace, rounds, wait_until,
+    needs_root, needs_strace, rounds, temp_stem, wait_until,
 };
 
 /// Something that is mounted, until it is dropped.
@@ -132,13 +132,8 @@ fn contract(parent: &Path) {
     killed.signal(Signal::KILL);
     killed.finish();
     dir.awrite(["-n", "f"]).stdin("next").run().ok();
-    // Where the temporary file has a name, a killed writer leaves it.
-    let left: Vec<_> =
-        dir.names().into_iter().filter(|name| name.as_encoded_bytes().starts_with(b".f.awrite-")).collect();
-    assert!(left.len() <= 1, "{left:?}");
-    for name in left {
-        fs::remove_file(dir.join(name)).unwrap();
-    }
+    // Where the temporary file has a name, a killed writer leaves it, and the next one takes it over.
+    dir.assert_holds(&["f", "in"]);
     // Links and long names.
     symlink("f", dir.join("link")).unwrap();
     dir.awrite(["link"]).stdin("through").run().ok();
@@ -246,7 +241,7 @@ fn locks(parent: &Path, method: &str) {
     }
     assert_eq!(dir.read("n"), "16\n");
     if method == "flock" {
-        let script = "exec 9>>f.lock; \"$BIN\" lock 9 && ! \"$BIN\" -qn f <n && \"$BIN\" lock -u 9 && \"$BIN\" -n f <n";
+        let script = "exec 9>>f.lock; \"$BIN\" lock 9 && \"$BIN\" -n f <n && \"$BIN\" lock -u 9 && \"$BIN\" -n f <n";
         dir.sh(script).run().ok();
         assert_eq!(dir.read("f"), "16\n");
     }
@@ -278,7 +273,7 @@ fn leases(parent: &Path) {
 fn housekeeping(parent: &Path) {
     let dir = TestDir::made_in(parent);
     dir.awrite(["lock", "--acquire", "--owner=A", "--ttl=1ms", "y"]).run().ok();
-    for name in ["f", "o.lock", "h.lock", ".t.awrite-abcdef", "b.backup", "b.20200101-000000.backup"] {
+    for name in ["f", "o.lock", "h.lock", ".awrite-2961ebef.t", "b.backup", "b.20200101-000000.backup"] {
         dir.file(name, if name.ends_with("lock") { "" } else { "content" });
     }
     // With everything that a killed one leaves.
@@ -449,7 +444,7 @@ fn a_named_temporary_file_is_private(parent: &Path) {
         let mut staged = None;
         wait_until("something is staged", || {
             staged = dir.names().into_iter().find(|name| {
-                name.to_str().unwrap().starts_with(".secret.awrite-")
+                name.to_str().unwrap().starts_with(&temp_stem("secret"))
                     && fs::metadata(dir.join(name)).is_ok_and(|meta| meta.len() > 0)
             });
             staged.is_some()
@@ -612,6 +607,84 @@ fn a_read_only_file_system_says_so() {
 }
 
 /// A read-only mount of one file, as a container gets its configuration.
+/// What is written to it, nobody else would ever see.
+#[test]
+fn a_mounted_file_that_has_been_deleted_is_refused() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let source = dir.file("source", "old");
+    let target = dir.file("target", "hidden");
+    let mount = Mount::bind(&source, &target);
+    fs::remove_file(&source).unwrap();
+    for option in ["--quiet", "--in-place", "--force", "--keep-inode"] {
+        let done = dir.awrite([option, "target"]).stdin("new").run();
+        done.assert_error_with(1, &["Error: target: The file that is mounted here has been deleted"]);
+        done.assert_hint("mount the file anew");
+        assert_eq!(dir.read("target"), "old");
+        dir.assert_holds(&["target"]);
+    }
+    drop(mount);
+}
+
+/// With contents that can be exchanged, the inode stays, and every reader sees the old or the new content.
+#[test]
+fn xfs_exchanges_contents() {
+    if !needs_mount() || !needs("mkfs.xfs") || !needs("xfs_db") {
+        return;
+    }
+    let dir = TestDir::new();
+    let image = make_image(&dir, "xfs", 320);
+    let path = std::env::var("PATH").unwrap_or_default();
+    // mkfs.xfs does not know the feature before version 6.10.
+    for group in 0..4 {
+        let commands = [format!("sb {group}"), "write -d features_incompat 0x4b".to_owned()];
+        let mut xfs_db = Command::new("xfs_db");
+        xfs_db.arg("-x").args(["-c", &commands[0], "-c", &commands[1]]).arg(&image);
+        xfs_db.env("PATH", format!("{path}:/sbin:/usr/sbin")).stdout(Stdio::null());
+        assert!(xfs_db.status().unwrap().success());
+    }
+    let at = dir.dir("xfs");
+    let Some(_mount) = Mount::new(&["-t", "xfs", "-o", "loop", image.to_str().unwrap()], &at) else {
+        eprintln!("skipped: this kernel cannot exchange contents");
+        return;
+    };
+    let dir = TestDir::made_in(&at);
+    dir.file_with_mode("f", "old and longer than the new content", 0o640);
+    fs::hard_link(dir.join("f"), dir.join("g")).unwrap();
+    let mut open = File::open(dir.join("f")).unwrap();
+    let inode = dir.snapshot("f").inode;
+    let done = dir.awrite(["-v", "--keep-inode", "-b", "f"]).stdin("new").run();
+    assert!(done.ok().stderr.contains("atomic") && !done.stderr.contains("not atomic"), "{done:?}");
+    assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("new", "new"));
+    assert_eq!(dir.read("f.backup"), "old and longer than the new content");
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut open, &mut seen).unwrap();
+    assert_eq!(seen, "new", "whoever has it open sees it too");
+    assert_eq!((dir.snapshot("f").inode, dir.mode("f")), (inode, 0o640));
+    dir.awrite(["--keep-inode", "-m", "600", "f"]).stdin("x").run().ok();
+    assert_eq!((dir.snapshot("g").inode, dir.mode("g"), dir.read("g").as_str()), (inode, 0o600, "x"));
+    // One read is under one lock.
+    let contents = [vec![b'a'; 3 << 20], vec![b'b'; 2 << 20]];
+    dir.awrite(["--keep-inode", "f"]).stdin(contents[0].clone()).run().ok();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 4 << 20];
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let read = std::io::Read::read(&mut File::open(dir.join("g")).unwrap(), &mut buffer).unwrap();
+                assert!(contents.iter().any(|content| content[..] == buffer[..read]), "a part of it, {read} bytes");
+            }
+        });
+        for round in 0..20 {
+            dir.awrite(["--keep-inode", "f"]).stdin(contents[round % 2].clone()).run().ok();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    dir.assert_holds(&["f", "f.backup", "g"]);
+}
+
 #[test]
 fn a_read_only_mounted_file_is_refused() {
     if !needs_mount() {
@@ -623,8 +696,10 @@ fn a_read_only_mounted_file_is_refused() {
     let mount = Mount::bind(&source, &target);
     let status = Command::new("mount").args(["-o", "remount,ro,bind"]).arg(&target).status().unwrap();
     assert!(status.success());
-    for option in ["--quiet", "--in-place", "--force"] {
-        dir.awrite([option, "target"]).stdin("new").run().assert_error_with(1, &["Error: target: "]);
+    for option in ["--quiet", "--in-place", "--force", "--keep-inode"] {
+        let done = dir.awrite([option, "target"]).stdin("new").run();
+        done.assert_error(1, "Error: target: Read-only file system").assert_hint("mounted read-only");
+        assert!(!done.stderr.contains("--in-place"), "it would not help: {done:?}");
     }
     assert_eq!(dir.read("target"), "old");
     dir.assert_holds(&["source", "target"]);

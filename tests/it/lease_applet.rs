@@ -135,7 +135,8 @@ fn the_next_owner_waits_or_does_not() {
     waiter.wait_for_waiting();
     lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
     let done = waiter.finish();
-    assert_eq!(done.ok().lines(), ["Waiting for lock on f...", "Lock acquired"]);
+    let lines = done.ok().lines();
+    assert!(lines[0].starts_with("Waiting for f, leased by ") && lines[1..] == ["Lock acquired"], "{lines:?}");
     assert!(done.stdout.trim().parse::<u64>().unwrap() > first.parse().unwrap());
     // Changes of the lease wait for the lock.
     let held = Held::new(&dir.join("f.lock"));
@@ -421,6 +422,17 @@ fn a_lost_lease_stops_command() {
             fs::remove_file(dir.join(name)).unwrap();
         }
     }
+}
+
+#[test]
+fn kill_after_ends_a_command_that_ignores_the_loss_of_its_lease() {
+    let dir = TestDir::new();
+    let options = ["--ttl", "300ms", "--kill-after", "50ms"];
+    let mut running = under_lease(&dir, &options, "trap '' TERM", "");
+    lock(&dir, &["--release", "--owner", "A", "f"]).run().ok();
+    wait_until("it ends", || running.has_ended());
+    running.finish().assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: "]);
+    dir.assert_holds(&["started"]);
 }
 
 /// COMMAND gets SIGTERM and is not killed: it may have much to clean up.

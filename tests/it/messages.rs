@@ -41,7 +41,7 @@ fn hints_help() {
         if dir.sh("chattr +i immutable").run().code == Some(0) {
             let done = dir.awrite(["immutable"]).stdin("x").run();
             dir.sh("chattr -i immutable").quiet_success();
-            done.assert_error(1, "Error: immutable: Operation not permitted").assert_hint("chattr -i");
+            done.assert_error(1, "Error: immutable: The file is immutable (chattr +i)").assert_hint("chattr -i");
             assert!(!done.stderr.contains("--force"), "{done:?}");
         }
     }

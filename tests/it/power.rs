@@ -18,23 +18,45 @@ enum Journal {
 }
 
 /// A write that is acknowledged, and what must be there afterwards.
+#[derive(Clone, Copy)]
 struct Write {
     args: &'static [&'static str],
     after: &'static [(&'static str, Content)],
+    before: Before,
+    /// What it ends with.
+    code: i32,
+}
+
+/// What there is before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Synced,
+    /// Nobody has synced the file that is to be backed up.
+    Unsynced,
+    /// And there is a backup from before, which is synced.
+    EarlierBackup,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Content {
     Old,
     New,
+    /// Of the earlier backup.
+    Earlier,
     OldOrNew,
     OldAndNew,
     /// The record of a lease, with the token that was printed.
     Record,
 }
 
-const REPLACE: Write = Write { args: &["f"], after: &[("f", Content::New)] };
-const CREATE: Write = Write { args: &["n"], after: &[("n", Content::New)] };
+const REPLACE: Write = Write { args: &["f"], after: &[("f", Content::New)], before: Before::Synced, code: 0 };
+const CREATE: Write = Write { args: &["n"], after: &[("n", Content::New)], ..REPLACE };
+const BACKUP: Write = Write {
+    args: &["--backup", "f"],
+    after: &[("f", Content::New), ("f.backup", Content::Old)],
+    before: Before::Unsynced,
+    ..REPLACE
+};
 
 const WRITES: &[Write] = &[
     REPLACE,
@@ -46,14 +68,19 @@ const WRITES: &[Write] = &[
     Write { args: &["-i", "in", "f", "--", "cat"], ..REPLACE },
     Write { args: &["--validate", "sync", "f"], ..REPLACE },
     Write { args: &["--if-changed", "f"], ..REPLACE },
-    Write { args: &["--append", "f"], after: &[("f", Content::OldAndNew)] },
-    Write { args: &["--backup", "f"], after: &[("f", Content::New), ("f.backup", Content::Old)] },
-    Write { args: &["--backup-mode=600", "f"], after: &[("f", Content::New), ("f.backup", Content::Old)] },
-    Write { args: &["--backup-dir=d", "f"], after: &[("f", Content::New), ("d/f.backup", Content::Old)] },
-    Write { args: &["--mkdir", "a/b/n"], after: &[("a/b/n", Content::New)] },
+    Write { args: &["--append", "f"], after: &[("f", Content::OldAndNew)], ..REPLACE },
+    BACKUP,
+    Write { before: Before::EarlierBackup, ..BACKUP },
+    Write { args: &["--backup-timestamp", "f"], after: &[("f", Content::New), ("*.backup", Content::Old)], ..BACKUP },
+    Write { args: &["--backup-mode=600", "f"], ..BACKUP },
+    Write { args: &["--backup-dir=d", "f"], after: &[("f", Content::New), ("d/f.backup", Content::Old)], ..BACKUP },
+    Write { args: &["--keep-inode", "f"], ..REPLACE },
+    Write { args: &["--keep-inode", "--backup", "f"], before: Before::EarlierBackup, ..BACKUP },
+    Write { args: &["--mkdir", "a/b/n"], after: &[("a/b/n", Content::New)], ..REPLACE },
     Write {
         args: &["lock", "--acquire", "--owner=A", "--ttl=1h", "f"],
         after: &[("f", Content::Old), ("f.lease", Content::Record)],
+        ..REPLACE
     },
 ];
 
@@ -87,14 +114,7 @@ impl Disk {
     /// Runs awrite, below strace with `injection`, pulls the plug, and says what is not as it must be.
     fn cut(&self, write: &Write, journal: Journal, injection: Option<&str>) -> Vec<String> {
         let mount = self.mount();
-        let dir = self.at.join("w");
-        if dir.exists() {
-            fs::remove_dir_all(&dir).unwrap();
-        }
-        fs::create_dir_all(dir.join("d")).unwrap();
-        fs::write(dir.join("f"), content("old")).unwrap();
-        fs::write(dir.join("in"), content("new")).unwrap();
-        rustix::fs::syncfs(File::open(&dir).unwrap()).unwrap();
+        let dir = self.prepare(write.before);
         let run = match injection {
             None => self.dir.awrite(write.args),
             Some(injection) => {
@@ -103,14 +123,34 @@ impl Disk {
             }
         };
         let done = run.current_dir(&dir).stdin(content("new")).run();
-        done.ok();
+        done.assert_code(write.code);
         shut_down(&self.at, journal);
         self.unmount(mount);
         let mount = self.mount();
-        let wrong = |(name, content): &(&str, Content)| is_wrong(&dir.join(name), *content, &done);
+        let wrong = |(name, content): &(&str, Content)| is_wrong(&found(&dir, name), *content, &done);
         let wrong = write.after.iter().filter_map(wrong).collect();
         self.unmount(mount);
         wrong
+    }
+
+    /// The directory to write in.
+    fn prepare(&self, before: Before) -> PathBuf {
+        let dir = self.at.join("w");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(dir.join("d")).unwrap();
+        fs::write(dir.join("f"), content("old")).unwrap();
+        fs::write(dir.join("in"), content("new")).unwrap();
+        if before == Before::EarlierBackup {
+            fs::write(dir.join("f.backup"), content("earlier")).unwrap();
+        }
+        rustix::fs::syncfs(File::open(&dir).unwrap()).unwrap();
+        if before != Before::Synced {
+            fs::remove_file(dir.join("f")).unwrap();
+            fs::write(dir.join("f"), content("old")).unwrap();
+        }
+        dir
     }
 
     /// Unmounts it everywhere: a process that has just got its own mount namespace may still have it mounted there. To
@@ -125,6 +165,13 @@ impl Disk {
     }
 }
 
+/// The file `name`, where that may begin with a star.
+fn found(dir: &Path, name: &str) -> PathBuf {
+    let Some(end) = name.strip_prefix('*') else { return dir.join(name) };
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    names.into_iter().find(|path| path.to_str().unwrap().ends_with(end)).unwrap_or_else(|| dir.join(name))
+}
+
 fn is_wrong(path: &Path, expected: Content, done: &Done) -> Option<String> {
     let found = match fs::read_to_string(path) {
         Ok(found) => found,
@@ -133,6 +180,7 @@ fn is_wrong(path: &Path, expected: Content, done: &Done) -> Option<String> {
     let right = match expected {
         Content::Old => found == content("old"),
         Content::New => found == content("new"),
+        Content::Earlier => found == content("earlier"),
         Content::OldOrNew => found == content("old") || found == content("new"),
         Content::OldAndNew => found == content("old") + &content("new"),
         Content::Record => serde_json::from_str::<serde_json::Value>(&found)
@@ -175,6 +223,9 @@ fn without_sync_it_does_not(kind: &'static str) {
         (&CREATE, 1, Journal::Written),
         (&REPLACE, 2, Journal::Lost),
         (&CREATE, 2, Journal::Lost),
+        // The old content comes first.
+        (&BACKUP, 1, Journal::Lost),
+        (&Write { before: Before::EarlierBackup, ..BACKUP }, 1, Journal::Lost),
     ] {
         let injection = format!("inject=fsync:retval=0:when={when}");
         let wrong = disk.cut(write, journal, Some(&injection));
@@ -196,11 +247,72 @@ fn synced_data_is_never_partial(kind: &'static str) {
     assert_eq!(disk.cut(&write, Journal::Lost, None), [""; 0]);
 }
 
+/// The backup's name is on the disk before the file is overwritten, or, elsewhere, replaced.
+fn a_backup_elsewhere_is_there_too(kind: &'static str) {
+    if !needs_mount() || !needs_strace() || !needs(&format!("mkfs.{kind}")) {
+        return;
+    }
+    let (disk, other) = (Disk::new(kind), Disk::new(kind));
+    for args in
+        [&["--keep-inode"][..], &["--sync=data"], &["--sync=data", "--backup-mode=600"], &["--backup-timestamp"]]
+    {
+        for unsynced in [false, true] {
+            let (mount, other_mount) = (disk.mount(), other.mount());
+            let (dir, other_dir) = (disk.prepare(Before::Unsynced), other.prepare(Before::EarlierBackup));
+            let place = format!("--backup-dir={}", other_dir.display());
+            let args = args.iter().copied().chain([place.as_str(), "f"]);
+            // Where it is not what it is meant to be, it is no directory that is synced.
+            let injection = if unsynced { "inject=fsync:retval=0:when=2+" } else { "inject=none" };
+            let strace = ["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", injection, AWRITE];
+            let run = match unsynced {
+                true => disk.dir.program("strace", strace.into_iter().chain(args)),
+                false => disk.dir.awrite(args),
+            };
+            let done = run.current_dir(&dir).stdin(content("new")).run();
+            done.ok();
+            shut_down(&disk.at, Journal::Lost);
+            shut_down(&other.at, Journal::Lost);
+            disk.unmount(mount);
+            other.unmount(other_mount);
+            let other_mount = other.mount();
+            let names: Vec<_> = fs::read_dir(&other_dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let kept = names.iter().any(|path| {
+                // Not the temporary one, which ends the same.
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.starts_with("f.") && is_wrong(path, Content::Old, &done).is_none()
+            });
+            assert_eq!(kept, !unsynced, "{:?}: {names:?}", done);
+            other.unmount(other_mount);
+        }
+    }
+}
+
+/// What a write that failed has left as it was is still there after a power cut.
+fn a_failed_write_keeps_the_earlier_backup(kind: &'static str) {
+    if !needs_mount() || !needs_strace() || !needs(&format!("mkfs.{kind}")) {
+        return;
+    }
+    let disk = Disk::new(kind);
+    let failing = Write {
+        after: &[("f", Content::Old), ("f.backup", Content::Earlier)],
+        before: Before::EarlierBackup,
+        code: 1,
+        ..BACKUP
+    };
+    for journal in [Journal::Written, Journal::Lost] {
+        assert_eq!(disk.cut(&failing, journal, Some("inject=fsync:error=EIO:when=2")), [""; 0], "{journal:?}");
+    }
+}
+
 macro_rules! on_each {
     ($($kind:ident)*) => {
         $(mod $kind {
             #[test] fn everything_survives() { super::everything_survives(stringify!($kind)); }
             #[test] fn without_sync_it_does_not() { super::without_sync_it_does_not(stringify!($kind)); }
+            #[test] fn a_backup_elsewhere_is_there_too() { super::a_backup_elsewhere_is_there_too(stringify!($kind)); }
+            #[test] fn a_failed_write_keeps_the_earlier_backup() {
+                super::a_failed_write_keeps_the_earlier_backup(stringify!($kind));
+            }
             #[test] fn synced_data_is_never_partial() { super::synced_data_is_never_partial(stringify!($kind)); }
         })*
     };

@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::{Done, Extent, Held, Run, Snapshot, TestDir, extent, names_in, needs_strace, rounds, wait_until};
+use crate::common::{
+    Done, Extent, Held, Run, Snapshot, TestDir, extent, names_in, needs_strace, rounds, temp_stem, wait_until,
+};
 use crate::sweep::{Met, Point, Program};
 
 /// A way of using the program. The sweeps go through its system calls.
@@ -302,7 +304,7 @@ impl Sweep<'_> {
                 dir.file("l.lock", &self.dead);
                 dir.file("y.lease", &self.expired);
                 dir.file("z.lease", &self.lease);
-                dir.file(".t.awrite-abcdef", "half");
+                dir.file(".awrite-2961ebef.t", "half");
                 dir.file("Cargo.lock", "[[package]]\n");
                 for (name, days) in [("b.backup", 1), ("b.20200102-030405.backup", 2), ("b.20200101-000000.backup", 3)]
                 {
@@ -337,19 +339,35 @@ impl Sweep<'_> {
         names(dir).into_iter().chain(names(&self.other)).filter(|name| !belongs(name)).collect()
     }
 
+    fn makes_backup(&self) -> bool {
+        self.way.args.iter().any(|arg| arg.starts_with("--backup"))
+    }
+
+    /// What there was before a write that has failed: an earlier backup, or none.
+    #[track_caller]
+    fn assert_backups_as_before(&self, dir: &TestDir, what: &str) {
+        let names = names(dir).into_iter().chain(names(&self.other));
+        let backups: Vec<String> = names.filter(|name| is_backup(name)).collect();
+        let earlier = self.way.before == Before::Backup;
+        assert_eq!(backups, if earlier { &["f.backup"][..] } else { &[] }, "{what}");
+        if earlier {
+            assert_eq!(dir.read("f.backup"), "older\n", "{what}");
+        }
+    }
+
     /// Every backup is the whole old content, or an earlier one.
     #[track_caller]
     fn assert_backups_are_whole(&self, dir: &TestDir, what: &str) {
         let mut seen = 0;
         for dir in [dir, &self.other] {
-            for name in dir.names().iter().filter(|name| name.as_encoded_bytes().ends_with(b".backup")) {
+            for name in names(dir).iter().filter(|name| is_backup(name)) {
                 let backup = dir.read(name);
                 let earlier = self.way.before == Before::Backup && backup == "older\n";
                 assert!(earlier || Some(backup.as_str()) == self.way.old, "{what}: {name:?}: {backup:?}");
                 seen += 1;
             }
         }
-        let asked = self.way.args.iter().any(|arg| arg.starts_with("--backup"));
+        let asked = self.makes_backup();
         // The backup is made before the target is replaced.
         if asked && Self::content(dir).as_deref() == Some(self.way.new) {
             assert_eq!(seen, 1, "{what}");
@@ -491,21 +509,23 @@ impl Sweep<'_> {
         }
         self.assert_lease(dir, None, before, what);
         self.assert_backups_are_whole(dir, what);
-        let mut temporary = 0;
+        let (mut temporary, mut backups) = (0, 0);
         for name in self.debris(dir) {
             let path = if dir.join(&name).exists() { dir.join(&name) } else { self.other.join(&name) };
             let meta = fs::metadata(path).unwrap();
             if name == "f.lock" {
                 assert!(way.link || meta.len() == 0, "{what}");
             } else {
-                let of_link = way.link && (name.starts_with("f.lock.break-") || name.starts_with(".f.lock.awrite-"));
-                let of_write = name.starts_with(".f.awrite-") || name.starts_with(".f.lease.awrite-");
-                assert!(of_link || of_write, "{what}: {name}");
+                let of_link = way.link && (name.starts_with("f.lock.break-") || name.starts_with(&temp_stem("f.lock")));
+                let of_write = ["f", "f.lease"].iter().any(|base| name.starts_with(&temp_stem(base)));
+                let of_backup = self.makes_backup() && name.starts_with(&temp_stem("f.backup"));
+                assert!(of_link || of_write || of_backup, "{what}: {name}");
                 assert_eq!(meta.permissions().mode() & 0o7777 & !0o644, 0, "{what}: {name}");
-                temporary += usize::from(!of_link);
+                temporary += usize::from(of_write);
+                backups += usize::from(of_backup);
             }
         }
-        assert!(temporary <= 1, "{what}: {:?}", self.debris(dir));
+        assert!(temporary <= 1 && backups <= 1, "{what}: {:?}", self.debris(dir));
     }
 
     // -----------------------------------------------------------------------------------------------------------------
@@ -580,17 +600,6 @@ impl Sweep<'_> {
         assert!(done.stderr.lines().any(says_path), "{what}: it says nothing of a path: {done:?}");
     }
 
-    /// Nothing of the file may have changed but the number of its links: a backup may be a link.
-    fn assert_untouched(&self, dir: &TestDir, before: &State, what: &str) {
-        let mut after = self.state(dir).file;
-        if let (Some(after), Some(before)) = (&mut after, &before.file) {
-            let backups = dir.names().iter().filter(|name| name.as_encoded_bytes().ends_with(b".backup")).count();
-            assert!(after.links == before.links || (backups == 1 && after.links == 2), "{what}: {after:?}");
-            after.links = before.links;
-        }
-        assert_eq!(after, before.file, "{what}");
-    }
-
     #[track_caller]
     fn assert_failed(&self, dir: &TestDir, done: &Done, call: &str, before: &State, what: &str) {
         let way = self.way;
@@ -602,7 +611,8 @@ impl Sweep<'_> {
         assert!(!not_durable || done.code == Some(1), "{what}");
         let is_write = way.kind == Kind::Write && way.old != Some(way.new);
         if (done.code != Some(0) && !not_durable) || !is_write {
-            self.assert_untouched(dir, before, &format!("{what}: {done:?}"));
+            assert_eq!(self.state(dir).file, before.file, "{what}: {done:?}");
+            self.assert_backups_as_before(dir, &format!("{what}: {done:?}"));
         }
         self.assert_lease(dir, Some(done), before, &format!("{what}: {done:?}"));
         self.assert_backups_are_whole(dir, what);
@@ -640,7 +650,7 @@ impl Sweep<'_> {
                 // A lock stays if its holder cannot be seen to be dead. Marks of breakers harm nobody.
                 let spared = name == "l.lock" && !gone(name);
                 assert!(
-                    spared || name.contains("l.lock.break-") || name.contains("l.lock.awrite-"),
+                    spared || name.contains("l.lock.break-") || name.contains(&temp_stem("l.lock")),
                     "{what}: {name}: {done:?}"
                 );
             }
@@ -660,6 +670,11 @@ impl Sweep<'_> {
             held.release();
         }
     }
+}
+
+/// A temporary file for a backup ends as the backup does.
+fn is_backup(name: &str) -> bool {
+    name.ends_with(".backup") && !name.starts_with(".awrite-")
 }
 
 fn names(dir: &TestDir) -> Vec<String> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::common::{
-    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs_strace, rounds, somebody_waits_for, wait_until,
+    AWRITE, Done, Held, Running, TestDir, lock_is_held, needs, needs_strace, rounds, somebody_waits_for, temp_name,
+    wait_until,
 };
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
@@ -62,7 +63,7 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
         dir.file("trace", "");
         let strace = ["-f", "-o", "trace", "-e", "trace=fsync,linkat", "-e", slow, AWRITE];
         let writer = dir.program("strace", strace.iter().chain(args).copied()).stdin("new").spawn();
-        wait_until("it has a name", || dir.read("trace").contains(".f.awrite-"));
+        wait_until("it has a name", || dir.read("trace").contains(&temp_name("f")));
         let pid = dir.read("trace").split_whitespace().next().unwrap().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         let done = writer.finish();
@@ -171,6 +172,62 @@ fn a_signal_is_passed_on_and_command_waited_for() {
             dir.assert_holds(&["f"]);
         }
     }
+}
+
+/// COMMAND has a terminal's ^C already. A second one kills it, if it ignores that.
+#[test]
+fn an_interrupt_from_the_terminal_is_not_doubled() {
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    // A shell would take two for one.
+    let ends = "import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+open('started', 'w').close()
+while not os.path.exists('go'):
+    if signal.sigtimedwait([signal.SIGINT], 0.01):
+        open('caught', 'a').write('INT\\n')
+print('new')";
+    dir.file("ends", ends);
+    dir.file(
+        "ignores",
+        "import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+open('started', 'w').close()
+time.sleep(600)",
+    );
+    let script = r#"
+import os, pty, sys, time
+def wait_for(name):
+    end = time.monotonic() + 60
+    while not os.path.exists(name):
+        if time.monotonic() > end:
+            sys.exit('waited in vain for ' + name)
+        time.sleep(0.001)
+def run(command, keys):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(os.environ['BIN'], ['awrite', 'f', '--', 'python3', command])
+    wait_for('started')
+    os.unlink('started')
+    for _ in range(keys):
+        os.write(terminal, b'\x03')
+        time.sleep(0.4)
+    assert os.path.exists('f.lock') == (keys == 1)
+    if keys == 1:
+        wait_for('caught')
+        open('go', 'w').close()
+    _, status = os.waitpid(pid, 0)
+    assert os.WEXITSTATUS(status) == 3, status
+run('ends', 1)
+assert open('caught').read() == 'INT\n', open('caught').read()
+run('ignores', 2)
+"#;
+    dir.program("python3", ["-c", script]).quiet_success();
+    assert_eq!(dir.read("f"), "old");
+    dir.assert_holds(&["caught", "ends", "f", "go", "ignores"]);
 }
 
 #[test]
@@ -463,12 +520,10 @@ fn a_signal_before_the_commit_takes_a_linked_backup_away() {
     }
     let dir = TestDir::new();
     dir.file("f", "old");
-    let before = dir.snapshot("f");
-    // strace delays the main thread right after the backup, where it locks the new file to mark it as in use, and
-    // before its second sync. So the thread that cleans up, which is not traced, is in time.
-    let hold = format!("inject=flock:delay_enter={}:when=2", rounds(500_000, 1_000_000));
-    let slow = "inject=fsync:delay_enter=300000:when=2";
-    let strace = ["-o", "trace", "-e", "trace=flock,fsync", "-e", &hold, "-e", slow];
+    // strace delays the main thread in both syncs, of the old content and of the new one. So the thread that cleans up,
+    // which is not traced, is in time.
+    let slow = format!("inject=fsync:delay_enter={}", rounds(500_000, 1_000_000));
+    let strace = ["-o", "trace", "-e", "trace=fsync", "-e", &slow];
     let interrupted = |options: &[&str], made: &mut dyn FnMut() -> bool| {
         let args = strace.iter().chain(&[AWRITE]).chain(options).chain(&["f", "--", "echo", "new"]);
         let mut strace = dir.program("strace", args).spawn();
@@ -478,16 +533,41 @@ fn a_signal_before_the_commit_takes_a_linked_backup_away() {
         assert_eq!(dir.read("f"), "old");
     };
     let linked = || fs::metadata(dir.join("f")).unwrap().nlink() == 2;
+    let before = dir.snapshot("f");
     for options in [&["-b"][..], &["--backup-timestamp"]] {
         interrupted(options, &mut || linked());
         assert_eq!(dir.snapshot("f"), before);
         dir.assert_holds(&["f", "trace"]);
     }
-    // This backup has replaced another one. To remove it would leave none.
     dir.file("f.backup", "older");
-    interrupted(&["-b"], &mut || dir.read("f.backup") == "old");
-    assert_eq!(dir.read("f.backup"), "old");
+    interrupted(&["-b"], &mut || linked());
+    assert_eq!((dir.snapshot("f"), dir.read("f.backup").as_str()), (before, "older"));
     dir.assert_holds(&["f", "f.backup", "trace"]);
+}
+
+/// Right before the commit the new backup has its name already: either all of it is taken back, or all of it is done.
+#[test]
+fn a_signal_between_the_backup_and_the_commit() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for option in ["--backup", "--backup-mode=600"] {
+        for number in ["1", "2"] {
+            dir.file("f", "old");
+            dir.file("f.backup", "older");
+            let signal = format!("inject=renameat2:signal=TERM:delay_exit=100000:when={number}");
+            let strace = ["-o", "/dev/null", "-e", &signal, AWRITE, option, "f", "--", "echo", "new"];
+            let done = dir.program("strace", strace).run();
+            let contents = (dir.read("f"), dir.read("f.backup"));
+            let (f, backup) = (contents.0.trim(), contents.1.as_str());
+            match done.code {
+                Some(0) => assert_eq!((f, backup), ("new", "old"), "{done:?}"),
+                _ => assert_eq!((done.code, f, backup), (Some(3), "old", "older"), "{done:?}"),
+            }
+            dir.assert_holds(&["f", "f.backup"]);
+        }
+    }
 }
 
 #[test]

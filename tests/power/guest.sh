@@ -73,6 +73,11 @@ round() {
     durable 1006"$1" awrite --backup-mode 600 f
     durable 1007"$1" awrite --backup-dir d f
     durable 1008"$1" awrite --backup-timestamp f
+    # Nobody has synced what is backed up.
+    whole 1018"$1" sh -c "cat >fresh$1"
+    durable 1019"$1" awrite --backup "fresh$1"
+    whole 1020"$1" sh -c "cat >fresh-dated$1"
+    durable 1021"$1" awrite --backup-timestamp "fresh-dated$1"
     durable - awrite f -- tr 0-9 "$1"a-j
     durable - awrite --mkdir "a$1/b/n" -- seq 9
     durable - awrite -i in f
@@ -112,6 +117,12 @@ on_disk() {
     phase unsynced-directory
     unsynced 2 awrite f
     unsynced 2 awrite nd1
+    # The old content comes first.
+    phase unsynced-backup
+    for n in 1 2 3; do
+        whole 1022 sh -c "cat >fresh-lost$n"
+        unsynced 1 awrite --backup "fresh-lost$n"
+    done
     cd /
     umount /mnt
     echo "power: $disk: $number writes"

@@ -8,8 +8,8 @@ BASE is the disk before the writes, LOG the record, SERIAL the output of guest.s
 of the log, and for each prefix SUBSETS (1) random choices of the writes since the last flush, which a disk may lose.
 
 In every state each file must have the content that it had after one of the writes from the last acknowledged one to the
-last begun one; there is at most one temporary file; and where the target is new, its backup is there. Some writes are
-made without one of the syncs. For them this must fail, which shows that the test would see a lost write.
+last begun one; there is at most one temporary file, and one for a backup; and where the target is new, its backup is
+there. Some writes are made without one of the syncs. For them this must fail, which shows that the test would see a lost write.
 """
 import hashlib
 import os
@@ -23,7 +23,9 @@ import tempfile
 FLUSH, FUA, DISCARD = 1, 2, 4
 # The offset of the file system's partition, and the length of the partition for marks at the end of the disk.
 START, MARKS = 1 << 20, 1 << 20
-TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.awrite-[0-9A-Za-z]{6}$")
+TEMPORARY = re.compile(r"(.*/)?\.awrite-[0-9a-f]{8}(-[0-9]+|-[0-9a-f]{16})?\.(?P<base>[^/]+)$")
+# Files that nobody syncs before they are backed up.
+FRESH = re.compile(r"\./fresh[^/.]*$")
 SIDE = re.compile(r".*\.lock(\.break-[0-9a-f]+)?$")
 
 
@@ -110,11 +112,14 @@ def violation(found, states, low, high):
     for name in sorted(set(found).union(*possible)):
         if TEMPORARY.match(name) or SIDE.match(name):
             continue
+        if FRESH.match(name) and low < high:
+            continue
         if found.get(name) not in [state.get(name) for state in possible]:
             what = "is missing" if name not in found else "is not what it was after any of these writes"
             return f"{name} {what}"
-    if sum(bool(TEMPORARY.match(name)) for name in found) > 1:
-        return f"more than one temporary file: {sorted(found)}"
+    temporary = [match["base"].endswith(".backup") for match in map(TEMPORARY.match, found) if match]
+    if temporary.count(True) > 1 or temporary.count(False) > 1:
+        return f"too many temporary files: {sorted(found)}"
     if high == low + 1 and high in states:
         old, new = states[low], states[high]
         if old.get("./f") != new.get("./f") and found.get("./f") == new.get("./f"):
@@ -177,7 +182,7 @@ def main():
     if "honest" in seen or honest < 100:
         print("\n".join(line for line in wrong[:20]))
         sys.exit(f"power: {kind}: failed")
-    for phase in ("unsynced-file", "unsynced-directory"):
+    for phase in ("unsynced-file", "unsynced-directory", "unsynced-backup"):
         if phase not in seen:
             sys.exit(f"power: {kind}: nothing was lost without a sync ({phase}): what does this test show?")
 

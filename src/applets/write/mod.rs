@@ -93,16 +93,20 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
     if !source.is_ready() || reads_much(request) {
         process::about_to_wait()?;
     }
-    if request.stream || source.is_regular {
-        // A regular file is complete; the kernel can share or copy its content.
+    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
+    if source.is_regular {
+        // It is complete; the kernel can share or copy its content.
+        process::give_way();
+        file.commit_from(source.fd(), &source.name).map(drop)
+    } else if request.stream {
         file.fill_from(source.fd(), &source.name)?;
+        process::give_way();
+        file.commit().map(drop)
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
-        file.fill(&content)?;
+        process::give_way();
+        file.commit_with(&content).map(drop)
     }
-    // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
-    process::give_way();
-    file.commit().map(drop)
 }
 
 /// OUTPUT (or input) -> COMMAND -> OUTPUT.
@@ -150,10 +154,7 @@ fn transform(
         let reason = "COMMAND printed nothing";
         return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
     }
-    if !request.stream {
-        file.fill(&content)?;
-    }
-    file.commit().map(drop)
+    if request.stream { file.commit() } else { file.commit_with(&content) }.map(drop)
 }
 
 fn out_of_memory(name: &Path) -> Error {

@@ -182,8 +182,14 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(
         CONTENT,
         &["--in-place"],
-        "where OUTPUT cannot be replaced (it is a mount point), overwrite it under the lock: not atomic",
+        "where OUTPUT cannot be replaced (a mount point, a directory that you may not write), overwrite it: not atomic",
         |s| s.options.in_place = true,
+    ),
+    Flag::set(
+        CONTENT,
+        &["--keep-inode"],
+        "write into the existing file, for its other hard links and mounts; atomic only where the file system can",
+        |s| s.options.keep_inode = true,
     ),
     Flag::value(
         CONTENT,

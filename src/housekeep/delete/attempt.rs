@@ -70,11 +70,15 @@ pub(super) fn status(dir: &Dir, name: &OsStr) -> Result<FileStatus> {
 
 /// Opens `name` without waiting for anything.
 pub(super) fn open(dir: &Dir, name: &OsStr, access: OFlags) -> Result<File> {
-    dir.open_file(name, access | OFlags::NONBLOCK, 0).map_err(|e| match e.raw_os_error() {
+    dir.open_file(name, access | OFlags::NONBLOCK, 0).map_err(cannot_open)
+}
+
+pub(super) fn cannot_open(e: io::Error) -> NotDeleted {
+    match e.raw_os_error() {
         Some(libc::ENOENT) => NotDeleted::Gone,
         Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => NOT_REGULAR,
         // Another process has a lease on the file (fcntl(2), F_SETLEASE).
         Some(libc::EWOULDBLOCK) => IN_USE,
         _ => e.into(),
-    })
+    }
 }

@@ -4,13 +4,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-
-use super::attempt::{Attempt, Deleted, gone_or_failed, open, status};
+use super::attempt::{Attempt, Deleted, gone_or_failed, status};
 use super::refusal::{IN_USE, NotDeleted, REPLACED, Result, ensure_regular};
-use crate::lock::is_held_by_link;
+use crate::lock::is_in_use;
 use crate::names::{BackupNames, lock_name};
-use crate::sys::{self, Dir, FileStatus, ofd};
+use crate::sys::{self, Dir, FileStatus};
 
 /// How long a write may take from making its backup, as a link, to the commit, which waits for the disk. This is for
 /// writers whose lock is in another directory.
@@ -38,7 +36,8 @@ pub(crate) fn plain_backup(
     ensure_regular(planned)?;
     // A backup that is a second link to the old file has the content's time until its writer sets it, after the commit.
     // Up to the commit, it is the target too.
-    if is_held(dir, &lock_name(of))? {
+    // One that may not be opened counts as held.
+    if is_in_use(dir, &lock_name(of, dir)).or_else(|e| denied(e).map(|()| true))? {
         return Err(IN_USE);
     }
     if planned.links > 1 && attempt.is_fresh(UNDER_WAY, planned) {
@@ -67,16 +66,8 @@ fn ensure_as_planned(now: &FileStatus, planned: &FileStatus) -> Result<()> {
     if same { Ok(()) } else { Err(REPLACED) }
 }
 
-/// Whether somebody holds the lock file `name`, or waits for it. One that may not be opened counts as held.
-fn is_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    match open(dir, name, OFlags::RDONLY) {
-        Ok(file) if FileStatus::of(&file)?.size > 0 => Ok(is_held_by_link(dir, name)),
-        // In this order, as in `lock`.
-        Ok(file) => Ok(ofd::has_locks(&file)? || !sys::try_flock(&file, true)?),
-        Err(NotDeleted::Failed(e)) if e.kind() == io::ErrorKind::PermissionDenied => Ok(true),
-        Err(NotDeleted::Failed(e)) => Err(e),
-        Err(_) => Ok(false),
-    }
+fn denied(e: io::Error) -> io::Result<()> {
+    if e.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(e) }
 }
 
 fn rename_to_free(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {

@@ -8,9 +8,9 @@
 //!   by its creator, so it is left alone for a moment.
 //! - **A link lock**: its protocol. It breaks a stale lock as the next writer would.
 //! - **A lease**: its target's lock, as for every change of a lease.
-//! - **A temporary file**: a `flock`, which its writer holds as long as the file has a name. Where the file is created
-//!   with a name, there is an instant before the lock. If housekeeping had the lock at that instant, the writer would not
-//!   get it. So housekeeping does not try the lock of a fresh file, and looks at it again later.
+//! - **A temporary file**: its mark, which its writer keeps as long as the file has a name (stage.rs). Where the file is
+//!   created with a name, there is an instant before the mark. A writer whose file is taken for dead at that instant makes
+//!   another one; so that this is rare, housekeeping looks at a fresh file again later.
 //! - **A backup with a time in its name**: nothing ever replaces one.
 //! - **A plain backup**: another name. Writers replace it by rename at any moment. So housekeeping first renames it to
 //!   what it would be called with its time in its name, and looks at it there. If it is not the file that was planned, it

@@ -182,6 +182,18 @@ pub(crate) fn names_in(dir: &Path) -> BTreeSet<OsString> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
+/// What the names of awrite's temporary files for `base` begin with.
+pub(crate) fn temp_stem(base: &str) -> String {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = base.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    format!(".awrite-{:08x}", (hash >> 32) as u32 ^ hash as u32)
+}
+
+/// The name that awrite gives to a temporary file for `base`, if nobody else has one.
+pub(crate) fn temp_name(base: &str) -> String {
+    format!("{}.{base}", temp_stem(base))
+}
+
 /// Panics when `dir` holds anything but the names `expected`: a lock file, a temporary file, a backup.
 #[track_caller]
 pub(crate) fn assert_no_debris(dir: &Path, expected: &[&str]) {

@@ -11,7 +11,7 @@ mod locks;
 mod machine;
 mod run;
 
-pub(crate) use dir::{Snapshot, TestDir, assert_no_debris, chmod, copy_program, names_in};
+pub(crate) use dir::{Snapshot, TestDir, assert_no_debris, chmod, copy_program, names_in, temp_name, temp_stem};
 pub(crate) use extent::{Extent, extent, is_quick, needs_full, rounds};
 pub(crate) use locks::{Held, lock_is_held, somebody_waits_for};
 pub(crate) use machine::{

@@ -17,13 +17,13 @@ use crate::filesystems::Mount;
 fn each_operation_deletes_its_own_kind() {
     let cases = [
         (&["--clean-locks"][..], &["f.lock"][..]),
-        (&["--clean-temps"], &[".f.awrite-aB3xyZ"]),
+        (&["--clean-temps"], &[".awrite-29623195.f"]),
         (&["--clean-backups"], &["f.20260102-030405.backup"]),
-        (&["--clean-locks", "--clean-temps"], &["f.lock", ".f.awrite-aB3xyZ"]),
-        (&["--all"], &["f.lock", ".f.awrite-aB3xyZ", "f.20260102-030405.backup"]),
+        (&["--clean-locks", "--clean-temps"], &["f.lock", ".awrite-29623195.f"]),
+        (&["--all"], &["f.lock", ".awrite-29623195.f", "f.20260102-030405.backup"]),
         (&["--clean-locks", "-r"], &["f.lock", "sub/g.lock"]),
         (&["--clean-locks", "--recursive", "."], &["f.lock", "sub/g.lock"]),
-        (&["--all", "--recursive"], &["f.lock", ".f.awrite-aB3xyZ", "f.20260102-030405.backup", "sub/g.lock"]),
+        (&["--all", "--recursive"], &["f.lock", ".awrite-29623195.f", "f.20260102-030405.backup", "sub/g.lock"]),
     ];
     let dirs = cases.map(|_| leftovers());
     wait_for_ctime(&dirs[7].join("sub/g"), Duration::from_secs(1));
@@ -241,18 +241,19 @@ fn mount_points_are_not_crossed_with_x() {
 #[test]
 fn only_awrite_s_own_temporary_files_go() {
     let dir = TestDir::new();
-    for name in ["f.awrite-aB3xyZ", ".awrite-aB3xyZ", ".f.awrite-aB3xy", ".f.awrite-aB3x-Z", ".f.tmp-aB3xyZ", ".f.swp"]
+    for name in
+        [".f.awrite-aB3xyZ", ".awrite-aB3xyZ", ".awrite-29623195", ".awrite-29623195.g", "awrite-29623195.f", ".f.swp"]
     {
         dir.file(name, "x");
     }
-    dir.dir(".d.awrite-aB3xyZ");
-    symlink("missing", dir.join(".l.awrite-aB3xyZ")).unwrap();
-    mkfifo(&dir.join(".p.awrite-aB3xyZ"));
-    let held = Held::new(&dir.join(".held.awrite-aB3xyZ"));
-    dir.file(".f.awrite-aB3xyZ", "x");
-    assert_deletes(&dir, &["--clean-temps", "-r"], &[".f.awrite-aB3xyZ"]);
+    dir.dir(".awrite-29623e3f.d");
+    symlink("missing", dir.join(".awrite-29621447.l")).unwrap();
+    mkfifo(&dir.join(".awrite-2961e423.p"));
+    let held = Held::new(&dir.join(".awrite-553b4c72.held"));
+    dir.file(".awrite-29623195.f", "x");
+    assert_deletes(&dir, &["--clean-temps", "-r"], &[".awrite-29623195.f"]);
     held.release();
-    assert_deletes(&dir, &["--clean-temps", "-r"], &[".held.awrite-aB3xyZ"]);
+    assert_deletes(&dir, &["--clean-temps", "-r"], &[".awrite-553b4c72.held"]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -261,15 +262,17 @@ fn only_awrite_s_own_temporary_files_go() {
 #[test]
 fn younger_files_stay() {
     let dir = TestDir::new();
-    for (name, hours) in [("young.lock", 1), ("old.lock", 3), (".young.awrite-aB3xyZ", 1), (".old.awrite-aB3xyZ", 3)] {
+    for (name, hours) in
+        [("young.lock", 1), ("old.lock", 3), (".awrite-e8138a4a.young", 1), (".awrite-3bdf2d6f.old", 3)]
+    {
         age(&dir.file(name, ""), hours * HOUR);
     }
-    wait_for_ctime(&dir.join(".old.awrite-aB3xyZ"), Duration::from_secs(1));
-    let both = ["old.lock", ".old.awrite-aB3xyZ"];
+    wait_for_ctime(&dir.join(".awrite-3bdf2d6f.old"), Duration::from_secs(1));
+    let both = ["old.lock", ".awrite-3bdf2d6f.old"];
     // A bare number means hours here.
     for limit in ["4h", "4", "0.5d"] {
         assert_deletes(&dir, &["--all", "--older-than", limit], &[]);
     }
     assert_deletes(&dir, &["--all", "--older-than", "2"], &both);
-    assert_deletes(&dir, &["--all", "--older-than=30m"], &["young.lock", ".young.awrite-aB3xyZ"]);
+    assert_deletes(&dir, &["--all", "--older-than=30m"], &["young.lock", ".awrite-e8138a4a.young"]);
 }

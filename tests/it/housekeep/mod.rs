@@ -110,7 +110,7 @@ fn assert_deletes(dir: &TestDir, args: &[&str], gone: &[&str]) {
 fn leftovers() -> TestDir {
     let dir = TestDir::new();
     dir.dir("sub");
-    for name in ["f", "f.lock", ".f.awrite-aB3xyZ", "f.20260102-030405.backup", "f.backup", "sub/g.lock", "sub/g"] {
+    for name in ["f", "f.lock", ".awrite-29623195.f", "f.20260102-030405.backup", "f.backup", "sub/g.lock", "sub/g"] {
         dir.file(name, if name.ends_with(".lock") { "" } else { "content" });
     }
     dir

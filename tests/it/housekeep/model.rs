@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::{HOUR, age, housekeep, listed, mkfifo, stamp, tree, wait_for_ctime};
-use crate::common::{Extent, Held, TestDir, extent, rounds};
+use crate::common::{Extent, Held, TestDir, extent, rounds, temp_stem};
 
 /// xorshift64*: the same seed makes the same trees.
 struct Random(u64);
@@ -57,7 +57,7 @@ impl Wood {
         let mut places = vec![(String::new(), true)];
         for _ in 0..random.below(6) {
             let (above, mut entered) = random.one_of(&places);
-            let name = random.one_of(&["a", "b.lock", "c.backup", ".d.awrite-aaaaaa", ".git", ".hg", "bare", "e"]);
+            let name = random.one_of(&["a", "b.lock", "c.backup", ".awrite-29623e3f.d", ".git", ".hg", "bare", "e"]);
             let path = format!("{above}{name}/");
             if wood.dir.join(&path).exists() {
                 continue;
@@ -83,7 +83,7 @@ impl Wood {
         let target = random.one_of(&["f", "g.conf", "h.lock", "a b", ".hidden"]);
         let (name, fact) = match random.below(4) {
             0 => (format!("{target}.lock"), Fact::Lock { hours }),
-            1 => (format!(".{target}.awrite-{:06}", random.below(1_000_000)), Fact::Temp { hours }),
+            1 => (format!("{}-{}.{target}", temp_stem(target), 1 + random.below(9_999)), Fact::Temp { hours }),
             2 => {
                 // Its modification time, set below, says how old it is.
                 let group = format!("{place}{target}");

@@ -37,7 +37,7 @@ fn json_is_an_object_a_line() {
         let deleted = parse(&done.ok().stdout);
         assert_eq!(deleted.len(), 3);
         for (kind, path, bytes) in
-            [("lock", "./f.lock", 0), ("temp", "./.f.awrite-aB3xyZ", 7), ("backup", "./f.20260102-030405.backup", 7)]
+            [("lock", "./f.lock", 0), ("temp", "./.awrite-29623195.f", 7), ("backup", "./f.20260102-030405.backup", 7)]
         {
             let line = deleted.iter().find(|line| line["kind"] == kind).unwrap();
             assert_eq!((&line["path"], &line["bytes"]), (&path.into(), &bytes.into()), "{line}");

@@ -404,9 +404,9 @@ fn what_dead_breakers_left_is_cleared_away() {
     let own = own_record(&TestDir::new());
     forge(&dir, &format!("f.lock.break-{}", nonce(9)), &own, 0);
     dead["nonce"] = json!(nonce(10));
-    forge(&dir, ".f.lock.awrite-a1b2c3", &dead, 0);
+    forge(&dir, ".awrite-d39cff2b-000000000000a1b2.f.lock", &dead, 0);
     // Files with similar names that are no leftovers.
-    let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".f.lock.awrite-d4e5f6"];
+    let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".awrite-d39cff2b-000000000000d4e5.f.lock"];
     for name in foreign {
         dir.file(name, "mine");
     }

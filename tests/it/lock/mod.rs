@@ -8,6 +8,7 @@ use crate::common::{Run, Running, TestDir, lock_is_held, wait_until};
 
 mod both;
 mod flock;
+mod foreign;
 mod link;
 mod place;
 

@@ -56,7 +56,7 @@ fn no_preserve_mode_gives_what_umask_leaves() {
 }
 
 #[test]
-fn set_id_bits_stay_only_with_owner_and_group() {
+fn set_id_bits_stay_only_with_preserve_owner() {
     if !needs_root() {
         return;
     }
@@ -68,7 +68,7 @@ fn set_id_bits_stay_only_with_owner_and_group() {
     };
     set_up();
     dir.awrite(["f"]).stdin("new").run().ok();
-    assert_eq!(dir.mode("f"), 0o755, "root's file must not become set-uid root");
+    assert_eq!(dir.mode("f"), 0o755, "the new content is not what the bits were given to");
     fs::remove_file(dir.join("f")).unwrap();
 
     set_up();
@@ -78,12 +78,11 @@ fn set_id_bits_stay_only_with_owner_and_group() {
     assert_eq!((meta.uid(), meta.gid()), (NOBODY, NOBODY));
     fs::remove_file(dir.join("f")).unwrap();
 
-    // A group that is not kept takes the set-gid bit with it.
-    set_up();
-    std::os::unix::fs::chown(dir.join("f"), Some(0), Some(NOBODY)).unwrap();
-    chmod(&dir.join("f"), 0o2755);
-    dir.awrite(["f"]).stdin("new").run().ok();
-    assert_eq!(dir.mode("f"), 0o755);
+    for option in ["--try-preserve-owner", "--no-preserve-owner"] {
+        set_up();
+        dir.awrite([option, "f"]).stdin("new").run().ok();
+        assert_eq!(dir.mode("f"), 0o755);
+    }
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn a_new_file_takes_the_group_of_a_set_gid_directory() {
 }
 
 #[test]
-fn the_owner_is_kept_on_request() {
+fn the_owner_is_kept_unless_told_otherwise() {
     if !needs_root() {
         return;
     }
@@ -117,11 +116,11 @@ fn the_owner_is_kept_on_request() {
     let path = dir.file("f", "old");
     let owner = || fs::metadata(&path).map(|meta| (meta.uid(), meta.gid())).unwrap();
     std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
-    for option in ["--preserve-owner", "--try-preserve-owner"] {
+    for option in ["--preserve-owner", "--try-preserve-owner", "--stream"] {
         dir.awrite([option, "f"]).stdin("new").quiet_success();
         assert_eq!(owner(), (1234, 5678));
     }
-    dir.awrite(["f"]).stdin("new").quiet_success();
+    dir.awrite(["--no-preserve-owner", "f"]).stdin("new").quiet_success();
     assert_eq!(owner(), (0, 0));
 }
 

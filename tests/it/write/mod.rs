@@ -2,10 +2,13 @@
 
 mod attributes;
 mod input;
+mod leased;
 mod links;
 mod names;
 mod permissions;
+mod refused;
 mod settled;
+mod sparse;
 mod staged;
 mod surroundings;
 mod targets;

@@ -13,7 +13,7 @@ fn a_deleted_working_directory_is_an_error() {
 #[test]
 fn other_files_in_the_directory_are_left_alone() {
     let dir = TestDir::new();
-    let names = ["f", "f.tmp", "f.bak", "f~", ".f.swp", ".f.awrite-aaaaaa", "#f#", "f.backup"];
+    let names = ["f", "f.tmp", "f.bak", "f~", ".f.swp", ".f.awrite-aaaaaa", ".awrite-00000000.f", "#f#", "f.backup"];
     for name in names {
         dir.file(name, name);
     }

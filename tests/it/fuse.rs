@@ -1,0 +1,189 @@
+//! Errors that only bad file systems have: at the close of a file, in its sync, one after the other. `tests/fuse/faulty.py`
+//! is such a file system.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::common::{Done, TestDir, names_in, needs, needs_mount, wait_until};
+
+/// Debian installs the module for its own interpreter only.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A directory that fails as it is told to, until it is dropped.
+struct Faulty {
+    dir: TestDir,
+    at: PathBuf,
+    server: Child,
+}
+
+impl Faulty {
+    fn new(faults: &[&str]) -> Faulty {
+        let dir = TestDir::new();
+        let (backing, at) = (dir.dir("backing"), dir.dir("at"));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuse/faulty.py");
+        let mut server = Command::new(PYTHON);
+        server.arg(script).args([&backing, &at]).args(faults).stdin(Stdio::null()).process_group(0);
+        let server = server.spawn().unwrap();
+        let faulty = Faulty { dir, at, server };
+        wait_until("it is mounted", || {
+            fs::read_to_string("/proc/self/mountinfo").unwrap().contains(faulty.at.to_str().unwrap())
+        });
+        faulty
+    }
+
+    /// Without any fault.
+    fn file(&self, name: &str, content: &str) {
+        self.dir.file(Path::new("backing").join(name), content);
+    }
+
+    fn read(&self, name: &str) -> String {
+        self.dir.read(Path::new("backing").join(name))
+    }
+
+    fn awrite(&self, args: &[&str]) -> Done {
+        self.dir.awrite(args).current_dir(&self.at).stdin("the new content").run()
+    }
+
+    fn assert_holds(&self, expected: &[&str]) {
+        let names: Vec<_> = names_in(&self.dir.join("backing")).into_iter().collect();
+        assert_eq!(names, expected);
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        // Lazily, for a failed test may have something open. The server ends with the mount.
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn needs_faulty() -> bool {
+    let has_module = || {
+        let status = Command::new(PYTHON).args(["-c", "import fusepy"]).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    needs_mount()
+        && if Path::new("/dev/fuse").exists() && has_module() { true } else { needs("python3-fusepy and /dev/fuse") }
+}
+
+const WAYS: &[&[&str]] = &[
+    &["f"],
+    &["--stream", "f"],
+    &["--sync", "none", "f"],
+    &["--lock-on-commit", "f"],
+    &["--append", "f"],
+    &["f", "--", "echo", "new"],
+    &["--backup", "f"],
+    &["--backup-mode", "600", "f"],
+    &["--sync", "none", "--backup-timestamp", "f"],
+    &["--lock-method", "link", "f"],
+];
+
+#[test]
+fn without_a_fault_all_is_well() {
+    if !needs_faulty() {
+        return;
+    }
+    for faults in [&[][..], &["keep-until-flush"], &["fsync=ENOSYS"], &["keep-until-flush", "fsync=ENOSYS"]] {
+        let faulty = Faulty::new(faults);
+        for way in WAYS {
+            faulty.file("f", "old\n");
+            faulty.awrite(way).ok();
+            let expected = match way {
+                ["--append", ..] => "old\nthe new content",
+                [.., "new"] => "new\n",
+                _ => "the new content",
+            };
+            assert_eq!(faulty.read("f"), expected, "{faults:?} {way:?}");
+            for name in names_in(&faulty.dir.join("backing")) {
+                if name != "f" {
+                    let name = name.to_str().unwrap();
+                    assert!(name.ends_with(".backup"), "{faults:?} {way:?}: {name}");
+                    assert_eq!(faulty.read(name), "old\n", "{faults:?} {way:?}");
+                    fs::remove_file(faulty.dir.join("backing").join(name)).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// As `cp` does, awrite says so, and the file and its earlier backup are as before.
+#[test]
+fn no_space_at_the_close_is_an_error() {
+    if !needs_faulty() {
+        return;
+    }
+    for faults in [
+        &["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"][..],
+        &["flush=ENOSPC"],
+        &["flush=EDQUOT", "fsync=ENOSYS"],
+        &["fsync=ENOSPC"],
+    ] {
+        let faulty = Faulty::new(faults);
+        for way in WAYS {
+            if *faults == ["fsync=ENOSPC"] && way.contains(&"none") {
+                continue;
+            }
+            faulty.file("f", "old\n");
+            faulty.file("f.backup", "earlier\n");
+            let done = faulty.awrite(way);
+            done.assert_error_with(1, &[if faults[0] == "flush=EDQUOT" { "quota" } else { "No space left on device" }]);
+            assert_eq!((faulty.read("f"), faulty.read("f.backup")), ("old\n".into(), "earlier\n".into()), "{way:?}");
+            faulty.assert_holds(&["f", "f.backup"]);
+        }
+    }
+}
+
+/// The last close is answered before the file system is asked: nobody can be told.
+#[test]
+fn an_error_of_the_last_close_is_nobody_s() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["release=EIO"]);
+    for way in WAYS {
+        faulty.file("f", "old\n");
+        faulty.awrite(way).ok();
+        assert!(faulty.read("f").contains("new"), "{way:?}");
+    }
+}
+
+/// It is there that the backup is lost, and nothing may be replaced then.
+#[test]
+fn a_backup_that_arrives_nowhere_is_none() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"]);
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let before = dir.snapshot("f");
+    faulty.file("f.backup", "earlier");
+    for option in ["--quiet", "--sync=none", "--backup-timestamp"] {
+        let args = ["--backup-dir", faulty.at.to_str().unwrap(), option, "f"];
+        let done = dir.awrite(args).stdin("new").run();
+        done.assert_error_with(1, &["cannot make the backup: No space left on device"]);
+        assert_eq!(dir.snapshot("f"), before);
+        dir.assert_holds(&["f"]);
+        faulty.assert_holds(&["f.backup"]);
+        assert_eq!(faulty.read("f.backup"), "earlier");
+    }
+}
+
+/// Where the file itself is written into there is no way back, so it is said what it is now.
+#[test]
+fn overwriting_that_does_not_arrive_is_said() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"]);
+    faulty.file("f", "old\n");
+    for option in ["--quiet", "--sync=none"] {
+        let done = faulty.dir.awrite(["--keep-inode", option, "f"]).current_dir(&faulty.at).stdin("new").run();
+        done.assert_error_with(1, &["Error: f: ", "No space left on device"]);
+    }
+}
