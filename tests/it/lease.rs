@@ -206,7 +206,10 @@ fn a_time_limit_ends_the_wait() {
     done.assert_code(2);
     assert!(began.elapsed() >= Duration::from_millis(300));
     let lines = done.lines();
-    assert!(lines[0].starts_with("Waiting for f, leased by ") && lines[0].ends_with(" (300ms timeout)..."), "{done:#?}");
+    assert!(
+        lines[0].starts_with("Waiting for f, leased by ") && lines[0].ends_with(" (300ms timeout)..."),
+        "{done:#?}"
+    );
     assert!(lines[1].starts_with("Error: f: Leased by a until "), "{done:#?}");
     assert_eq!(lines[2..], ["Hint: waited 300ms for its end"], "{done:#?}");
     dir.assert_holds(&["f.lease"]);
