@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -78,12 +77,11 @@ int main(int argc, char **argv)
         must(fchmod(stage, old.st_mode & 07777) == 0, "fchmod");
     }
 
-    unsigned random;
     char stage_name[300], stage_path[64];
-    must(getrandom(&random, sizeof random, 0) == sizeof random, "getrandom");
-    snprintf(stage_name, sizeof stage_name, ".%s.awrite-%06x", name, random & 0xffffff);
+    snprintf(stage_name, sizeof stage_name, ".awrite-%08x.%s", 0x29623195u, name);
     snprintf(stage_path, sizeof stage_path, "/proc/self/fd/%d", stage);
-    must(flock(stage, LOCK_EX | LOCK_NB) == 0, "flock");
+    struct flock mark = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)1 << 62, .l_len = 1};
+    must(fcntl(stage, F_OFD_SETLK, &mark) == 0, "mark");
     must(linkat(AT_FDCWD, stage_path, dir, stage_name, AT_SYMLINK_FOLLOW) == 0, stage_name);
     if (sync)
         must(fsync(stage) == 0, "fsync");

@@ -165,17 +165,21 @@ impl Unplaced<'_> {
 
     /// Gives it `name`, in place of an earlier backup. Returns what that is called now, if it is still there.
     fn replace(&mut self, name: &OsStr) -> io::Result<Option<OsString>> {
-        match self.take(name, false) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            outcome => return outcome.map(|()| None),
-        }
-        // Names would be exchanged with a directory, too.
-        if self.dir.status(name)?.is_some_and(|there| there.kind == FileKind::Directory) {
-            return Err(io::Error::from_raw_os_error(libc::EISDIR));
-        }
-        match self.take(name, true) {
-            Err(e) if sys::unsupported(&e) => {}
-            outcome => return outcome.map(|()| Some(self.temp.clone())),
+        loop {
+            match self.take(name, false) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                outcome => return outcome.map(|()| None),
+            }
+            // Names would be exchanged with a directory, too.
+            if self.dir.status(name)?.is_some_and(|there| there.kind == FileKind::Directory) {
+                return Err(io::Error::from_raw_os_error(libc::EISDIR));
+            }
+            match self.take(name, true) {
+                Err(e) if sys::unsupported(&e) => break,
+                // A housekeeper has removed the earlier one meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && stands_for(&self.dir, &self.temp, self.id)? => {}
+                outcome => return outcome.map(|()| Some(self.temp.clone())),
+            }
         }
         let rename = || match self.dir.rename(&self.temp, &self.dir, name) {
             // Over NFS the answer can be lost after the deed.

@@ -76,6 +76,10 @@ pub(crate) fn copy(
     }
     let mut wide = status.kind != FileKind::Fifo;
     let before = copied;
+    if file && copied >= status.size && copied > 0 {
+        // All of it, and the kernel has found the end behind it.
+        return Ok(copied);
+    }
     copied += by_hand(&source, to, u64::MAX, |n| {
         told(before + n, total);
         if !wide && n >= BUFFER as u64 {
@@ -225,11 +229,8 @@ fn widen(source: impl AsFd) {
 /// `read` failed, or the memory does not suffice. Both name `source_name`.
 pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> Result<Vec<u8>> {
     let fail = |e: io::Error| Error::io(source_name, e);
-    let status = FileStatus::of(&source).map_err(fail)?;
     let mut content = Vec::new();
-    let total = (status.kind == FileKind::Regular).then_some(status.size);
-    // One byte more than the file is long, so that the end is found without growing.
-    let mut want = total.map_or(BUFFER, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
+    let mut want = BUFFER;
     loop {
         if content.len() == content.capacity() {
             content
@@ -240,7 +241,7 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
         }
         match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut content))) {
             Ok(0) => return Ok(content),
-            Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total }),
+            Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total: None }),
             Err(e) => return Err(fail(e.into())),
         }
     }

@@ -85,10 +85,11 @@ options_struct! {
         shared: bool = false,
         /// Use this lock file instead of `TARGET.lock`.
         file: Option<PathBuf> = None,
-        /// Put lock files in this directory, named after the target's whole path with `/` written `%`.
+        /// Put lock files in this directory, named after the target's whole path with `/` written `%`, and `\\` before a `%` or
+        /// `\\` of the path.
         dir: Option<PathBuf> = None,
-        /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group or others where
-        /// the target gives them write.
+        /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group, others, and the
+        /// users and groups of an ACL where the target gives them write.
         mode: Option<u32> = None,
         /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
         /// as plain `flock(1)`.

@@ -61,7 +61,7 @@ is f leased
 lock --release --owner A f
 : >orphan.lock
 housekeep --clean-locks --older-than 0 .
-[ "$(find . -name '*.lock' -o -name '.*.awrite-*' -o -name '*.lease')" = "" ]
+[ "$(find . -name '*.lock' -o -name '.awrite-*' -o -name '*.lease')" = "" ]
 : | awrite --allow-empty f
 [ ! -s f ]
 "${runner[@]}" "$bin/awrite" --json --if-changed f <big 2>messages

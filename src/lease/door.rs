@@ -139,7 +139,7 @@ pub(super) fn lock_unless_leased(
         }
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
         let may_write = lock.held.method() == "inherited" && purpose == Purpose::Replace;
-        if let Some(leased) = visitor.kept_out(&place.lease, given)?.filter(|_| !may_write) {
+        if let Some(leased) = visitor.kept_out(&place.lease, given, patience.observer)?.filter(|_| !may_write) {
             return Ok(Outcome::Leased(leased, place));
         }
         lock.since = Instant::now();
@@ -172,7 +172,7 @@ pub(super) fn wait_for_lease(
     while let Some(pause) = pauses.next(patience) {
         sleep(pause.min(leased.left));
         place.lease.dir.refresh();
-        match visitor.kept_out(&place.lease, patience.target) {
+        match visitor.kept_out(&place.lease, patience.target, &Observer::default()) {
             Ok(Some(still)) => leased = still,
             // An error is found again under the lock, by whoever gets that.
             Ok(None) | Err(_) => return Ok(()),

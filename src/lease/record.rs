@@ -10,7 +10,9 @@
 //! that was given back, and is only kept for its token. A record with any other field is refused and never replaced: what
 //! we do not know may be what keeps us out.
 
+use std::ffi::OsStr;
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,8 +23,9 @@ use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::local_time::Moment;
 use crate::lock::LeaseFile;
+use crate::notice::Observer;
 use crate::options::{check_owner, check_reason};
-use crate::sys::{FileKind, host};
+use crate::sys::{Dir, FileKind, FileStatus, host};
 
 /// The error says what is wrong with a record.
 type Parsed<T> = std::result::Result<T, String>;
@@ -30,6 +33,8 @@ type Parsed<T> = std::result::Result<T, String>;
 const VERSION: u64 = 1;
 /// Many times the size of the longest record.
 const MAX_SIZE: u64 = 64 * 1024;
+/// The greatest token, which every program that reads JSON can read. Microseconds since 1970 reach it in the year 2255.
+const MAX_TOKEN: u64 = 1 << 53;
 /// The longest time that a lease can last without a refresh: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
 
@@ -60,10 +65,10 @@ impl LeaseRecord {
         clock: &dyn Clock,
     ) -> Option<LeaseRecord> {
         let now = u64::try_from(clock.wall_us()).unwrap_or(0).max(1);
-        let token = match previous {
-            Some(previous) => now.max(previous.token.checked_add(1)?),
-            None => now,
-        };
+        let token = previous.map_or(now, |previous| now.max(previous.token.saturating_add(1)));
+        if token > MAX_TOKEN {
+            return None;
+        }
         let mut record = LeaseRecord {
             owner: owner.to_owned(),
             token,
@@ -182,37 +187,66 @@ impl LeaseRecord {
         if check_owner(&record.owner).is_err() {
             return Err("\"owner\" is not a name".to_owned());
         }
-        if record.token == 0 || record.ttl_ms == 0 || u128::from(record.ttl_ms) > MAX_TTL.as_millis() {
+        if record.token == 0
+            || record.token > MAX_TOKEN
+            || record.ttl_ms == 0
+            || u128::from(record.ttl_ms) > MAX_TTL.as_millis()
+        {
             return Err("\"token\" or \"ttl_ms\" is out of range".to_owned());
         }
         Ok(record)
     }
 
-    /// The record at `lease`, if there is one. Needs no lock, since a record is only replaced as a whole.
+    /// The record at `lease`, if there is one that counts. Needs no lock, since a record is only replaced as a whole.
     pub(super) fn read(lease: &LeaseFile) -> Result<Option<LeaseRecord>> {
-        let fail = |e: std::io::Error| Error::io(lease.path(), e).during("cannot read the lease");
-        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
-        let Some(status) = lease.dir.status(&lease.name).map_err(fail)? else { return Ok(None) };
-        if status.kind != FileKind::Regular {
-            return Err(damaged(lease, &format!("it is a {}", status.kind.name())));
+        LeaseRecord::read_and_tell(lease, &Observer::default())
+    }
+
+    /// The same, and tells the observer of one that does not count.
+    pub(super) fn read_and_tell(lease: &LeaseFile, observer: &Observer) -> Result<Option<LeaseRecord>> {
+        let mut ignored = None;
+        let accept = |uid| {
+            let counts = lease.writers.may_record(uid);
+            ignored = (!counts).then_some(uid);
+            counts
+        };
+        let record = LeaseRecord::read_of(&lease.dir, &lease.name, accept)?;
+        if let Some(uid) = ignored {
+            lease.writers.tell_ignored(&lease.path(), uid, observer);
         }
-        let file = match lease.dir.open_file(&lease.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+        Ok(record)
+    }
+
+    /// The record `name` in `dir`, if there is one and it belongs to a user whom `accept` accepts.
+    pub(super) fn read_of(dir: &Dir, name: &OsStr, mut accept: impl FnMut(u32) -> bool) -> Result<Option<LeaseRecord>> {
+        let fail = |e: std::io::Error| Error::io(dir.join(name), e).during("cannot read the lease");
+        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
+        let Some(status) = dir.status(name).map_err(fail)?.filter(|status| accept(status.uid)) else { return Ok(None) };
+        let damaged = |why: &str| damaged(dir.join(name), why);
+        if status.kind != FileKind::Regular {
+            return Err(damaged(&format!("it is a {}", status.kind.name())));
+        }
+        let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
             // Removed between the two calls. Only a caller without the lock can see that.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             file => file.map_err(fail)?,
         };
+        // Replaced between the two calls.
+        if !accept(FileStatus::of(&file).map_err(fail)?.uid) {
+            return Ok(None);
+        }
         let mut text = Vec::new();
         file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(fail)?;
         if text.len() as u64 > MAX_SIZE {
-            return Err(damaged(lease, "it is too long"));
+            return Err(damaged("it is too long"));
         }
-        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(lease, &why))
+        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(&why))
     }
 }
 
-fn damaged(lease: &LeaseFile, why: &str) -> Error {
+fn damaged(path: PathBuf, why: &str) -> Error {
     Error::new(ErrorKind::DamagedRecord, format!("Not a lease record that can be trusted: {why}"))
-        .on(lease.path())
+        .on(path)
         .with_hint("remove it if nobody works under this lease any more")
 }
 
@@ -280,7 +314,7 @@ mod tests {
         #[test]
         fn every_record_is_read_as_written(
             owner in "\\PC{1,60}",
-            token in 1..=u64::MAX,
+            token in 1..=MAX_TOKEN,
             times in prop::array::uniform3(-62_135_596_800_000..253_402_300_799_000_i64),
             ttl_ms in 1..=315_576_000_000_u64,
             host: String,
@@ -350,7 +384,8 @@ mod tests {
             (r#""token":1700000000000000"#, r#""token":0"#),
             (r#""token":1700000000000000"#, r#""token":-1"#),
             (r#""token":1700000000000000"#, r#""token":1.5"#),
-            (r#""token":1700000000000000"#, r#""token":18446744073709551616"#),
+            (r#""token":1700000000000000"#, r#""token":18446744073709551615"#),
+            (r#""token":1700000000000000"#, r#""token":9007199254740993"#),
             (r#""ttl_ms":60000"#, r#""ttl_ms":0"#),
             (r#""ttl_ms":60000"#, r#""ttl_ms":9000000000000"#),
             (r#""expires_at":"2023-11-14T22:14:20.000Z""#, r#""expires_at":"soon""#),

@@ -10,6 +10,7 @@ use super::record::LeaseRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local_time::Moment;
 use crate::lock::LeaseFile;
+use crate::notice::Observer;
 use crate::options::{Claim, LockOptions};
 
 /// A caller that locks a target, in its relation to the target's lease.
@@ -64,12 +65,12 @@ impl<'a> Visitor<'a> {
     }
 
     /// The lease that this caller has to wait for, if any. An error where waiting would not help. To be asked under
-    /// the lock; without it, the answer only tells when to try.
-    pub(crate) fn kept_out(&self, lease: &LeaseFile, target: &Path) -> Result<Option<Leased>> {
+    /// the lock; without it, the answer only tells when to try. The observer is told of a record that does not count.
+    pub(crate) fn kept_out(&self, lease: &LeaseFile, target: &Path, observer: &Observer) -> Result<Option<Leased>> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
         }
-        let record = LeaseRecord::read(lease)?;
+        let record = LeaseRecord::read_and_tell(lease, observer)?;
         if let Role::Holder(claim) = self.role {
             return ensure_claimed(claim, record.as_ref(), target, self.clock).map(|()| None);
         }

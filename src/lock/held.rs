@@ -248,7 +248,11 @@ impl FileLock {
 
     /// Ends the handing over of the lock: waits for those who work under it, and lets nobody begin to any more.
     pub(crate) fn take_back(&self) {
-        if !self.is_own() {
+        let handed_on = match &self.held {
+            Held::Flock(file) => file.is_handed_on(),
+            Held::Link(_) => true,
+        };
+        if !handed_on || !self.is_own() {
             return;
         }
         let tell = || {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::holder::Holder;
 #[cfg(target_os = "linux")]
 use crate::sys::host::is_there;
+use crate::sys::host::proc_is_ours;
 use crate::sys::{FileId, FileStatus};
 
 /// A `flock` as `/proc/locks` shows it.
@@ -36,6 +37,9 @@ pub(super) fn holds(pid: u32, id: FileId) -> bool {
 }
 
 fn candidates(id: FileId) -> Option<Vec<Line>> {
+    if !proc_is_ours() {
+        return None;
+    }
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     Some(locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect())
 }

@@ -34,19 +34,23 @@ pub(super) trait Lockable {
 pub(crate) struct Pauses {
     pause: Duration,
     longest: Duration,
-    /// In percent. Differs between processes, so that waiters that started together do not stay in step.
+    /// In percent. Differs between processes, so that waiters that started together do not stay in step. 0: there has
+    /// been no pause yet.
     growth: u32,
 }
 
 impl Pauses {
     pub(crate) fn new(first: Duration, longest: Duration) -> Pauses {
-        Pauses { pause: first, longest, growth: 100 + std::process::id() % 50 }
+        Pauses { pause: first, longest, growth: 0 }
     }
 
     /// The next pause, no longer than what is left of `patience`; `None`: nothing is left.
     pub(crate) fn next(&mut self, patience: &Patience<'_>) -> Option<Duration> {
         let left = patience.left().unwrap_or(self.longest);
         let pause = self.pause.min(left);
+        if self.growth == 0 {
+            self.growth = 100 + std::process::id() % 50;
+        }
         self.pause = (self.pause * 3 / 2).min(self.longest) * self.growth / 100;
         (!left.is_zero()).then_some(pause)
     }

@@ -7,6 +7,7 @@
 //!   take_over               ignored: EPIPE, EFBIG instead    default: wait works  unchanged
 //!   hold                                                                          blocked | ignored
 //!   watch                                                                         handled by a thread | ignored
+//!   remember                                                                      remembered | ignored
 //!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!                           (all other deadly ones are blocked meanwhile, and passed on: outlived.rs)
@@ -34,5 +35,5 @@ pub(crate) use children::{
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;
-pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, watch};
+pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, interrupted, remember};
 pub(crate) use stdio::{InheritedFd, empty_input, is_complete, was_closed};

@@ -196,7 +196,7 @@ pub(super) fn is_pending(inherited: &Inherited) -> bool {
 ///
 /// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
 /// must be removed. A second call only unblocks the signals.
-pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
+pub(super) fn watch(inherited: &Inherited) -> Result<(), Error> {
     if WATCHED.load(Ordering::SeqCst) != 0 {
         set_mask(Some(&inherited.mask));
         return Ok(());
@@ -233,6 +233,16 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
         };
         Error::new(ErrorKind::Io, reason).with_hint("check the limit on processes (ulimit -u)")
     })
+}
+
+/// Only remembers that SIGINT, SIGTERM or SIGHUP has come, for work in small steps: between two of them the caller asks
+/// [`interrupted`]. No thread is started. Those that are ignored stay ignored. A second signal, a while later, ends the
+/// process at once.
+pub(crate) fn remember(inherited: &Inherited) {
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)).for_each(catch);
+    set_mask(Some(&inherited.mask));
 }
 
 fn catch(signal: c_int) {
@@ -310,7 +320,7 @@ fn first_signal() {
 }
 
 /// Whether a signal that ends the work was delivered.
-pub(super) fn interrupted() -> bool {
+pub(crate) fn interrupted() -> bool {
     FIRST_SIGNAL_MS.load(Ordering::SeqCst) != 0
 }
 
@@ -326,7 +336,8 @@ pub(crate) fn give_way() {
 
 /// The same for a signal that was delivered.
 fn give_way_now() {
-    if !interrupted() {
+    // Where signals are only remembered, there is no thread.
+    if !interrupted() || WAKE.load(Ordering::SeqCst) == 0 {
         return;
     }
     // Blocks for ever once the signal thread cleans up. That thread ends the process.

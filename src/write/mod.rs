@@ -214,8 +214,8 @@ impl AtomicFile {
     ///
     /// As `fill_from` and `commit`.
     pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
-        let size = FileStatus::of(&source).map_or(0, |status| status.size);
-        let rest = if size > 0 && self.options.if_changed { Content::rest_of(source.as_fd()).ok() } else { None };
+        let size = if self.options.if_changed { FileStatus::of(&source).map_or(0, |status| status.size) } else { 0 };
+        let rest = if size > 0 { Content::rest_of(source.as_fd()).ok() } else { None };
         let outcome = match rest {
             None => Err(self),
             Some(rest) => self.leave_if_same(size, rest)?,

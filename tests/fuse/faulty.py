@@ -9,6 +9,7 @@ FAULT is one of:
     fsync=ERRNO           fsync fails with this error (ENOSYS: the kernel then answers success for good)
     release=ERRNO         the last close fails; the kernel tells nobody
     link=ERRNO            no hard links
+    short-names           names end at 143 bytes, as on eCryptfs
     flip                  one bit of every file's content is wrong when it is read
 
 It stays in the foreground; `fusermount -u MOUNTPOINT` ends it.
@@ -36,6 +37,8 @@ class Faulty(Operations):
             raise FuseOSError(number)
 
     def at(self, path):
+        if "short-names" in self.faults and len(os.fsencode(os.path.basename(path))) > 143:
+            raise FuseOSError(errno.ENAMETOOLONG)
         return os.path.join(self.root, path.lstrip("/"))
 
     # Names and metadata: as the directory has them.
@@ -60,7 +63,10 @@ class Faulty(Operations):
     def statfs(self, path):
         status = os.statvfs(self.at(path))
         keys = ("f_bavail", "f_bfree", "f_blocks", "f_bsize", "f_favail", "f_ffree", "f_files", "f_frsize", "f_namemax")
-        return {key: getattr(status, key) for key in keys}
+        found = {key: getattr(status, key) for key in keys}
+        if "short-names" in self.faults:
+            found["f_namemax"] = 143
+        return found
 
     def chmod(self, path, mode):
         return os.chmod(self.at(path), mode)

@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{AWRITE, NOBODY, TestDir, assert_no_debris, chmod, names_in, needs, needs_root, needs_strace};
+use crate::common::{
+    AWRITE, NOBODY, TestDir, assert_no_debris, chmod, names_in, needs, needs_root, needs_strace, rounds,
+};
 
 #[test]
 fn a_backup_is_a_link_to_the_old_file() {
@@ -469,6 +471,30 @@ fn a_failed_write_leaves_the_earlier_backup_and_nothing_else() {
             }
         }
     }
+}
+
+/// A housekeeper may do so at any time.
+#[test]
+fn an_earlier_backup_that_is_removed_meanwhile_is_no_error() {
+    let dir = TestDir::new();
+    dir.file("f", "0");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = fs::remove_file(dir.join("f.backup"));
+                let _ = fs::write(dir.join("f.backup"), "somebody's");
+            }
+        });
+        let writes: Vec<_> = (0..rounds(30, 1000))
+            .map(|number| dir.awrite(["--sync=none", "-b", "f"]).stdin(number.to_string()).run())
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for write in writes {
+            write.ok();
+        }
+    });
+    dir.assert_holds(&["f", "f.backup"]);
 }
 
 /// Names cannot be exchanged on every file system, or made anew only if they are free.

@@ -231,10 +231,9 @@ fn validation_may_change_the_new_file_but_not_exchange_it() {
 fn a_check_has_the_content_in_two_ways() {
     let dir = TestDir::new();
     dir.dir("sub");
-    for option in ["--quiet", "--stream", "--mode=0"] {
-        let script =
-            "cat > in; cd /; case $AWRITE_NEW in /*) ;; *) exit 3;; esac; cat \"$AWRITE_NEW\" | cmp - \"$OLDPWD/in\"";
-        dir.awrite([option, "--validate", script, "sub/f"]).stdin("new").quiet_success();
+    for option in ["--quiet", "--stream", "--mode=400"] {
+        let script = "cat > in; cd /; case $AWRITE_NEW in /*.f.conf) ;; *) exit 3;; esac; cat \"$AWRITE_NEW\" | cmp - \"$OLDPWD/in\"";
+        dir.awrite([option, "--validate", script, "sub/f.conf"]).stdin("new").quiet_success();
         assert_eq!(dir.read("in"), "new");
     }
     dir.assert_holds(&["in", "sub"]);

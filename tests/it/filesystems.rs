@@ -11,6 +11,7 @@ use crate::common::{
     AWRITE, Held, Running, TestDir, assert_no_debris, chmod, copy_program, lock_is_held, needs, needs_mount,
     needs_root, needs_strace, rounds, temp_stem, wait_until,
 };
+use crate::sweep::Program;
 
 /// Something that is mounted, until it is dropped.
 pub(crate) struct Mount(PathBuf);
@@ -281,13 +282,15 @@ fn housekeeping(parent: &Path) {
     wait_until("the lock is held", || dir.join("l.lock").metadata().is_ok_and(|meta| meta.len() > 0));
     killed.signal(Signal::KILL);
     killed.finish();
+    let each_kind = ["housekeep", "--clean-locks", "--clean-backups", "--clean-temps"];
     let held = Held::new(&dir.join("h.lock"));
     for _ in 0..2 {
         dir.awrite(["housekeep", "--all"]).run().ok();
+        dir.awrite(each_kind).run().ok();
         dir.assert_holds(&["b.backup", "f", "h.lock"]);
     }
     held.release();
-    dir.awrite(["housekeep", "--all"]).run().ok();
+    dir.awrite(each_kind).run().ok();
     dir.assert_holds(&["b.backup", "f"]);
 }
 
@@ -683,6 +686,35 @@ fn xfs_exchanges_contents() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     dir.assert_holds(&["f", "f.backup", "g"]);
+    if needs_strace() {
+        killed_while_it_exchanges(&at);
+    }
+}
+
+/// Killed at any call: the file is still the same, with its old or its new content.
+fn killed_while_it_exchanges(parent: &Path) {
+    const OF_INTEREST: [&str; 9] =
+        ["close", "fcntl", "fsync", "ioctl", "linkat", "openat", "renameat2", "unlinkat", "write"];
+    let dir = TestDir::made_in(parent);
+    let args = ["--keep-inode", "-b", "f"].map(str::to_owned).to_vec();
+    let program = Program { args, input: "new", always: None, has_command: false };
+    dir.file("f", "old and longer");
+    let inode = dir.snapshot("f").inode;
+    let (done, points) = program.points(&dir);
+    done.ok();
+    for point in points.iter().filter(|point| OF_INTEREST.contains(&point.call.as_str())) {
+        dir.file("f", "old and longer");
+        dir.file("f.backup", "earlier");
+        program.kill_at(&dir, point);
+        let content = dir.read("f");
+        assert!(["old and longer", "new"].contains(&content.as_str()), "{point:?}: {content:?}");
+        let backup = dir.read("f.backup");
+        let expected: &[&str] = if content == "new" { &["old and longer"] } else { &["earlier", "old and longer"] };
+        assert!(expected.contains(&backup.as_str()), "{point:?}: {content:?}, {backup:?}");
+        assert_eq!(dir.snapshot("f").inode, inode, "{point:?}");
+        dir.awrite(["--no-wait", "--keep-inode", "-b", "f"]).stdin("next").run().ok();
+        assert_eq!(dir.read("f"), "next");
+    }
 }
 
 #[test]

@@ -187,3 +187,34 @@ fn overwriting_that_does_not_arrive_is_said() {
         done.assert_error_with(1, &["Error: f: ", "No space left on device"]);
     }
 }
+
+/// As on eCryptfs: what stands behind a name, or before it, makes it too long, and it is cut. Every program arrives at the
+/// same lock.
+#[test]
+fn names_that_end_early() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["short-names"]);
+    for length in [120, 126, 127, 138, 139, 143] {
+        let name = "n".repeat(length);
+        for args in [&[&*name][..], &["--lock-method=link", &name], &["--stream", &name]] {
+            let done = faulty.awrite(args);
+            assert_eq!(done.code, Some(0), "{length}: {args:?}: {done:?}");
+            assert_eq!(faulty.read(&name), "the new content");
+            faulty.assert_holds(&[&name]);
+        }
+        // The lock is one and the same, and is cut the same way by everybody.
+        let held =
+            faulty.awrite(&["lock", &name, "--", "sh", "-c", "ls | grep -c lock; echo x | \"$BIN\" -n -q $0", &name]);
+        assert_eq!((held.code, held.stdout.as_str()), (Some(0), "1\n"), "{length}: {held:?}");
+        let leased = faulty.awrite(&["lock", "--acquire", "--owner=me", "--ttl=1h", &name]);
+        assert_eq!(leased.code, Some(0), "{length}: {leased:?}");
+        assert_eq!(faulty.awrite(&["-n", &name]).code, Some(2), "{length}");
+        assert_eq!(faulty.awrite(&["lock", "--release", "--owner=me", &name]).code, Some(0));
+        for left in names_in(&faulty.dir.join("backing")) {
+            fs::remove_file(faulty.dir.join("backing").join(left)).unwrap();
+        }
+    }
+    assert_ne!(faulty.awrite(&[&"n".repeat(144)]).code, Some(0));
+}

@@ -3,6 +3,7 @@
 // Tests panic at the first surprise, and say on stderr what they skip.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod around;
 mod backup;
 mod capi;
 mod command;
@@ -30,6 +31,7 @@ mod power;
 mod protocol;
 mod shells;
 mod signals;
+mod strangers;
 mod stream;
 mod sweep;
 mod takeover;
