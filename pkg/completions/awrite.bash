@@ -79,11 +79,12 @@ _awrite_lock() {
         --owner) COMPREPLY=(); return ;;
         --ttl) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
+        --reason) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
         --kill-after) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --owner --ttl --token -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --no-follow --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --break --list -r --recursive --owner --ttl --token --reason -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi
