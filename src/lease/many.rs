@@ -40,7 +40,7 @@ impl Rank {
 enum Round {
     Held(Vec<(usize, Target, Place, FileLock)>),
     /// Nothing is held. The target of this number is leased.
-    Leased(usize, Leased, Place),
+    Leased(usize, Leased, Box<Place>),
     /// Nothing is held. A target means another file by now.
     Moved,
 }
@@ -123,7 +123,7 @@ fn lock_in_order(
         };
         match lock_unless_leased(how, options, visitor, purpose, &mut patience[*number], stays) {
             Ok(Outcome::Locked(target, place, lock)) => all.push((*number, target, place, lock)),
-            Ok(Outcome::Leased(leased, place)) => return Ok(Round::Leased(*number, leased, place)),
+            Ok(Outcome::Leased(leased, place)) => return Ok(Round::Leased(*number, leased, Box::new(place))),
             Err(_) if moved.get() => return Ok(Round::Moved),
             Err(error) => return Err(error),
         }

@@ -187,7 +187,7 @@ fn a_link_to_a_directory_or_device_is_as_good() {
         std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
         std::os::unix::fs::symlink(name, dir.join(format!("to-{name}"))).unwrap();
         for name in [name.to_owned(), format!("to-{name}"), format!("{name}/")] {
-            lock(&dir, &[&name, "-c", "test -e releases/5.lock && \"$BIN\" lock -n releases/5 -- true"])
+            lock(&dir, &["-q", &name, "-c", "test -e releases/5.lock && \"$BIN\" lock -qn releases/5 -- true"])
                 .quiet_success();
             // To write it is as impossible as ever.
             dir.awrite([&name]).stdin("x").run().assert_error_with(1, &[&format!("Error: {name}: Is a directory")]);
