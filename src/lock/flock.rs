@@ -34,6 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
 use super::access::{default_mode, open_existing, open_or_create, open_to_others};
 use super::around::{self, Around};
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
@@ -42,8 +44,6 @@ use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
 use super::{baton, filesystem, proc_locks};
-use rustix::fs::OFlags;
-
 use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
