@@ -34,7 +34,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: housekeep DIRECTORY\n");
         return 1;
     }
-    options.flags = AWRITE_CLEAN_LOCKS | AWRITE_CLEAN_TEMPS | AWRITE_CLEAN_BACKUPS | AWRITE_CLEAN_RECURSIVE;
+    options.flags = AWRITE_CLEAN_ALL | AWRITE_CLEAN_RECURSIVE;
     options.keep_newest = 2;
     status = awrite_housekeep(argv[1], &options, report, &deleted, &summary);
     if (status != AWRITE_OK && status != AWRITE_STOPPED) {

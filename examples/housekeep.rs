@@ -14,15 +14,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from).join("awrite-example-dir");
     fs::create_dir_all(&dir)?;
     // The lock file of a process that was killed, backups of two days, and the lock file of another program.
+    fs::write(dir.join("config"), "three")?;
     fs::write(dir.join("config.lock"), "")?;
     fs::write(dir.join("config.20260101-000000.backup"), "one")?;
     fs::write(dir.join("config.20260102-000000.backup"), "two")?;
-    fs::write(dir.join("Cargo.lock"), "version = 4\n")?;
+    fs::write(dir.join("install.lock"), "")?;
 
     let mut options = HousekeepOptions::default();
-    options.locks = true;
-    options.temps = true;
-    options.backups = true;
+    // Only what is ours.
+    options.own = true;
     options.keep_newest = Some(1);
     options.recursive = true;
     let summary = housekeep(&dir, &options, |event| {
@@ -36,7 +36,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
 
     assert_eq!((summary.locks, summary.backups, summary.failures), (1, 1, 0));
-    assert!(dir.join("Cargo.lock").exists() && dir.join("config.20260102-000000.backup").exists());
+    assert!(
+        summary.other_locks == 1
+            && dir.join("install.lock").exists()
+            && dir.join("config.20260102-000000.backup").exists()
+    );
     fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -870,10 +870,13 @@ awrite_status awrite_lease_end(const char *target,
  * no lock, and makes no writer fail.
  */
 
-/** awrite_housekeep_options.flags: delete lock files that nobody holds, and the records of expired leases. */
+/**
+ * awrite_housekeep_options.flags: delete lock files that no process has open, of whatever program, and the records of
+ * expired leases.
+ */
 #define AWRITE_CLEAN_LOCKS 1
 
-/** awrite_housekeep_options.flags: delete old backups. */
+/** awrite_housekeep_options.flags: delete old backups, of whatever program. */
 #define AWRITE_CLEAN_BACKUPS 2
 
 /** awrite_housekeep_options.flags: delete temporary files whose writer has gone. */
@@ -893,6 +896,14 @@ awrite_status awrite_lease_end(const char *target,
  * keep_newest of 0 stands for its default.
  */
 #define AWRITE_CLEAN_KEEP_NONE 64
+
+/**
+ * awrite_housekeep_options.flags: delete lock files, backups and temporary files, but only what is awrite's own, whatever
+ * else is in the directory: NAME.lock and NAME.backup where the regular file NAME is beside them, a lock file that no
+ * process has open, backups with a time in their name. The last backup of a file stays, unless AWRITE_CLEAN_KEEP_NONE
+ * says otherwise. Safe anywhere. The flags for one kind go by what a file looks like, whoever made it.
+ */
+#define AWRITE_CLEAN_ALL 128
 
 /** awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be. */
 #define AWRITE_EVENT_DELETED 1
@@ -919,8 +930,8 @@ awrite_status awrite_lease_end(const char *target,
 #define AWRITE_LEFTOVER_TEMP 4
 
 /**
- * What housekeeping is to do. Without one of AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and AWRITE_CLEAN_TEMPS there is
- * nothing to do, which is an error. Strings are only read during the call.
+ * What housekeeping is to do. Without one of AWRITE_CLEAN_ALL, AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and
+ * AWRITE_CLEAN_TEMPS there is nothing to do, which is an error. Strings are only read during the call.
  */
 typedef struct {
     /** sizeof(awrite_housekeep_options). */
@@ -935,7 +946,10 @@ typedef struct {
     uint64_t temps_older_than_s;
     /** Delete only backups that are at least this many seconds old. 0: whatever their age. */
     uint64_t backups_older_than_s;
-    /** Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set. */
+    /**
+     * Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set without
+     * AWRITE_CLEAN_ALL.
+     */
     uint64_t keep_newest;
     /** What the names of backups end with. NULL: ".backup". */
     const char *backup_suffix;
@@ -986,6 +1000,10 @@ typedef struct {
     uint64_t directories;
     /** How many files and directories could not be read or deleted. */
     uint64_t failures;
+    /** AWRITE_CLEAN_ALL: files that look like lock files and may be other programs', left alone. */
+    uint64_t other_locks;
+    /** The same of backups. */
+    uint64_t other_backups;
 } awrite_housekeep_summary;
 
 /**

@@ -85,6 +85,21 @@ impl List {
         self.in_force(Tag::User).chain(self.in_force(Tag::Group)).fold(0, |most, bits| most | bits)
     }
 
+    /// The list of a file that those may read and write who may write this one, and nobody else but its owner. Nobody is
+    /// left out: who is denied something would else be one of the others.
+    pub(crate) fn of_writers(&self) -> List {
+        let mask = self.first(Tag::Mask).unwrap_or(ALL);
+        let entries = self.0.iter().map(|entry| {
+            let in_force = match entry.tag {
+                Tag::Owner | Tag::Mask => ALL,
+                Tag::Others => entry.bits,
+                Tag::User | Tag::OwningGroup | Tag::Group => entry.bits & mask,
+            };
+            Entry { bits: if in_force & 0o2 != 0 { 0o6 } else { 0 }, ..*entry }
+        });
+        List(entries.collect())
+    }
+
     /// Takes all but these permissions from the owning group.
     pub(crate) fn limit_owning_group(&mut self, bits: u32) {
         self.each(Tag::OwningGroup, |group| *group &= bits);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sys::host;
+
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -31,8 +33,11 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Empty where there is no /proc.
+/// Empty where there is no /proc, or another PID namespace's.
 fn command_of(pid: u32) -> String {
+    if !host::proc_is_ours() {
+        return String::new();
+    }
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = raw.split(|&b| b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
     // Another user may have chosen these words, which must not control a terminal.

@@ -16,6 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 
@@ -59,6 +60,34 @@ pub(crate) fn lock_name(name: &OsStr, dir: &Dir) -> OsString {
 /// `NAME.lease` in `dir`.
 pub(crate) fn lease_name(name: &OsStr, dir: &Dir) -> OsString {
     side_name(name, LEASE_SUFFIX, || longest_name(dir))
+}
+
+/// The name that stands for a whole path in a directory of lock files: `/` is written `%`, and `%` and `\\` in the path get
+/// a `\\` before them, so that each path has its own name.
+pub(crate) fn flat_name(path: &Path) -> OsString {
+    let mut flat = Vec::with_capacity(path.as_os_str().len());
+    for &b in path.as_os_str().as_bytes() {
+        match b {
+            b'/' => flat.push(b'%'),
+            b'%' | b'\\' => flat.extend([b'\\', b]),
+            _ => flat.push(b),
+        }
+    }
+    OsString::from_vec(flat)
+}
+
+/// The path for which a [flat name](flat_name) stands; `None`: no path has this name.
+#[allow(dead_code)]
+pub(crate) fn flat_path(name: &OsStr) -> Option<PathBuf> {
+    let (mut path, mut bytes) = (Vec::with_capacity(name.len()), name.as_bytes().iter());
+    while let Some(&b) = bytes.next() {
+        path.push(match b {
+            b'%' => b'/',
+            b'\\' => *bytes.next().filter(|b| matches!(b, b'%' | b'\\'))?,
+            b => b,
+        });
+    }
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// The greatest length of a name in `dir`. Where it cannot be asked, that of most file systems. Some say more than what a
@@ -396,6 +425,9 @@ pub(crate) fn any_name(name: &OsStr) {
             assert_eq!(is_temp_name(&temp), !name.is_empty(), "{temp:?}");
         }
     }
+    // A path has one name, and the name one path.
+    assert_eq!(flat_path(&flat_name(Path::new(name))).as_deref(), Some(Path::new(name)), "{name:?}");
+    assert!(flat_path(name).is_none_or(|path| flat_name(&path) == name || name.as_bytes().contains(&b'/')), "{name:?}");
     if let Some((length, stamp)) = split_stamp(name.as_bytes()) {
         // Each time has only one text.
         let (base, rest) = name.as_bytes().split_at(length);
@@ -457,6 +489,19 @@ mod tests {
         assert_eq!((cut.len(), leased_name(&cut)), (255, None));
         let whole = in_most(OsStr::new(&longest[1..]), LEASE_SUFFIX);
         assert_eq!((whole.len(), leased_name(&whole)), (255, Some(OsStr::new(&longest[1..]))));
+    }
+
+    #[test]
+    fn names_of_whole_paths() {
+        for (path, name) in
+            [("/a/b", "%a%b"), ("/a%b", "%a\\%b"), ("/a\\b", "%a\\\\b"), ("/%/a", "%\\%%a"), ("/a\\/%", "%a\\\\%\\%")]
+        {
+            assert_eq!(flat_name(Path::new(path)), name);
+            assert_eq!(flat_path(OsStr::new(name)), Some(path.into()));
+        }
+        for name in ["%a\\", "%a\\b"] {
+            assert_eq!(flat_path(OsStr::new(name)), None, "{name}");
+        }
     }
 
     #[test]

@@ -276,9 +276,13 @@ fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileSta
     let mut behind = None;
     for links in 0..=MAX_LINKS {
         let Some((parent, name)) = split(&path) else {
-            // `dir/`, `.`, `..`: can only mean a directory, whether or not there is one.
-            FileStatus::following(&path).map_err(fail)?;
-            return Err(not_a_file(given, FileKind::Directory));
+            // `dir/`, `.`, `..`: can only mean a directory. If there is one, it is meant under its own name.
+            let real = std::fs::canonicalize(&path).map_err(fail)?;
+            if links == MAX_LINKS || split(&real).is_none() || !follow {
+                return Err(not_a_file(given, FileKind::Directory));
+            }
+            path = real;
+            continue;
         };
         let status = FileStatus::at(CWD.as_fd(), &path).map_err(fail)?;
         match status {
@@ -291,11 +295,8 @@ fn walk(given: &Path, follow: bool) -> Result<(PathBuf, OsString, Option<FileSta
                         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => None,
                         Err(e) => return Err(fail(e)),
                     };
-                    if let Some(s) = behind {
-                        refuse_special(given, s.kind)?;
-                    }
                 }
-                refuse_descriptor(given, parent)?;
+                refuse_descriptor(given, parent, behind)?;
                 let link = rustix::fs::readlink(&path, Vec::new()).map_err(|e| fail(e.into()))?;
                 path = parent.join(OsStr::from_bytes(link.as_bytes()));
             }
@@ -335,14 +336,15 @@ fn refuse_special(given: &Path, kind: FileKind) -> Result<()> {
 
 /// Refuses `/dev/stdout` and the like: the link leads to a file that a process has open, and what that still writes would
 /// go to the old one.
-fn refuse_descriptor(given: &Path, dir: &Path) -> Result<()> {
+fn refuse_descriptor(given: &Path, dir: &Path, behind: Option<FileStatus>) -> Result<()> {
     #[cfg(target_os = "linux")]
     if dir.ends_with("fd") && rustix::fs::statfs(dir).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC) {
+        behind.map_or(Ok(()), |behind| refuse_special(given, behind.kind))?;
         return Err(Error::new(ErrorKind::NotAFile, "Leads to an open file of a process (/proc/PID/fd)")
             .on(given)
             .with_hint("name the file itself, or write to this with a redirection: > PATH"));
     }
-    let _ = (given, dir);
+    let _ = (given, dir, behind);
     Ok(())
 }
 

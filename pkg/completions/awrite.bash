@@ -94,11 +94,13 @@ _awrite_housekeep() {
     if [[ $cur == = ]]; then cur=''; elif [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi
     case $prev in
         --older-than) COMPREPLY=(); return ;;
+        --locks-older-than) COMPREPLY=(); return ;;
+        --backups-older-than) COMPREPLY=(); return ;;
         --keep-newest) COMPREPLY=(); return ;;
         --backup-suffix) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '--clean-locks --clean-backups --clean-temps --all -r --recursive -x --one-file-system --older-than --keep-newest --backup-suffix -n --dry-run --progress -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '--all --clean-locks --clean-backups --clean-temps -r --recursive -x --one-file-system --older-than --locks-older-than --backups-older-than --keep-newest --backup-suffix -n --dry-run -0 --null --progress -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
     else
         __awrite_files -d -- "$cur"
     fi

@@ -1,6 +1,7 @@
 //! `awrite-housekeep`: deletes what crashes have left, and old backups.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,19 @@ use crate::report::{self, Style};
 pub(super) struct Settings {
     style: Style,
     options: HousekeepOptions,
+    null: bool,
+    /// `--older-than`, for each kind for which nothing else is said.
+    older_than: Option<Ages>,
+    locks_older_than: Option<Duration>,
+    backups_older_than: Option<Duration>,
+}
+
+/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former and
+/// days for the latter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ages {
+    leftovers: Duration,
+    backups: Duration,
 }
 
 impl HasStyle for Settings {
@@ -30,17 +44,18 @@ pub(super) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite-housekeep",
-    synopsis: &["[OPTIONS] --all [DIR]", "[--clean-locks] [--clean-backups] [--clean-temps] [DIR]"],
-    about: "Deletes lock files that nobody holds, old backups, and temporary files that crashed writers left in DIR \
-            (default: the current directory), and nothing else. It may run beside living writers. Prints what it \
-            deletes.",
+    synopsis: &["--all [OPTIONS] [DIR]", "[--clean-locks] [--clean-backups] [--clean-temps] [DIR]"],
+    about: "--all deletes what awrite has left in DIR (default: the current directory): lock files that nobody has open, \
+            old backups, temporary files of crashed writers. It is safe anywhere, also beside living writers. The other \
+            three delete exactly this kind, whoever made it. Prints what it deletes.",
     operand: Value::Dir("DIR"),
+    several: false,
     takes_command: false,
     epilogue: "\
 Examples:
-  awrite-housekeep --all --dry-run        what would be deleted here
-  awrite-housekeep --clean-locks -r /srv  orphaned lock files below /srv
-  awrite-housekeep --clean-backups --keep-newest 5 --older-than 30d /etc/app
+  awrite-housekeep --all --dry-run   what would be deleted here
+  awrite-housekeep --all -rx --keep-newest 5 --older-than 30d /srv
+  awrite-housekeep --clean-locks .   empty lock files of other programs too
 
 Exit codes:
   0  success
@@ -53,16 +68,16 @@ const WHAT: &str = "What to delete";
 const WHERE: &str = "Where, and which";
 
 const FLAGS: &[Flag<Settings>] = &[
-    Flag::set(WHAT, &["--clean-locks"], "lock files that nobody holds, and expired leases", |s| s.options.locks = true),
+    Flag::set(WHAT, &["--all"], "all three kinds, only what is awrite's own; never a file's last backup", |s| {
+        s.options.own = true;
+    }),
+    Flag::set(WHAT, &["--clean-locks"], "lock files that nobody has open, of any program; expired leases", |s| {
+        s.options.locks = true;
+    }),
     Flag::set(WHAT, &["--clean-backups"], "old backups; the newest of each file stays unless said otherwise", |s| {
         s.options.backups = true
     }),
     Flag::set(WHAT, &["--clean-temps"], "temporary files whose writer has gone", |s| s.options.temps = true),
-    Flag::set(WHAT, &["--all"], "all three", |s| {
-        s.options.locks = true;
-        s.options.backups = true;
-        s.options.temps = true;
-    }),
     Flag::set(WHERE, &["-r", "--recursive"], "subdirectories too; never through symbolic links", |s| {
         s.options.recursive = true;
     }),
@@ -73,19 +88,19 @@ const FLAGS: &[Flag<Settings>] = &[
         Value::Text("AGE"),
         "only what is at least so old: 30m, 2h, 7d; a bare number means hours for locks and temporary files, days for \
          backups",
-        |s, value| {
-            let (of_leftovers, of_backups) = parse_age(&value)?;
-            s.options.locks_older_than = of_leftovers;
-            s.options.temps_older_than = of_leftovers;
-            s.options.backups_older_than = Some(of_backups);
-            Ok(())
-        },
+        |s, value| put(&mut s.older_than, parse_age(&value).map(Some)),
     ),
+    Flag::value(WHERE, &["--locks-older-than"], Value::Text("AGE"), "the same for lock files alone", |s, value| {
+        put(&mut s.locks_older_than, parse_age(&value).map(|age| Some(age.leftovers)))
+    }),
+    Flag::value(WHERE, &["--backups-older-than"], Value::Text("AGE"), "the same for backups alone", |s, value| {
+        put(&mut s.backups_older_than, parse_age(&value).map(|age| Some(age.backups)))
+    }),
     Flag::value(
         WHERE,
         &["--keep-newest"],
         Value::Text("N"),
-        "keep the N newest backups of each file; default 1, with --older-than 0",
+        "keep the N newest backups of each file; default 1, or 0 with --clean-backups and an age",
         |s, value| put(&mut s.options.keep_newest, parse_count(&value)),
     ),
     Flag::value(
@@ -96,6 +111,7 @@ const FLAGS: &[Flag<Settings>] = &[
         |s, value| put(&mut s.options.backup_suffix, parse_backup_suffix(value)),
     ),
     Flag::set(WHERE, &["-n", "--dry-run"], "say what would be deleted, delete nothing", |s| s.options.dry_run = true),
+    Flag::set(WHERE, &["-0", "--null"], "end the paths in NUL, their bytes as they are", |s| s.null = true),
     common::progress(),
     common::verbose(),
     common::quiet(),
@@ -108,17 +124,34 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     let mut settings = Settings::default();
     let parsed = GRAMMAR.parse(args, &mut settings)?;
     report::use_style(settings.style);
-    let options = settings.options;
-    if !(options.locks || options.backups || options.temps) {
-        let reason = "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all";
+    let (options, null) = (settings.options(), settings.null);
+    if !(options.own || options.locks || options.backups || options.temps) {
+        let reason = "nothing to do: name --all, --clean-locks, --clean-backups or --clean-temps";
         return Err(Stop::Usage(reason.to_owned()));
     }
+    if null && settings.style.json {
+        return Err(Stop::Usage("--null and --json exclude each other".to_owned()));
+    }
     let dir = parsed.operand.map_or_else(|| PathBuf::from("."), PathBuf::from);
-    process::watch(inherited)?;
-    let mut report = HousekeepReport::new(settings.style, options.dry_run);
-    let summary = awrite::housekeep(dir, &options, |event| report.receive(event))?;
-    process::give_way();
-    Ok(report.finish(&summary)?)
+    process::remember(inherited);
+    let mut report = HousekeepReport::new(settings.style, options.dry_run, null);
+    let summary = awrite::housekeep(dir, &options, |event| {
+        let flow = report.receive(event);
+        if process::interrupted() { ControlFlow::Break(()) } else { flow }
+    })?;
+    Ok(report.finish(&summary, summary.stopped && process::interrupted())?)
+}
+
+impl Settings {
+    fn options(&self) -> HousekeepOptions {
+        let mut options = self.options.clone();
+        let all = self.older_than;
+        let leftovers = all.map(|age| age.leftovers);
+        options.locks_older_than = self.locks_older_than.or(leftovers).unwrap_or_default();
+        options.temps_older_than = leftovers.unwrap_or_default();
+        options.backups_older_than = self.backups_older_than.or(all.map(|age| age.backups));
+        options
+    }
 }
 
 fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
@@ -129,9 +162,7 @@ fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
     Ok(suffix)
 }
 
-/// An age for lock files and temporary files, and one for backups. A number without a unit means hours for the former
-/// and days for the latter.
-fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
+fn parse_age(text: &OsStr) -> Result<Ages, String> {
     let age = |text: &OsStr| {
         parse_duration(text).map_err(|reason| match reason.contains("longer") {
             true => reason,
@@ -146,9 +177,9 @@ fn parse_age(text: &OsStr) -> Result<(Duration, Duration), String> {
         };
         // First as it was typed, so that an error message shows that.
         age(text)?;
-        return Ok((age(&with("h"))?, age(&with("d"))?));
+        return Ok(Ages { leftovers: age(&with("h"))?, backups: age(&with("d"))? });
     }
-    age(text).map(|age| (age, age))
+    age(text).map(|age| Ages { leftovers: age, backups: age })
 }
 
 fn parse_count(text: &OsStr) -> Result<u64, String> {
@@ -171,7 +202,7 @@ mod tests {
     #[test]
     fn ages() {
         let hours = |n: u64| Duration::from_secs(n * 3600);
-        let age = |text: &str| parse_age(OsStr::new(text)).ok();
+        let age = |text: &str| parse_age(OsStr::new(text)).ok().map(|age| (age.leftovers, age.backups));
         assert_eq!(age("2h"), Some((hours(2), hours(2))));
         assert_eq!(age("30m"), Some((hours(1) / 2, hours(1) / 2)));
         assert_eq!(age("7d"), Some((hours(168), hours(168))));

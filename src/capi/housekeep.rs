@@ -5,6 +5,7 @@
 //! no lock, and makes no writer fail.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::mem::offset_of;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 
-/// awrite_housekeep_options.flags: delete lock files that nobody holds, and the records of expired leases.
+/// awrite_housekeep_options.flags: delete lock files that no process has open, of whatever program, and the records of
+/// expired leases.
 pub const AWRITE_CLEAN_LOCKS: u32 = 1;
-/// awrite_housekeep_options.flags: delete old backups.
+/// awrite_housekeep_options.flags: delete old backups, of whatever program.
 pub const AWRITE_CLEAN_BACKUPS: u32 = 2;
 /// awrite_housekeep_options.flags: delete temporary files whose writer has gone.
 pub const AWRITE_CLEAN_TEMPS: u32 = 4;
@@ -29,9 +31,14 @@ pub const AWRITE_CLEAN_DRY_RUN: u32 = 32;
 /// awrite_housekeep_options.flags: delete backups by their age alone or, without an age, all of them. Needed because a
 /// keep_newest of 0 stands for its default.
 pub const AWRITE_CLEAN_KEEP_NONE: u32 = 64;
+/// awrite_housekeep_options.flags: delete lock files, backups and temporary files, but only what is awrite's own, whatever
+/// else is in the directory: NAME.lock and NAME.backup where the regular file NAME is beside them, a lock file that no
+/// process has open, backups with a time in their name. The last backup of a file stays, unless AWRITE_CLEAN_KEEP_NONE
+/// says otherwise. Safe anywhere. The flags for one kind go by what a file looks like, whoever made it.
+pub const AWRITE_CLEAN_ALL: u32 = 128;
 
-/// What housekeeping is to do. Without one of AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and AWRITE_CLEAN_TEMPS there is
-/// nothing to do, which is an error. Strings are only read during the call.
+/// What housekeeping is to do. Without one of AWRITE_CLEAN_ALL, AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and
+/// AWRITE_CLEAN_TEMPS there is nothing to do, which is an error. Strings are only read during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_housekeep_options {
@@ -47,7 +54,8 @@ pub struct awrite_housekeep_options {
     pub temps_older_than_s: u64,
     /// Delete only backups that are at least this many seconds old. 0: whatever their age.
     pub backups_older_than_s: u64,
-    /// Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set.
+    /// Keep this many of the newest backups of each file. 0: 1, or none where backups_older_than_s is set without
+    /// AWRITE_CLEAN_ALL.
     pub keep_newest: u64,
     /// What the names of backups end with. NULL: ".backup".
     pub backup_suffix: *const c_char,
@@ -118,12 +126,16 @@ pub struct awrite_housekeep_summary {
     pub directories: u64,
     /// How many files and directories could not be read or deleted.
     pub failures: u64,
+    /// AWRITE_CLEAN_ALL: files that look like lock files and may be other programs', left alone.
+    pub other_locks: u64,
+    /// The same of backups.
+    pub other_backups: u64,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_housekeep_summary {
     const NAME: &'static str = "awrite_housekeep_summary";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, other_locks);
 }
 
 /// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
@@ -137,7 +149,7 @@ pub type awrite_housekeep_fn =
 ///
 /// The same as for [`read_options`]. The string in it is NULL or a C string.
 pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> Result<HousekeepOptions> {
-    const ALL: u32 = 2 * AWRITE_CLEAN_KEEP_NONE - 1;
+    const ALL: u32 = 2 * AWRITE_CLEAN_ALL - 1;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_housekeep_options.flags")?;
@@ -150,6 +162,7 @@ pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> R
     let plain = HousekeepOptions::default();
     let keep = has(AWRITE_CLEAN_KEEP_NONE) || given.keep_newest > 0;
     Ok(HousekeepOptions {
+        own: has(AWRITE_CLEAN_ALL),
         locks: has(AWRITE_CLEAN_LOCKS),
         backups: has(AWRITE_CLEAN_BACKUPS),
         temps: has(AWRITE_CLEAN_TEMPS),
@@ -274,5 +287,7 @@ fn summary_of(done: &HousekeepSummary) -> awrite_housekeep_summary {
         bytes: done.bytes,
         directories: done.directories,
         failures: done.failures,
+        other_locks: done.other_locks,
+        other_backups: done.other_backups,
     }
 }

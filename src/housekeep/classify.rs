@@ -23,15 +23,15 @@ pub(super) enum NameKind {
 /// What `name` may stand for; `None` where `options` do not ask for that.
 pub(super) fn classify(name: &OsStr, options: &HousekeepOptions) -> Option<NameKind> {
     if is_temp_name(name) {
-        return options.temps.then_some(NameKind::Temp);
+        return options.cleans_temps().then_some(NameKind::Temp);
     }
     if is_lock_name(name) || is_mark_name(name) {
-        return options.locks.then_some(NameKind::Lock);
+        return options.cleans_locks().then_some(NameKind::Lock);
     }
     if is_lease_name(name) {
-        return options.locks.then_some(NameKind::Lease);
+        return options.cleans_locks().then_some(NameKind::Lease);
     }
-    if !options.backups {
+    if !options.cleans_backups() {
         return None;
     }
     let name = name.as_bytes();

@@ -77,6 +77,10 @@ pub struct HousekeepSummary {
     pub backups: u64,
     /// Temporary files deleted.
     pub temps: u64,
+    /// With [`own`](crate::HousekeepOptions::own): files that look like lock files and may be other programs', left alone.
+    pub other_locks: u64,
+    /// The same of backups.
+    pub other_backups: u64,
     /// Bytes freed.
     pub bytes: u64,
     /// Directories read.

@@ -7,6 +7,7 @@
 //!   delete           the last look at one file, and its deletion
 //!   scan             a directory's names, in batches
 //!   classify         what a name may stand for
+//!   ownership        whose a file is that looks like a leftover
 //!   retention        which backups stay, by number and age
 //!   version_control  directories that are left alone
 //!   age              how old a file is
@@ -21,6 +22,7 @@ mod classify;
 mod delete;
 mod events;
 mod options;
+mod ownership;
 mod retention;
 mod scan;
 mod sweep;
@@ -43,12 +45,18 @@ use sweep::Sweep;
 /// It may run beside writers, lock holders and other housekeepers. It breaks no lock that is held and makes no writer
 /// fail. A file that vanishes meanwhile is no error. A second run deletes nothing more.
 ///
-/// Two things to know:
+/// [`own`](HousekeepOptions::own) is safe anywhere: it deletes only what is this crate's own. The other operations go by
+/// what a file looks like, whoever made it. Things to know about lock files:
 ///
-/// - A lock file that nobody holds at this moment is deleted, even if it was kept on purpose
-///   ([`LockOptions::keep`](crate::LockOptions::keep)). Some programs, such as `flock(1)`, open a lock file and lock it
-///   later, without checking that it is still the same file. Two of them can then hold a lock at once. Leave such
-///   directories out, or set [`locks_older_than`](HousekeepOptions::locks_older_than).
+/// - A lock file stays while any process has it open: some programs, such as `flock(1)` in a daemon, keep a descriptor and
+///   lock it again later, without looking whether its name still leads to it. The kernel tells the owner of the file and
+///   root (`CAP_LEASE`) that nobody has it open, by a write lease (fcntl(2), `F_SETLEASE`). Where there is no lease,
+///   [`own`](HousekeepOptions::own) leaves the file, and [`locks`](HousekeepOptions::locks) deletes it if it is not locked.
+/// - With [`locks`](HousekeepOptions::locks), a lock file goes even if it was kept on purpose
+///   ([`LockOptions::keep`](crate::LockOptions::keep)), or if its existence alone is the lock. Leave such directories out,
+///   or set [`locks_older_than`](HousekeepOptions::locks_older_than).
+/// - While it looks at a lock file, another process may open that. The kernel then sends this process `SIGURG`, which is
+///   ignored by default.
 /// - A file that looks like a lock file is opened and closed. If this process holds a classic record lock on it
 ///   (`fcntl(F_SETLK)`) through another descriptor, the lock is lost, as by any close (fcntl(2)).
 ///

@@ -11,10 +11,21 @@ use crate::options::options_struct;
 options_struct! {
     /// What housekeeping is to do: by default, nothing.
     HousekeepOptions {
-        /// Delete lock files that nobody holds: `NAME.lock`, regular, empty, with one link, without a `flock` or record
-        /// lock. Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
+        /// Delete all three kinds below, but only what is this crate's own, whatever else is in the directory:
+        ///
+        /// - `NAME.lock` where the regular file NAME is beside it, or where its name is that of a lock file in a
+        ///   [directory of lock files](crate::LockOptions::dir) whose target exists, and where the system can tell that no
+        ///   process has it open; stale link locks and expired leases;
+        /// - `NAME.backup` where the regular file NAME is beside it, and all with a time in their name, but never the last
+        ///   backup of a file unless [`keep_newest`](HousekeepOptions::keep_newest) is 0;
+        /// - temporary files.
+        ///
+        /// [`locks`](HousekeepOptions::locks) and [`backups`](HousekeepOptions::backups) add those of other programs.
+        own: bool = false,
+        /// Delete lock files that nobody holds, of whatever program: `NAME.lock`, regular, empty, with one link, which no
+        /// process has open or, where the system cannot tell that, has locked by `flock` or a record lock. Also stale link locks and what their breakers left, and the records of expired leases, `NAME.lease`.
         locks: bool = false,
-        /// Delete old backups.
+        /// Delete old backups, of whatever program.
         backups: bool = false,
         /// Delete temporary files whose writer has ended.
         temps: bool = false,
@@ -27,10 +38,12 @@ options_struct! {
         locks_older_than: Duration = Duration::ZERO,
         /// Keep temporary files that are younger, by their modification time.
         temps_older_than: Duration = Duration::ZERO,
-        /// Keep backups that are younger, by the time in their name or, without one, by their modification time.
+        /// Keep backups that are younger, by the time in their name or by their modification time, whichever makes them
+        /// younger.
         backups_older_than: Option<Duration> = None,
         /// Keep this number of the newest backups of each file. Default: 1, or 0 where
-        /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given. With both, a backup is deleted if
+        /// [`backups_older_than`](HousekeepOptions::backups_older_than) is given and
+        /// [`own`](HousekeepOptions::own) is not. With both, a backup is deleted if
         /// neither keeps it.
         keep_newest: Option<u64> = None,
         /// The end of the names of backups. Default: `.backup`.
@@ -41,13 +54,25 @@ options_struct! {
 }
 
 impl HousekeepOptions {
+    pub(super) fn cleans_locks(&self) -> bool {
+        self.locks || self.own
+    }
+
+    pub(super) fn cleans_backups(&self) -> bool {
+        self.backups || self.own
+    }
+
+    pub(super) fn cleans_temps(&self) -> bool {
+        self.temps || self.own
+    }
+
     /// Refuses options that ask for nothing, and a suffix that other files have.
     pub(super) fn ensure_valid(&self) -> Result<()> {
         let suffix = self.backup_suffix.as_bytes();
         let impossible = suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0);
-        let reason = if !(self.locks || self.backups || self.temps) {
+        let reason = if !(self.cleans_locks() || self.cleans_backups() || self.cleans_temps()) {
             "nothing to do: neither locks, backups nor temporary files are named"
-        } else if self.backups && (impossible || is_reserved_suffix(&self.backup_suffix)) {
+        } else if self.cleans_backups() && (impossible || is_reserved_suffix(&self.backup_suffix)) {
             "the backup suffix must not be empty, contain / or end in .lock"
         } else {
             return Ok(());

@@ -4,15 +4,6 @@ use std::time::Duration;
 
 use super::age::age;
 
-/// When a backup was made. The order is the order in which the backups were made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct BackupTime {
-    /// Nanoseconds since 1970.
-    pub(super) time: i128,
-    /// Tells backups of one time apart.
-    pub(super) number: u32,
-}
-
 /// What to keep of each file's backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retention {
@@ -21,17 +12,26 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// With neither option the newest stays: a bare run from cron must never delete the last backup.
-    pub(super) fn new(keep_newest: Option<u64>, older_than: Option<Duration>) -> Retention {
-        Retention { keep_newest: keep_newest.unwrap_or(u64::from(older_than.is_none())), older_than }
+    /// With neither limit the newest stays: a bare run from cron must never delete the last backup. `always_one`: it stays
+    /// with an age alone, too.
+    pub(super) fn new(keep_newest: Option<u64>, older_than: Option<Duration>, always_one: bool) -> Retention {
+        let default = u64::from(always_one || older_than.is_none());
+        Retention { keep_newest: keep_newest.unwrap_or(default), older_than }
     }
 
-    /// How many of one file's `backups` stay, counted from the first. They are sorted newest first.
-    pub(super) fn keeps<T>(self, backups: &[T], made: impl Fn(&T) -> BackupTime, now: i128) -> usize {
-        let newest = usize::try_from(self.keep_newest).unwrap_or(usize::MAX).min(backups.len());
-        let young = |backup: &T| self.older_than.is_some_and(|limit| age(now, made(backup).time) < limit);
-        // Sorted newest first, so the young ones form a prefix.
-        newest.max(backups.partition_point(young))
+    /// Whether the ages of backups matter.
+    pub(super) fn asks_for_age(self) -> bool {
+        self.older_than.is_some()
+    }
+
+    /// Whether a backup of that age is too young to go, however many newer ones there are.
+    pub(super) fn is_young(self, time: i128, now: i128) -> bool {
+        self.older_than.is_some_and(|limit| age(now, time) < limit)
+    }
+
+    /// Whether a backup stays that has `newer` newer ones, and was made at `time`.
+    pub(super) fn keeps(self, newer: usize, time: i128, now: i128) -> bool {
+        u64::try_from(newer).is_ok_and(|newer| newer < self.keep_newest) || self.is_young(time, now)
     }
 }
 
@@ -44,11 +44,12 @@ mod tests {
 
     /// The ages in days of what goes, of backups with these ages.
     fn removed(ages: &[i128], keep_newest: Option<u64>, older_than_days: Option<u64>) -> Vec<i128> {
-        let retention = Retention::new(keep_newest, older_than_days.map(|days| Duration::from_secs(days * 86_400)));
+        let older_than = older_than_days.map(|days| Duration::from_secs(days * 86_400));
+        let retention = Retention::new(keep_newest, older_than, false);
         let mut ages = ages.to_vec();
         ages.sort_unstable();
-        let kept = retention.keeps(&ages, |age| BackupTime { time: NOW - age * DAY, number: 0 }, NOW);
-        ages.split_off(kept)
+        let goes = |(newer, age): (usize, &i128)| (!retention.keeps(newer, NOW - age * DAY, NOW)).then_some(*age);
+        ages.iter().enumerate().filter_map(goes).collect()
     }
 
     #[test]
@@ -87,8 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_decide_within_a_second() {
-        assert!(BackupTime { time: 1, number: 2 } < BackupTime { time: 1, number: 10 });
-        assert!(BackupTime { time: 1, number: 10 } < BackupTime { time: 2, number: 0 });
+    fn always_one() {
+        let limit = Some(Duration::from_secs(60));
+        assert!(Retention::new(None, limit, true).keeps(0, NOW - DAY, NOW));
+        assert!(!Retention::new(None, limit, true).keeps(1, NOW - DAY, NOW));
+        assert!(!Retention::new(Some(0), limit, true).keeps(0, NOW - DAY, NOW));
     }
 }

@@ -10,17 +10,18 @@ use std::time::Instant;
 
 use jiff::tz::TimeZone;
 
-use super::age::now;
+use super::age::{age, now};
 use super::classify::NameKind;
-use super::delete::{self, Attempt, Deleted, NotDeleted};
+use super::delete::{self, Aside, Attempt, Deleted, LockDeletion, NotDeleted};
 use super::events::{Flow, HousekeepEvent, HousekeepSummary, Leftover};
 use super::options::HousekeepOptions;
-use super::retention::{BackupTime, Retention};
+use super::ownership::{is_own_backup, is_own_lock};
+use super::retention::Retention;
 use super::scan::{Batches, Candidate};
 use super::version_control::RepositoryNames;
 use crate::error::Error;
 use crate::local_time;
-use crate::names::{BackupNames, Stamp, split_stamp};
+use crate::names::{BackupNames, Stamp, is_mark_name, split_stamp};
 use crate::sys::{Dir, FileKind, FileStatus};
 
 /// Bytes of names that are read at a time.
@@ -36,6 +37,7 @@ pub(super) struct Sweep<'a> {
     /// How many names were read.
     entries: u64,
     deferred: Vec<Deferred>,
+    aside: Aside,
     zone: Option<TimeZone>,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -53,9 +55,11 @@ enum Deletion {
     Lock,
     Lease,
     Temp,
-    /// A backup that was made at this time, by its name.
+    /// A backup with its time in its name.
     DatedBackup {
         time: i128,
+        /// What it looked like when its age was compared, if it was.
+        seen: Option<Box<FileStatus>>,
     },
     PlainBackup {
         /// The length of the name of the file that it is a backup of.
@@ -70,9 +74,13 @@ struct Backup<'a> {
     /// The file that it is a backup of.
     of: &'a [u8],
     name: &'a [u8],
-    made: BackupTime,
-    /// Where the time is not from its name: what the file looked like.
-    planned: Option<Box<FileStatus>>,
+    /// The time in its name.
+    stamp: Option<Stamp>,
+    /// When it was made: by its name or by its modification time, whichever is later, so that no time zone, summer time or
+    /// copy makes a young one old.
+    made: i128,
+    /// What it looked like. Not looked at where only the order in its group counts, which is that of the names.
+    seen: Option<Box<FileStatus>>,
 }
 
 impl<'a> Sweep<'a> {
@@ -86,12 +94,15 @@ impl<'a> Sweep<'a> {
             summary: HousekeepSummary::default(),
             entries: 0,
             deferred: Vec::new(),
+            aside: Aside::new(),
             zone: None,
             buffer: vec![MaybeUninit::uninit(); BUFFER],
         }
     }
 
-    pub(super) fn finish(self, flow: Flow) -> HousekeepSummary {
+    pub(super) fn finish(mut self, flow: Flow) -> HousekeepSummary {
+        // Empty, unless the work was stopped half-way.
+        let _ = self.empty_aside();
         HousekeepSummary { stopped: flow.is_break(), ..self.summary }
     }
 
@@ -128,61 +139,121 @@ impl<'a> Sweep<'a> {
     fn delete_all(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
         for Candidate { name, kind } in candidates {
             match kind {
-                NameKind::Lock => self.delete(dir, name, Deletion::Lock)?,
+                NameKind::Lock => {
+                    if self.may_delete_lock(dir, name)? {
+                        self.delete(dir, name, Deletion::Lock)?;
+                    }
+                }
                 NameKind::Lease => self.delete(dir, name, Deletion::Lease)?,
                 NameKind::Temp => self.delete(dir, name, Deletion::Temp)?,
                 NameKind::Backup(_) | NameKind::DatedTarget => {}
             }
         }
+        self.empty_aside()?;
         self.delete_backups(dir, candidates)
+    }
+
+    /// Removes the lock file that was renamed last.
+    fn empty_aside(&mut self) -> Flow {
+        match self.aside.finish() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err((path, e)) => self.failed(Error::io(path, e)),
+        }
+    }
+
+    /// Whether the lock file is ours, or may be anybody's. Reports and counts one that stays for that reason.
+    fn may_delete_lock(&mut self, dir: &Arc<Dir>, name: &[u8]) -> Flow<bool> {
+        let name = OsStr::from_bytes(name);
+        if self.options.locks {
+            return ControlFlow::Continue(true);
+        }
+        let looked = is_own_lock(dir, name).and_then(|own| if own { Ok(None) } else { dir.status(name) });
+        match looked {
+            // What has content is ours if it is a record, and stays otherwise.
+            Ok(Some(status)) if status.kind == FileKind::Regular && status.size == 0 && !is_mark_name(name) => {
+                let old = age(now(), status.modified) >= self.options.locks_older_than;
+                self.summary.other_locks += u64::from(status.links == 1 && old);
+                self.not_ours(dir, name, Leftover::Lock)?;
+                ControlFlow::Continue(false)
+            }
+            Ok(_) => ControlFlow::Continue(true),
+            Err(e) => {
+                self.failed(Error::io(dir.join(name), e))?;
+                ControlFlow::Continue(false)
+            }
+        }
+    }
+
+    fn not_ours(&mut self, dir: &Dir, name: &OsStr, leftover: Leftover) -> Flow {
+        let reason = "may be another program's";
+        self.tell(&HousekeepEvent::Kept { path: &dir.join(name), leftover, reason })
     }
 
     /// Deletes the backups among `candidates` that are too many or too old.
     fn delete_backups(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
-        let mut backups = self.find_backups(dir, candidates)?;
-        let retention = Retention::new(self.options.keep_newest, self.options.backups_older_than);
+        let options = self.options;
+        let retention = Retention::new(options.keep_newest, options.backups_older_than, options.own);
         let now = now();
-        // Group by group, newest first.
-        backups.sort_unstable_by(|a, b| a.of.cmp(b.of).then(b.made.cmp(&a.made)).then(b.name.cmp(a.name)));
-        for group in backups.chunk_by(|a, b| a.of == b.of) {
-            let (kept, old) = group.split_at(retention.keeps(group, |backup| backup.made, now));
+        let mut backups = self.find_backups(dir, candidates, retention)?;
+        // Group by group, the newest first. The names order those that have a time in them, even where a copy has mixed up
+        // their modification times. A group has one without at most: it comes first, and then finds its place.
+        backups.sort_unstable_by(|a, b| {
+            a.of.cmp(b.of).then(a.stamp.is_some().cmp(&b.stamp.is_some())).then(b.stamp.cmp(&a.stamp))
+        });
+        for group in backups.chunk_by_mut(|a, b| a.of == b.of) {
+            if group[0].stamp.is_none() {
+                let newer = group[1..].iter().take_while(|dated| dated.made > group[0].made).count();
+                group[..=newer].rotate_left(1);
+            }
             // The oldest first: if the work ends half-way, the most valuable backups are left.
-            for Backup { of, name, made, planned } in old.iter().rev() {
-                let deletion = match planned {
-                    Some(planned) => Deletion::PlainBackup { of: of.len() as u16, planned: **planned },
-                    None => Deletion::DatedBackup { time: made.time },
+            for (newer, Backup { of, name, stamp, made, seen }) in group.iter_mut().enumerate().rev() {
+                if retention.keeps(newer, *made, now) {
+                    let path = dir.join(OsStr::from_bytes(name));
+                    let reason = "among the newest, or not old enough";
+                    self.tell(&HousekeepEvent::Kept { path: &path, leftover: Leftover::Backup, reason })?;
+                    continue;
+                }
+                let deletion = match (stamp, seen.take()) {
+                    (None, Some(planned)) => Deletion::PlainBackup { of: of.len() as u16, planned: *planned },
+                    (_, seen) => Deletion::DatedBackup { time: *made, seen },
                 };
                 self.delete(dir, name, deletion)?;
-            }
-            for Backup { name, .. } in kept {
-                let path = dir.join(OsStr::from_bytes(name));
-                let reason = "among the newest, or not old enough";
-                self.tell(&HousekeepEvent::Kept { path: &path, leftover: Leftover::Backup, reason })?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// The backups among `candidates`, each with the file it is of and its time.
-    fn find_backups<'c>(&mut self, dir: &Dir, candidates: &'c [Candidate]) -> Flow<Vec<Backup<'c>>> {
+    /// The backups among `candidates` that may go, each with the file it is of and its time.
+    fn find_backups<'c>(
+        &mut self,
+        dir: &Dir,
+        candidates: &'c [Candidate],
+        retention: Retention,
+    ) -> Flow<Vec<Backup<'c>>> {
         let mut backups = Vec::new();
+        let position = |name: &[u8]| candidates.binary_search_by(|c| (*c.name).cmp(name));
         for Candidate { name, kind } in candidates {
             let NameKind::Backup(length) = *kind else { continue };
-            let base = &name[..usize::from(length)];
+            let (base, suffix) = name.split_at(usize::from(length));
             let dated = split_stamp(base).filter(|_| {
-                let target = candidates.binary_search_by(|c| (*c.name).cmp(base));
                 // `log.20260102-030405.backup` is a plain backup where `log.20260102-030405` is a file.
-                !target.is_ok_and(|at| candidates[at].kind == NameKind::DatedTarget)
+                !position(base).is_ok_and(|at| candidates[at].kind == NameKind::DatedTarget)
             });
-            if let Some((length, stamp)) = dated {
-                let made = BackupTime { time: self.moment(stamp), number: stamp.number };
-                backups.push(Backup { of: &base[..length], name, made, planned: None });
+            let of = dated.map_or(base, |(length, _)| &base[..length]);
+            let stamp = dated.map(|(_, stamp)| stamp);
+            let by_name = stamp.map_or(i128::MIN, |stamp| self.moment(stamp));
+            if stamp.is_some() && !retention.asks_for_age() && position(&[of, suffix].concat()).is_err() {
+                backups.push(Backup { of, name, stamp, made: by_name, seen: None });
                 continue;
             }
             match dir.status(OsStr::from_bytes(name)) {
                 Ok(Some(status)) if status.kind == FileKind::Regular => {
-                    let made = BackupTime { time: status.modified, number: 0 };
-                    backups.push(Backup { of: base, name, made, planned: Some(Box::new(status)) });
+                    let made = by_name.max(status.modified);
+                    if stamp.is_some()
+                        || self.may_delete_plain_backup(dir, of, name, retention.is_young(made, now()))?
+                    {
+                        backups.push(Backup { of, name, stamp, made, seen: Some(Box::new(status)) });
+                    }
                 }
                 Ok(_) => {}
                 Err(e) => self.failed(Error::io(dir.join(OsStr::from_bytes(name)), e))?,
@@ -191,14 +262,30 @@ impl<'a> Sweep<'a> {
         ControlFlow::Continue(backups)
     }
 
+    /// Whether a backup without a time in its name is ours, or may be anybody's.
+    fn may_delete_plain_backup(&mut self, dir: &Dir, of: &[u8], name: &[u8], young: bool) -> Flow<bool> {
+        let name = OsStr::from_bytes(name);
+        match if self.options.backups { Ok(true) } else { is_own_backup(dir, of) } {
+            Ok(true) => return ControlFlow::Continue(true),
+            Ok(false) => {
+                self.summary.other_backups += u64::from(!young);
+                self.not_ours(dir, name, Leftover::Backup)?;
+            }
+            Err(e) => self.failed(Error::io(dir.join(name), e))?,
+        }
+        ControlFlow::Continue(false)
+    }
+
     fn zone(&mut self) -> &TimeZone {
         self.zone.get_or_insert_with(local_time::zone)
     }
 
-    /// The time in a backup's name, which is local time.
+    /// The time in a backup's name, which is local time. Of the two readings of the hour that comes twice in autumn, the
+    /// later.
     fn moment(&mut self, stamp: Stamp) -> i128 {
         // jiff cannot convert the last hours of the year 9999, which is in the future.
-        self.zone().to_timestamp(stamp.time).map_or(i128::MAX, |time| time.as_nanosecond())
+        let time = self.zone().to_ambiguous_timestamp(stamp.time).later();
+        time.map_or(i128::MAX, |time| time.as_nanosecond())
     }
 
     /// Deletes one file, or puts it off if it is too fresh.
@@ -218,7 +305,7 @@ impl<'a> Sweep<'a> {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             self.attempt(&dir, &name, deletion, true)?;
         }
-        ControlFlow::Continue(())
+        self.empty_aside()
     }
 
     /// Tries to delete one file, and reports what came of it. Returns the file if it is too fresh.
@@ -227,10 +314,16 @@ impl<'a> Sweep<'a> {
         let attempt = Attempt { now: now(), dry_run: options.dry_run, again };
         let file = OsStr::from_bytes(name);
         let (leftover, outcome) = match deletion {
-            Deletion::Lock => (Leftover::Lock, delete::lock(dir, file, options.locks_older_than, attempt)),
+            Deletion::Lock => {
+                let (only_unopened, older_than) = (!options.locks, options.locks_older_than);
+                let how = LockDeletion { only_unopened, older_than, aside: &mut self.aside };
+                (Leftover::Lock, delete::lock(dir, file, how, attempt))
+            }
             Deletion::Lease => (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt)),
             Deletion::Temp => (Leftover::Temp, delete::temp(dir, file, options.temps_older_than, attempt)),
-            Deletion::DatedBackup { time } => (Leftover::Backup, delete::dated_backup(dir, file, time, attempt)),
+            Deletion::DatedBackup { time, ref seen } => {
+                (Leftover::Backup, delete::dated_backup(dir, file, time, seen.as_deref(), attempt))
+            }
             Deletion::PlainBackup { of, ref planned } => {
                 let of = OsStr::from_bytes(&name[..usize::from(of)]);
                 // A time out of range says nothing; any will do.
@@ -250,6 +343,10 @@ impl<'a> Sweep<'a> {
             Err(NotDeleted::TooFresh(wait)) => {
                 let deferred = Deferred { dir: dir.clone(), name: name.into(), deletion, due: Instant::now() + wait };
                 return ControlFlow::Continue(Some(deferred));
+            }
+            Err(NotDeleted::Leased) => {
+                let reason = "in use, with a lease";
+                self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?;
             }
             Err(NotDeleted::Gone) => {}
             // NFS: another client has deleted it.

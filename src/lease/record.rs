@@ -6,12 +6,13 @@
 //!  "host":"build-1","pid":4711,"boot_id":"5b8e…","expires_boottime_ms":912345}
 //! ```
 //!
-//! `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
+//! `"reason"`, behind these, is why it was taken, if its owner said so. `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
 //! that was given back, and is only kept for its token. A record with any other field is refused and never replaced: what
 //! we do not know may be what keeps us out.
 
-use std::fmt;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,9 +21,11 @@ use serde_json::{Map, Value};
 
 use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::local_time::Moment;
 use crate::lock::LeaseFile;
-use crate::options::check_owner;
-use crate::sys::{FileKind, host};
+use crate::notice::Observer;
+use crate::options::{check_owner, check_reason};
+use crate::sys::{Dir, FileKind, FileStatus, host};
 
 /// The error says what is wrong with a record.
 type Parsed<T> = std::result::Result<T, String>;
@@ -30,6 +33,8 @@ type Parsed<T> = std::result::Result<T, String>;
 const VERSION: u64 = 1;
 /// Many times the size of the longest record.
 const MAX_SIZE: u64 = 64 * 1024;
+/// The greatest token, which every program that reads JSON can read. Microseconds since 1970 reach it in the year 2255.
+const MAX_TOKEN: u64 = 1 << 53;
 /// The longest time that a lease can last without a refresh: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
 
@@ -46,28 +51,9 @@ pub(super) struct LeaseRecord {
     pub(super) pid: u32,
     /// The same end as `expires_at`, on the boot clock.
     pub(super) boot_end: Option<Boot>,
+    /// Why it was taken, in its owner's words.
+    pub(super) reason: Option<String>,
     pub(super) released: bool,
-}
-
-/// The end of a lease for messages, in local time: `10:15:00`, with the date where that is not today's. To read the local
-/// time zone takes dozens of system calls, so that is done when the end is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Until {
-    now: i64,
-    end: i64,
-}
-
-impl fmt::Display for Until {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let zone = crate::local_time::zone();
-        let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
-        let Some(end) = local(self.end) else { return f.write_str("the end of time") };
-        if local(self.now).is_none_or(|now| now.date() != end.date()) {
-            write!(f, "{} ", end.date())?;
-        }
-        // Not by strftime, which would add 28 KB to the program.
-        write!(f, "{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second())
-    }
 }
 
 impl LeaseRecord {
@@ -79,10 +65,10 @@ impl LeaseRecord {
         clock: &dyn Clock,
     ) -> Option<LeaseRecord> {
         let now = u64::try_from(clock.wall_us()).unwrap_or(0).max(1);
-        let token = match previous {
-            Some(previous) => now.max(previous.token.checked_add(1)?),
-            None => now,
-        };
+        let token = previous.map_or(now, |previous| now.max(previous.token.saturating_add(1)));
+        if token > MAX_TOKEN {
+            return None;
+        }
         let mut record = LeaseRecord {
             owner: owner.to_owned(),
             token,
@@ -93,6 +79,7 @@ impl LeaseRecord {
             host: String::new(),
             pid: 0,
             boot_end: None,
+            reason: None,
             released: false,
         };
         record.extend(ttl, clock);
@@ -126,10 +113,10 @@ impl LeaseRecord {
     }
 
     /// Its end, for a message.
-    pub(super) fn until(&self, clock: &dyn Clock) -> Until {
+    pub(super) fn until(&self, clock: &dyn Clock) -> Moment {
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
-        Until { now, end: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
+        Moment { now, time: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
     }
 
     /// The text of the file. `None`: the clock shows a year that the format does not have.
@@ -148,11 +135,12 @@ impl LeaseRecord {
             ("pid", self.pid.into()),
             ("boot_id", self.boot_end.as_ref().map_or(Value::Null, |b| text(&b.id))),
             ("expires_boottime_ms", self.boot_end.as_ref().map_or(Value::Null, |b| b.ms.into())),
-            ("released", true.into()),
         ];
-        let fields = &fields[..fields.len() - usize::from(!self.released)];
+        let reason = self.reason.as_deref().map(|reason| ("reason", text(reason)));
+        let released = self.released.then(|| ("released", true.into()));
         // By hand, in this order, because people read this file too. A map of serde_json is sorted by name.
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let fields = fields.into_iter().chain(reason).chain(released);
+        let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         Some(format!("{{{}}}\n", fields.join(",")))
     }
 
@@ -179,6 +167,11 @@ impl LeaseRecord {
             host: string(fields, "host")?,
             pid: u32::try_from(number(fields, "pid")?).map_err(|_| "\"pid\" is out of range".to_owned())?,
             boot_end: boot_end(fields)?,
+            reason: match fields.remove("reason") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(reason)) if check_reason(&reason).is_ok() => Some(reason),
+                Some(_) => return Err("\"reason\" is not a line of text".to_owned()),
+            },
             released: match fields.remove("released") {
                 None => false,
                 Some(Value::Bool(released)) => released,
@@ -194,37 +187,66 @@ impl LeaseRecord {
         if check_owner(&record.owner).is_err() {
             return Err("\"owner\" is not a name".to_owned());
         }
-        if record.token == 0 || record.ttl_ms == 0 || u128::from(record.ttl_ms) > MAX_TTL.as_millis() {
+        if record.token == 0
+            || record.token > MAX_TOKEN
+            || record.ttl_ms == 0
+            || u128::from(record.ttl_ms) > MAX_TTL.as_millis()
+        {
             return Err("\"token\" or \"ttl_ms\" is out of range".to_owned());
         }
         Ok(record)
     }
 
-    /// The record at `lease`, if there is one. Needs no lock, since a record is only replaced as a whole.
+    /// The record at `lease`, if there is one that counts. Needs no lock, since a record is only replaced as a whole.
     pub(super) fn read(lease: &LeaseFile) -> Result<Option<LeaseRecord>> {
-        let fail = |e: std::io::Error| Error::io(lease.path(), e).during("cannot read the lease");
-        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
-        let Some(status) = lease.dir.status(&lease.name).map_err(fail)? else { return Ok(None) };
-        if status.kind != FileKind::Regular {
-            return Err(damaged(lease, &format!("it is a {}", status.kind.name())));
+        LeaseRecord::read_and_tell(lease, &Observer::default())
+    }
+
+    /// The same, and tells the observer of one that does not count.
+    pub(super) fn read_and_tell(lease: &LeaseFile, observer: &Observer) -> Result<Option<LeaseRecord>> {
+        let mut ignored = None;
+        let accept = |uid| {
+            let counts = lease.writers.may_record(uid);
+            ignored = (!counts).then_some(uid);
+            counts
+        };
+        let record = LeaseRecord::read_of(&lease.dir, &lease.name, accept)?;
+        if let Some(uid) = ignored {
+            lease.writers.tell_ignored(&lease.path(), uid, observer);
         }
-        let file = match lease.dir.open_file(&lease.name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+        Ok(record)
+    }
+
+    /// The record `name` in `dir`, if there is one and it belongs to a user whom `accept` accepts.
+    pub(super) fn read_of(dir: &Dir, name: &OsStr, mut accept: impl FnMut(u32) -> bool) -> Result<Option<LeaseRecord>> {
+        let fail = |e: std::io::Error| Error::io(dir.join(name), e).during("cannot read the lease");
+        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
+        let Some(status) = dir.status(name).map_err(fail)?.filter(|status| accept(status.uid)) else { return Ok(None) };
+        let damaged = |why: &str| damaged(dir.join(name), why);
+        if status.kind != FileKind::Regular {
+            return Err(damaged(&format!("it is a {}", status.kind.name())));
+        }
+        let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
             // Removed between the two calls. Only a caller without the lock can see that.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             file => file.map_err(fail)?,
         };
+        // Replaced between the two calls.
+        if !accept(FileStatus::of(&file).map_err(fail)?.uid) {
+            return Ok(None);
+        }
         let mut text = Vec::new();
         file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(fail)?;
         if text.len() as u64 > MAX_SIZE {
-            return Err(damaged(lease, "it is too long"));
+            return Err(damaged("it is too long"));
         }
-        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(lease, &why))
+        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(&why))
     }
 }
 
-fn damaged(lease: &LeaseFile, why: &str) -> Error {
+fn damaged(path: PathBuf, why: &str) -> Error {
     Error::new(ErrorKind::DamagedRecord, format!("Not a lease record that can be trusted: {why}"))
-        .on(lease.path())
+        .on(path)
         .with_hint("remove it if nobody works under this lease any more")
 }
 
@@ -292,18 +314,19 @@ mod tests {
         #[test]
         fn every_record_is_read_as_written(
             owner in "\\PC{1,60}",
-            token in 1..=u64::MAX,
+            token in 1..=MAX_TOKEN,
             times in prop::array::uniform3(-62_135_596_800_000..253_402_300_799_000_i64),
             ttl_ms in 1..=315_576_000_000_u64,
             host: String,
             pid: u32,
             boot in of((any::<String>(), any::<u64>())),
+            reason in of("\\PC{1,60}"),
             released: bool,
         ) {
             let [locked_at, refreshed_at, expires_at] = times;
             let boot_end = boot.map(|(id, ms)| Boot { id, ms });
             let record =
-                LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, released };
+                LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, reason, released };
             let text = record.to_json().unwrap();
             any_record(text.as_bytes());
             prop_assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record));
@@ -361,7 +384,8 @@ mod tests {
             (r#""token":1700000000000000"#, r#""token":0"#),
             (r#""token":1700000000000000"#, r#""token":-1"#),
             (r#""token":1700000000000000"#, r#""token":1.5"#),
-            (r#""token":1700000000000000"#, r#""token":18446744073709551616"#),
+            (r#""token":1700000000000000"#, r#""token":18446744073709551615"#),
+            (r#""token":1700000000000000"#, r#""token":9007199254740993"#),
             (r#""ttl_ms":60000"#, r#""ttl_ms":0"#),
             (r#""ttl_ms":60000"#, r#""ttl_ms":9000000000000"#),
             (r#""expires_at":"2023-11-14T22:14:20.000Z""#, r#""expires_at":"soon""#),

@@ -17,10 +17,10 @@ use super::visitor::{Role, Visitor, ensure_claimed};
 use crate::cleanup;
 use crate::commit::sync_dir;
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, Cleared, FileLock, LeaseFile, Place};
+use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
-use crate::options::{Claim, LockOptions, check_owner};
+use crate::options::{Claim, LockOptions, check_owner, check_reason};
 use crate::stage::{Birth, Rename, Stage};
 use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
@@ -47,8 +47,9 @@ impl LeaseStore<'_> {
     pub(super) fn acquire(&self, owner: &str, ttl: Duration) -> Result<Written> {
         check_owner(owner)?;
         ensure_ttl(ttl)?;
+        self.check_reason()?;
         self.under_lock(Role::Taker(owner), |store| {
-            let record = match LeaseRecord::read(store.lease)? {
+            let mut record = match LeaseRecord::read(store.lease)? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
@@ -58,13 +59,25 @@ impl LeaseStore<'_> {
                     Error::new(ErrorKind::DamagedRecord, reason).on(store.lease.path())
                 })?,
             };
+            self.give_reason(&mut record);
             store.write(record)
         })
+    }
+
+    fn check_reason(&self) -> Result<()> {
+        self.options.reason.as_deref().map_or(Ok(()), check_reason)
+    }
+
+    fn give_reason(&self, record: &mut LeaseRecord) {
+        if self.options.reason.is_some() {
+            record.reason.clone_from(&self.options.reason);
+        }
     }
 
     /// Extends the lease that `claim` says, by `ttl` or by its last time.
     pub(super) fn refresh(&self, claim: &Claim, ttl: Option<Duration>) -> Result<Written> {
         ttl.map_or(Ok(()), ensure_ttl)?;
+        self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
             let record = LeaseRecord::read(store.lease)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
@@ -73,6 +86,7 @@ impl LeaseStore<'_> {
                 return Err(Error::new(ErrorKind::LockLost, "Not leased").on(self.target));
             };
             record.extend(ttl.unwrap_or(Duration::from_millis(record.ttl_ms)), self.clock);
+            self.give_reason(&mut record);
             store.write(record)
         })
     }
@@ -84,22 +98,42 @@ impl LeaseStore<'_> {
                 return Ok(false);
             };
             ensure_claimed(claim, Some(&record), self.target, self.clock)?;
-            if is_past(record.token, self.clock) {
-                remove(store.lease, store.lock)?;
-            } else {
-                record.released = true;
-                store.put(&record)?;
-            }
+            self.finish(store, &mut record)?;
             Ok(true)
         })
+    }
+
+    /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none.
+    pub(super) fn end_any(&self) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.under_lock(Role::Keeper, |store| {
+            let Some(mut record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
+                return Ok(None);
+            };
+            if let (true, Err(e)) = (store.target.status.is_some(), store.target.dir.may_write(&store.target.name)) {
+                return Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"));
+            }
+            let was = record.clone();
+            self.finish(store, &mut record)?;
+            Ok(Some((was, store.lease.path())))
+        })
+    }
+
+    /// Removes the record of a lease that is given back, or keeps its token where that is ahead of the clock.
+    fn finish(&self, store: &LockedStore<'_>, record: &mut LeaseRecord) -> Result<()> {
+        if is_past(record.token, self.clock) {
+            return remove(&store.lease.dir, &store.lease.name, store.lock);
+        }
+        record.released = true;
+        store.put(record)
     }
 
     fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {
         let options = LockOptions { shared: false, claim: None, ..self.options.clone() };
         let how = Resolve { follow: options.follow, mkdir: false };
+        let is_taker = matches!(role, Role::Taker(_));
+        let accept = |target: &Target, _: &Place| if is_taker { ensure_may_write(target) } else { Ok(()) };
         let (visitor, observer) = (Visitor { role, clock: self.clock }, self.observer);
-        let (target, place, lock) =
-            lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, |_, _| Ok(()))?;
+        let (target, place, lock) = lock_target(self.target, how, &options, &visitor, observer, Purpose::Hold, accept)?;
         let lease = &place.lease;
         let outcome = change(&LockedStore { lock: &lock, target: &target, lease, options: &options, observer });
         lock.release_or_warn();
@@ -138,8 +172,7 @@ pub(crate) fn clear(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Clear
 }
 
 pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
-    let lease = LeaseFile { dir: dir.clone(), name: name.to_owned() };
-    let why_not = || match LeaseRecord::read(&lease) {
+    let why_not = || match LeaseRecord::read_of(dir, name, |_| true) {
         // Somebody's file with such a name, or a damaged record, which is reported when the lease is needed.
         Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
         Err(e) => Err(e),
@@ -154,7 +187,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     let Some(target) = leased_name(name) else {
         return Ok(Cleared::Kept("its target cannot be told from its name"));
     };
-    let target = Target::in_dir(dir, target).map_err(|e| Error::io(lease.path(), e))?;
+    let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
         let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
@@ -162,7 +195,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     let (_, lock) = lock::lock_as_found(&target)?;
     let outcome = match why_not()? {
         Some(reason) => Ok(reason),
-        None => remove(&lease, &lock).map(|()| Cleared::Removed),
+        None => remove(dir, name, &lock).map(|()| Cleared::Removed),
     };
     lock.release()?;
     outcome
@@ -172,6 +205,22 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
 fn is_past(token: u64, clock: &dyn Clock) -> bool {
     u64::try_from(clock.wall_us()).is_ok_and(|now| now > token)
 }
+
+/// Refuses an existing target that this user may not write: a lease keeps those out who may.
+fn ensure_may_write(target: &Target) -> Result<()> {
+    if target.status.is_none() || target.is_link() {
+        return Ok(());
+    }
+    match target.dir.may_write(&target.name) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+            Err(Error::io(&target.given, e).of_kind(ErrorKind::NotWritable).with_hint(NOT_A_WRITER))
+        }
+        // Whatever else it is, a lease of it does no harm.
+        _ => Ok(()),
+    }
+}
+
+const NOT_A_WRITER: &str = "only who may write a file may have a lease of it";
 
 fn ensure_ttl(ttl: Duration) -> Result<()> {
     if ttl.is_zero() || ttl > MAX_TTL {
@@ -197,7 +246,7 @@ impl LockedStore<'_> {
 
     /// Puts `record` in the place of the one that is there, all at once: staged beside it, synced, renamed.
     fn put(&self, record: &LeaseRecord) -> Result<()> {
-        let LeaseFile { dir, name } = self.lease;
+        let LeaseFile { dir, name, .. } = self.lease;
         let path = self.lease.path();
         let fail = |e: io::Error| Error::io(&path, e).during("cannot write the lease");
         let text = record.to_json().ok_or_else(|| {
@@ -206,10 +255,8 @@ impl LockedStore<'_> {
         let mut stage =
             Stage::create_under(dir.clone(), name, self.lock.held.nonce().map(str::to_owned), Birth::Private)
                 .map_err(fail)?;
-        let status = self.target.status.as_ref();
-        let mode = self.options.mode.unwrap_or_else(|| lock::default_mode(status));
-        let born = FileStatus::of(&stage.file).map_err(fail)?.mode;
-        lock::open_to_others(&stage.file, born, mode, status).map_err(fail)?;
+        let born = FileStatus::of(&stage.file).map_err(fail)?;
+        Writers::of(self.target, dir).give(&stage.file, &born, self.options.mode).map_err(fail)?;
         (&stage.file).write_all(text.as_bytes()).map_err(fail)?;
         // Synced once it has a name: btrfs does not log an inode that has none.
         stage.publish().map_err(fail)?;
@@ -227,12 +274,12 @@ impl LockedStore<'_> {
     }
 }
 
-/// Removes the record at `lease`, under the target's `lock`.
-fn remove(lease: &LeaseFile, lock: &FileLock) -> Result<()> {
+/// Removes the record `name` in `dir`, under the target's `lock`.
+fn remove(dir: &Dir, name: &OsStr, lock: &FileLock) -> Result<()> {
     lock.ensure_undisputed()?;
-    match cleanup::step(|| lease.dir.unlink(&lease.name)) {
+    match cleanup::step(|| dir.unlink(name)) {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
-            Err(Error::io(lease.path(), e).during("cannot remove the lease"))
+            Err(Error::io(dir.join(name), e).during("cannot remove the lease"))
         }
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::place::Place;
 use super::waiting::{TRIES, TRY_PAUSE};
 use crate::sys::lease::open_past_leases;
-use crate::sys::{Dir, FileKind, FileStatus};
+use crate::sys::{Dir, FileKind};
 
 /// With O_DIRECT, Linux asks an NFS server not to delegate the file. A client with a delegation sets the file's times by
 /// its own clock and tells the server later (RFC 9754).
@@ -25,6 +25,8 @@ const NOT_DELEGATED: OFlags = OFlags::empty();
 /// sticky directories. Never O_TRUNC: through a link it would empty the file behind it (CVE-2025-68146).
 pub(super) fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool)> {
     let mut refusals = 0;
+    // On a loaded machine it may take a while until it is.
+    let tries = if place.lease.writers.are_several() { 20 * TRIES } else { TRIES };
     loop {
         match place.dir.open_file(&place.name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
             Ok(file) => return Ok((file, true)),
@@ -35,8 +37,8 @@ pub(super) fn open_or_create(place: &Place, mode: u32) -> io::Result<(File, bool
             Ok(Some(file)) => return Ok((file, false)),
             // Removed by its holder between the calls.
             Ok(None) => {}
-            // Just created by root, who is about to open it to this user (see open_to_others).
-            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < TRIES => {
+            // Just created by another, who is about to open it to this user (see Writers::give).
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && refusals < tries => {
                 refusals += 1;
                 sleep(TRY_PAUSE);
             }
@@ -64,34 +66,6 @@ pub(super) fn open_existing(place: &Place) -> io::Result<Option<File>> {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         opened => opened.map(Some),
     }
-}
-
-/// The mode of a new lock file: whoever may write the target must be able to lock it.
-pub(crate) fn default_mode(target: Option<&FileStatus>) -> u32 {
-    let written_by = target.map_or(0, |t| t.mode);
-    let group = if written_by & 0o020 != 0 { 0o060 } else { 0 };
-    let others = if written_by & 0o002 != 0 { 0o006 } else { 0 };
-    0o600 | group | others
-}
-
-/// Gives a new lock file of this `mode` the `wanted` mode, which the umask has narrowed. Root also gives it to the
-/// target's owner.
-pub(crate) fn open_to_others(file: &File, mode: u32, wanted: u32, target: Option<&FileStatus>) -> io::Result<()> {
-    let others = target.filter(|t| (t.uid, t.gid) != (0, 0));
-    if let Some(t) = others.filter(|_| rustix::process::geteuid().is_root()) {
-        use rustix::fs::{Gid, Uid};
-        use rustix::io::Errno;
-        match rustix::fs::fchown(file, Some(Uid::from_raw(t.uid)), Some(Gid::from_raw(t.gid))) {
-            // Root without the capability, or a file system without owners. The lock works without this too.
-            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    if mode != wanted {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(wanted))?;
-    }
-    Ok(())
 }
 
 /// Opens a link lock to set its time, which is the holder's sign of life.

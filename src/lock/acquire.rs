@@ -1,12 +1,13 @@
 //! Taking the lock at a place, by the method that is right there.
 
+use super::filesystem::has_no_flock;
 use super::flock::{Above, LockFile};
 use super::held::{FileLock, Taken, list};
 use super::inherited::{Confirmed, Intent};
 use super::place::Place;
 use super::request::{Patience, Request};
 use super::waiting::Lockable;
-use super::{below, link, look};
+use super::{below, link, look, squatter};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
 use crate::notice::Observer;
@@ -15,13 +16,30 @@ use crate::target::Target;
 
 /// Takes the lock that `request` asks for.
 pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
-    let place = request.place;
-    if request.method() == LockMethod::Link && !LockFile::is_below(place) {
+    squatter::clear_away(request)?;
+    if request.method() == LockMethod::Link && !LockFile::is_below(request.place) {
         return link::acquire(request);
     }
-    let mut above = Above::Environment;
+    match by_flock(request) {
+        Err(e) if request.options.method == LockMethod::Auto && e.errno().is_some_and(has_no_flock) => {
+            request.tell_method(LockMethod::Link, "no flock(2)");
+            link::acquire(request)
+        }
+        outcome => outcome,
+    }
+}
+
+fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
+    let place = request.place;
+    let (mut above, mut strangers) = (Above::Environment, 0);
     loop {
         let (file, ticket) = list(request, || LockFile::open(request, &above))?;
+        if file.is_squatted(place) && squatter::may_clear(request) && strangers < squatter::MOST {
+            strangers += 1;
+            drop((file, ticket));
+            squatter::clear_away(request)?;
+            continue;
+        }
         if file.has_content() {
             drop((file, ticket));
             // The content is a record: somebody holds the lock by link(2).
@@ -86,6 +104,10 @@ pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Hol
     let taken = file.try_lock().and_then(|locked| {
         if locked { Ok(true) } else { file.wait(&mut Patience::new(&target.given, &options, &observer)) }
     });
+    if matches!(&taken, Err(e) if e.raw_os_error().is_some_and(has_no_flock)) {
+        // As for those who lock by link(2).
+        return Ok((true, None));
+    }
     match taken.map_err(|e| Error::io(&target.given, e).during("cannot look at the lock"))? {
         true => Ok((false, None)),
         false => Ok((true, file.holder())),

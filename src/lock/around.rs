@@ -20,7 +20,7 @@ use std::path::Path;
 use super::inherited::{self, Ancestor, Entry, Identity, Intent};
 use super::open_files::{self, Flock, OpenFile};
 use super::{filesystem, proc_locks};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::options::Wait;
 use crate::remedy::Remedy;
 use crate::sys::{FileId, host};
@@ -40,26 +40,35 @@ pub(super) enum Around {
 
 impl Around {
     /// The error instead of a wait for oneself.
-    pub(super) fn ensure_not_itself(self, target: &Path, wait: Wait) -> crate::error::Result<Option<Ancestor>> {
-        let (reason, remedy) = match self {
-            Around::Nothing => return Ok(None),
-            Around::Ancestor(ancestor) => return Ok(Some(ancestor)),
+    pub(super) fn ensure_not_itself(self, target: &Path, wait: Wait) -> Result<Option<Ancestor>> {
+        match self {
+            Around::Nothing => Ok(None),
+            Around::Ancestor(ancestor) => Ok(Some(ancestor)),
             // Not to wait for it is no mistake.
-            Around::Own { .. } if wait == Wait::No => return Ok(None),
-            Around::Own { pid } => (
-                "The lock is held by a descriptor that this process has inherited, and cannot be shared with it",
-                Remedy::Other(match pid {
-                    0 => "lock the descriptor with awrite-lock, and open it for writing (9>>FILE.lock)".to_owned(),
-                    pid => format!("process {pid} holds it, by flock(2) alone or without permission to write it"),
-                }),
-            ),
-            Around::Lost { pid } => (
-                "The lock is held above this process, but its descriptor was closed on the way",
-                Remedy::Inherit { pid },
-            ),
-        };
-        Err(Error::new(ErrorKind::Usage, reason).on(target).with_remedy(remedy))
+            Around::Own { .. } if wait == Wait::No => Ok(None),
+            Around::Own { pid } => Err(not_shared(pid, target)),
+            Around::Lost { pid } => Err(lost_on_the_way(pid, target)),
+        }
     }
+}
+
+fn not_shared(pid: u32, target: &Path) -> Error {
+    let reason = "The lock is held by a descriptor that this process has inherited, and cannot be shared with it";
+    let remedy = match pid {
+        0 => "lock the descriptor with awrite-lock, and open it for writing (9>>FILE.lock)".to_owned(),
+        pid => format!("process {pid} holds it, by flock(2) alone or without permission to write it"),
+    };
+    Error::new(ErrorKind::Usage, reason).on(target).with_remedy(Remedy::Other(remedy))
+}
+
+/// The error of a process below `pid`, whose descriptor it does not have.
+pub(super) fn lost_on_the_way(pid: u32, target: &Path) -> Error {
+    let reason = "The lock is held above this process, but its descriptor was closed on the way";
+    let remedy = match pid {
+        0 => Remedy::Other("start this process so that it inherits descriptors".to_owned()),
+        pid => Remedy::Inherit { pid },
+    };
+    Error::new(ErrorKind::Usage, reason).on(target).with_remedy(remedy)
 }
 
 /// Looks who holds what this process is about to wait for: the `flock` of the lock file `id`, or the byte below `above`.
@@ -133,14 +142,18 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
     if let Some(entry) = said.iter().rev().find(is_lost) {
         return Some(entry.pid);
     }
-    let ancestors = host::ancestors();
     let marks = if filesystem::is_local(&fresh) { inherited::has_marks(&fresh).ok() } else { None };
-    if marks.is_none() {
-        // Nobody can hand a lock over here. The environment may say who would have.
-        let is_above = |entry: &&Entry| ancestors.contains(&entry.pid) || ancestors.is_empty() && entry.is_plausible();
-        if let Some(entry) = said.iter().rev().find(is_above) {
-            return Some(entry.pid);
-        }
+    if marks == Some(false) && said.is_empty() {
+        return None;
+    }
+    let ancestors = host::ancestors();
+    // Nor is there anything to see of a lock that cannot be handed over.
+    let is_above = |pid: u32| ancestors.contains(&pid);
+    let holds_alone = |entry: &&Entry| {
+        !entry.is_handed_over() && (is_above(entry.pid) || ancestors.is_empty() && entry.is_plausible())
+    };
+    if let Some(entry) = said.iter().rev().find(holds_alone) {
+        return Some(entry.pid);
     }
     if marks == Some(false) {
         return None;

@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 
 use super::access::open_for_touch;
 use super::inherited::{self, HandOver, Handed, Intent};
-use super::look::{is_contention, read};
+use super::look::{is_contention, is_record_of, read};
 use super::record::LockRecord;
 use crate::error::{Error, Result};
 use crate::sys::dir::{modified_and_links, touch};
@@ -42,7 +42,7 @@ impl Baton {
 
         use rustix::fs::{MemfdFlags, memfd_create};
 
-        let mut file = File::from(memfd_create("awrite-baton", MemfdFlags::CLOEXEC)?);
+        let mut file = File::from(memfd_create(inherited::BATON, MemfdFlags::CLOEXEC)?);
         file.write_all(nonce.as_bytes())?;
         sys::try_flock(&file, false)?;
         Ok(Baton { file, handed: Handed::default() })
@@ -87,7 +87,12 @@ fn sign_of_life(dir: &Dir, name: &OsStr, nonce: &str) -> io::Result<bool> {
     let (bytes, before, links) = read(&file)?;
     let Ok(record) = LockRecord::parse(&bytes) else { return Ok(false) };
     let again = open_for_touch(dir, name)?;
-    if record.nonce != nonce || links == 0 || FileStatus::of(&again)?.id != FileStatus::of(&file)?.id {
+    if record.nonce != nonce || links == 0 {
+        return Ok(false);
+    }
+    // Where the numbers differ it may still be the same file: a nonce that is gone never comes back.
+    let id = FileStatus::of(&again)?.id;
+    if id != FileStatus::of(&file)?.id && !is_record_of(dir, name, nonce, id)? {
         return Ok(false);
     }
     touch(&again)?;

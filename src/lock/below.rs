@@ -1,13 +1,26 @@
 //! Going on below an ancestor that holds the lock by link(2): see baton.rs.
 
+use std::path::Path;
+
+use super::around::{self, Around};
 use super::flock::LockFile;
 use super::held::{FileLock, Taken, list};
 use super::inherited::{self, Confirmed};
 use super::look::{Seen, look};
-use super::proc_locks;
-use super::record::Here;
+use super::record::{Here, LockRecord};
 use super::request::Request;
+use super::{open_files, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::host;
+
+/// Refuses to wait for a link lock that an ancestor has handed over, but whose baton has not reached this process.
+pub(super) fn ensure_not_itself(record: &LockRecord, here: &Here, target: &Path) -> Result<()> {
+    let has_baton = |pid: u32| !open_files::called(&pid.to_string(), inherited::BATON).is_empty();
+    if record.is_alive(here) && host::ancestors().contains(&record.pid) && has_baton(record.pid) {
+        return Err(around::lost_on_the_way(record.pid, target));
+    }
+    Ok(())
+}
 
 /// Takes the lock below the process that holds it by link(2), if that is an ancestor of this one.
 pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
@@ -18,18 +31,23 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
     let (place, given) = (request.place, &request.target.given);
     loop {
         let Ok(Seen::Record { record, .. }) = look(&place.dir, &place.name) else { return Ok(None) };
-        let of_record =
-            |baton: &&inherited::InheritedFile| baton.content == record.nonce.as_bytes() && baton.pid == record.pid;
+        let of_record = |baton: &&inherited::InheritedFile| {
+            baton.content == record.nonce.as_bytes() && [0, record.pid].contains(&baton.pid)
+        };
         let Some(baton) = batons.iter().find(of_record).filter(|_| record.is_alive(&Here::now())) else {
             return Ok(None);
         };
-        let file = if proc_locks::has_open(baton.pid, baton.id) { baton.open() } else { None };
+        let file = if proc_locks::has_open(record.pid, baton.id) { baton.open() } else { None };
         let file = file.ok_or_else(|| {
             Error::new(ErrorKind::Usage, "The lock is held above this process, which cannot be confirmed")
                 .on(given)
-                .with_hint(format!("process {} holds it; this one needs /proc, and to be of the same user", baton.pid))
+                .with_hint(format!("process {} holds it; this one needs /proc, and to be of the same user", record.pid))
         })?;
-        let Some(ancestor) = inherited::find(&file, baton.id) else { return Ok(None) };
+        let found = || match around::look(&file, baton.id, None, request.patience.use_alarm) {
+            Around::Ancestor(ancestor) => Some(ancestor),
+            _ => None,
+        };
+        let Some(ancestor) = inherited::find(&file, baton.id).or_else(found) else { return Ok(None) };
         ancestor.ensure_grantable(request.intent, given)?;
         let (file, ticket) = list(request, || LockFile::below_link(request, file, ancestor, record.nonce.clone()))?;
         // There is nobody below a baton whom its holder does not know.

@@ -41,7 +41,7 @@ pub(crate) fn clear_link(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<
 fn clear_stale(place: &Place, target: &Target, dry_run: bool) -> Result<Cleared> {
     let here = Here::now();
     let (record, modified) = match look(&place.dir, &place.name) {
-        Ok(Seen::Record { record, modified }) => (record, modified),
+        Ok(Seen::Record { record, modified, .. }) => (record, modified),
         Ok(Seen::Absent) => return Ok(Cleared::Gone),
         Ok(Seen::Empty) => return Ok(Cleared::Kept("in use")),
         Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(Cleared::Kept("not empty")),

@@ -36,13 +36,14 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::access::{default_mode, open_existing, open_or_create, open_to_others};
+use super::access::{open_existing, open_or_create};
 use super::around::{self, Around};
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
 use super::look::is_held_by_link;
 use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
+use super::writers::Writers;
 use super::{baton, filesystem, proc_locks};
 use crate::error::Result;
 use crate::holder::Holder;
@@ -140,12 +141,11 @@ impl LockFile {
 
     /// Opens the lock file, creating it where it is missing. Does not lock it. `above` says who holds it above.
     pub(super) fn open(request: &Request<'_, '_>, above: &Above) -> io::Result<LockFile> {
-        let (place, target) = (request.place, request.target.status.as_ref());
-        let mode = request.options.mode.unwrap_or_else(|| default_mode(target));
-        let (file, created) = open_or_create(place, mode)?;
+        let (place, mode) = (request.place, request.options.mode);
+        let (file, created) = open_or_create(place, Writers::first_mode(mode))?;
         let opened = FileStatus::of(&file).and_then(|status| {
             if created {
-                open_to_others(&file, status.mode, mode, target)?;
+                place.lease.writers.give(&file, &status, mode)?;
             }
             Ok(status)
         });
@@ -167,6 +167,14 @@ impl LockFile {
         // A file that the caller named and that was there before is only removed where it is called as lock files are.
         file.keep |= !created && !file.is_removable;
         Ok(file)
+    }
+
+    /// Gives the file, now locked, the time of this lock: others say since when it is held.
+    pub(super) fn show_since(&self) {
+        if !self.created && matches!(self.level, Level::Top) {
+            // It may be another user's file. Then the time stays unknown.
+            let _ = sys::dir::touch(&self.file);
+        }
     }
 
     /// Opens the lock file at `place`, if there is one, to find out who holds it. It is never removed through this value.
@@ -205,6 +213,11 @@ impl LockFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it belongs to somebody who may not write the target.
+    pub(super) fn is_squatted(&self, place: &Place) -> bool {
+        !self.created && !place.lease.writers.may_record(self.status.uid)
     }
 
     /// Whether it has content. Then it is no lock file of this kind, and must never be locked or deleted.
@@ -360,7 +373,11 @@ impl LockFile {
             return Ok(());
         }
         // Changes nothing for an exclusive holder. A shared one may only remove the file when it is alone.
-        if !sys::try_flock(holding, false)? {
+        let locked = sys::try_flock(holding, false);
+        if matches!(&locked, Err(e) if self.created && e.raw_os_error().is_some_and(filesystem::has_no_flock)) {
+            return if self.is_let_alone() { self.remove() } else { Ok(()) };
+        }
+        if !locked? {
             return Ok(());
         }
         if self.is_removable && has_waiter(holding) {
@@ -370,6 +387,22 @@ impl LockFile {
                 return Ok(());
             }
         }
+        self.remove()
+    }
+
+    /// Where there are no such locks, nobody else holds it. But ENOLCK may pass, and then another has the lock who has
+    /// the file open. Others that find no such locks have it open for a moment only.
+    fn is_let_alone(&self) -> bool {
+        (0..2 * waiting::TRIES).any(|try_| {
+            if try_ > 0 {
+                sleep(waiting::TRY_PAUSE);
+            }
+            // What cannot be asked is a network file system.
+            !lease::is_open_elsewhere(&self.file).unwrap_or(false)
+        })
+    }
+
+    fn remove(&self) -> io::Result<()> {
         // If somebody removed the file, another file may have its name by now; and a program may have written into it.
         if !self.dir.status(&self.name)?.is_some_and(|now| now.id == self.status.id && now.size == 0) {
             return Ok(());

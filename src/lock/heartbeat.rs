@@ -19,14 +19,17 @@ use std::time::Duration;
 use super::access::open_for_touch;
 use super::baton::Baton;
 use super::inherited::{self, HandOver, Intent};
-use super::look::{ask_again, is_contention, look};
+use super::look::{ask_again, is_contention, is_record_of};
 use super::place::Place;
 use super::record::LockRecord;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::names::mark_name;
 use crate::sys::dir::touch;
 use crate::sys::host::boot_clock;
 use crate::sys::{self, Dir, FileId, FileStatus, retry};
+
+/// How often a failed sign of life is tried again within the time between two.
+const TRIES_IN_A_BEAT: u32 = 10;
 
 /// A lock by link(2), held until it is relinquished or lost.
 #[derive(Debug)]
@@ -56,12 +59,14 @@ struct Pulse {
 }
 
 impl Pulse {
-    /// Gives a sign of life. An error counts as silence: the server may have got nothing.
-    fn touch(&mut self) {
+    /// Gives a sign of life. False: an error, which counts as silence, since the server may have got nothing.
+    fn touch(&mut self) -> bool {
         let before = boot_clock();
-        if self.file.as_ref().is_some_and(|file| touch(file).is_ok()) {
+        let touched = self.file.as_ref().is_some_and(|file| touch(file).is_ok());
+        if touched {
             self.last = before;
         }
+        touched
     }
 }
 
@@ -127,7 +132,8 @@ impl LinkLock {
     /// Opens the descriptor for the heartbeat.
     pub(super) fn open(&self) -> io::Result<()> {
         let file = open_for_touch(&self.dir, &self.name)?;
-        if FileStatus::of(&file)?.id != self.id {
+        // The number alone would not do. A nonce that is gone never comes back, so the file was ours when it was opened.
+        if FileStatus::of(&file)?.id != self.id && !self.is_named()? {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
         self.pulse().file = Some(file);
@@ -141,12 +147,15 @@ impl LinkLock {
         // If no thread can be started the lock is lost after a while, and ensure_held reports that.
         let _ = sys::thread::start("awrite-heartbeat", move || {
             let mut pulse = lock.pulse();
+            let mut pause = lock.record.heartbeat();
             while !pulse.stop && !pulse.lost {
-                let waited = lock.stopped.wait_timeout_while(pulse, lock.record.heartbeat(), |pulse| !pulse.stop);
+                let waited = lock.stopped.wait_timeout_while(pulse, pause, |pulse| !pulse.stop);
                 pulse = waited.unwrap_or_else(PoisonError::into_inner).0;
                 if !pulse.stop {
-                    // An error may pass. The next beat, or the holder's check before the commit, decides.
+                    let last = pulse.last;
+                    // An error may pass. A beat soon after, or the holder's check before the commit, decides.
                     let _ = lock.beat(&mut pulse);
+                    pause = lock.record.heartbeat() / if pulse.last == last { TRIES_IN_A_BEAT } else { 1 };
                 }
             }
         });
@@ -162,13 +171,18 @@ impl LinkLock {
 
     /// Checks the nonce and gives a sign of life. False: the lock is lost.
     fn beat(&self, pulse: &mut Pulse) -> Result<bool> {
-        pulse.lost = pulse.lost || !look(&self.dir, &self.name)?.has_nonce(&self.record.nonce);
+        pulse.lost = pulse.lost || !self.is_named().map_err(|e| Error::io(&self.path, e))?;
         // Last, so that nothing comes between the sign of life and the caller's next step.
         let last = pulse.last;
         pulse.touch();
         // If we were silent for the stale time, somebody may be taking the lock right now, even if our nonce is there.
         pulse.lost |= self.record.is_late(last);
         Ok(!pulse.lost)
+    }
+
+    /// Whether the lock's name is still that of our record.
+    fn is_named(&self) -> io::Result<bool> {
+        is_record_of(&self.dir, &self.name, &self.record.nonce, self.id)
     }
 
     /// Gives the lock back. The holder breaks its own lock in the way that others break a stale one: a check followed by an
@@ -211,18 +225,8 @@ impl LinkLock {
         }
     }
 
-    /// Whether our record stands under `name`. Compares the inode number and the nonce: once the server has dropped our
-    /// file, it may give its number to another.
+    /// Whether our record stands under `name`.
     fn owns(&self, name: &OsStr) -> io::Result<bool> {
-        ask_again(|| {
-            if self.dir.status(name)?.is_none_or(|status| status.id != self.id) {
-                return Ok(false);
-            }
-            match look(&self.dir, name) {
-                Ok(seen) => Ok(seen.has_nonce(&self.record.nonce)),
-                Err(e) if e.kind() == ErrorKind::NotAFile => Ok(false),
-                Err(e) => Err(io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO))),
-            }
-        })
+        ask_again(|| is_record_of(&self.dir, name, &self.record.nonce, self.id))
     }
 }

@@ -44,6 +44,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::filesystem;
+use super::open_files;
 use super::record::fresh_nonce;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::NONCE;
@@ -52,6 +53,8 @@ use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
 const VARIABLE: &str = "AWRITE_HELD";
+/// What batons are called.
+pub(super) const BATON: &str = "awrite-baton";
 /// Shared by a housekeeper while it has the lock.
 const BRIEF: Range<u64> = 1..2;
 /// The first descriptor for children. Far from those that scripts choose for themselves: `exec 9>…` closes what was 9.
@@ -432,7 +435,7 @@ pub(super) fn take_back(file: impl AsFd, identity: Identity, tell: impl FnOnce()
 pub(super) struct InheritedFile {
     fd: RawFd,
     pub(super) id: FileId,
-    /// The ancestor.
+    /// The ancestor; 0: not known.
     pub(super) pid: u32,
     pub(super) content: Vec<u8>,
 }
@@ -447,18 +450,22 @@ impl InheritedFile {
 
 /// The inherited files that may be batons: those with a nonce in them. A lock file is empty.
 pub(super) fn batons() -> Vec<InheritedFile> {
-    let content_of = |entry: &Entry| {
-        let fd = entry.descriptor()?;
+    let content_of = |fd: sys::Borrowed| {
         let mut content = vec![0; 2 * NONCE];
         let length = rustix::io::pread(fd, content.as_mut_slice(), 0).ok()?;
         content.truncate(length);
         (length == NONCE).then_some(content)
     };
-    let carried = |entry: Entry| {
-        let content = content_of(&entry)?;
+    let said = inherited().into_iter().filter_map(|entry| {
+        let content = content_of(entry.descriptor()?)?;
         Some(InheritedFile { fd: entry.fd?, id: entry.id, pid: entry.pid, content })
-    };
-    inherited().into_iter().filter_map(carried).collect()
+    });
+    // Where the environment was lost.
+    let found = open_files::called("self", BATON).into_iter().filter_map(|fd| {
+        let file = sys::Borrowed::number(fd)?;
+        Some(InheritedFile { fd, id: FileStatus::of(file).ok()?.id, pid: 0, content: content_of(file)? })
+    });
+    said.chain(found).collect()
 }
 
 /// Keeps the lock `id`, held for `intent`, from a child, with all inherited descriptors of it.

@@ -31,19 +31,19 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use super::access::{default_mode, open_to_others};
 use super::below;
 use super::heartbeat::LinkLock;
 use super::held::{FileLock, Held};
-use super::look::{Seen, ask_again, is_contention, look};
+use super::look::{Seen, ask_again, is_contention, is_record_of, look};
 use super::place::Place;
 use super::record::{Here, LockRecord, fresh_nonce};
 use super::request::Request;
 use super::waiting::{Pauses, TRIES, TRY_PAUSE};
+use super::writers::Writers;
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::names::{TempNames, is_mark_name, is_temp_name, mark_name, mark_stem, temp_stem};
@@ -83,8 +83,8 @@ struct Unique<'a> {
 
 impl<'a> Unique<'a> {
     fn create(request: &Request<'a, '_>, here: &'a Here) -> io::Result<Unique<'a>> {
-        let (place, target, options) = (request.place, request.target, request.options);
-        let mode = options.mode.unwrap_or_else(|| default_mode(target.status.as_ref()));
+        let (place, options) = (request.place, request.options);
+        let mode = Writers::first_mode(options.mode);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let record = LockRecord::of_this_process(here, options.stale_after.unwrap_or(STALE_AFTER));
         let born = boot_clock();
@@ -97,7 +97,7 @@ impl<'a> Unique<'a> {
         unique.id = status.id;
         // Before anything is written: a client to which the server has delegated the file sets times by its own clock.
         (unique.modified, _) = modified_and_links(&file)?;
-        open_to_others(&file, status.mode, mode, target.status.as_ref())?;
+        place.lease.writers.give(&file, &status, options.mode)?;
         file.write_all(unique.record.to_json().as_bytes())?;
         // It must be on the server before others can find it: without content it would look like the file of a flock
         // holder.
@@ -133,11 +133,17 @@ impl<'a> Unique<'a> {
     /// Whether `name` is ours after a step that should have made it so. The step's `outcome` alone does not tell: NFS may
     /// report on a repetition of what it has done already.
     fn is_ours(&self, name: &OsStr, outcome: Result<()>) -> Result<bool> {
-        let there = ask_again(|| self.dir().status(name)).map_err(|e| self.fail(e));
-        if matches!(&there, Ok(Some(status)) if status.id == self.id) {
+        let there = ask_again(|| {
+            let status = self.dir().status(name)?;
+            let is_ours = |status: FileStatus| {
+                Ok(status.id == self.id || is_record_of(self.dir(), name, &self.record.nonce, self.id)?)
+            };
+            status.map_or(Ok(false), is_ours)
+        });
+        if let Ok(true) = there {
             return Ok(true);
         }
-        match outcome.and(there) {
+        match outcome.and(there.map_err(|e| self.fail(e))) {
             Err(e) if !e.errno().is_some_and(is_contention) => Err(e),
             _ => Ok(false),
         }
@@ -149,8 +155,12 @@ impl<'a> Unique<'a> {
         Duration::from_nanos(nanos)
     }
 
-    fn is_stale(&self, record: &LockRecord, modified: i128) -> bool {
-        record.is_dead(self.here) || self.silence(modified) >= record.stale_after()
+    /// Whether the record of this age keeps nobody out: its holder has died or fallen silent, or is a user who may not
+    /// write the target.
+    fn is_stale(&self, record: &LockRecord, modified: i128, uid: u32) -> bool {
+        !self.place.lease.writers.may_record(uid)
+            || record.is_dead(self.here)
+            || self.silence(modified) >= record.stale_after()
     }
 
     /// Makes `name` ours, whose record has `nonce` and is stale. True: it is ours. `before` is done right before that.
@@ -158,9 +168,9 @@ impl<'a> Unique<'a> {
         let mark = mark_name(name, nonce, self.dir());
         if !self.link_as(&mark)? {
             // Somebody is breaking it, or died while doing so.
-            let Seen::Record { record, modified } = look(self.dir(), &mark)? else { return Ok(false) };
+            let Seen::Record { record, modified, uid } = look(self.dir(), &mark)? else { return Ok(false) };
             if depth == DEEPEST
-                || !self.is_stale(&record, modified)
+                || !self.is_stale(&record, modified, uid)
                 || !self.replace(&mark, &record.nonce, depth + 1, &|| ())?
             {
                 return Ok(false);
@@ -182,12 +192,13 @@ impl<'a> Unique<'a> {
             return Ok(false);
         }
         let outcome = look(self.dir(), name).and_then(|seen| match seen {
-            Seen::Record { record, modified }
-                if record.nonce == nonce && self.is_stale(&record, modified) && self.is_fresh() =>
+            Seen::Record { record, modified, uid }
+                if record.nonce == nonce && self.is_stale(&record, modified, uid) && self.is_fresh() =>
             {
                 before();
                 let outcome = self.dir().rename(&second, self.dir(), name);
-                outcome.map_err(|e| self.fail(e).during("cannot break the stale lock"))
+                outcome
+                    .map_err(|e| self.fail(e).during("cannot break the stale lock").with_remedy(Remedy::LockElsewhere))
             }
             _ => Ok(()),
         });
@@ -232,8 +243,8 @@ fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) {
     for name in names.into_iter().filter(|name| !live.contains(name)) {
         // A file with content, but no record, may belong to a writer whose target has the name of this lock.
         let is_leftover = match look(&place.dir, &name) {
-            Ok(Seen::Record { record, modified }) => {
-                is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified))
+            Ok(Seen::Record { record, modified, uid }) => {
+                is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified, uid))
             }
             Ok(Seen::Empty) => is_temp(&name) && is_abandoned(&place.dir, &name).unwrap_or(false),
             Ok(Seen::Absent) | Err(_) => false,
@@ -297,7 +308,7 @@ fn attempt(
     let ours = match seen {
         Seen::Absent => unique.link_as(&place.name)?,
         Seen::Empty => false,
-        Seen::Record { record, modified } if !unique.is_stale(record, *modified) => {
+        Seen::Record { record, modified, uid } if !unique.is_stale(record, *modified, *uid) => {
             let left = record.stale_after().saturating_sub(unique.silence(*modified));
             return Err(Obstacle::Alive(record.nonce.clone(), unique.born + left));
         }
@@ -370,8 +381,10 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
     let (mut pauses, mut tries) = (Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), 0);
     // The nonce of a holder that lives, and until when it cannot be stale. No use in asking the server before that.
     let mut alive: Option<(String, Duration)> = None;
+    let mut told_ignored = false;
     loop {
         let seen = look(&request.place.dir, &request.place.name)?;
+        told_ignored = told_ignored || tell_if_ignored(request, &seen);
         let worth_it = match &seen {
             Seen::Absent | Seen::Empty if goal != Goal::Hold => return Ok(None),
             Seen::Absent => true,
@@ -391,10 +404,16 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                 Ok((lock, ticket)) => {
                     lock.keep_alive();
                     let (held, observer) = (Held::Link(lock), request.patience.observer.clone());
-                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent: request.intent, observer }));
+                    let (intent, since) = (request.intent, Instant::now());
+                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent, observer, since }));
                 }
                 Err(Obstacle::Failed(e)) => return Err(e),
-                Err(Obstacle::Alive(nonce, until)) => alive = Some((nonce, until)),
+                Err(Obstacle::Alive(nonce, until)) => {
+                    if let Seen::Record { record, .. } = &seen {
+                        below::ensure_not_itself(record, &here, &request.target.given)?;
+                    }
+                    alive = Some((nonce, until));
+                }
                 Err(Obstacle::Busy) => {}
             }
         }
@@ -404,6 +423,18 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
         } else if !pause(request, &seen, &mut pauses) {
             return Err(given_up(request, &here, &seen));
         }
+    }
+}
+
+/// Tells the observer if the lock is of somebody who may not write the target, so that it does not count.
+fn tell_if_ignored(request: &Request<'_, '_>, seen: &Seen) -> bool {
+    let (place, observer) = (request.place, request.patience.observer);
+    match *seen {
+        Seen::Record { uid, .. } if !place.lease.writers.may_record(uid) => {
+            place.lease.writers.tell_ignored(&place.path, uid, observer);
+            true
+        }
+        _ => false,
     }
 }
 

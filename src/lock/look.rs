@@ -16,7 +16,7 @@ use crate::holder::Holder;
 use crate::remedy::Remedy;
 use crate::sys::dir::modified_and_links;
 use crate::sys::lease::open_past_leases;
-use crate::sys::{Dir, FileKind};
+use crate::sys::{Dir, FileId, FileKind, FileStatus};
 
 /// What stands under a name.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) enum Seen {
         record: LockRecord,
         /// When its holder last gave a sign of life, by the server's clock.
         modified: i128,
+        /// Whom the file belongs to.
+        uid: u32,
     },
 }
 
@@ -50,15 +52,15 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
             Some(s) => return Err(not_regular(&path, s.kind)),
         }
         let opened = open_past_leases(|| dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0));
-        let outcome = opened.and_then(|file| read(&file));
+        let outcome = opened.and_then(|file| Ok((read(&file)?, FileStatus::of(&file)?.uid)));
         match outcome {
-            Ok((bytes, _, _)) if bytes.is_empty() => return Ok(Seen::Empty),
+            Ok(((bytes, _, _), _)) if bytes.is_empty() => return Ok(Seen::Empty),
             // Removed since its name was looked up; or earlier, if this client was not told.
-            Ok((_, _, 0)) if refusals < TRIES => refusals += 1,
-            Ok((_, _, 0)) => return Ok(Seen::Absent),
-            Ok((bytes, modified, _)) => {
+            Ok(((_, _, 0), _)) if refusals < TRIES => refusals += 1,
+            Ok(((_, _, 0), _)) => return Ok(Seen::Absent),
+            Ok(((bytes, modified, _), uid)) => {
                 return match LockRecord::parse(&bytes) {
-                    Ok(record) => Ok(Seen::Record { record, modified }),
+                    Ok(record) => Ok(Seen::Record { record, modified, uid }),
                     Err(Unreadable::Foreign) => Err(not_ours(&path)),
                     Err(Unreadable::Future) => {
                         Err(Error::new(ErrorKind::NotAFile, "Lock file was written by a newer version of awrite")
@@ -84,6 +86,21 @@ pub(super) fn look(dir: &Dir, name: &OsStr) -> Result<Seen> {
     }
 }
 
+/// Whether the record with `nonce` stands under `name`, which may be one of several names of the file `id`. The number
+/// alone says nothing: some file systems give each name its own (sshfs, CIFS with `noserverino`), and a server may give
+/// the number of a file that it has dropped to another.
+pub(super) fn is_record_of(dir: &Dir, name: &OsStr, nonce: &str, id: FileId) -> io::Result<bool> {
+    match look(dir, name) {
+        Ok(seen) => Ok(seen.has_nonce(nonce)),
+        Err(e) if e.kind() == ErrorKind::NotAFile => Ok(false),
+        // No descriptor is left to read it by, or it is another user's. The number is better than nothing.
+        Err(e) if matches!(e.errno(), Some(libc::EMFILE | libc::ENFILE | libc::EACCES)) => {
+            Ok(dir.status(name)?.is_some_and(|status| status.id == id))
+        }
+        Err(e) => Err(io::Error::from_raw_os_error(e.errno().unwrap_or(libc::EIO))),
+    }
+}
+
 /// The content, the time of modification, and the number of names.
 pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
     let mut bytes = Vec::new();
@@ -95,6 +112,12 @@ pub(super) fn read(mut file: &File) -> io::Result<(Vec<u8>, i128, u64)> {
 /// Whether a file is a lock record, of this version or a later one.
 pub(super) fn is_record(file: &File) -> bool {
     read(file).is_ok_and(|(bytes, _, _)| !matches!(LockRecord::parse(&bytes), Err(Unreadable::Foreign)))
+}
+
+/// Whether an open file, which can be read, is the record of a link lock.
+#[doc(hidden)]
+pub fn is_link_record(file: &File) -> bool {
+    FileStatus::of(file).is_ok_and(|status| status.kind == FileKind::Regular && status.size > 0) && is_record(file)
 }
 
 /// Whether an error means that another process was faster, so that the caller has to look again.
@@ -117,6 +140,7 @@ pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
 pub(super) fn holder(place: &Place) -> Result<(bool, Option<Holder>)> {
     let here = Here::now();
     Ok(match look(&place.dir, &place.name)? {
+        Seen::Record { uid, .. } if !place.lease.writers.may_record(uid) => (false, None),
         Seen::Record { record, .. } if !record.is_dead(&here) => (true, Some(record.holder(&here))),
         // Somebody has locked it by flock since the caller looked.
         Seen::Empty => (true, None),

@@ -28,24 +28,36 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod nest_model;
 mod open_files;
 mod place;
 mod proc_locks;
+mod range;
 mod record;
 mod request;
+mod several;
+mod squatter;
+mod table;
 mod waiting;
+mod writers;
 
 pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
+pub use look::is_link_record;
+pub use range::{lock_range, unlock_range};
 
-pub(crate) use access::{default_mode, open_to_others};
 pub(crate) use acquire::{acquire_at, lock_as_found, status};
 pub(crate) use clear::{Cleared, clear_link, clear_mark};
 pub(crate) use flock::is_in_use;
 pub(crate) use inherited::{Intent, mark_brief};
 pub(crate) use place::{LeaseFile, Place};
+pub(crate) use proc_locks::find as flock_holder;
+pub(crate) use record::fresh_nonce;
 pub(crate) use request::{Patience, Request};
+pub(crate) use table::LockTable;
 pub(crate) use waiting::Pauses;
+pub(crate) use writers::Writers;
 #[cfg(fuzzing)]
 pub(crate) use {inherited::any_entries, proc_locks::any_line, record::any_record};

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sys::{FileId, FileStatus};
 
@@ -35,6 +35,15 @@ pub(super) fn of(process: &str, id: FileId) -> Vec<OpenFile> {
     let is_it = |path: &Path| FileStatus::following(path).is_ok_and(|status| status.id == id);
     let names = descriptors.flatten().filter(|entry| is_it(&entry.path())).map(|entry| entry.file_name());
     names.filter_map(|name| one(process, name.to_str()?.parse().ok()?)).collect()
+}
+
+/// The descriptors of a process of files in memory with this name (memfd_create(2)).
+pub(super) fn called(process: &str, name: &str) -> Vec<RawFd> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
+    let name = PathBuf::from(format!("/memfd:{name} (deleted)"));
+    let is_it = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target == name);
+    let names = descriptors.flatten().filter(|entry| is_it(&entry.path())).map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
 }
 
 /// The descriptor `fd` of a process.

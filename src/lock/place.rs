@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::writers::Writers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::{is_lock_name, lease_name, lock_name};
+use crate::names::{flat_name, is_lock_name, lease_name, lock_name};
 use crate::options::LockOptions;
 use crate::remedy::Remedy;
 use crate::sys::{Dir, FileKind};
@@ -34,6 +35,8 @@ pub(crate) struct Place {
 pub(crate) struct LeaseFile {
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: OsString,
+    /// Of the target, whose records count.
+    pub(crate) writers: Writers,
 }
 
 impl LeaseFile {
@@ -62,10 +65,10 @@ impl Place {
             })
             .map_err(|e| Error::io(&target.given, e))?
             .join(&target.name);
-            let flat = whole.as_os_str().as_bytes().iter().map(|&b| if b == b'/' { b'%' } else { b }).collect();
-            let flat = OsString::from_vec(flat);
+            let flat = flat_name(&whole);
             let (name, dir) = (lock_name(&flat, &opened), Arc::new(opened));
-            let lease = LeaseFile { name: lease_name(&flat, &dir), dir: dir.clone() };
+            let lease =
+                LeaseFile { name: lease_name(&flat, &dir), writers: Writers::of(target, &dir), dir: dir.clone() };
             return Ok(Place { path: dir.join(&name), dir, name, lease, chosen: false, beside: false });
         }
         let name = lock_name(&target.name, &target.dir);
@@ -83,6 +86,11 @@ impl Place {
     /// something else.
     pub(super) fn is_removable(&self) -> bool {
         !self.chosen || is_lock_name(&self.name)
+    }
+
+    /// Whether awrite has chosen its name, so that no other program uses it.
+    pub(super) fn is_awrites(&self) -> bool {
+        !self.chosen
     }
 
     /// Refuses the target as its own lock file, under this or another name: after the target has been replaced, others
@@ -147,7 +155,8 @@ impl Place {
 }
 
 fn lease_beside(target: &Target) -> LeaseFile {
-    LeaseFile { dir: target.dir.clone(), name: lease_name(&target.name, &target.dir) }
+    let (dir, name) = (target.dir.clone(), lease_name(&target.name, &target.dir));
+    LeaseFile { writers: Writers::of(target, &dir), dir, name }
 }
 
 /// The error for a lock file that is neither empty nor a record.

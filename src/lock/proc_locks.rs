@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use crate::holder::Holder;
 #[cfg(target_os = "linux")]
 use crate::sys::host::is_there;
+use crate::sys::host::proc_is_ours;
 use crate::sys::{FileId, FileStatus};
 
 /// A `flock` as `/proc/locks` shows it.
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
-    pid: u32,
-    major: u32,
-    minor: u32,
-    ino: u64,
+pub(super) struct Line {
+    pub(super) pid: u32,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    pub(super) ino: u64,
 }
 
 /// The process that holds a `flock` on this file. It may have ended when the caller reads this.
@@ -36,6 +37,9 @@ pub(super) fn holds(pid: u32, id: FileId) -> bool {
 }
 
 fn candidates(id: FileId) -> Option<Vec<Line>> {
+    if !proc_is_ours() {
+        return None;
+    }
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     Some(locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect())
 }
@@ -70,7 +74,7 @@ fn heir(id: FileId) -> Option<u32> {
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. A waiter's line has `->` behind the first number.
-fn parse(line: &str) -> Option<Line> {
+pub(super) fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_ascii_whitespace();
     words.next()?;
     if words.next()? != "FLOCK" {

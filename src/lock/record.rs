@@ -3,11 +3,11 @@
 //! It is JSON, so that a person who finds one can read it:
 //!
 //! ```text
-//!   {"version":1,"host":"web1","boot_id":"…","pid_namespace":4026531836,"pid":4711,"start_time":123456,
-//!    "nonce":"8c1f0b2e6a974d35","heartbeat_ms":20000}
+//!   {"version":1,"host":"web1","boot_id":"…","pid_namespace":4026531836,"pid":4711,"time_namespace":4026531834,
+//!    "start_time":123456,"nonce":"8c1f0b2e6a974d35","heartbeat_ms":20000}
 //! ```
 //!
-//! `boot_id`, `pid_namespace` and `start_time` are null where they are not known. The nonce is new each time that a lock
+//! `boot_id`, `pid_namespace`, `time_namespace` and `start_time` are null where they are not known. The nonce is new each time that a lock
 //! is taken, so it tells one holding of a lock from the next, even by the same process.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -33,6 +33,8 @@ pub(super) struct LockRecord {
     boot_id: Option<String>,
     pid_namespace: Option<u64>,
     pub(super) pid: u32,
+    /// Earlier versions do not say it.
+    time_namespace: Option<u64>,
     start_time: Option<u64>,
     pub(super) nonce: String,
     heartbeat_ms: u64,
@@ -47,17 +49,20 @@ pub(super) enum Unreadable {
     Future,
 }
 
-/// Where this process runs: the boot of a machine, and the PID namespace. Process ids of other places say nothing here.
+/// Where this process runs: the boot of a machine, and the namespaces. Process ids of another PID namespace say nothing
+/// here, and start times of another time namespace do not either.
 #[derive(Debug)]
 pub(super) struct Here {
     boot_id: Option<String>,
     pid_namespace: Option<u64>,
+    time_namespace: Option<u64>,
 }
 
 impl Here {
     /// Asked anew for every lock: a forked child may be in another namespace.
     pub(super) fn now() -> Here {
-        Here { boot_id: host::boot_id(), pid_namespace: host::pid_namespace() }
+        let (pid_namespace, time_namespace) = (host::pid_namespace(), host::time_namespace());
+        Here { boot_id: host::boot_id(), pid_namespace, time_namespace }
     }
 }
 
@@ -71,6 +76,7 @@ impl LockRecord {
             boot_id: here.boot_id.clone(),
             pid_namespace: here.pid_namespace,
             pid,
+            time_namespace: here.time_namespace,
             start_time: host::start_time(pid),
             nonce: fresh_nonce(),
             heartbeat_ms: heartbeat.clamp(1, SLOWEST_MS),
@@ -84,6 +90,7 @@ impl LockRecord {
             "boot_id": self.boot_id,
             "pid_namespace": self.pid_namespace,
             "pid": self.pid,
+            "time_namespace": self.time_namespace,
             "start_time": self.start_time,
             "nonce": self.nonce,
             "heartbeat_ms": self.heartbeat_ms,
@@ -130,12 +137,17 @@ impl LockRecord {
 
     /// Whether its process certainly has ended.
     pub(super) fn is_dead(&self, here: &Here) -> bool {
-        self.is_of(here) && host::is_gone(self.pid, self.start_time)
+        self.is_of(here) && self.is_gone(here)
     }
 
     /// Whether its process runs here now.
     pub(super) fn is_alive(&self, here: &Here) -> bool {
-        self.is_of(here) && !host::is_gone(self.pid, self.start_time)
+        self.is_of(here) && !self.is_gone(here)
+    }
+
+    fn is_gone(&self, here: &Here) -> bool {
+        let comparable = self.time_namespace.is_some() && self.time_namespace == here.time_namespace;
+        host::is_gone(self.pid, self.start_time.filter(|_| comparable))
     }
 
     pub(super) fn holder(&self, here: &Here) -> Holder {
@@ -161,6 +173,7 @@ fn from_json(value: &Value) -> Option<LockRecord> {
         boot_id,
         pid_namespace: number("pid_namespace")?,
         pid: value.get("pid")?.as_u64().and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0)?.unsigned_abs(),
+        time_namespace: if value.get("time_namespace").is_some() { number("time_namespace")? } else { None },
         start_time: number("start_time")?,
         // Checked, because it becomes part of file names.
         nonce: value.get("nonce")?.as_str().filter(|n| is_nonce(n.as_bytes()))?.to_owned(),
@@ -170,7 +183,7 @@ fn from_json(value: &Value) -> Option<LockRecord> {
 
 /// The hash keys of the standard library are random, but a forked child has those of its parent. So the process id and the
 /// time go in too.
-pub(super) fn fresh_nonce() -> String {
+pub(crate) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.write_u128(host::boot_clock().as_nanos());
@@ -211,11 +224,13 @@ mod tests {
             boot_id: Option<String>,
             pid_namespace: Option<u64>,
             pid in prop_oneof![1..3_u32, i32::MAX as u32 - 2..=i32::MAX as u32],
+            time_namespace: Option<u64>,
             start_time in of(any::<u64>()),
             nonce in "[0-9a-f]{16}",
             heartbeat_ms in prop_oneof![1..3_u64, SLOWEST_MS - 2..=SLOWEST_MS],
         ) {
-            let record = LockRecord { host, boot_id, pid_namespace, pid, start_time, nonce, heartbeat_ms };
+            let record =
+                LockRecord { host, boot_id, pid_namespace, pid, time_namespace, start_time, nonce, heartbeat_ms };
             let text = record.to_json();
             any_record(text.as_bytes());
             prop_assert_eq!(LockRecord::parse(text.as_bytes()), Ok(record));
@@ -251,7 +266,8 @@ mod tests {
         for field in fields {
             let mut bad = good.clone();
             bad.as_object_mut().unwrap().remove(&field);
-            assert_eq!(LockRecord::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "without {field}");
+            let read = LockRecord::parse(bad.to_string().as_bytes());
+            assert!(field == "time_namespace" && read.is_ok() || read == Err(Unreadable::Foreign), "without {field}");
             bad[&field] = json!([]);
             assert_eq!(LockRecord::parse(bad.to_string().as_bytes()), Err(Unreadable::Foreign), "wrong {field}");
         }
@@ -277,6 +293,11 @@ mod tests {
         }
     }
 
+    /// Not that of this process.
+    fn record_start(here: &Here) -> Option<u64> {
+        LockRecord::of_this_process(here, Duration::from_secs(60)).start_time.map(|ticks| ticks + 1)
+    }
+
     #[test]
     fn only_a_process_of_this_boot_and_namespace_can_be_known_dead() {
         let (here, record) = mine();
@@ -293,7 +314,13 @@ mod tests {
             assert!(!elsewhere.is_dead(&here), "{elsewhere:?}");
             assert_eq!(elsewhere.holder(&here).host, Some(harmless(&dead.host)));
         }
-        let nowhere = Here { boot_id: None, pid_namespace: None };
+        // A start time of another time namespace, or of an earlier version, says nothing.
+        let start_time = record_start(&here);
+        for (time_namespace, differs) in [(here.time_namespace, true), (Some(1), false), (None, false)] {
+            let alive = LockRecord { pid: std::process::id(), time_namespace, start_time, ..dead.clone() };
+            assert_eq!(alive.is_dead(&here), differs && start_time.is_some(), "{alive:?}");
+        }
+        let nowhere = Here { boot_id: None, pid_namespace: None, time_namespace: None };
         assert!(!dead.is_dead(&nowhere));
     }
 }

@@ -33,20 +33,25 @@ impl Request<'_, '_> {
             asked => (asked, "asked for"),
         };
         if !std::mem::replace(&mut self.patience.told_method, true) {
-            let (path, observer) = (self.patience.target, self.patience.observer);
-            let by_link = method == LockMethod::Link;
-            if by_link && self.options.method == LockMethod::Auto {
-                let text = format!("{why}: advisory locks are unreliable here, using link locks");
-                observer.tell(&Notice::Warning { path, text: &text });
-            }
-            if by_link && self.options.keep {
-                let text = "a link lock is given back by removing its file: it cannot be kept in place";
-                observer.tell(&Notice::Warning { path, text });
-            }
-            let text = format!("locking by {} ({why})", if by_link { "link" } else { "flock" });
-            observer.tell(&Notice::Debug { path: &self.place.path, text: &text });
+            self.tell_method(method, why);
         }
         method
+    }
+
+    /// Tells the observer which method it is, and why.
+    pub(super) fn tell_method(&self, method: LockMethod, why: &str) {
+        let (path, observer) = (self.patience.target, self.patience.observer);
+        let by_link = method == LockMethod::Link;
+        if by_link && self.options.method == LockMethod::Auto {
+            let text = format!("{why}: advisory locks are unreliable here, using link locks");
+            observer.tell(&Notice::Warning { path, text: &text });
+        }
+        if by_link && self.options.keep {
+            let text = "a link lock is given back by removing its file: it cannot be kept in place";
+            observer.tell(&Notice::Warning { path, text });
+        }
+        let text = format!("locking by {} ({why})", if by_link { "link" } else { "flock" });
+        observer.tell(&Notice::Debug { path: &self.place.path, text: &text });
     }
 }
 
@@ -63,7 +68,7 @@ pub(crate) struct Patience<'p> {
     pub(super) briefly: bool,
     /// The observer has been told the method.
     told_method: bool,
-    pub(super) observer: &'p Observer,
+    pub(crate) observer: &'p Observer,
 }
 
 impl<'p> Patience<'p> {
@@ -89,9 +94,14 @@ impl<'p> Patience<'p> {
     }
 
     pub(crate) fn tell_waiting(&mut self, lock_file: &Path) {
+        self.tell_waiting_for(lock_file, None);
+    }
+
+    /// The same for the end of another's lease, which is described by `leased`.
+    pub(crate) fn tell_waiting_for(&mut self, lock_file: &Path, leased: Option<&str>) {
         if !self.told {
             self.told = true;
-            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit() });
+            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit(), leased });
         }
     }
 

@@ -10,12 +10,12 @@ use awrite::{Error, ErrorKind, Shutdown};
 use rustix::process::Signal;
 
 use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
-use super::panic;
 use super::running::{end_children, kill_awaited};
+use super::{outlived, panic};
 use crate::report::{self, exit};
 
-/// They are passed on to a supervised child: those that end the work, and the others that would kill this process
-/// before the child, so that nobody would be left to release the lock.
+/// They are passed on to a supervised child by the handler: those that end the work, and others that a terminal or a person
+/// sends. For the rest see outlived.rs.
 const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The process that installed the handler; 0: none has. A forked child that has not yet become COMMAND has the handler
@@ -196,7 +196,7 @@ pub(super) fn is_pending(inherited: &Inherited) -> bool {
 ///
 /// The main thread calls this where it is about to wait or, if signals are not blocked, before it makes anything that
 /// must be removed. A second call only unblocks the signals.
-pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
+pub(super) fn watch(inherited: &Inherited) -> Result<(), Error> {
     if WATCHED.load(Ordering::SeqCst) != 0 {
         set_mask(Some(&inherited.mask));
         return Ok(());
@@ -235,13 +235,23 @@ pub(crate) fn watch(inherited: &Inherited) -> Result<(), Error> {
     })
 }
 
+/// Only remembers that SIGINT, SIGTERM or SIGHUP has come, for work in small steps: between two of them the caller asks
+/// [`interrupted`]. No thread is started. Those that are ignored stay ignored. A second signal, a while later, ends the
+/// process at once.
+pub(crate) fn remember(inherited: &Inherited) {
+    // SAFETY: getpid has no preconditions.
+    WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
+    ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)).for_each(catch);
+    set_mask(Some(&inherited.mask));
+}
+
 fn catch(signal: c_int) {
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
     set_disposition(signal, handler as libc::sighandler_t);
 }
 
 /// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
-/// sets the inherited mask again.
+/// sets the inherited mask again, with those that are read from a descriptor added.
 pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
@@ -254,7 +264,9 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     }
     // A pending ^C of a terminal may have been sent before the child existed.
     PASS_ALL_ON.store(true, Ordering::SeqCst);
-    set_mask(Some(&inherited.mask));
+    let mut mask = inherited.mask;
+    outlived::add_to(&mut mask);
+    set_mask(Some(&mask));
     PASS_ALL_ON.store(false, Ordering::SeqCst);
 }
 
@@ -308,7 +320,7 @@ fn first_signal() {
 }
 
 /// Whether a signal that ends the work was delivered.
-pub(super) fn interrupted() -> bool {
+pub(crate) fn interrupted() -> bool {
     FIRST_SIGNAL_MS.load(Ordering::SeqCst) != 0
 }
 
@@ -324,7 +336,8 @@ pub(crate) fn give_way() {
 
 /// The same for a signal that was delivered.
 fn give_way_now() {
-    if !interrupted() {
+    // Where signals are only remembered, there is no thread.
+    if !interrupted() || WAKE.load(Ordering::SeqCst) == 0 {
         return;
     }
     // Blocks for ever once the signal thread cleans up. That thread ends the process.

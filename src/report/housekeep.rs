@@ -3,12 +3,13 @@
 //! | event | where | level | fields |
 //! |---|---|---|---|
 //! | `deleted`, `would_delete` | stdout | info | `path` `kind` (`lock`, `lease`, `backup`, `temp`) `bytes` `age_ms` |
-//! | `summary` | stderr | info | `dry_run` `locks` `leases` `backups` `temps` `bytes` `directories` `failures` |
+//! | `summary` | stderr | info | `dry_run` `locks` `leases` `backups` `temps` `other_locks` `other_backups` `bytes` `directories` `failures` |
 //! | `not_entered` | stderr | info | `path` |
 //! | `kept` | stderr | debug | `path` `kind` |
 
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(crate) struct HousekeepReport {
     dry_run: bool,
     /// `-q`: errors only.
     quiet: bool,
+    /// `-0`: paths end in NUL, and are not made fit to be shown.
+    null: bool,
     deleted: u64,
     progress: Option<ProgressLine>,
     /// When lines were last written.
@@ -36,10 +39,10 @@ pub(crate) struct HousekeepReport {
 }
 
 impl HousekeepReport {
-    pub(crate) fn new(style: Style, dry_run: bool) -> HousekeepReport {
+    pub(crate) fn new(style: Style, dry_run: bool, null: bool) -> HousekeepReport {
         let quiet = style.level == Level::Error;
         let progress = ProgressLine::new(style);
-        HousekeepReport { dry_run, quiet, deleted: 0, progress, flushed: Instant::now(), stdout: Ok(()) }
+        HousekeepReport { dry_run, quiet, null, deleted: 0, progress, flushed: Instant::now(), stdout: Ok(()) }
     }
 
     /// Stops the work when nobody reads the list of deleted files any more.
@@ -73,7 +76,9 @@ impl HousekeepReport {
 
     /// Lists a deleted file on standard output.
     fn list(&mut self, path: &Path, leftover: Leftover, bytes: u64, age: Duration) -> ControlFlow<()> {
-        let line = if json() {
+        let line = if self.null {
+            [path.as_os_str().as_bytes(), b"\0"].concat()
+        } else if json() {
             let (event, verb) = if self.dry_run { ("would_delete", "Would delete") } else { ("deleted", "Deleted") };
             Message::new(Level::Info, event, format!("{verb} {}", shown(path)))
                 .with("path", path)
@@ -81,8 +86,9 @@ impl HousekeepReport {
                 .with("bytes", bytes)
                 .with("age_ms", age)
                 .json_line()
+                .into_bytes()
         } else {
-            format!("{}\n", shown(path))
+            format!("{}\n", shown(path)).into_bytes()
         };
         end_progress();
         self.stdout = self.stdout.and(listing::add(&line));
@@ -98,12 +104,18 @@ impl HousekeepReport {
         if self.stdout.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    /// Reports the summary, and returns the exit status.
-    pub(crate) fn finish(self, summary: &HousekeepSummary) -> Result<u8, Error> {
+    /// Reports the summary, and returns the exit status. `interrupted`: a signal has ended the work.
+    pub(crate) fn finish(self, summary: &HousekeepSummary, interrupted: bool) -> Result<u8, Error> {
         end_progress();
-        let status = if summary.failures > 0 { exit::FAILURE } else { exit::SUCCESS };
-        match self.stdout.and_then(|()| listing::flush()) {
+        let mut status = if summary.failures > 0 { exit::FAILURE } else { exit::SUCCESS };
+        if interrupted {
+            status = exit::INTERRUPTED;
+            // What is still to be listed comes first, unless that would have to wait.
+            failures::interrupted(status, 0);
+        }
+        match self.stdout.and_then(|()| if interrupted { Ok(()) } else { listing::flush() }) {
             Ok(()) => {}
+            Err(Errno::INTR) if interrupted => {}
             // `| head -1` has seen enough.
             Err(Errno::PIPE) => return Ok(status),
             Err(e) => {
@@ -118,6 +130,8 @@ impl HousekeepReport {
                 .with("leases", summary.leases)
                 .with("backups", summary.backups)
                 .with("temps", summary.temps)
+                .with("other_locks", summary.other_locks)
+                .with("other_backups", summary.other_backups)
                 .with("bytes", summary.bytes)
                 .with("directories", summary.directories)
                 .with("failures", summary.failures)
@@ -137,9 +151,12 @@ fn kind(leftover: Leftover) -> &'static str {
     }
 }
 
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `Deleted 2 lock files, 1 backup (1.5 KiB); 1 failure`.
 fn in_words(summary: &HousekeepSummary, dry_run: bool) -> String {
-    let counted = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let parts: Vec<String> = [
         (summary.locks, "lock file"),
         (summary.leases, "expired lease"),
@@ -160,6 +177,18 @@ fn in_words(summary: &HousekeepSummary, dry_run: bool) -> String {
     }
     if summary.failures > 0 {
         text.push_str(&format!("; {}", counted(summary.failures, "failure")));
+    }
+    for (n, what, option, how) in [
+        (summary.other_locks, "lock file", "--clean-locks", ""),
+        (summary.other_backups, "backup", "--clean-backups", " as the options say"),
+    ] {
+        let left = match n {
+            0 => continue,
+            1 => format!("1 {what} that may be another program's left alone ({option} deletes it{how})"),
+            _ => format!("{n} {what}s that may be other programs' left alone ({option} deletes them{how})"),
+        };
+        text.push_str("; ");
+        text.push_str(&left);
     }
     text
 }
@@ -183,5 +212,14 @@ mod tests {
         summary.failures = 1;
         let text = in_words(&summary, false);
         assert_eq!(text, "Deleted 1 lock file, 2 backups, 3 temporary files (1.5 KiB); 1 failure");
+        let mut summary = HousekeepSummary::default();
+        summary.other_locks = 3;
+        let locks =
+            "Nothing to delete; 3 lock files that may be other programs' left alone (--clean-locks deletes them)";
+        assert_eq!(in_words(&summary, false), locks);
+        summary.other_backups = 1;
+        let backups =
+            "1 backup that may be another program's left alone (--clean-backups deletes it as the options say)";
+        assert_eq!(in_words(&summary, true), format!("{locks}; {backups}"));
     }
 }

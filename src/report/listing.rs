@@ -24,15 +24,28 @@ fn write_out(lines: &mut Vec<u8>) -> Result<(), Errno> {
 }
 
 /// Adds `line`. If it does not fit into the buffer, the lines before it are written first.
-pub(super) fn add(line: &str) -> Result<(), Errno> {
+pub(super) fn add(line: &[u8]) -> Result<(), Errno> {
     let mut lines = lines();
-    let outcome = if lines.len() + line.len() > CAPACITY { write_out(&mut lines) } else { Ok(()) };
-    lines.extend_from_slice(line.as_bytes());
+    let outcome =
+        if lines.len() + line.len() > CAPACITY { ready().and_then(|()| write_out(&mut lines)) } else { Ok(()) };
+    lines.extend_from_slice(line);
     outcome
 }
 
 pub(super) fn flush() -> Result<(), Errno> {
+    ready()?;
     write_out(&mut lines())
+}
+
+/// Waits until standard output takes something; `INTR`: until a signal came. Unlike write(2), poll(2) is not begun again
+/// after a signal handler has run.
+fn ready() -> Result<(), Errno> {
+    let stdout = rustix::stdio::stdout();
+    match poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None) {
+        Err(Errno::INTR) => Err(Errno::INTR),
+        // Whatever is wrong with it, writing says it better.
+        _ => Ok(()),
+    }
 }
 
 /// Writes what is left, unless that would block. For the signal thread.

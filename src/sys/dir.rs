@@ -377,8 +377,26 @@ impl Dir {
         Ok(rustix::fs::accessat(&self.fd, name, Access::WRITE_OK, AtFlags::EACCESS)?)
     }
 
+    /// Whether a file of this `status` in here could be unlinked now, as far as that is known before it is tried.
+    pub(crate) fn ensure_may_unlink(&self, status: &FileStatus) -> io::Result<()> {
+        rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+        let user = rustix::process::geteuid();
+        // Root without CAP_FOWNER is taken for root.
+        let sticky = self.status.mode & 0o1000 != 0
+            && !user.is_root()
+            && ![status.uid, self.status.uid].contains(&user.as_raw());
+        if sticky || status.immutable || status.append_only || self.status.append_only {
+            return Err(Errno::PERM.into());
+        }
+        Ok(())
+    }
+
     pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    pub(crate) fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
     }
 
     pub(crate) fn rename(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {

@@ -50,7 +50,23 @@ pub(crate) fn boot_id_of_clock() -> Option<&'static str> {
 
 /// The namespace in which process ids are counted: containers of one machine share the boot, but not this.
 pub(crate) fn pid_namespace() -> Option<u64> {
-    FileStatus::following(Path::new("/proc/self/ns/pid")).ok().map(|status| status.id.ino)
+    namespace("pid")
+}
+
+/// The namespace whose offset is in the boot clock, and in the start times of processes as /proc shows them
+/// (time_namespaces(7)). Before Linux 5.6 there is one, which is called 0 here.
+pub(crate) fn time_namespace() -> Option<u64> {
+    namespace("time").or_else(|| pid_namespace().map(|_| 0))
+}
+
+fn namespace(kind: &str) -> Option<u64> {
+    FileStatus::following(&Path::new("/proc/self/ns").join(kind)).ok().map(|status| status.id.ino)
+}
+
+/// Whether /proc shows processes under the ids that they have here. A /proc that was mounted in another PID namespace
+/// (`unshare --pid --fork` without `--mount-proc`) shows other processes under these numbers, this one under another.
+pub(crate) fn proc_is_ours() -> bool {
+    std::fs::read_link("/proc/self").is_ok_and(|id| id.as_os_str() == std::process::id().to_string().as_str())
 }
 
 /// Which ids a user namespace knows: `/proc/self/uid_map` or `gid_map`.
@@ -92,7 +108,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// When the process was started, in clock ticks since boot. A process id and this identify a process for as long as the
-/// machine runs. (A process in another time namespace reads another number, by the offset of that namespace.)
+/// machine runs, for those who are in the same [`time_namespace`]: to others, /proc shows another number.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat_of(pid).map(|stat| stat.start_time)
 }
@@ -109,7 +125,7 @@ pub(crate) fn is_there(pid: u32) -> bool {
 }
 
 /// Whether the process with this id and start time is certainly gone. An entry of /proc that cannot be read (hidepid)
-/// proves nothing.
+/// proves nothing, and neither does a /proc of [another PID namespace](proc_is_ours).
 pub(crate) fn is_gone(pid: u32, started: Option<u64>) -> bool {
     if exists(pid) == Some(false) {
         return true;
@@ -141,6 +157,9 @@ pub(crate) fn ancestors() -> Vec<u32> {
 }
 
 fn stat_of(pid: u32) -> Option<Stat> {
+    if !proc_is_ours() {
+        return None;
+    }
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 

@@ -1,5 +1,5 @@
-//! Leases on open files (fcntl(2), `F_SETLEASE`), for two purposes: to ask whether anybody else has a file open, and to wait
-//! for somebody who has a lease on a file that is to be opened. They have nothing to do with the leases of this crate.
+//! Leases on open files (fcntl(2), `F_SETLEASE`), for three purposes: to ask whether anybody else has a file open, to see
+//! whether anybody comes to open it, and to wait for somebody who has a lease on a file that is to be opened. They have nothing to do with the leases of this crate.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,31 +15,65 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether `file` is open elsewhere too, in this process or another. A write lease is granted only where it is not, and is
 /// given back at once. Only a file's owner may ask, and root.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn is_open_elsewhere(file: impl AsFd) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
+    if !take(&file)? {
+        return Ok(true);
+    }
+    sys::control(file, sys::SET_LEASE, libc::F_UNLCK).map(|_| false)
+}
 
-    let fd = file.as_fd().as_raw_fd();
-    // libc has it for some targets only (asm-generic/fcntl.h).
-    const F_SETSIG: libc::c_int = 10;
-    let control = |command: libc::c_int, value: libc::c_int| {
-        // SAFETY: `file` is open for the whole call, and both commands take an int.
-        if unsafe { libc::fcntl(fd, command, value) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    // Should somebody open the file before the lease is given back, the kernel sends a signal. SIGIO would end the process;
-    // this one is ignored by default.
-    control(F_SETSIG, libc::SIGURG)?;
-    match control(libc::F_SETLEASE, libc::F_WRLCK) {
-        Ok(()) => control(libc::F_SETLEASE, libc::F_UNLCK).map(|()| false),
-        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => Ok(true),
+/// Takes a write lease on `file`; false: it is open elsewhere too. While this has the lease, an open(2) of the file waits,
+/// or, with O_NONBLOCK, is EWOULDBLOCK. Closing the file gives it back. Only a file's owner may ask, and who has
+/// CAP_LEASE; some file systems have no leases (EINVAL).
+pub(crate) fn take(file: impl AsFd) -> io::Result<bool> {
+    // When somebody opens the file, the kernel sends the holder of the lease a signal. SIGIO would end the process; this
+    // one is ignored unless the program wants it. Before the lease is taken, so that there is no instant without it.
+    sys::control(&file, sys::SET_SIGNAL, libc::SIGURG)?;
+    match sys::control(file, sys::SET_LEASE, libc::F_WRLCK) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// It cannot be asked here.
+/// Whether nobody has tried to open `file` since the lease was taken.
+pub(crate) fn is_undisturbed(file: impl AsFd) -> bool {
+    sys::control(file, sys::GET_LEASE, 0).is_ok_and(|kind| kind == libc::F_WRLCK)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sys {
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    /// `F_SETSIG`, which libc has for some targets only (asm-generic/fcntl.h).
+    pub(super) const SET_SIGNAL: libc::c_int = 10;
+    pub(super) const SET_LEASE: libc::c_int = libc::F_SETLEASE;
+    pub(super) const GET_LEASE: libc::c_int = libc::F_GETLEASE;
+
+    /// fcntl(2) with a command that takes an int, or nothing.
+    pub(super) fn control(file: impl AsFd, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
+        // SAFETY: `file` is open for the whole call, and no command that is used here takes a pointer.
+        match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, value) } {
+            -1 => Err(io::Error::last_os_error()),
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// This system has no leases.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn is_open_elsewhere(_file: impl AsFd) -> io::Result<bool> {
-    Err(io::ErrorKind::Unsupported.into())
+mod sys {
+    use std::io;
+    use std::os::fd::AsFd;
+
+    pub(super) const SET_SIGNAL: libc::c_int = 0;
+    pub(super) const SET_LEASE: libc::c_int = 0;
+    pub(super) const GET_LEASE: libc::c_int = 0;
+
+    pub(super) fn control(_file: impl AsFd, _command: libc::c_int, _value: libc::c_int) -> io::Result<libc::c_int> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Calls `open`, which does not wait, until nobody has a lease on the file any more: Samba for its clients, or a program
@@ -83,5 +117,24 @@ mod tests {
         assert!(is_open_elsewhere(&mine).unwrap());
         drop(other);
         assert!(!is_open_elsewhere(&mine).unwrap());
+    }
+
+    #[test]
+    fn sees_who_comes_to_open_it_and_lives_on() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let mine = std::fs::File::open(&path).unwrap();
+        assert!(!is_undisturbed(&mine));
+        assert!(take(&mine).unwrap() && is_undisturbed(&mine));
+        // By default the kernel would send SIGIO, which would end this process.
+        let refused = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!is_undisturbed(&mine));
+        let waiter = std::thread::spawn({
+            let path = path.to_path_buf();
+            move || std::fs::File::open(path).unwrap()
+        });
+        drop(mine);
+        waiter.join().unwrap();
     }
 }

@@ -318,7 +318,7 @@ impl Commit {
         if !visitor.is_bound(lease) {
             return Ok(());
         }
-        visitor.kept_out(lease, &target.given)?;
+        visitor.kept_out(lease, &target.given, &options.observer)?;
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 

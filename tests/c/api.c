@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/stat.h>
@@ -682,6 +683,27 @@ static void test_housekeep(void)
     options.flags = AWRITE_CLEAN_BACKUPS | AWRITE_CLEAN_KEEP_NONE;
     EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
     CHECK(summary.backups == 1 && !exists("h/f.backup"));
+
+    /* Only what is awrite's own: of these, what has its file beside it, and never the last backup. */
+    make_file("h/own", "");
+    make_file("h/own.lock", "");
+    make_file("h/install.lock", "");
+    make_file("h/own.backup", "");
+    make_file("h/terraform.tfstate.backup", "");
+    options.flags = AWRITE_CLEAN_ALL;
+    options.backups_older_than_s = 1;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    CHECK(summary.locks == 1 && summary.backups == 0 && summary.other_locks == 1 && summary.other_backups == 0);
+    options.backups_older_than_s = 0;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    CHECK(summary.locks == 0 && summary.other_locks == 1 && summary.other_backups == 1 && exists("h/own.backup"));
+    options.flags = AWRITE_CLEAN_ALL | AWRITE_CLEAN_KEEP_NONE;
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    CHECK(summary.backups == 1 && !exists("h/own.backup") && exists("h/terraform.tfstate.backup"));
+    /* A caller that was compiled before the last two members were added. */
+    summary.size = offsetof(awrite_housekeep_summary, other_locks);
+    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
+    summary.size = sizeof summary;
 
     options.keep_newest = 1;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, NULL));

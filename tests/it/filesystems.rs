@@ -274,7 +274,7 @@ fn leases(parent: &Path) {
 fn housekeeping(parent: &Path) {
     let dir = TestDir::made_in(parent);
     dir.awrite(["lock", "--acquire", "--owner=A", "--ttl=1ms", "y"]).run().ok();
-    for name in ["f", "o.lock", "h.lock", ".awrite-2961ebef.t", "b.backup", "b.20200101-000000.backup"] {
+    for name in ["f", "o.lock", "h.lock", ".awrite-2961ebef.t", "b.20200101-000000.backup", "b.backup"] {
         dir.file(name, if name.ends_with("lock") { "" } else { "content" });
     }
     // With everything that a killed one leaves.
@@ -282,13 +282,15 @@ fn housekeeping(parent: &Path) {
     wait_until("the lock is held", || dir.join("l.lock").metadata().is_ok_and(|meta| meta.len() > 0));
     killed.signal(Signal::KILL);
     killed.finish();
+    let each_kind = ["housekeep", "--clean-locks", "--clean-backups", "--clean-temps"];
     let held = Held::new(&dir.join("h.lock"));
     for _ in 0..2 {
         dir.awrite(["housekeep", "--all"]).run().ok();
+        dir.awrite(each_kind).run().ok();
         dir.assert_holds(&["b.backup", "f", "h.lock"]);
     }
     held.release();
-    dir.awrite(["housekeep", "--all"]).run().ok();
+    dir.awrite(each_kind).run().ok();
     dir.assert_holds(&["b.backup", "f"]);
 }
 

@@ -167,10 +167,41 @@ fn a_directory_however_it_is_typed() {
     dir.dir("repo");
     let run = |name: &str, script: &str| dir.sh(&format!("cd repo; exec \"$BIN\" lock '{name}' -c '{script}'"));
     for name in ["../repo", "../repo/", "../repo//.", ".", "./", "../repo/../repo"] {
-        run(name, "test -e ../repo.lock").quiet_success();
+        let done = run(name, "test -e ../repo.lock").run();
+        assert!(done.ok().stderr.ends_with(
+            ": a directory: this covers its name, and not the files in it, which have locks of their own\n"
+        ));
     }
     run("/", "true").run().assert_error_with(1, &["Error: /: ", "directory"]);
     dir.assert_holds(&["repo"]);
+}
+
+/// The lock is that of what the link leads to.
+#[test]
+fn a_link_to_a_directory_or_device_is_as_good() {
+    let dir = TestDir::new();
+    fs::create_dir_all(dir.join("releases/5/deep")).unwrap();
+    for (name, to) in
+        [("current", "releases/5"), ("slash", "releases/5/"), ("dot", "releases/5/."), ("up", "releases/5/deep/..")]
+    {
+        std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+        std::os::unix::fs::symlink(name, dir.join(format!("to-{name}"))).unwrap();
+        for name in [name.to_owned(), format!("to-{name}"), format!("{name}/")] {
+            lock(&dir, &[&name, "-c", "test -e releases/5.lock && \"$BIN\" lock -n releases/5 -- true"])
+                .quiet_success();
+            // To write it is as impossible as ever.
+            dir.awrite([&name]).stdin("x").run().assert_error_with(1, &[&format!("Error: {name}: Is a directory")]);
+        }
+    }
+    std::os::unix::fs::symlink("/dev/null", dir.join("device")).unwrap();
+    lock(&dir, &["--lock-dir", ".", "device", "-c", "test -e %dev%null.lock"]).quiet_success();
+    dir.awrite(["device"]).stdin("x").run().assert_error_with(1, &["device: Is a character device"]);
+    // A link that leads nowhere means the file that is to be.
+    std::os::unix::fs::symlink("new", dir.join("dangling")).unwrap();
+    lock(&dir, &["dangling", "-c", "test -e new.lock"]).quiet_success();
+    std::os::unix::fs::symlink("loop", dir.join("loop")).unwrap();
+    lock(&dir, &["loop", "-c", "true"]).run().assert_error_with(1, &["loop: "]);
+    assert_eq!(fs::read_dir(dir.join("releases")).unwrap().count(), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 // Tests panic at the first surprise, and say on stderr what they skip.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod around;
 mod backup;
 mod capi;
 mod command;
@@ -15,6 +16,7 @@ mod exclusion;
 mod filesystems;
 mod flock;
 mod fuse;
+mod holds;
 mod house;
 mod housekeep;
 mod lease;
@@ -29,6 +31,7 @@ mod power;
 mod protocol;
 mod shells;
 mod signals;
+mod strangers;
 mod stream;
 mod sweep;
 mod takeover;

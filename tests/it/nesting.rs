@@ -161,7 +161,7 @@ fn a_forged_variable_gains_nothing() {
     let (device, inode) = (std::os::unix::fs::MetadataExt::dev(&lock), std::os::unix::fs::MetadataExt::ino(&lock));
     let pid = holder.id();
     for fd in ["0", "3", "9", "100"] {
-        for rest in [format!("x:0:{pid}"), format!("s:0:{pid}"), format!("x:1:{pid}"), "x:0:1".to_owned()] {
+        for rest in [format!("x:0:{pid}"), format!("s:4242:{pid}"), format!("x:4242:{pid}"), "x:7:1".to_owned()] {
             let held = format!("{fd}:{device}:{inode}:{rest}");
             // With a descriptor of the lock file, of another file, and without any.
             for open in ["exec 9<>f.lock", "exec 9</proc/version", "true"] {
@@ -176,8 +176,8 @@ fn a_forged_variable_gains_nothing() {
             "import fcntl, os, struct
 fd = os.open('f.lock', os.O_RDWR)
 os.set_inheritable(fd, True)
-fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, (1 << 24) + os.getpid(), 1, 0))
-os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:0:%d' % (fd, os.getpid())
+fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 2 * 4242, 1, 0))
+os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:4242:%d' % (fd, os.getpid())
 os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
         );
         let done = dir.program("python3", ["-c", &script]).stdin("x").run();
@@ -187,7 +187,7 @@ os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
     holder.finish().ok();
     assert_eq!(dir.read("f"), "done");
     // A stale variable harms nobody.
-    for held in ["garbage", "9:1:1:x:0:1", ",,,", "\u{e4}"] {
+    for held in ["garbage", "9:1:1:x:0:1", "9:1:1:x:4242:1", ",,,", "\u{e4}"] {
         dir.awrite(["-n", "f"]).env("AWRITE_HELD", held).stdin("x").quiet_success();
     }
     dir.assert_holds(&["f"]);

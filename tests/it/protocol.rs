@@ -113,8 +113,9 @@ const REFRESH: Way = Way {
 const RELEASE: Way =
     Way { kind: Kind::Release, args: &["lock", "--release", "--owner=A", "f"], before: Before::Lease, ..ACQUIRE };
 const LEASED: Way = Way { args: &["--owner=A", "f"], before: Before::Lease, ..PLAIN };
-const HOUSEKEEP: Way =
-    Way { kind: Kind::Housekeep, args: &["housekeep", "--all"], new: OLD, before: Before::Litter, ..PLAIN };
+const HOUSEKEEP: Way = Way { kind: Kind::Housekeep, args: EACH_KIND, new: OLD, before: Before::Litter, ..PLAIN };
+
+const EACH_KIND: &[&str] = &["housekeep", "--clean-locks", "--clean-backups", "--clean-temps"];
 
 /// Memory, threads, children, signals and the loader: nothing there touches a file.
 const OF_NO_INTEREST: &[&str] = &[
@@ -665,7 +666,7 @@ impl Sweep<'_> {
         }
         for (dir, what) in visited {
             let held = Held::new(&dir.join("h.lock"));
-            dir.awrite(["housekeep", "--all"]).run().ok();
+            dir.awrite(EACH_KIND).run().ok();
             assert_eq!(names(&dir), KEPT, "{what}, and again");
             held.release();
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::super::age::age;
-use super::refusal::{IN_USE, NOT_REGULAR, NotDeleted, Result, TOO_YOUNG};
+use super::refusal::{NOT_REGULAR, NotDeleted, Result, TOO_YOUNG};
 use crate::sys::{Dir, FileStatus};
 
 /// How to look at a file.
@@ -52,10 +52,17 @@ impl Attempt {
         Deleted { bytes, age: self.since(status.modified) }
     }
 
+    /// What a dry run says of a file that would be deleted, or that could not be.
+    pub(super) fn foresee(self, dir: &Dir, status: &FileStatus) -> Result<Deleted> {
+        dir.ensure_may_unlink(status)?;
+        Ok(self.deleted(status))
+    }
+
     pub(super) fn unlink(self, dir: &Dir, name: &OsStr, status: &FileStatus) -> Result<Deleted> {
-        if !self.dry_run {
-            dir.unlink(name).map_err(gone_or_failed)?;
+        if self.dry_run {
+            return self.foresee(dir, status);
         }
+        dir.unlink(name).map_err(gone_or_failed)?;
         Ok(self.deleted(status))
     }
 }
@@ -77,8 +84,7 @@ pub(super) fn cannot_open(e: io::Error) -> NotDeleted {
     match e.raw_os_error() {
         Some(libc::ENOENT) => NotDeleted::Gone,
         Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => NOT_REGULAR,
-        // Another process has a lease on the file (fcntl(2), F_SETLEASE).
-        Some(libc::EWOULDBLOCK) => IN_USE,
+        Some(libc::EWOULDBLOCK) => NotDeleted::Leased,
         _ => e.into(),
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! What keeps each kind from being deleted while somebody uses it:
 //!
-//! - **A lock file**: its own lock. Housekeeping holds it while it compares and unlinks the name. Whoever gets the lock
-//!   afterwards sees that the name is gone and starts over. A lock file that has just been created is about to be locked
-//!   by its creator, so it is left alone for a moment.
+//! - **A lock file**: a write lease, which the kernel grants only if nobody has the file open (lock.rs, aside.rs). So nobody
+//!   holds it, waits for it, or keeps a descriptor to lock it again later. Who comes to open it meanwhile waits in open(2),
+//!   and the file comes back. Where there are no leases, its own lock: housekeeping holds it while it compares and unlinks
+//!   the name. Awrite itself would notice that the name is gone, and start over; many programs do not look.
 //! - **A link lock**: its protocol. It breaks a stale lock as the next writer would.
 //! - **A lease**: its target's lock, as for every change of a lease.
 //! - **A temporary file**: its mark, which its writer keeps as long as the file has a name (stage.rs). Where the file is
@@ -19,14 +20,16 @@
 //!   that has made a backup and not set its time yet. Housekeeping does not take that lock for the deletion: locks and
 //!   backups may have directories of their own, which are not known here, and a writer that does not wait would fail.
 
+mod aside;
 mod attempt;
 mod backup;
 mod lock;
 mod refusal;
 mod temp;
 
+pub(super) use aside::Aside;
 pub(super) use attempt::{Attempt, Deleted};
 pub(super) use backup::{dated_backup, plain_backup};
-pub(super) use lock::{lease, lock};
+pub(super) use lock::{LockDeletion, lease, lock};
 pub(super) use refusal::NotDeleted;
 pub(super) use temp::temp;

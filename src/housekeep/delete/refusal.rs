@@ -7,6 +7,9 @@ use crate::sys::{FileId, FileKind, FileStatus};
 
 pub(super) const NOT_REGULAR: NotDeleted = NotDeleted::Kept("not a regular file");
 pub(super) const IN_USE: NotDeleted = NotDeleted::Kept("in use");
+/// Nobody may be asked whether the file is open: neither is this its owner, nor has it CAP_LEASE; or the file system has no
+/// leases.
+pub(super) const MAY_BE_OPEN: NotDeleted = NotDeleted::Kept("may be open, which cannot be told here");
 pub(super) const TOO_YOUNG: NotDeleted = NotDeleted::Kept("not old enough");
 pub(super) const REPLACED: NotDeleted = NotDeleted::Kept("replaced meanwhile");
 
@@ -15,6 +18,8 @@ pub(super) const REPLACED: NotDeleted = NotDeleted::Kept("replaced meanwhile");
 pub(crate) enum NotDeleted {
     /// The file stays, for this reason.
     Kept(&'static str),
+    /// Another process has a lease on it (fcntl(2), F_SETLEASE): another housekeeper for an instant, or Samba.
+    Leased,
     /// Somebody else has deleted it.
     Gone,
     /// It was changed so recently that its state cannot be told. Look again after this time.

@@ -30,7 +30,7 @@ fn backups_are_kept_by_number_and_by_age() {
     ] {
         let dir = TestDir::new();
         for name in &all {
-            // The time in its name counts, not its modification time.
+            // The younger of the time in its name and its modification time counts.
             age(&dir.file(name, "x"), 1000 * DAY);
         }
         let gone: Vec<&str> = all[oldest_kept..].iter().map(String::as_str).collect();
@@ -44,8 +44,8 @@ fn a_plain_backup_is_as_old_as_its_content() {
     let dir = TestDir::new();
     age(&dir.file("f.backup", "x"), 5 * DAY);
     let (older, newer) = (format!("f{}.backup", stamp(6 * DAY)), format!("f{}.backup", stamp(4 * DAY)));
-    dir.file(&older, "x");
-    dir.file(&newer, "x");
+    age(&dir.file(&older, "x"), 6 * DAY);
+    age(&dir.file(&newer, "x"), 6 * DAY);
     wait_for_ctime(&dir.join("f.backup"), Duration::from_millis(100));
     assert_deletes(&dir, &["--clean-backups", "--keep-newest", "2"], &[&older]);
     assert_deletes(&dir, &["--clean-backups"], &["f.backup"]);
@@ -94,7 +94,7 @@ fn the_suffix_of_backups_can_be_chosen() {
     for name in ["f.20260102-030405.orig", "f.orig", "f.20260102-030405.backup", "f.backup", "f.lock.orig"] {
         dir.file(name, "x");
     }
-    assert_deletes(&dir, &["--all", "--backup-suffix", ".orig"], &["f.20260102-030405.orig"]);
+    assert_deletes(&dir, &["--clean-backups", "--backup-suffix", ".orig"], &["f.20260102-030405.orig"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn times_in_names_are_local() {
     let dir = TestDir::new();
     // In a time zone ten hours behind UTC this was five hours ago.
     let name = format!("f{}.backup", stamp(15 * HOUR));
-    dir.file(&name, "x");
+    age(&dir.file(&name, "x"), 1000 * DAY);
     for (zone, goes) in [("AAA+10", false), ("BBB+8", true)] {
         let done = housekeep(&dir, ["--clean-backups", "--older-than", "6h", "-n"]).env("TZ", zone).run();
         assert_eq!(done.ok().stdout.is_empty(), !goes, "{zone}: {done:?}");
@@ -113,7 +113,7 @@ fn times_in_names_are_local() {
 fn backups_from_the_future_are_young() {
     let dir = TestDir::new();
     for name in ["f.99991231-235959.backup", "f.20260102-030405.backup"] {
-        dir.file(name, "x");
+        age(&dir.file(name, "x"), DAY);
     }
     assert_deletes(&dir, &["--clean-backups", "--older-than", "1s"], &["f.20260102-030405.backup"]);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
-use super::{DAY, expired_lease, housekeep, listed, stamp, tree};
+use super::{DAY, age, expired_lease, housekeep, listed, stamp, tree};
 use crate::common::{AWRITE, Extent, Running, TestDir, extent, lock_is_held, needs_strace, rounds, wait_until};
 
 #[test]
@@ -16,10 +16,10 @@ fn two_at_once_delete_everything_once() {
     let dir = TestDir::new();
     for number in 0..rounds(500, 3000) {
         dir.file(format!("{number}.lock"), "");
-        dir.file(format!("{number}{}.backup", stamp(10 * DAY)), "");
+        age(&dir.file(format!("{number}{}.backup", stamp(10 * DAY)), ""), 10 * DAY);
     }
     let all = tree(dir.path());
-    let run = || housekeep(&dir, ["--all", "--older-than", "1h"]).spawn();
+    let run = || housekeep(&dir, ["--clean-backups", "--clean-locks", "--older-than", "1h"]).spawn();
     // Locks are too young for the age; they come first, without one.
     let locks = || housekeep(&dir, ["--clean-locks"]).spawn();
     let running = [run(), locks(), run(), locks()];
@@ -91,7 +91,7 @@ fn beside_living_writers_and_lock_holders() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stopped() {
-                    let run = housekeep(&dir, ["--all", "-r"]).run();
+                    let run = housekeep(&dir, ["--clean-locks", "--clean-temps", "--clean-backups", "-r"]).run();
                     assert_eq!(run.code, Some(0), "{run:?}");
                     let locks = run.stdout.lines().filter(|line| line.ends_with(".lock")).count();
                     locks_deleted.fetch_add(locks as u64, Ordering::SeqCst);
@@ -125,7 +125,7 @@ fn beside_living_writers_and_lock_holders() {
     assert!(dir.join("record.lock").exists());
     assert!(locks_deleted.load(Ordering::SeqCst) > 0, "there was something to delete");
     drop(record);
-    housekeep(&dir, ["--all"]).run().ok();
+    housekeep(&dir, ["--clean-locks"]).run().ok();
     assert!(!dir.names().iter().any(|name| name.to_str().unwrap().ends_with(".lock")));
 }
 

@@ -13,8 +13,8 @@ fn bad_usage_touches_nothing() {
     let dir = leftovers();
     let before = tree(dir.path());
     for (args, reason) in [
-        (&[][..], "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all"),
-        (&["-r", "--dry-run"], "nothing to do: name --clean-locks, --clean-backups, --clean-temps or --all"),
+        (&[][..], "nothing to do: name --all, --clean-locks, --clean-backups or --clean-temps"),
+        (&["-r", "--dry-run"], "nothing to do: name --all, --clean-locks, --clean-backups or --clean-temps"),
         (&["--all", "--older-than", "soon"], "--older-than: 'soon' is not an age such as 30m, 2h or 7d"),
         (&["--all", "--older-than", "-1"], "--older-than: '-1' is not an age such as 30m, 2h or 7d"),
         (&["--all", "--older-than", "7x"], "--older-than: '7x' is not an age such as 30m, 2h or 7d"),
@@ -24,11 +24,14 @@ fn bad_usage_touches_nothing() {
         (&["--all", "--keep-newest=two"], "--keep-newest: 'two' is not a number of backups"),
         (&["--all", "--backup-suffix", ""], "--backup-suffix: an empty suffix would name the file itself"),
         (&["--all", "--backup-suffix", ".x.lock"], "--backup-suffix: '.x.lock' would take lock files for backups"),
+        (&["--all", "--locks-older-than=x"], "--locks-older-than: 'x' is not an age such as 30m, 2h or 7d"),
         (&["--all", "sub", "other"], "'other': unexpected argument"),
     ] {
         let done = housekeep(&dir, args.iter().copied()).run();
         done.assert_error(1, &format!("Error: {reason}")).assert_hint("run 'awrite-housekeep --help'");
     }
+    let both = housekeep(&dir, ["--all", "--json", "-0"]).run();
+    assert!(both.assert_code(1).stderr.contains("--null and --json exclude each other"), "{both:?}");
     for args in [&["--all", "--older-than"][..], &["--all", "--keep-newest"], &["--everything"], &["--all", "--wait"]] {
         housekeep(&dir, args.iter().copied()).run().assert_code(1).assert_hint("run 'awrite-housekeep --help'");
     }
@@ -61,7 +64,7 @@ fn what_cannot_be_read_or_deleted_is_reported_and_the_rest_goes_on() {
     }
     chmod(&dir.join("closed"), 0o000);
     chmod(&dir.join("fixed"), 0o555);
-    let done = dir.awrite_unprivileged(["housekeep", "--all", "-r"]).run();
+    let done = dir.awrite_unprivileged(["housekeep", "--clean-locks", "-r"]).run();
     done.assert_code(1);
     assert_eq!(listed(&done), set(&["a/f.lock", "z/f.lock"]));
     for line in [
@@ -87,7 +90,7 @@ fn a_read_only_file_system_is_reported() {
     dir.file("ro/f.lock", "");
     dir.file("ro/g.lock", "");
     mount.remount("ro");
-    let done = housekeep(&dir, ["--all", "-r"]).run();
+    let done = housekeep(&dir, ["--clean-locks", "-r"]).run();
     done.assert_code(1);
     assert_eq!(done.lines().len(), 3, "{done:?}");
     assert!(done.stderr.contains("Error: ./ro/f.lock: Read-only file system\n"), "{done:?}");
@@ -102,14 +105,17 @@ fn a_signal_ends_it() {
     for number in 0..100 {
         dir.file(format!("{number}.lock"), "");
     }
-    let args = ["-f", "-o", "/dev/null", "-e", "trace=unlinkat", "-e"];
-    let args = args.into_iter().chain(["inject=unlinkat:signal=TERM:when=3", AWRITE, "housekeep", "--all"]);
+    let args = ["-f", "-o", "/dev/null", "-e", "trace=renameat", "-e"];
+    let args = args.into_iter().chain(["inject=renameat:signal=TERM:when=3", AWRITE, "housekeep", "--clean-locks"]);
     let done = dir.program("strace", args).run();
     done.assert_code(3);
     assert_eq!(done.lines()[0], "Interrupted");
+    // After the current file it says how far it came.
+    assert_eq!(done.lines()[1], "Deleted 3 lock files");
     let gone = listed(&done);
-    assert!(gone.len() >= 2, "{done:?}");
-    assert!(gone.is_disjoint(&tree(dir.path())));
+    assert_eq!(gone.len(), 3, "{done:?}");
+    let left = tree(dir.path());
+    assert!(gone.is_disjoint(&left) && left.len() == 97, "{left:?}");
 }
 
 #[test]
@@ -125,7 +131,7 @@ fn a_very_deep_tree_is_cut_off_with_an_error() {
     }
     dir.dir("e");
     dir.file("e/f.lock", "");
-    let done = housekeep(&dir, ["--all", "-r"]).run();
+    let done = housekeep(&dir, ["--clean-locks", "-r"]).run();
     done.assert_code(1);
     assert!(done.error_line().ends_with("Too many directories inside one another (more than 500)"), "{}", done.stderr);
     assert_eq!(done.stdout.lines().count(), 500 + 1);
@@ -150,7 +156,7 @@ fn memory_is_bounded_where_there_are_very_many_files() {
     // In KiB. The names alone are 20 MB; most of the limit is for a debug build and its stacks.
     let limit = 28 * 1024;
     let run = |args: &str| dir.sh(&format!("ulimit -v {limit}; exec \"$BIN\" housekeep {args}")).run();
-    assert_eq!(run("--all -n").ok().stdout.lines().count(), FILES / 2);
-    assert_eq!(run("--all -q --older-than 0").ok().stderr, "");
+    assert_eq!(run("--clean-locks --clean-backups -n").ok().stdout.lines().count(), FILES / 2);
+    assert_eq!(run("--clean-locks --clean-backups -q --older-than 0").ok().stderr, "");
     dir.assert_holds(&[]);
 }

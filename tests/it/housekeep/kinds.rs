@@ -46,6 +46,7 @@ fn the_directory_is_an_operand() {
 #[test]
 fn a_killed_writer_s_leftovers_go() {
     let dir = TestDir::new();
+    dir.file("f", "old");
     // While its check runs, it has both a lock and a temporary file with a name.
     let writer = dir.awrite(["--validate", "sleep 1000", "f"]).stdin("x").spawn();
     wait_until("it has a temporary file", || {
@@ -54,12 +55,12 @@ fn a_killed_writer_s_leftovers_go() {
     wait_for_ctime(&dir.join("f.lock"), Duration::from_secs(1));
     let alive = housekeep(&dir, ["--all"]).run();
     assert_eq!(alive.ok().stdout, "", "both are in use");
-    assert_eq!(dir.names().len(), 2);
+    assert_eq!(dir.names().len(), 3);
     writer.signal_group(Signal::KILL);
     writer.finish();
     let done = housekeep(&dir, ["--all"]).run();
     assert_eq!(done.ok().stderr, "Deleted 1 lock file, 1 temporary file (1 B)\n");
-    dir.assert_holds(&[]);
+    dir.assert_holds(&["f"]);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn only_an_empty_regular_file_with_one_name_is_a_lock_file() {
         dir.file(name, "");
     }
     dir.file("orphan.lock", "");
-    assert_deletes(&dir, &["--all", "-r"], &["orphan.lock"]);
+    assert_deletes(&dir, &["--clean-locks", "--clean-temps", "--clean-backups", "-r"], &["orphan.lock"]);
 }
 
 #[test]
@@ -124,10 +125,10 @@ fn a_lock_that_is_held_stays() {
     rustix::fs::fcntl_lock(&record, FlockOperation::NonBlockingLockExclusive).unwrap();
     let reading = open("reading.lock");
     rustix::fs::fcntl_lock(&reading, FlockOperation::NonBlockingLockShared).unwrap();
-    assert_deletes(&dir, &["--all"], &["orphan.lock"]);
+    assert_deletes(&dir, &["--clean-locks"], &["orphan.lock"]);
     // Once they are released, they are orphans.
     drop((exclusive, shared, record, reading));
-    assert_deletes(&dir, &["--all"], &["exclusive.lock", "shared.lock", "record.lock", "reading.lock"]);
+    assert_deletes(&dir, &["--clean-locks"], &["exclusive.lock", "shared.lock", "record.lock", "reading.lock"]);
 }
 
 #[test]
@@ -168,12 +169,13 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
     assert_eq!(housekeeper.finish().ok().stdout, "");
     assert_eq!(fs::metadata(&lock).unwrap().ino(), held.inode());
 
-    // The housekeeper has locked the file, not removed it. Somebody writes into it.
+    // The housekeeper has seen that nobody has the file open, and not removed it. Somebody writes into it.
     let dir = TestDir::new();
     dir.file("f.lock", "");
-    let locked = ["-e", "trace=flock", "-e", "inject=flock:signal=SIGSTOP:when=1"];
-    let (housekeeper, pid) = stopped_after(&dir, &locked, &args);
-    dir.file("f.lock", "content");
+    // F_SETSIG, F_SETLEASE.
+    let leased = ["-P", "f.lock", "-e", "trace=fcntl", "-e", "inject=fcntl:signal=SIGSTOP:when=2"];
+    let (housekeeper, pid) = stopped_after(&dir, &leased, &args);
+    rustix::fs::rename(dir.file("new", "content"), dir.join("f.lock")).unwrap();
     kill_process(pid, Signal::CONT).unwrap();
     assert_eq!(housekeeper.finish().ok().stdout, "");
     assert_eq!(dir.read("f.lock"), "content");
@@ -188,7 +190,8 @@ fn version_control_is_never_entered() {
         dir.file(format!("{name}/index.lock"), "");
     }
     dir.file("bare.git/HEAD", "ref: refs/heads/main\n");
-    assert_deletes(&dir, &["--all", "-r"], &["a.git/index.lock"]);
+    assert_deletes(&dir, &["--clean-locks", "-r"], &["a.git/index.lock"]);
+    assert!(housekeep(&dir, ["--all", "-r"]).run().ok().stdout.is_empty());
     // Not even if the operand is one, or is inside one.
     for start in [".git", ".hg", ".svn", "bare.git", "bare.git/refs/heads"] {
         let done = housekeep(&dir, ["--all", start]).run();
@@ -227,10 +230,10 @@ fn mount_points_are_not_crossed_with_x() {
     dir.file("g.lock", "");
     dir.file("empty", "");
     let _file = Mount::bind(&dir.join("empty"), &dir.join("g.lock"));
-    let done = housekeep(&dir, ["--all", "-rx"]).run();
+    let done = housekeep(&dir, ["--clean-locks", "-rx"]).run();
     assert_eq!(listed(done.ok()), set(&["f.lock", "source/f.lock"]));
     dir.file("source/f.lock", "");
-    let done = housekeep(&dir, ["--all", "-r"]).run();
+    let done = housekeep(&dir, ["--clean-locks", "-r"]).run();
     assert_eq!(done.ok().stderr, "Deleted 2 lock files\n", "{done:?}");
     assert!(dir.join("g.lock").exists());
 }
@@ -271,8 +274,14 @@ fn younger_files_stay() {
     let both = ["old.lock", ".awrite-3bdf2d6f.old"];
     // A bare number means hours here.
     for limit in ["4h", "4", "0.5d"] {
-        assert_deletes(&dir, &["--all", "--older-than", limit], &[]);
+        assert_deletes(&dir, &["--clean-locks", "--clean-temps", "--older-than", limit], &[]);
     }
-    assert_deletes(&dir, &["--all", "--older-than", "2"], &both);
-    assert_deletes(&dir, &["--all", "--older-than=30m"], &["young.lock", ".awrite-e8138a4a.young"]);
+    // What is said of one kind counts for that, before and behind what is said of all.
+    for (one, all) in [("--locks-older-than=4", "--older-than=4h"), ("--locks-older-than=4h", "--older-than=0.2")] {
+        assert_deletes(&dir, &["--clean-locks", one, all], &[]);
+        assert_deletes(&dir, &["--clean-locks", all, one], &[]);
+    }
+    assert_deletes(&dir, &["--clean-locks", "--clean-temps", "--older-than", "2"], &both);
+    assert_deletes(&dir, &["--clean-locks", "--older-than=4h", "--locks-older-than=30m"], &["young.lock"]);
+    assert_deletes(&dir, &["--all", "--older-than=30m"], &[".awrite-e8138a4a.young"]);
 }

@@ -17,6 +17,7 @@ mod beside;
 mod failures;
 mod kinds;
 mod model;
+mod others;
 mod reports;
 
 const HOUR: u64 = 3600;

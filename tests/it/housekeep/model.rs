@@ -32,12 +32,12 @@ enum Fact {
     Temp {
         hours: u64,
     },
-    /// `dated`: its time is in its name.
     Backup {
         group: String,
+        /// How long ago it was modified.
         seconds: u64,
-        number: u64,
-        dated: bool,
+        /// How long ago it was made by its name, and its number.
+        dated: Option<(u64, u64)>,
     },
 }
 
@@ -81,23 +81,27 @@ impl Wood {
     fn plant(&mut self, random: &mut Random, place: &str, entered: bool) {
         let hours = random.one_of(&AGES);
         let target = random.one_of(&["f", "g.conf", "h.lock", "a b", ".hidden"]);
-        let (name, fact) = match random.below(4) {
-            0 => (format!("{target}.lock"), Fact::Lock { hours }),
-            1 => (format!("{}-{}.{target}", temp_stem(target), 1 + random.below(9_999)), Fact::Temp { hours }),
-            2 => {
+        let (name, fact) = match random.below(5) {
+            0 => {
+                let path = format!("{place}{target}");
+                if self.dir.join(&path).symlink_metadata().is_err() {
+                    self.dir.file(path, "content");
+                }
+                return;
+            }
+            1 => (format!("{target}.lock"), Fact::Lock { hours }),
+            2 => (format!("{}-{}.{target}", temp_stem(target), 1 + random.below(9_999)), Fact::Temp { hours }),
+            3 => {
                 // Its modification time, set below, says how old it is.
                 let group = format!("{place}{target}");
-                (
-                    format!("{target}.backup"),
-                    Fact::Backup { group, seconds: hours * HOUR + 60, number: 0, dated: false },
-                )
+                (format!("{target}.backup"), Fact::Backup { group, seconds: hours * HOUR + 60, dated: None })
             }
             _ => {
-                // The time in its name counts; its modification time differs.
+                // The time in its name gives its place in the group; its modification time differs.
                 let (dated, number) = (random.one_of(&AGES), random.below(3));
                 let suffix = if number == 0 { String::new() } else { format!("-{number}") };
                 let group = format!("{place}{target}");
-                let fact = Fact::Backup { group, seconds: dated * HOUR, number, dated: true };
+                let fact = Fact::Backup { group, seconds: hours * HOUR + 60, dated: Some((dated * HOUR, number)) };
                 (format!("{target}{}{suffix}.backup", stamp(dated * HOUR)), fact)
             }
         };
@@ -113,7 +117,7 @@ impl Wood {
             1 => mkfifo(&whole),
             2 => fs::create_dir(&whole).unwrap(),
             // Not a plain backup: with two links it may be one that is being made.
-            3 if !matches!(fact, Fact::Backup { dated: false, .. }) => {
+            3 if !matches!(fact, Fact::Backup { dated: None, .. }) => {
                 self.dir.file(&path, "");
                 fs::hard_link(&whole, self.dir.join(format!("{path}-too"))).unwrap();
                 protected |= is_lock;
@@ -138,25 +142,56 @@ impl Wood {
     /// The files that must go.
     fn doomed(&self, options: &Options) -> BTreeSet<String> {
         let reached = |path: &str| options.recursive || !path.contains('/');
+        let is_file = |path: &str| self.dir.join(path).symlink_metadata().is_ok_and(|of| of.is_file());
+        // Of a backup without a time in its name, all that is its own.
+        let own = |group: &str| options.backups || is_file(group);
+        let age = |fact: &Fact| match fact {
+            Fact::Backup { seconds, dated, .. } => dated.map_or(*seconds, |(named, _)| named.min(*seconds)),
+            Fact::Lock { hours } | Fact::Temp { hours } => hours * HOUR,
+        };
+        let newer_than = |group: &str, fact: &Fact| {
+            // Newest first, by their names.
+            let mut others: Vec<(u64, u64, u64)> = Vec::new();
+            let mut plain = None;
+            for (_, other) in &self.facts {
+                match other {
+                    Fact::Backup { group: g, dated: Some((named, number)), .. } if g == group => {
+                        others.push((*named, u64::MAX - number, age(other)));
+                    }
+                    Fact::Backup { group: g, dated: None, seconds } if g == group && own(g) => plain = Some(*seconds),
+                    _ => {}
+                }
+            }
+            others.sort_unstable();
+            let before_plain = plain.map(|plain| others.iter().take_while(|other| other.2 < plain).count());
+            match fact {
+                Fact::Backup { dated: Some((named, number)), .. } => {
+                    let place = others.iter().position(|o| (o.0, o.1) == (*named, u64::MAX - number)).unwrap();
+                    place + usize::from(before_plain.is_some_and(|before| before <= place))
+                }
+                _ => before_plain.unwrap(),
+            }
+        };
         let goes = |path: &str, fact: &Fact| match fact {
             Fact::Lock { hours } => {
-                options.locks && options.limits.is_none_or(|(limit, _)| *hours > limit) && reached(path)
+                (options.locks || options.own && is_file(path.strip_suffix(".lock").unwrap()))
+                    && options.limits.is_none_or(|(limit, _)| *hours > limit)
+                    && reached(path)
             }
             Fact::Temp { hours } => {
-                options.temps && options.limits.is_none_or(|(limit, _)| *hours > limit) && reached(path)
+                (options.temps || options.own)
+                    && options.limits.is_none_or(|(limit, _)| *hours > limit)
+                    && reached(path)
             }
-            Fact::Backup { group, seconds, number, dated } => {
-                let newer = self.facts.iter().filter(|(_, other)| match other {
-                    Fact::Backup { group: g, seconds: s, number: n, .. } => {
-                        g == group && (s < seconds || s == seconds && n > number)
-                    }
-                    _ => false,
-                });
-                let newer = newer.count() as u64;
-                let kept = options.keep_newest.unwrap_or(u64::from(options.limits.is_none()));
-                let in_use = !dated && self.held.contains_key(&format!("{group}.lock"));
-                let old = options.limits.is_none_or(|(_, limit)| *seconds > limit * HOUR);
-                options.backups && newer >= kept && old && !in_use && reached(path)
+            Fact::Backup { group, dated, .. } => {
+                if !(options.backups || options.own) || dated.is_none() && !own(group) || !reached(path) {
+                    return false;
+                }
+                let newer = newer_than(group, fact) as u64;
+                let kept = options.keep_newest.unwrap_or(u64::from(options.own || options.limits.is_none()));
+                let in_use = dated.is_none() && self.held.contains_key(&format!("{group}.lock"));
+                let old = options.limits.is_none_or(|(_, limit)| age(fact) > limit * HOUR);
+                newer >= kept && old && !in_use
             }
         };
         self.facts.iter().filter(|(path, fact)| goes(path, fact)).map(|(path, _)| path.clone()).collect()
@@ -166,6 +201,7 @@ impl Wood {
 #[derive(Debug)]
 struct Options {
     args: Vec<&'static str>,
+    own: bool,
     locks: bool,
     backups: bool,
     temps: bool,
@@ -177,14 +213,16 @@ struct Options {
 
 impl Options {
     fn random(random: &mut Random) -> Options {
-        let (what, [locks, backups, temps]) = random.one_of(&[
-            ("--clean-locks", [true, false, false]),
-            ("--clean-backups", [false, true, false]),
-            ("--clean-temps", [false, false, true]),
-            ("--all", [true; 3]),
-            ("--all", [true; 3]),
+        let (what, [own, locks, backups, temps]) = random.one_of(&[
+            (&["--clean-locks"][..], [false, true, false, false]),
+            (&["--clean-backups"], [false, false, true, false]),
+            (&["--clean-temps"], [false, false, false, true]),
+            (&["--clean-backups", "--clean-temps", "--clean-locks"], [false, true, true, true]),
+            (&["--clean-locks", "--all"], [true, true, false, false]),
+            (&["--all"], [true, false, false, false]),
+            (&["--all"], [true, false, false, false]),
         ]);
-        let mut args = vec![what];
+        let mut args = what.to_vec();
         let recursive = random.below(4) > 0;
         args.extend(recursive.then_some("-r"));
         let limits = random.one_of(&[
@@ -203,7 +241,7 @@ impl Options {
         ]);
         args.extend(keep_newest.map(|(arg, _)| arg));
         let (limits, keep_newest) = (limits.map(|(_, l)| l), keep_newest.map(|(_, k)| k));
-        Options { args, locks, backups, temps, recursive, limits, keep_newest }
+        Options { args, own, locks, backups, temps, recursive, limits, keep_newest }
     }
 }
 

@@ -68,7 +68,13 @@ fn names_that_are_no_text_are_deleted_and_shown_on_one_line() {
     dir.file("new\nline.lock", "");
     dir.file(std::ffi::OsStr::from_bytes(b"\xff.lock"), "");
     dir.file("-r.lock", "");
-    let done = housekeep(&dir, ["--all"]).run();
+    dir.sh("exec \"$BIN\" housekeep --clean-locks -0n >list").run().ok();
+    let list = std::fs::read(dir.join("list")).unwrap();
+    let mut raw: Vec<&[u8]> = list.split_inclusive(|&b| b == 0).collect();
+    raw.sort_unstable();
+    assert_eq!(raw, [&b"./-r.lock\0"[..], b"./new\nline.lock\0", b"./\xff.lock\0"]);
+    std::fs::remove_file(dir.join("list")).unwrap();
+    let done = housekeep(&dir, ["--clean-locks"]).run();
     assert_eq!(listed(done.ok()), set(&["new\\nline.lock", "\u{fffd}.lock", "-r.lock"]));
     dir.assert_holds(&[]);
 }
@@ -101,13 +107,14 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         dir.file(format!("{number}.lock"), "");
     }
     for option in ["-q", "-v", "--json"] {
-        let done = dir.sh(&format!("{{ \"$BIN\" housekeep --all {option}; echo $? >status; }} | head -n 1")).run();
+        let done =
+            dir.sh(&format!("{{ \"$BIN\" housekeep --clean-locks {option}; echo $? >status; }} | head -n 1")).run();
         assert_eq!((dir.read("status").as_str(), done.stderr.contains("rror")), ("0\n", false), "{done:?}");
     }
     // Standard output that is closed, and one that is full.
     dir.file("f.lock", "");
-    dir.sh("\"$BIN\" housekeep --all >&-").run().ok();
+    dir.sh("\"$BIN\" housekeep --clean-locks >&-").run().ok();
     dir.file("f.lock", "");
-    let done = dir.sh("\"$BIN\" housekeep --all >/dev/full").run();
+    let done = dir.sh("\"$BIN\" housekeep --clean-locks >/dev/full").run();
     done.assert_error(1, "Error: standard output: No space left on device");
 }

@@ -220,10 +220,10 @@ record = json.load(open("f.lock"))
 fd = os.memfd_create("baton", 0)
 os.write(fd, record["nonce"].encode())
 fcntl.flock(fd, fcntl.LOCK_EX)
-mark = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, (1 << 24) + record["pid"], 1, 0)
+mark = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 2 * 4242, 1, 0)
 fcntl.fcntl(fd, 37, mark)  # F_OFD_SETLK
 status = os.fstat(fd)
-os.environ["AWRITE_HELD"] = f"{fd}:{status.st_dev}:{status.st_ino}:x:0:{record['pid']}"
+os.environ["AWRITE_HELD"] = f"{fd}:{status.st_dev}:{status.st_ino}:x:4242:{record['pid']}"
 os.set_inheritable(fd, True)
 os.execv(os.environ["BIN"], ["awrite", "-n", "f"])
 "#;
@@ -441,7 +441,7 @@ fn a_descriptor_does_not_walk_over_it() {
     holder.finish().ok();
     // A file with other content can be locked.
     dir.file("other", "content");
-    dir.sh("exec 9>>other; \"$BIN\" lock -n 9").quiet_success();
+    dir.sh("exec 9>>other; \"$BIN\" lock -qn 9").quiet_success();
     dir.assert_holds(&["f", "other"]);
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::common::{Run, Running, TestDir, lock_is_held, wait_until};
 
 mod both;
+mod elsewhere;
 mod flock;
 mod foreign;
 mod link;

@@ -86,6 +86,21 @@ fn the_target_cannot_be_its_own_lock_file() {
     dir.assert_holds(&["f"]);
 }
 
+/// Below a command whose output becomes `f`, another file may be written under the same lock, but not `f`.
+#[test]
+fn one_lock_file_for_two_targets() {
+    let dir = TestDir::new();
+    let script = "echo inner | \"$BIN\" -n --lock-file L g && echo outer";
+    dir.awrite(["--lock-file", "L", "f", "--", "sh", "-c", script]).run().ok();
+    assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("outer\n", "inner\n"));
+    let script = "echo inner | \"$BIN\" -n --lock-file L f && echo outer";
+    let done = dir.awrite(["--lock-file", "L", "f", "--", "sh", "-c", script]).run();
+    done.assert_code(1);
+    assert!(done.stderr.contains("Error: f: This runs below a command whose output"), "{done:?}");
+    assert_eq!(dir.read("f"), "outer\n");
+    dir.assert_holds(&["f", "g"]);
+}
+
 #[test]
 fn lock_dir_collects_the_locks() {
     let dir = TestDir::new();
@@ -119,6 +134,32 @@ fn lock_dir_collects_the_locks() {
     let done = dir.awrite(["--lock-dir", "no/such", "f"]).stdin("x").run();
     done.assert_error_with(1, &["no/such", "no such file or directory"]);
     dir.assert_holds(&["f", "locks"]);
+}
+
+/// `%` stands for `/`, so a `%` of the path is written otherwise.
+#[test]
+fn lock_dir_tells_all_paths_apart() {
+    let dir = TestDir::new();
+    let (locks, here) = (dir.dir("locks"), fs::canonicalize(dir.path()).unwrap());
+    fs::create_dir_all(dir.join("a/%")).unwrap();
+    fs::create_dir_all(dir.join("a%")).unwrap();
+    let paths = ["a/b", "a%b", "a\\%b", "a/%b", "a%/b", "a/%/b", "a%%b"];
+    let mut writers = Vec::new();
+    for path in paths {
+        let lease = ["lock", "-n", "--lock-dir", "locks", "--acquire", "--owner", path, "--ttl", "60", path];
+        dir.awrite(lease).run().ok();
+        let writer = ["-n", "--lock-dir", "locks", "--owner", path, path];
+        writers.push(dir.awrite(writer).stdin_open().spawn());
+        wait_until("its lock is held", || {
+            let all = fs::read_dir(&locks).unwrap().map(|entry| entry.unwrap().path());
+            all.filter(|file| lock_is_held(file)).count() == writers.len()
+        });
+    }
+    let beginning = here.to_str().unwrap().replace('/', "%");
+    for name in [r"a%b", r"a\%b", r"a\\\%b", r"a%\%b"] {
+        assert!(locks.join(format!("{beginning}%{name}.lock")).exists(), "{name}");
+    }
+    drop(writers);
 }
 
 #[test]

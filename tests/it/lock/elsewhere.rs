@@ -1,0 +1,238 @@
+//! Locks where numbers do not mean what they mean elsewhere: on a file system whose links differ in their numbers, on one
+//! without flock(2), in other namespaces, with signs of life that fail, without descriptors.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::{INCREMENT, all_succeed};
+use crate::common::{
+    Run, Running, TestDir, assert_no_debris, needs, needs_mount, needs_pid_namespaces, needs_root, needs_strace,
+    rounds, say, wait_until,
+};
+
+/// Holds the lock of `f` by link until there is a file `go`. It has it once there is a file `ready`.
+const HOLD: [&str; 7] = ["lock", "--lock-method", "link", "f", "--", "sh", "-c"];
+const UNTIL_GO: &str = "touch ready; while [ ! -e go ]; do sleep .01; done";
+
+fn hold(dir: &TestDir) -> Running {
+    let holder = dir.awrite(HOLD.iter().chain([&UNTIL_GO])).spawn();
+    wait_until("the lock is held", || dir.join("ready").exists());
+    holder
+}
+
+#[track_caller]
+fn let_go(dir: &TestDir, holder: Running) {
+    dir.file("go", "");
+    holder.finish().ok();
+    for name in ["go", "ready"] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// File systems
+
+struct Sshfs(PathBuf);
+
+impl Drop for Sshfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Without a network: what would be ssh is the server.
+fn sshfs(dir: &TestDir) -> Option<Sshfs> {
+    const SERVER: &str = "/usr/lib/openssh/sftp-server";
+    if !needs_mount() || !needs("sshfs") || !Path::new("/dev/fuse").exists() {
+        return None;
+    }
+    if !Path::new(SERVER).exists() {
+        assert!(!needs("sftp-server"), "it is elsewhere");
+        return None;
+    }
+    let (source, at) = (dir.dir("source"), dir.dir("sshfs"));
+    let ssh = dir.script("ssh", &format!("#!/bin/sh\nexec {SERVER}\n"));
+    let command = format!("ssh_command={}", ssh.display());
+    let from = format!("host:{}", source.display());
+    let status = Command::new("sshfs").args(["-o", &command, &from]).arg(&at).status().unwrap();
+    assert!(status.success());
+    Some(Sshfs(at))
+}
+
+/// There, each name of a file has its own inode number.
+#[test]
+fn by_link_over_sshfs() {
+    let outer = TestDir::new();
+    let Some(mount) = sshfs(&outer) else { return };
+    let warning = "Warning: f: sshfs: advisory locks are unreliable here, using link locks\n";
+    {
+        let dir = TestDir::made_in(&mount.0);
+        fs::write(dir.join("a"), "").unwrap();
+        fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
+        for name in ["a", "b"] {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+        let done = dir.awrite(["f"]).stdin("0\n").run();
+        assert_eq!(done.ok().stderr, warning);
+        dir.assert_holds(&["f"]);
+        for method in ["auto", "link"] {
+            dir.awrite(["-q", "--lock-method", method, "f"]).stdin("0\n").run().ok();
+            dir.assert_holds(&["f"]);
+        }
+        let holder = hold(&dir);
+        dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+        let_go(&dir, holder);
+        dir.assert_holds(&["f"]);
+        let nested = "\"$BIN\" lock -qn f -- \"$BIN\" -qn f -- sh -c 'echo 0'";
+        dir.awrite(["lock", "-q", "f", "--", "sh", "-c", nested]).run().ok();
+        let dead = hold(&dir);
+        dead.signal_group(Signal::KILL);
+        dead.finish();
+        assert!(dir.join("f.lock").exists());
+        dir.awrite(["-qn", "f"]).stdin("0\n").run().ok();
+        fs::remove_file(dir.join("ready")).unwrap();
+        dir.assert_holds(&["f"]);
+        let many = rounds(4, 20);
+        let one = || dir.awrite(["-q", "f", "--", "sh", "-c", INCREMENT]).spawn();
+        all_succeed((0..many).map(|_| one()).collect());
+        assert_eq!(dir.read("f"), format!("{many}\n"));
+        dir.assert_holds(&["f"]);
+    }
+    drop(mount);
+    assert_no_debris(&outer.join("source"), &[]);
+}
+
+/// awrite, of whose calls of flock(2) each fails.
+fn without_flock(dir: &TestDir, error: &str, args: &[&str]) -> Run {
+    let injected = format!("inject=flock:error={error}");
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", &injected, env!("CARGO_BIN_EXE_awrite")];
+    dir.program("strace", strace.iter().chain(args))
+}
+
+#[test]
+fn a_file_system_without_flock_gets_link_locks() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for error in ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "524"] {
+        let done = without_flock(&dir, error, &["f"]).stdin("new").run();
+        let warning = "Warning: f: no flock(2): advisory locks are unreliable here, using link locks\n";
+        assert_eq!(done.ok().stderr, warning, "{error}");
+        assert_eq!(dir.read("f"), "new");
+        dir.assert_holds(&["f"]);
+        // It excludes, too.
+        let holder = hold(&dir);
+        without_flock(&dir, error, &["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+        let_go(&dir, holder);
+        // Who insists is told, and nothing stays.
+        let done = without_flock(&dir, error, &["--lock-method", "flock", "f"]).stdin("x").run();
+        done.assert_error_with(1, &["f: cannot lock: "]);
+        dir.assert_holds(&["f"]);
+    }
+    dir.file("f", "0\n");
+    let many = rounds(4, 20);
+    let one = || without_flock(&dir, "ENOSYS", &["-q", "f", "--", "sh", "-c", INCREMENT]).spawn();
+    all_succeed((0..many).map(|_| one()).collect());
+    assert_eq!(dir.read("f"), format!("{many}\n"));
+    dir.assert_holds(&["f"]);
+    // Any other error is one.
+    without_flock(&dir, "EIO", &["f"]).stdin("x").run().assert_error_with(1, &["f: cannot lock: "]);
+    assert_eq!(dir.read("f"), format!("{many}\n"));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Namespaces
+
+/// There, /proc shows every start time shifted.
+#[test]
+fn a_holder_in_another_time_namespace_is_alive() {
+    let probe = || Command::new("unshare").args(["-T", "--boottime", "5000", "true"]).output();
+    if !needs_root() || !needs("unshare") {
+        return;
+    }
+    if !probe().is_ok_and(|done| done.status.success()) {
+        return say("skipped: this kernel has no time namespaces");
+    }
+    let dir = TestDir::new();
+    let shifted = |args: &[&str]| {
+        let unshare = ["-T", "--boottime", "5000", env!("CARGO_BIN_EXE_awrite")];
+        dir.program("unshare", unshare.iter().chain(args))
+    };
+    let holder = hold(&dir);
+    for method in ["link", "flock"] {
+        shifted(&["--lock-method", method, "-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+    }
+    let_go(&dir, holder);
+    // The other way round.
+    let all: Vec<&str> = HOLD.iter().chain([&UNTIL_GO]).copied().collect();
+    let holder = shifted(&all).spawn();
+    wait_until("the lock is held", || dir.join("ready").exists());
+    dir.awrite(["--lock-method", "link", "-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+    let_go(&dir, holder);
+    dir.assert_holds(&[]);
+}
+
+/// There, the holder's number is that of another process in /proc, here of one that is dead.
+#[test]
+fn a_holder_under_a_proc_of_another_pid_namespace_is_alive() {
+    if !needs_pid_namespaces() {
+        return;
+    }
+    let dir = TestDir::new();
+    // Nobody asks for its end, so it stays a zombie.
+    let mut zombie = Command::new("true").spawn().unwrap();
+    let state = || fs::read_to_string(format!("/proc/{}/stat", zombie.id())).unwrap();
+    wait_until("it has ended", || state().contains(") Z "));
+    // The next process after the first command gets that number.
+    let script = format!(
+        "echo {} >/proc/sys/kernel/ns_last_pid; \"$BIN\" {} '{UNTIL_GO}' & while [ ! -e ready ]; do sleep .01; done
+         grep -q '\"pid\":{},' f.lock || {{ echo its number is another; cat f.lock; }}
+         \"$BIN\" --lock-method link -n f </dev/zero; echo $?; touch go; wait",
+        zombie.id() - 1,
+        HOLD.join(" "),
+        zombie.id(),
+    );
+    let done = dir.program("unshare", ["--pid", "--fork", "sh", "-c", &script]).run();
+    zombie.wait().unwrap();
+    assert_eq!(done.stdout, "2\n", "{done:?}");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What fails
+
+#[test]
+fn a_sign_of_life_that_fails_is_tried_again_soon() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=utimensat:error=EIO:when=1..2"];
+    let script = ": >ready; sleep 2.5";
+    let all = strace.iter().chain([&env!("CARGO_BIN_EXE_awrite")]).chain(&HOLD).chain([&script]);
+    let done = dir.program("strace", all).env("AWRITE_STALE_AFTER", "1500ms").run();
+    assert_eq!(done.ok().stderr, "");
+    dir.assert_holds(&["ready"]);
+}
+
+#[test]
+fn without_descriptors_no_lock_stays() {
+    let dir = TestDir::new();
+    let mut outcomes = [0; 2];
+    for limit in 4..=14 {
+        let script = format!("ulimit -n {limit}; exec \"$BIN\" --lock-method link f");
+        let done = dir.sh(&script).stdin("new").run();
+        outcomes[usize::from(done.code == Some(0))] += 1;
+        let _ = fs::remove_file(dir.join("f"));
+        assert!(dir.names().is_empty(), "{limit}: {:?} {done:?}", dir.names());
+    }
+    assert!(outcomes.iter().all(|&n| n > 0), "{outcomes:?}");
+    for limit in 4..=9 {
+        let script = format!("ulimit -n {limit}; exec \"$BIN\" lock --lock-method link f -- true");
+        let done = dir.sh(&script).run();
+        assert!(dir.names().is_empty(), "{limit}: {:?} {done:?}", dir.names());
+    }
+}

@@ -1,0 +1,405 @@
+//! Two users and one file: who can lock it, lease it, wait, and take over what a dead one left; and that nobody else is in
+//! the way. In every kind of directory, for every kind of record. By root, who becomes all of them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::common::{Held, NOBODY, TestDir, chmod, lock_is_held, wait_until};
+use crate::users::{ALICE, DAVE, EVE, FRANK, ROOT, SECRET, TEAM, USERS, User, needs_users, owned, shared_dir};
+
+/// A stranger to every file here.
+const STRANGER: User = User { uid: NOBODY, groups: &[NOBODY] };
+/// Two members of a group that is not their first.
+const ANN: User = User { uid: 2011, groups: &[2011, TEAM] };
+const BEN: User = User { uid: 2012, groups: &[2012, TEAM] };
+
+/// A directory whose files are replaced by all, each by its owner, or by a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Sticky,
+    Setgid,
+    Plain,
+}
+
+const KINDS: [Kind; 3] = [Kind::Sticky, Kind::Setgid, Kind::Plain];
+
+impl Kind {
+    /// A directory of this kind, root's and the team's.
+    fn make(self) -> TestDir {
+        let dir = shared_dir();
+        chown(dir.path(), Some(0), Some(TEAM)).unwrap();
+        chmod(
+            dir.path(),
+            match self {
+                Kind::Sticky => 0o1777,
+                Kind::Setgid => 0o2775,
+                Kind::Plain => 0o775,
+            },
+        );
+        dir
+    }
+}
+
+/// The file `f`, with this owner, group and mode.
+fn make(dir: &TestDir, uid: u32, gid: u32, mode: u32) {
+    let path = dir.file_with_mode("f", "old", mode);
+    chown(&path, Some(uid), Some(gid)).unwrap();
+}
+
+/// A record of a lease, as this user could write it by hand.
+fn forge_lease(dir: &TestDir, by: User, token: u64) {
+    let record = format!(
+        "{{\"version\":1,\"owner\":\"X\",\"token\":{token},\"locked_at\":\"2026-01-02T03:04:05.123Z\",\
+         \"refreshed_at\":\"2026-01-02T03:04:05.123Z\",\"expires_at\":\"2099-01-02T03:05:05.123Z\",\
+         \"ttl_ms\":315000000000,\"host\":\"h\",\"pid\":1,\"boot_id\":null,\"expires_boottime_ms\":null}}\n"
+    );
+    let path = dir.file_with_mode("f.lease", record, 0o666);
+    chown(&path, Some(by.uid), Some(by.groups[0])).unwrap();
+}
+
+fn remove(dir: &TestDir, name: &str) {
+    let _ = fs::remove_file(dir.join(name));
+}
+
+fn has_record(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"{"))
+}
+
+#[test]
+fn a_strangers_lease_keeps_nobody_out() {
+    if !needs_users() {
+        return;
+    }
+    let warning = format!("Warning: f.lease: made by uid {NOBODY}, who may not write f: ignored\n");
+    for kind in KINDS {
+        let dir = kind.make();
+        for (owner, token) in [(0, 1 << 40), (0, u64::MAX), (ALICE.uid, 1 << 53)] {
+            make(&dir, owner, USERS, 0o644);
+            forge_lease(&dir, STRANGER, token);
+            let done = ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run();
+            assert_eq!(done.ok().stderr, warning, "{kind:?}");
+            assert_eq!(dir.read("f"), "new");
+            let done = ROOT.awrite(&dir, &["lock", "-n", "f", "--", "true"]).run();
+            assert_eq!(done.ok().stderr, warning);
+            assert_eq!(ROOT.awrite(&dir, &["lock", "--status", "f"]).run().ok().stdout, "f: Free\n");
+            // Root gets a lease in its place, and with a token of its own.
+            let done = ROOT.awrite(&dir, &["lock", "-n", "--acquire", "--owner", "r", "--ttl", "60", "f"]).run();
+            assert_eq!(done.ok().stderr, warning);
+            assert!(done.stdout.trim().parse::<u64>().unwrap() < 1 << 53, "{done:?}");
+            assert_eq!(owned(&dir, "f.lease").0, owner);
+            ROOT.awrite(&dir, &["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: Leased by r until "]);
+            ROOT.awrite(&dir, &["lock", "--release", "--owner", "r", "f"]).quiet_success();
+            dir.assert_holds(&["f"]);
+        }
+        // The target's owner passes over it, too, wherever it may replace the file.
+        if kind == Kind::Sticky {
+            make(&dir, EVE.uid, USERS, 0o644);
+            forge_lease(&dir, STRANGER, 1 << 40);
+            let done = EVE.awrite(&dir, &["-n", "f"]).stdin("new").run();
+            assert_eq!(done.ok().stderr, warning);
+        }
+    }
+}
+
+/// Whatever a stranger puts there: the record's owner is asked before its content.
+#[test]
+fn what_a_stranger_calls_a_lease_is_not_even_read() {
+    if !needs_users() {
+        return;
+    }
+    let dir = Kind::Sticky.make();
+    make(&dir, 0, 0, 0o644);
+    for content in ["not a record", "{\"version\":99}"] {
+        let path = dir.file("f.lease", content);
+        ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run().assert_error_with(1, &["f.lease: "]);
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run().ok();
+        remove(&dir, "f.lease");
+    }
+    STRANGER.runs(&dir, "mkfifo", &["f.lease"]).run().ok();
+    let done = ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run();
+    assert!(done.ok().stderr.contains("f.lease: made by uid"), "{done:?}");
+}
+
+#[test]
+fn whose_leases_count() {
+    if !needs_users() {
+        return;
+    }
+    for kind in KINDS {
+        let dir = kind.make();
+        // Who made the record, the target's owner and mode, and whether it counts for root.
+        for (by, owner, mode, counts) in [
+            (ROOT, ALICE.uid, 0o644, true),
+            (ALICE, ALICE.uid, 0o644, true),
+            (EVE, ALICE.uid, 0o644, false),
+            (EVE, ALICE.uid, 0o664, true),
+            (EVE, ALICE.uid, 0o646, true),
+            (ALICE, 0, 0o600, false),
+        ] {
+            make(&dir, owner, SECRET, mode);
+            forge_lease(&dir, by, 1 << 40);
+            let done = ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run();
+            assert_eq!(done.code, Some(if counts { 2 } else { 0 }), "{kind:?} {by:?} {mode:o} {done:?}");
+        }
+        // The directory's owner may replace any file in it.
+        chown(dir.path(), Some(DAVE.uid), None).unwrap();
+        make(&dir, ALICE.uid, SECRET, 0o644);
+        forge_lease(&dir, DAVE, 1 << 40);
+        ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run().assert_error_with(2, &["Leased by X"]);
+        // A file that is not there yet is made by whoever may.
+        remove(&dir, "f");
+        forge_lease(&dir, EVE, 1 << 40);
+        ROOT.awrite(&dir, &["-n", "f"]).stdin("new").run().assert_error_with(2, &["Leased by X"]);
+    }
+}
+
+#[test]
+fn only_who_may_write_a_file_takes_a_lease_of_it() {
+    if !needs_users() {
+        return;
+    }
+    let acquire = ["lock", "-n", "--acquire", "--owner", "x", "--ttl", "60", "f"];
+    for kind in KINDS {
+        let dir = kind.make();
+        for (user, owner, group, mode, may) in [
+            (STRANGER, 0, 0, 0o644, false),
+            (ANN, 0, TEAM, 0o644, false),
+            (ANN, 0, TEAM, 0o664, true),
+            (EVE, EVE.uid, TEAM, 0o644, true),
+        ] {
+            if kind != Kind::Sticky && !user.groups.contains(&TEAM) && may {
+                continue;
+            }
+            make(&dir, owner, group, mode);
+            let done = user.awrite(&dir, &acquire).run();
+            if may {
+                done.ok();
+                user.awrite(&dir, &["lock", "--release", "--owner", "x", "f"]).quiet_success();
+            } else {
+                done.assert_error(1, "Error: f: Permission denied").assert_hint("who may write");
+            }
+            dir.assert_holds(&["f"]);
+        }
+    }
+}
+
+/// A link lock in the way of root's file.
+#[test]
+fn a_strangers_link_lock_is_broken() {
+    if !needs_users() {
+        return;
+    }
+    let warning = format!("f.lock: made by uid {NOBODY}, who may not write f: ignored\n");
+    for kind in KINDS {
+        let dir = kind.make();
+        for (method, owner) in [("link", 0), ("flock", 0), ("link", ALICE.uid)] {
+            make(&dir, owner, USERS, 0o644);
+            // A lock of a process that lives: this one's record is root's, until it is given away.
+            let holder = ROOT.awrite(&dir, &["--lock-method", "link", "f"]).stdin_open().spawn();
+            wait_until("it holds the lock", || has_record(&dir.join("f.lock")));
+            chown(dir.join("f.lock"), Some(NOBODY), Some(NOBODY)).unwrap();
+            let args = ["--lock-method", method, "-n", "f"];
+            let done = ROOT.awrite(&dir, &args).stdin("new").run();
+            assert!(done.ok().stderr.ends_with(&warning), "{kind:?} {method} {done:?}");
+            assert_eq!(done.stderr.matches("made by").count(), 1, "{done:?}");
+            assert_eq!(dir.read("f"), "new");
+            drop(holder);
+            ROOT.awrite(&dir, &["housekeep", "-q", "--clean-temps", "--clean-locks", "--older-than", "0"]).run();
+            dir.assert_holds(&["f"]);
+        }
+        // Who may write the file has a lock that counts.
+        make(&dir, ALICE.uid, TEAM, 0o664);
+        let holder = ROOT.awrite(&dir, &["--lock-method", "link", "f"]).stdin_open().spawn();
+        wait_until("it holds the lock", || has_record(&dir.join("f.lock")));
+        chown(dir.join("f.lock"), Some(NOBODY), Some(NOBODY)).unwrap();
+        ROOT.awrite(&dir, &["-n", "f"]).stdin("x").run().assert_code(2);
+        drop(holder);
+    }
+}
+
+/// In a sticky directory anybody can make `f.lock`.
+#[test]
+fn what_a_stranger_has_put_in_the_way_is_removed() {
+    if !needs_users() {
+        return;
+    }
+    let dir = Kind::Sticky.make();
+    let warning = format!("Warning: f.lock: made by uid {NOBODY}, who may not write f: ignored\n");
+    for method in ["flock", "link"] {
+        for script in [
+            "exec 9>f.lock; flock 9; : >held; exec sleep 600",
+            "echo nonsense >f.lock; : >held",
+            "mkfifo f.lock; : >held",
+            "mkdir f.lock; : >held",
+            "ln -s /etc/passwd f.lock; : >held",
+        ] {
+            make(&dir, 0, 0, 0o644);
+            let stranger = STRANGER.runs(&dir, "sh", &["-c", script]).spawn();
+            wait_until("it is there", || dir.join("held").exists());
+            let done = ROOT.awrite(&dir, &["-n", "--lock-method", method, "f"]).stdin("new").run();
+            assert_eq!(done.ok().stderr, warning, "{method} {script}");
+            assert_eq!(dir.read("f"), "new");
+            drop(stranger);
+            remove(&dir, "held");
+            dir.assert_holds(&["f"]);
+        }
+    }
+    // Not what may be another program's, nor what counts.
+    for (args, uid, mode) in [
+        (&["-n", "--lock-file", "f.lock", "f"][..], NOBODY, 0o644),
+        (&["-n", "--keep-lock", "f"], NOBODY, 0o644),
+        (&["-n", "f"], NOBODY, 0o666),
+        (&["-n", "f"], ALICE.uid, 0o644),
+    ] {
+        make(&dir, ALICE.uid, USERS, mode);
+        let held = Held::new(&dir.join("f.lock"));
+        chown(dir.join("f.lock"), Some(uid), None).unwrap();
+        ROOT.awrite(&dir, args).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+        held.release();
+        remove(&dir, "f.lock");
+    }
+    // Who may not remove it waits.
+    make(&dir, ALICE.uid, USERS, 0o644);
+    let held = Held::new(&dir.join("f.lock"));
+    chown(dir.join("f.lock"), Some(NOBODY), None).unwrap();
+    chmod(&dir.join("f.lock"), 0o666);
+    ALICE.awrite(&dir, &["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+    held.release();
+}
+
+#[test]
+fn members_of_a_group_wait_for_each_other_and_take_over() {
+    if !needs_users() {
+        return;
+    }
+    for kind in KINDS {
+        for method in ["flock", "link"] {
+            let dir = kind.make();
+            make(&dir, 0, TEAM, 0o664);
+            let lock = |user: User, args: &[&str]| {
+                let all: Vec<&str> = ["lock", "--lock-method", method].iter().chain(args).copied().collect();
+                user.awrite(&dir, &all)
+            };
+            let held =
+                || if method == "flock" { lock_is_held(&dir.join("f.lock")) } else { has_record(&dir.join("f.lock")) };
+            // The second waits for the first.
+            let hold = ["f", "--", "sh", "-c", "while [ ! -e go ]; do :; done"];
+            let first = lock(ANN, &hold).spawn();
+            wait_until("the lock is held", held);
+            wait_until("it is the group's", || owned(&dir, "f.lock") == (ANN.uid, TEAM, 0o660));
+            lock(BEN, &["-n", "f", "--", "true"]).run().assert_error_with(2, &["f: File locked"]);
+            lock(EVE, &["-n", "f", "--", "true"]).run().assert_error_with(1, &["f.lock: Permission denied"]);
+            let mut second = lock(BEN, &["f", "--", "true"]).spawn();
+            second.wait_for_waiting();
+            dir.file("go", "");
+            first.finish().ok();
+            second.finish().ok();
+            remove(&dir, "go");
+            // What a dead one leaves is nobody's obstacle.
+            let dead = lock(ANN, &hold).spawn();
+            wait_until("the lock is held", held);
+            dead.signal_group(Signal::KILL);
+            dead.finish();
+            assert!(dir.join("f.lock").exists());
+            if kind == Kind::Sticky && method == "link" {
+                // Only its owner and the directory's can remove it.
+                lock(BEN, &["-n", "f", "--", "true"]).run().assert_error_with(1, &["f.lock: "]);
+                lock(ANN, &["-n", "f", "--", "true"]).run().ok();
+            } else {
+                lock(BEN, &["-n", "f", "--", "true"]).run().ok();
+            }
+            remove(&dir, "f.lock");
+            // Neither is a lease that has ended.
+            let acquire = ["-n", "--acquire", "--owner", "a", "--ttl", "1ms", "f"];
+            lock(ANN, &acquire).run().ok();
+            assert_eq!(owned(&dir, "f.lease"), (ANN.uid, TEAM, 0o660));
+            let taken = lock(BEN, &["-w", "10", "--acquire", "--owner", "b", "--ttl", "60", "f"]).run();
+            if kind == Kind::Sticky {
+                taken.assert_error_with(1, &["f.lease: "]);
+            } else {
+                taken.ok();
+                lock(ANN, &["-n", "f", "--", "true"]).run().assert_error_with(2, &["Leased by b"]);
+            }
+        }
+    }
+}
+
+/// A user or group that may write the file by its access control list can lock it, and nobody else.
+#[test]
+fn the_lock_is_open_to_an_access_control_list() {
+    if !needs_users() {
+        return;
+    }
+    for (entries, may, may_not) in [
+        ("u:2005:rw", &[EVE][..], &[STRANGER, DAVE, ALICE][..]),
+        ("g:3002:rw", &[DAVE, FRANK], &[EVE, STRANGER]),
+        ("u:2005:rw,u:2004:r", &[EVE], &[DAVE, STRANGER]),
+        ("u:2005:rw,m::r", &[], &[EVE]),
+    ] {
+        let dir = shared_dir();
+        make(&dir, 0, SECRET, 0o640);
+        dir.program("setfacl", ["-m", entries, "f"]).run().ok();
+        chmod_list_mask(&dir, entries);
+        let holder = ROOT.awrite(&dir, &["--allow-empty", "f"]).stdin_open().spawn();
+        wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+        wait_until("it is open to them", || may.iter().all(|user| user.access_to(&dir.join("f.lock")) == 6));
+        for user in may_not {
+            assert_eq!(user.access_to(&dir.join("f.lock")), 0, "{user:?} {entries}");
+        }
+        for user in may {
+            user.awrite(&dir, &["lock", "-n", "f", "--", "true"]).run().assert_error_with(2, &["f: File locked"]);
+        }
+        // And what a dead one left is theirs to lock.
+        holder.signal(Signal::KILL);
+        holder.finish();
+        for user in may {
+            user.awrite(&dir, &["lock", "-n", "f", "--", "true"]).run().ok();
+        }
+        let _ = fs::remove_file(dir.join("f.lock"));
+        // The record of a lease, too.
+        ROOT.awrite(&dir, &["lock", "--acquire", "--owner", "r", "--ttl", "60", "f"]).run().ok();
+        for user in may {
+            assert_eq!(user.access_to(&dir.join("f.lease")), 6);
+        }
+        for user in may_not {
+            assert_eq!(user.access_to(&dir.join("f.lease")), 0, "{user:?} {entries}");
+        }
+    }
+}
+
+/// setfacl -m computes the mask anew unless the entries give it.
+fn chmod_list_mask(dir: &TestDir, entries: &str) {
+    assert_eq!(dir.mode("f") & 0o020 != 0, !entries.contains("m::r"), "{:o}", dir.mode("f"));
+}
+
+/// The group bits of a lock are never those of a group that has nothing to do with the target.
+#[test]
+fn another_group_gets_no_access_to_the_lock() {
+    if !needs_users() {
+        return;
+    }
+    let dir = shared_dir();
+    make(&dir, ALICE.uid, SECRET, 0o666);
+    // Eve writes as one of the others, and may not give a file to alice's group.
+    let script = "stat -c '%u %g %a' f.lock";
+    let done = EVE.awrite(&dir, &["lock", "f", "--", "sh", "-c", script]).run();
+    assert_eq!(done.ok().stdout, format!("{} 2005 666\n", EVE.uid));
+    make(&dir, ALICE.uid, SECRET, 0o660);
+    dir.program("setfacl", ["-m", "u:2005:rw", "f"]).run().ok();
+    let done = EVE.awrite(&dir, &["lock", "f", "--", "sh", "-c", script]).run();
+    assert!(done.ok().stdout.starts_with(&format!("{} 2005 6", EVE.uid)), "{done:?}");
+    // What the directory gives to all new files is not for the lock.
+    dir.program("setfacl", ["-m", "d:u:2003:rw,d:m::rw", "."]).run().ok();
+    make(&dir, 0, TEAM, 0o664);
+    dir.program("setfacl", ["-b", "f"]).run().ok();
+    let holder = ROOT.awrite(&dir, &["--allow-empty", "f"]).stdin_open().spawn();
+    wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+    wait_until("it is the group's", || owned(&dir, "f.lock") == (0, TEAM, 0o660));
+    assert_eq!(fs::metadata(dir.join("f.lock")).unwrap().mode() & 0o777, 0o660);
+    assert_eq!(crate::users::CAROL.access_to(&dir.join("f.lock")), 0);
+    holder.finish().ok();
+}
