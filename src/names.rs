@@ -77,7 +77,6 @@ pub(crate) fn flat_name(path: &Path) -> OsString {
 }
 
 /// The path for which a [flat name](flat_name) stands; `None`: no path has this name.
-#[allow(dead_code)]
 pub(crate) fn flat_path(name: &OsStr) -> Option<PathBuf> {
     let (mut path, mut bytes) = (Vec::with_capacity(name.len()), name.as_bytes().iter());
     while let Some(&b) = bytes.next() {

@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use crate::names::locked_name;
+use crate::names::{flat_path, locked_name};
 use crate::sys::{Dir, FileKind};
 
 /// Whether the lock file `name` in `dir` is that of an existing target: beside it, or with the target's whole path in the
@@ -15,12 +14,10 @@ pub(super) fn is_own_lock(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     if is_file(dir, target)? {
         return Ok(true);
     }
-    let target = target.as_bytes();
-    if !target.starts_with(b"%") {
+    if !target.as_bytes().starts_with(b"%") {
         return Ok(false);
     }
-    let path: Vec<u8> = target.iter().map(|&b| if b == b'%' { b'/' } else { b }).collect();
-    Ok(Path::new(OsStr::from_bytes(&path)).symlink_metadata().is_ok())
+    Ok(flat_path(target).is_some_and(|path| path.symlink_metadata().is_ok()))
 }
 
 /// Whether the file is beside its backup.
