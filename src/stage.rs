@@ -123,7 +123,8 @@ impl Stage {
         let make = |name: &OsStr| {
             let file = dir.open_file(name, flags, birth.mode())?;
             // Until now it had no mark, and somebody may have taken it for dead.
-            let lost = !mark(&file) || !stands_for(&dir, name, &file)?;
+            // Where that cannot be asked it is kept: nobody else would remove it.
+            let lost = !mark(&file) || !stands_for(&dir, name, &file).unwrap_or(true);
             if lost { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
         };
         let (file, name, ticket) = with_temp_name(&dir, &label, make)?;

@@ -34,6 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
 use super::access::{open_existing, open_or_create};
 use super::around::{self, Around};
 use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
@@ -43,8 +45,6 @@ use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
 use super::writers::Writers;
 use super::{baton, filesystem, proc_locks};
-use rustix::fs::OFlags;
-
 use crate::error::Result;
 use crate::holder::Holder;
 use crate::options::{LockOptions, Wait};
