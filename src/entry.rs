@@ -54,6 +54,7 @@ fn open_missing_descriptors() {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
             }
+            process::was_closed(fd);
             if fd == 1 {
                 report::stdout_was_closed();
             }

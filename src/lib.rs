@@ -58,6 +58,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod holder;
+mod holds;
 mod housekeep;
 mod lease;
 mod local_time;
@@ -81,10 +82,17 @@ pub use copy::read_all;
 pub use duration::{parse_duration, shown_duration};
 pub use error::{Error, ErrorKind, Result};
 pub use holder::Holder;
+pub use holds::{Hold, HoldState, list_holds};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL};
+#[doc(hidden)]
+pub use local_time::shown_time;
 pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
+#[doc(hidden)]
+pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
+#[doc(hidden)]
+pub use options::check_reason;
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;
 #[doc(hidden)]

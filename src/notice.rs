@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// Somebody else holds the lock, and this thread is about to wait for it. Sent once per acquisition.
+    /// Somebody else holds the lock or a lease, and this thread is about to wait for it. Sent once per acquisition.
     Waiting {
         /// The file whose lock it is.
         target: &'a Path,
@@ -19,6 +19,8 @@ pub enum Notice<'a> {
         lock_file: &'a Path,
         /// The limit of the wait, if there is one.
         timeout: Option<Duration>,
+        /// Whose lease it waits for, if it is not for the lock: `leased by agent-7 until 10:15:00 (rebuilding)`.
+        leased: Option<&'a str>,
     },
     /// The lock is held now.
     Locked {
@@ -38,6 +40,8 @@ pub enum Notice<'a> {
     Unlocked {
         /// The lock file.
         lock_file: &'a Path,
+        /// How long the lock was held.
+        held: Duration,
     },
     /// Some of the new content has been written. Sent often: show only some of them.
     Progress {

@@ -101,6 +101,9 @@ options_struct! {
         /// target. Default: wait for the end of a lease as for the lock; but a process whose ancestor has handed its
         /// lease over ([`Lease::hand_over`](crate::Lease::hand_over)) acts as the holder of that lease.
         claim: Option<Claim> = None,
+        /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
+        /// lease says already.
+        reason: Option<String> = None,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -198,6 +201,21 @@ impl Claim {
 
 /// The longest owner, in bytes.
 pub(crate) const MAX_OWNER: usize = 255;
+
+/// Refuses what cannot be the reason of a lease: nothing, more than 255 bytes, control characters.
+#[doc(hidden)]
+pub fn check_reason(reason: &str) -> Result<()> {
+    let why = if reason.is_empty() {
+        "the reason of a lease is empty"
+    } else if reason.len() > MAX_OWNER {
+        "the reason of a lease is longer than 255 bytes"
+    } else if reason.contains(char::is_control) {
+        "the reason of a lease must be one line, without control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Usage, why))
+}
 
 /// Refuses what cannot name an owner: nothing, more than 255 bytes, control characters.
 pub(crate) fn check_owner(owner: &str) -> Result<()> {

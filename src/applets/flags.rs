@@ -159,6 +159,8 @@ pub(crate) struct Page {
     /// One or two sentences.
     pub(crate) about: &'static str,
     pub(crate) operand: Value,
+    /// Whether there may be more operands of this kind.
+    pub(crate) several: bool,
     /// Whether `-- COMMAND [ARG...]` may follow the operand.
     pub(crate) takes_command: bool,
     /// The text after the options.
@@ -169,6 +171,8 @@ pub(crate) struct Page {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) operand: Option<OsString>,
+    /// The operands behind the first one.
+    pub(crate) more: Vec<OsString>,
     pub(crate) command: Option<CommandLine>,
 }
 
@@ -292,19 +296,27 @@ impl Manual {
     }
 
     fn take_operand(&self, parsed: &mut Parsed, word: OsString) -> Result<(), Stop> {
-        if parsed.operand.is_some() {
-            let remedy = match (self.page.takes_command, self.find_long("input").is_ok()) {
-                (true, true) => "; put -- before COMMAND, or -i before a file to read",
-                (true, false) => "; put -- before COMMAND",
-                (false, _) => "",
-            };
-            return Err(Stop::Usage(format!("{}: unexpected argument{remedy}", quoted(&word))));
+        if parsed.operand.is_some() && !self.page.several {
+            return Err(self.unexpected(&word));
         }
         if word.is_empty() {
             return Err(Stop::Usage(format!("{} is empty", self.page.operand.name())));
         }
-        parsed.operand = Some(word);
+        match parsed.operand {
+            Some(_) => parsed.more.push(word),
+            None => parsed.operand = Some(word),
+        }
         Ok(())
+    }
+
+    /// The error for an operand too many.
+    pub(crate) fn unexpected(&self, word: &OsStr) -> Stop {
+        let remedy = match (self.page.takes_command, self.find_long("input").is_ok()) {
+            (true, true) => "; put -- before COMMAND, or -i before a file to read",
+            (true, false) => "; put -- before COMMAND",
+            (false, _) => "",
+        };
+        Stop::Usage(format!("{}: unexpected argument{remedy}", quoted(word)))
     }
 
     fn find_short(&self, letter: char) -> Result<usize, Stop> {
@@ -377,6 +389,7 @@ mod tests {
             synopsis: &["[OPTIONS] OUTPUT"],
             about: "Does a thing.",
             operand: Value::File("OUTPUT"),
+            several: false,
             takes_command: true,
             epilogue: "The end.\n",
         },

@@ -49,6 +49,7 @@ const PAGE: Page = Page {
             old backups, temporary files of crashed writers. It is safe anywhere, also beside living writers. The other \
             three delete exactly this kind, whoever made it. Prints what it deletes.",
     operand: Value::Dir("DIR"),
+    several: false,
     takes_command: false,
     epilogue: "\
 Examples:

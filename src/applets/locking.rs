@@ -7,7 +7,7 @@ use std::time::Duration;
 use awrite::{Claim, LockMethod, LockOptions, Notice, Observer, Wait};
 
 use super::flags::{Flag, Stop, Value, put};
-use super::values::{one_of, parse_duration, parse_mode, parse_owner, parse_path, parse_token};
+use super::values::{one_of, parse_duration, parse_mode, parse_owner, parse_path, parse_reason, parse_token};
 use crate::process;
 use crate::report::{self, Style};
 
@@ -24,6 +24,8 @@ pub(super) struct Locking {
     method: Option<OsString>,
     owner: Option<Claim>,
     token: Option<u64>,
+    reason: Option<String>,
+    no_follow: bool,
 }
 
 /// Settings that contain those of locking.
@@ -47,7 +49,12 @@ impl Locking {
             }
             Some(limit) => Wait::For(limit),
             None if self.no_wait => Wait::No,
-            None => Wait::Forever,
+            None if self.wait => Wait::Forever,
+            None => match from_env("AWRITE_TIMEOUT", parse_duration)? {
+                Some(limit) if limit.is_zero() => Wait::No,
+                Some(limit) => Wait::For(limit),
+                None => Wait::Forever,
+            },
         };
         if self.wait && wait == Wait::No {
             let other = if self.no_wait { "--no-wait" } else { "--timeout 0" };
@@ -63,6 +70,8 @@ impl Locking {
         };
         let mut options = LockOptions::from_env();
         options.claim = claim;
+        options.reason = self.reason;
+        options.follow = !self.no_follow;
         options.wait = wait;
         options.mode = self.mode;
         options.keep |= self.keep;
@@ -124,7 +133,7 @@ pub(super) const fn wait<S: HasLocking>() -> Flag<S> {
 }
 
 pub(super) const fn timeout<S: HasLocking>() -> Flag<S> {
-    let help = "wait at most this long: 30, 1.5, 500ms, 2m, 1h30m; 0 means --no-wait";
+    let help = "wait at most this long: 30, 1.5, 500ms, 2m, 1h30m; 0 means --no-wait (or set AWRITE_TIMEOUT)";
     Flag::value(GROUP, &["-w", "-t", "--timeout"], Value::Text("DURATION"), help, |s, value| {
         put(&mut s.locking().timeout, parse_duration(&value))
     })
@@ -183,4 +192,17 @@ pub(super) const fn token<S: HasLocking>() -> Flag<S> {
     Flag::value(GROUP, &["--token"], Value::Text("N"), "and whose lease has this token", |s, value| {
         put(&mut s.locking().token, parse_token(&value))
     })
+}
+
+pub(super) const fn reason<S: HasLocking>() -> Flag<S> {
+    let help = "say to those whom the lease keeps out why it was taken: one line";
+    Flag::value(GROUP, &["--reason"], Value::Text("TEXT"), help, |s, value| {
+        put(&mut s.locking().reason, parse_reason(value))
+    })
+}
+
+/// For applets that do not write.
+pub(super) const fn no_follow<S: HasLocking>() -> Flag<S> {
+    let help = "lock a symbolic link itself instead of the file it points to, as awrite --no-follow does";
+    Flag::set(GROUP, &["--no-follow"], help, |s| s.locking().no_follow = true)
 }

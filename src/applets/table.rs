@@ -177,7 +177,7 @@ mod tests {
             });
             let mut command = command.unwrap_or_default().into_iter();
             let command = command.next().map(|program| flags::CommandLine { program, args: command.collect() });
-            prop_assert_eq!(parsed.unwrap(), flags::Parsed { operand: Some(operand.into()), command });
+            prop_assert_eq!(parsed.unwrap(), flags::Parsed { operand: Some(operand.into()), more: vec![], command });
             prop_assert_eq!(read, meant);
         }
 

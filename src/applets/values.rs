@@ -38,6 +38,12 @@ pub(crate) fn parse_owner(text: OsString) -> Result<Claim, String> {
     Claim::new(owner).map_err(|e| e.to_string())
 }
 
+/// The reason of a lease.
+pub(crate) fn parse_reason(text: OsString) -> Result<String, String> {
+    let reason = text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(&text)))?;
+    awrite::check_reason(&reason).map(|()| reason).map_err(|e| e.to_string())
+}
+
 /// The token of a lease.
 pub(crate) fn parse_token(text: &OsStr) -> Result<u64, String> {
     text.to_str()

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::visitor::{Leased, Visitor};
 use crate::duration::shown_duration;
@@ -79,6 +79,34 @@ pub(crate) fn lock_target(
     accept: impl Fn(&Target, &Place) -> Result<()>,
 ) -> Result<(Target, Place, FileLock)> {
     let mut patience = Patience::new(given, options, observer);
+    loop {
+        match lock_unless_leased(how, options, visitor, purpose, &mut patience, &accept)? {
+            Outcome::Locked(target, place, lock) => {
+                tell_locked(&patience, &lock);
+                return Ok((target, place, lock));
+            }
+            Outcome::Leased(leased, place) => wait_for_lease(leased, &mut patience, visitor, &place)?,
+        }
+    }
+}
+
+/// What an attempt to lock a target leads to.
+pub(super) enum Outcome {
+    Locked(Target, Place, FileLock),
+    /// Nothing is locked. The lease's owner needs the lock to refresh or release the lease.
+    Leased(Leased, Place),
+}
+
+/// Locks the target of `patience`, unless somebody else has a lease of it.
+pub(super) fn lock_unless_leased(
+    how: Resolve,
+    options: &LockOptions,
+    visitor: &Visitor<'_>,
+    purpose: Purpose,
+    patience: &mut Patience<'_>,
+    accept: impl Fn(&Target, &Place) -> Result<()>,
+) -> Result<Outcome> {
+    let given = patience.target;
     let mut rounds = 0;
     loop {
         let mut target = Target::resolve(given, how)?;
@@ -91,8 +119,8 @@ pub(crate) fn lock_target(
         let place = Place::of(&target, options)?;
         accept(&target, &place)?;
         place.ensure_not_target(&target)?;
-        let patience = &mut patience;
-        let lock = match acquire_at(&mut Request { place: &place, target: &target, options, intent, patience }) {
+        let patience = &mut *patience;
+        let mut lock = match acquire_at(&mut Request { place: &place, target: &target, options, intent, patience }) {
             Ok(lock) => lock,
             // Another writer made the directory, failed, and removed it under us. With --mkdir, make it anew.
             Err(e) if e.errno() == Some(libc::ENOENT) && how.mkdir && rounds < MAX_ROUNDS => {
@@ -106,30 +134,40 @@ pub(crate) fn lock_target(
             drop(lock);
             continue;
         }
-        let (waited, contended) = (patience.started.elapsed(), patience.told);
-        if contended || target.status != before {
+        if patience.told || target.status != before {
             accept(&target, &place)?;
         }
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
-        let method = lock.held.method();
-        let may_write = method == "inherited" && purpose == Purpose::Replace;
-        if let Some(leased) = visitor.kept_out(&place.lease, given, observer)?.filter(|_| !may_write) {
-            // The lease's owner needs the lock to refresh or release the lease.
-            drop(lock);
-            wait_for_lease(leased, patience, visitor, &place)?;
-            continue;
+        let may_write = lock.held.method() == "inherited" && purpose == Purpose::Replace;
+        if let Some(leased) = visitor.kept_out(&place.lease, given, patience.observer)?.filter(|_| !may_write) {
+            return Ok(Outcome::Leased(leased, place));
         }
-        observer.tell(&Notice::Locked { target: given, lock_file: lock.path(), method, waited, contended });
-        return Ok((target, place, lock));
+        lock.since = Instant::now();
+        return Ok(Outcome::Locked(target, place, lock));
     }
 }
 
+pub(super) fn tell_locked(patience: &Patience<'_>, lock: &FileLock) {
+    patience.observer.tell(&Notice::Locked {
+        target: patience.target,
+        lock_file: lock.path(),
+        method: lock.held.method(),
+        waited: patience.started.elapsed(),
+        contended: patience.told,
+    });
+}
+
 /// Waits, without the lock, until another's lease may have ended. The caller has to look again under the lock.
-fn wait_for_lease(mut leased: Leased, patience: &mut Patience<'_>, visitor: &Visitor<'_>, place: &Place) -> Result<()> {
+pub(super) fn wait_for_lease(
+    mut leased: Leased,
+    patience: &mut Patience<'_>,
+    visitor: &Visitor<'_>,
+    place: &Place,
+) -> Result<()> {
     if patience.wait == Wait::No {
         return Err(leased.refusal(patience.target));
     }
-    patience.tell_waiting(&place.path);
+    patience.tell_waiting_for(&place.path, Some(&format!("leased by {leased}")));
     let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(pause) = pauses.next(patience) {
         sleep(pause.min(leased.left));

@@ -22,6 +22,7 @@
 mod clock;
 mod door;
 mod inherited;
+mod many;
 mod record;
 mod store;
 #[cfg(test)]
@@ -34,17 +35,19 @@ pub use record::MAX_TTL;
 pub(crate) use record::any_record;
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
+use visitor::in_brackets;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
-use record::{LeaseRecord, Until};
+use record::LeaseRecord;
 use store::{LeaseStore, Written};
 
 use crate::error::{ErrorKind, Result};
 use crate::holder::Holder;
+use crate::local_time::Moment;
 use crate::lock::{self, HandOver, Place};
 use crate::notice::Observer;
 use crate::options::{Claim, LockOptions, Wait};
@@ -145,6 +148,22 @@ impl Lease {
         LeaseStore { clock: &Machine, target: target.as_ref(), options, observer }.end(claim)
     }
 
+    /// Ends a lease of `target`, whoever has it. Returns what it was; `None`: there was none. Whoever works under it is told
+    /// at the next refresh or write. The next token is greater, as ever.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotWritable`]: `target` exists, and this user may not write it. [`ErrorKind::DamagedRecord`]: the
+    /// record cannot be read. Otherwise as [`FileLock::acquire`](crate::FileLock::acquire).
+    pub fn break_any(
+        target: impl AsRef<Path>,
+        options: &LockOptions,
+        observer: &Observer,
+    ) -> Result<Option<LeaseInfo>> {
+        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        Ok(store.end_any()?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
+    }
+
     /// Whether `target` is held or leased, and by whom. Changes nothing and waits for nothing.
     ///
     /// # Errors
@@ -159,7 +178,8 @@ impl Lease {
         let record = LeaseRecord::read(&place.lease)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::status(&place, &target)?;
-        Ok(LockStatus { lock_file: place.path, held, holder, lease })
+        let since = held_since(&place).filter(|_| held);
+        Ok(LockStatus { lock_file: place.path, held, holder, since, lease })
     }
 
     /// Changes how this lease waits for the lock, and whom it tells. `options` must lead to the same lock file.
@@ -285,9 +305,11 @@ pub struct LeaseInfo {
     pub host: String,
     /// The process that wrote it.
     pub pid: u32,
+    /// Why it was taken, if its owner said so.
+    pub reason: Option<String>,
     /// The time until its end when this was read; `None`: it had expired, or was given back.
     pub left: Option<Duration>,
-    until: Until,
+    until: Moment,
 }
 
 impl LeaseInfo {
@@ -302,20 +324,35 @@ impl LeaseInfo {
             ttl: Duration::from_millis(record.ttl_ms),
             host: record.host.clone(),
             pid: record.pid,
+            reason: record.reason.clone(),
             left: record.left(clock),
             until: record.until(clock),
         }
     }
 }
 
-/// `Leased by agent-7 until 10:15:00`, in local time, or `Lease of agent-7 expired`.
+/// `Leased by agent-7 until 10:15:00 (its reason)`, in local time, or `Lease of agent-7 expired`.
 impl fmt::Display for LeaseInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.left {
-            Some(_) => write!(f, "Leased by {} until {}", self.owner, self.until),
+            Some(_) => {
+                write!(f, "Leased by {} until {}{}", self.owner, self.until, in_brackets(self.reason.as_deref()))
+            }
             None => write!(f, "Lease of {} expired", self.owner),
         }
     }
+}
+
+/// When the lock at `place` was taken, if it is held: whoever takes a lock by flock makes its file or gives it the time.
+pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
+    let status = place.dir.status(&place.name).ok().flatten().filter(|status| status.size == 0)?;
+    i64::try_from(status.modified / 1_000_000).ok().map(system_time)
+}
+
+/// The lease of the target at `place`, unless it has expired.
+pub(crate) fn live_lease(place: &Place) -> Result<Option<LeaseInfo>> {
+    let record = LeaseRecord::read(&place.lease)?.filter(|record| record.left(&Machine).is_some());
+    Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 
 fn system_time(ms: i64) -> SystemTime {
@@ -335,6 +372,8 @@ pub struct LockStatus {
     pub held: bool,
     /// Who, where that could be found.
     pub holder: Option<Holder>,
+    /// Since when, where that is known: not of link locks, nor of programs that lock a file that was there before.
+    pub since: Option<SystemTime>,
     /// Its lease, which may have expired ([`LeaseInfo::left`]).
     pub lease: Option<LeaseInfo>,
 }

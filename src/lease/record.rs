@@ -6,12 +6,11 @@
 //!  "host":"build-1","pid":4711,"boot_id":"5b8e…","expires_boottime_ms":912345}
 //! ```
 //!
-//! `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
+//! `"reason"`, behind these, is why it was taken, if its owner said so. `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
 //! that was given back, and is only kept for its token. A record with any other field is refused and never replaced: what
 //! we do not know may be what keeps us out.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,9 +21,10 @@ use serde_json::{Map, Value};
 
 use super::clock::{Boot, Clock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::local_time::Moment;
 use crate::lock::LeaseFile;
 use crate::notice::Observer;
-use crate::options::check_owner;
+use crate::options::{check_owner, check_reason};
 use crate::sys::{Dir, FileKind, FileStatus, host};
 
 /// The error says what is wrong with a record.
@@ -51,28 +51,9 @@ pub(super) struct LeaseRecord {
     pub(super) pid: u32,
     /// The same end as `expires_at`, on the boot clock.
     pub(super) boot_end: Option<Boot>,
+    /// Why it was taken, in its owner's words.
+    pub(super) reason: Option<String>,
     pub(super) released: bool,
-}
-
-/// The end of a lease for messages, in local time: `10:15:00`, with the date where that is not today's. To read the local
-/// time zone takes dozens of system calls, so that is done when the end is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Until {
-    now: i64,
-    end: i64,
-}
-
-impl fmt::Display for Until {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let zone = crate::local_time::zone();
-        let local = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|t| t.to_zoned(zone.clone()));
-        let Some(end) = local(self.end) else { return f.write_str("the end of time") };
-        if local(self.now).is_none_or(|now| now.date() != end.date()) {
-            write!(f, "{} ", end.date())?;
-        }
-        // Not by strftime, which would add 28 KB to the program.
-        write!(f, "{:02}:{:02}:{:02}", end.hour(), end.minute(), end.second())
-    }
 }
 
 impl LeaseRecord {
@@ -98,6 +79,7 @@ impl LeaseRecord {
             host: String::new(),
             pid: 0,
             boot_end: None,
+            reason: None,
             released: false,
         };
         record.extend(ttl, clock);
@@ -131,10 +113,10 @@ impl LeaseRecord {
     }
 
     /// Its end, for a message.
-    pub(super) fn until(&self, clock: &dyn Clock) -> Until {
+    pub(super) fn until(&self, clock: &dyn Clock) -> Moment {
         let now = clock.wall_ms();
         let left = self.left(clock).unwrap_or_default().as_millis();
-        Until { now, end: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
+        Moment { now, time: now.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)) }
     }
 
     /// The text of the file. `None`: the clock shows a year that the format does not have.
@@ -153,11 +135,12 @@ impl LeaseRecord {
             ("pid", self.pid.into()),
             ("boot_id", self.boot_end.as_ref().map_or(Value::Null, |b| text(&b.id))),
             ("expires_boottime_ms", self.boot_end.as_ref().map_or(Value::Null, |b| b.ms.into())),
-            ("released", true.into()),
         ];
-        let fields = &fields[..fields.len() - usize::from(!self.released)];
+        let reason = self.reason.as_deref().map(|reason| ("reason", text(reason)));
+        let released = self.released.then(|| ("released", true.into()));
         // By hand, in this order, because people read this file too. A map of serde_json is sorted by name.
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let fields = fields.into_iter().chain(reason).chain(released);
+        let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         Some(format!("{{{}}}\n", fields.join(",")))
     }
 
@@ -184,6 +167,11 @@ impl LeaseRecord {
             host: string(fields, "host")?,
             pid: u32::try_from(number(fields, "pid")?).map_err(|_| "\"pid\" is out of range".to_owned())?,
             boot_end: boot_end(fields)?,
+            reason: match fields.remove("reason") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(reason)) if check_reason(&reason).is_ok() => Some(reason),
+                Some(_) => return Err("\"reason\" is not a line of text".to_owned()),
+            },
             released: match fields.remove("released") {
                 None => false,
                 Some(Value::Bool(released)) => released,
@@ -332,12 +320,13 @@ mod tests {
             host: String,
             pid: u32,
             boot in of((any::<String>(), any::<u64>())),
+            reason in of("\\PC{1,60}"),
             released: bool,
         ) {
             let [locked_at, refreshed_at, expires_at] = times;
             let boot_end = boot.map(|(id, ms)| Boot { id, ms });
             let record =
-                LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, released };
+                LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, reason, released };
             let text = record.to_json().unwrap();
             any_record(text.as_bytes());
             prop_assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record));

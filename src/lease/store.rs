@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
-use crate::options::{Claim, LockOptions, check_owner};
+use crate::options::{Claim, LockOptions, check_owner, check_reason};
 use crate::stage::{Birth, Rename, Stage};
 use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
@@ -47,8 +47,9 @@ impl LeaseStore<'_> {
     pub(super) fn acquire(&self, owner: &str, ttl: Duration) -> Result<Written> {
         check_owner(owner)?;
         ensure_ttl(ttl)?;
+        self.check_reason()?;
         self.under_lock(Role::Taker(owner), |store| {
-            let record = match LeaseRecord::read(store.lease)? {
+            let mut record = match LeaseRecord::read(store.lease)? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
@@ -58,13 +59,25 @@ impl LeaseStore<'_> {
                     Error::new(ErrorKind::DamagedRecord, reason).on(store.lease.path())
                 })?,
             };
+            self.give_reason(&mut record);
             store.write(record)
         })
+    }
+
+    fn check_reason(&self) -> Result<()> {
+        self.options.reason.as_deref().map_or(Ok(()), check_reason)
+    }
+
+    fn give_reason(&self, record: &mut LeaseRecord) {
+        if self.options.reason.is_some() {
+            record.reason.clone_from(&self.options.reason);
+        }
     }
 
     /// Extends the lease that `claim` says, by `ttl` or by its last time.
     pub(super) fn refresh(&self, claim: &Claim, ttl: Option<Duration>) -> Result<Written> {
         ttl.map_or(Ok(()), ensure_ttl)?;
+        self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
             let record = LeaseRecord::read(store.lease)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
@@ -73,6 +86,7 @@ impl LeaseStore<'_> {
                 return Err(Error::new(ErrorKind::LockLost, "Not leased").on(self.target));
             };
             record.extend(ttl.unwrap_or(Duration::from_millis(record.ttl_ms)), self.clock);
+            self.give_reason(&mut record);
             store.write(record)
         })
     }
@@ -84,14 +98,33 @@ impl LeaseStore<'_> {
                 return Ok(false);
             };
             ensure_claimed(claim, Some(&record), self.target, self.clock)?;
-            if is_past(record.token, self.clock) {
-                remove(&store.lease.dir, &store.lease.name, store.lock)?;
-            } else {
-                record.released = true;
-                store.put(&record)?;
-            }
+            self.finish(store, &mut record)?;
             Ok(true)
         })
+    }
+
+    /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none.
+    pub(super) fn end_any(&self) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.under_lock(Role::Keeper, |store| {
+            let Some(mut record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
+                return Ok(None);
+            };
+            if let (true, Err(e)) = (store.target.status.is_some(), store.target.dir.may_write(&store.target.name)) {
+                return Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"));
+            }
+            let was = record.clone();
+            self.finish(store, &mut record)?;
+            Ok(Some((was, store.lease.path())))
+        })
+    }
+
+    /// Removes the record of a lease that is given back, or keeps its token where that is ahead of the clock.
+    fn finish(&self, store: &LockedStore<'_>, record: &mut LeaseRecord) -> Result<()> {
+        if is_past(record.token, self.clock) {
+            return remove(&store.lease.dir, &store.lease.name, store.lock);
+        }
+        record.released = true;
+        store.put(record)
     }
 
     fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {

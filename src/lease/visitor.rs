@@ -1,12 +1,14 @@
 //! Which leases a caller that locks a target has to wait for.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{Clock, Machine};
 use super::inherited;
-use super::record::{LeaseRecord, Until};
+use super::record::LeaseRecord;
 use crate::error::{Error, ErrorKind, Result};
+use crate::local_time::Moment;
 use crate::lock::LeaseFile;
 use crate::notice::Observer;
 use crate::options::{Claim, LockOptions};
@@ -31,15 +33,28 @@ pub(super) enum Role<'a> {
 /// Another's lease, which a caller has to wait for.
 pub(crate) struct Leased {
     owner: String,
-    until: Until,
+    until: Moment,
+    reason: Option<String>,
     /// How long at most.
     pub(super) left: Duration,
 }
 
 impl Leased {
     pub(super) fn refusal(&self, target: &Path) -> Error {
-        Error::new(ErrorKind::Leased, format!("Leased by {} until {}", self.owner, self.until)).on(target)
+        Error::new(ErrorKind::Leased, format!("Leased by {self}")).on(target)
     }
+}
+
+/// `agent-7 until 10:15:00 (rebuilding)`
+impl fmt::Display for Leased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} until {}{}", self.owner, self.until, in_brackets(self.reason.as_deref()))
+    }
+}
+
+/// The reason of a lease as messages give it.
+pub(super) fn in_brackets(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
 }
 
 impl<'a> Visitor<'a> {
@@ -71,7 +86,10 @@ impl<'a> Visitor<'a> {
         match (self.taker(), record.left(self.clock)) {
             (_, None) => Ok(None),
             (Some(owner), _) if owner == record.owner => Ok(None),
-            (_, Some(left)) => Ok(Some(Leased { until: record.until(self.clock), owner: record.owner, left })),
+            (_, Some(left)) => {
+                let until = record.until(self.clock);
+                Ok(Some(Leased { until, owner: record.owner, reason: record.reason, left }))
+            }
         }
     }
 
@@ -100,7 +118,9 @@ pub(super) fn ensure_claimed(
     let why = match record {
         None => format!("Not leased by {}", claim.owner()),
         Some(r) if r.owner != claim.owner() => match r.left(clock) {
-            Some(_) => format!("Leased by {} until {}", r.owner, r.until(clock)),
+            Some(_) => {
+                format!("Leased by {} until {}{}", r.owner, r.until(clock), in_brackets(r.reason.as_deref()))
+            }
             None => format!("Not leased by {}, but by {} since", claim.owner(), r.owner),
         },
         Some(r) if r.released => format!("Not leased by {} any more", claim.owner()),

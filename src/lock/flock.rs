@@ -169,6 +169,14 @@ impl LockFile {
         Ok(file)
     }
 
+    /// Gives the file, now locked, the time of this lock: others say since when it is held.
+    pub(super) fn show_since(&self) {
+        if !self.created && matches!(self.level, Level::Top) {
+            // It may be another user's file. Then the time stays unknown.
+            let _ = sys::dir::touch(&self.file);
+        }
+    }
+
     /// Opens the lock file at `place`, if there is one, to find out who holds it. It is never removed through this value.
     pub(super) fn existing(place: &Place) -> io::Result<Option<LockFile>> {
         let Some(file) = open_existing(place)? else { return Ok(None) };

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
@@ -101,6 +102,8 @@ pub struct FileLock {
     pub(crate) held: Held,
     pub(super) intent: Intent,
     pub(super) observer: Observer,
+    /// When it was taken.
+    pub(crate) since: Instant,
 }
 
 /// What an attempt to lock a file has led to.
@@ -116,7 +119,7 @@ impl FileLock {
     pub(super) fn take(file: &Arc<LockFile>, ticket: Ticket, request: &mut Request<'_, '_>) -> Result<Taken> {
         let patience = &mut *request.patience;
         let (held, observer) = (Held::Flock(file.clone()), patience.observer.clone());
-        let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer };
+        let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer, since: Instant::now() };
         if patience.briefly {
             inherited::mark_brief(file.descriptor());
         }
@@ -129,15 +132,22 @@ impl FileLock {
                 _ => error,
             }
         };
+        let brief = patience.briefly;
+        let taken = |lock| {
+            if !brief {
+                file.show_since();
+            }
+            Ok(Taken::Lock(lock))
+        };
         if file.lock_now().map_err(cannot)? {
-            return Ok(Taken::Lock(lock));
+            return taken(lock);
         }
         let around = file.look_around(patience.use_alarm);
         if let Some(nearer) = around.ensure_not_itself(&request.target.given, patience.wait)? {
             return Ok(Taken::Below(nearer));
         }
         match file.wait(patience).map_err(cannot)? {
-            true => Ok(Taken::Lock(lock)),
+            true => taken(lock),
             false => Err(patience.given_up().held_by(file.holder())),
         }
     }
@@ -270,7 +280,8 @@ impl FileLock {
         // Not within the step below, which a signal thread may have to wait for.
         self.take_back();
         let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
-        self.observer.tell(&Notice::Unlocked { lock_file: self.held.path() });
+        let held = self.since.elapsed();
+        self.observer.tell(&Notice::Unlocked { lock_file: self.held.path(), held });
         outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
     }
 

@@ -31,7 +31,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -404,7 +404,8 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                 Ok((lock, ticket)) => {
                     lock.keep_alive();
                     let (held, observer) = (Held::Link(lock), request.patience.observer.clone());
-                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent: request.intent, observer }));
+                    let (intent, since) = (request.intent, Instant::now());
+                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent, observer, since }));
                 }
                 Err(Obstacle::Failed(e)) => return Err(e),
                 Err(Obstacle::Alive(nonce, until)) => {

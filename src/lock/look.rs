@@ -114,6 +114,12 @@ pub(super) fn is_record(file: &File) -> bool {
     read(file).is_ok_and(|(bytes, _, _)| !matches!(LockRecord::parse(&bytes), Err(Unreadable::Foreign)))
 }
 
+/// Whether an open file, which can be read, is the record of a link lock.
+#[doc(hidden)]
+pub fn is_link_record(file: &File) -> bool {
+    FileStatus::of(file).is_ok_and(|status| status.kind == FileKind::Regular && status.size > 0) && is_record(file)
+}
+
 /// Whether an error means that another process was faster, so that the caller has to look again.
 pub(super) fn is_contention(errno: i32) -> bool {
     use libc::{EAGAIN, EBUSY, EEXIST, EINTR, ENOENT, ESTALE, ETIMEDOUT};

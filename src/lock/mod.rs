@@ -33,15 +33,20 @@ mod nest_model;
 mod open_files;
 mod place;
 mod proc_locks;
+mod range;
 mod record;
 mod request;
+mod several;
 mod squatter;
+mod table;
 mod waiting;
 mod writers;
 
 pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
+pub use look::is_link_record;
+pub use range::{lock_range, unlock_range};
 
 pub(crate) use acquire::{acquire_at, lock_as_found, status};
 pub(crate) use clear::{Cleared, clear_link, clear_mark};
@@ -51,6 +56,7 @@ pub(crate) use place::{LeaseFile, Place};
 pub(crate) use proc_locks::find as flock_holder;
 pub(crate) use record::fresh_nonce;
 pub(crate) use request::{Patience, Request};
+pub(crate) use table::LockTable;
 pub(crate) use waiting::Pauses;
 pub(crate) use writers::Writers;
 #[cfg(fuzzing)]

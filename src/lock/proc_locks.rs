@@ -10,11 +10,11 @@ use crate::sys::{FileId, FileStatus};
 
 /// A `flock` as `/proc/locks` shows it.
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
-    pid: u32,
-    major: u32,
-    minor: u32,
-    ino: u64,
+pub(super) struct Line {
+    pub(super) pid: u32,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    pub(super) ino: u64,
 }
 
 /// The process that holds a `flock` on this file. It may have ended when the caller reads this.
@@ -74,7 +74,7 @@ fn heir(id: FileId) -> Option<u32> {
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. A waiter's line has `->` behind the first number.
-fn parse(line: &str) -> Option<Line> {
+pub(super) fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_ascii_whitespace();
     words.next()?;
     if words.next()? != "FLOCK" {

@@ -68,7 +68,7 @@ pub(crate) struct Patience<'p> {
     pub(super) briefly: bool,
     /// The observer has been told the method.
     told_method: bool,
-    pub(super) observer: &'p Observer,
+    pub(crate) observer: &'p Observer,
 }
 
 impl<'p> Patience<'p> {
@@ -94,9 +94,14 @@ impl<'p> Patience<'p> {
     }
 
     pub(crate) fn tell_waiting(&mut self, lock_file: &Path) {
+        self.tell_waiting_for(lock_file, None);
+    }
+
+    /// The same for the end of another's lease, which is described by `leased`.
+    pub(crate) fn tell_waiting_for(&mut self, lock_file: &Path, leased: Option<&str>) {
         if !self.told {
             self.told = true;
-            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit() });
+            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit(), leased });
         }
     }
 

@@ -31,8 +31,8 @@ pub(crate) struct Writers {
     mode: u32,
     /// User and group that those bits are about.
     owner: Option<(u32, u32)>,
-    /// Users whose records count.
-    makers: [u32; 5],
+    /// Users whose records count, besides this one.
+    makers: [u32; 4],
     /// Everybody's record counts.
     is_open: bool,
 }
@@ -41,7 +41,6 @@ impl Writers {
     /// Those of `target`, whose lock file and record are in `dir`.
     pub(crate) fn of(target: &Target, dir: &Dir) -> Writers {
         let beside = target.dir.opened();
-        let me = rustix::process::geteuid().as_raw();
         let own = target.status.filter(|status| status.kind != FileKind::Symlink);
         // What somebody makes in a sticky directory is no other's to write.
         let shared = (beside.mode & STICKY == 0).then_some(*beside);
@@ -52,14 +51,14 @@ impl Writers {
             listed: own.filter(|own| own.mode & 0o020 != 0).map(|_| target.beside(&target.name)),
             mode: decides.map_or(0, |status| status.mode),
             owner: decides.map(|status| (status.uid, status.gid)),
-            makers: [0, me, beside.uid, dir.opened().uid, target.status.map_or(me, |status| status.uid)],
+            makers: [0, beside.uid, dir.opened().uid, target.status.map_or(0, |status| status.uid)],
             is_open: anybody_may_make_it || decides.is_some_and(|status| status.mode & WRITABLE != 0),
         }
     }
 
     /// Whether a record counts that belongs to `uid`.
     pub(crate) fn may_record(&self, uid: u32) -> bool {
-        self.is_open || self.makers.contains(&uid)
+        self.is_open || self.makers.contains(&uid) || uid == rustix::process::geteuid().as_raw()
     }
 
     /// Whether a lock file is opened to others once it has been made.
@@ -86,8 +85,8 @@ impl Writers {
         let group = if written_by_group { 0o060 } else { 0 };
         let others = if self.mode & 0o002 != 0 { 0o006 } else { 0 };
         let mut mode = asked.unwrap_or(0o600 | group | others);
-        let is_root = rustix::process::geteuid().is_root();
         let (uid, gid) = self.owner.unwrap_or((born.uid, born.gid));
+        let is_root = (uid, gid) != (born.uid, born.gid) && rustix::process::geteuid().is_root();
         let (new_uid, new_gid) = (is_root && uid != born.uid, gid != born.gid && (is_root || mode & 0o070 != 0));
         let as_born = mode == born.mode && list.is_none();
         // After that, root in some containers may not change the mode any more.

@@ -14,12 +14,14 @@ use awrite::{Error, HandOver};
 use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 use super::ended::{End, Failed, await_end, await_readable};
 use super::masks::{Inherited, all_signals, set_mask};
+use super::outlived::Outlived;
 use super::running::{self, children};
 use super::signals::{self, about_to_wait, give_way, interrupted, is_pending};
+use super::stdio;
 
 /// A child process. Dropping it before it was waited for ends it: it gets SIGTERM, and SIGKILL if it does not heed that.
 pub(crate) struct Running {
@@ -30,6 +32,9 @@ pub(crate) struct Running {
 
 /// How long a child may take to end after SIGTERM, when an error has made it useless.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at what a command has left behind.
+const GROUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// As the library reads.
 const BUFFER: usize = 128 * 1024;
@@ -150,6 +155,13 @@ pub(crate) fn supervise_beside(
     mut beside: impl FnMut() -> Next,
 ) -> io::Result<ExitStatus> {
     inherited.hand_to(&mut command);
+    stdio::leave_closed(&mut command);
+    // What is killed is all of COMMAND, where that can be told from this process and those beside it. A group of its own
+    // could not use the terminal that this process has.
+    let own_group = running::kills() && !has_terminal();
+    if own_group {
+        command.process_group(0);
+    }
     let mask = block_signals(inherited)?;
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -159,18 +171,23 @@ pub(crate) fn supervise_beside(
         }
     };
     let pid = i32::try_from(child.id()).unwrap_or(0);
+    let outlived = Outlived::new();
     signals::pass_on_to(pid, inherited);
     if let Some(pid) = Pid::from_raw(pid) {
+        let kill = |signal| {
+            let _ = if own_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+        };
         let end = End::of(pid);
-        let (mut goes_on, mut deadline) = (true, None);
+        let (mut goes_on, mut deadline, mut lost) = (true, None, false);
         loop {
+            outlived.pass_on_to(pid);
             let mut limit = Duration::MAX;
             if goes_on {
                 match beside() {
                     Next::In(soon) => limit = soon,
                     Next::Stop => {
-                        let _ = kill_process(pid, Signal::TERM);
-                        (goes_on, deadline) = (false, running::deadline());
+                        kill(Signal::TERM);
+                        (goes_on, deadline, lost) = (false, running::deadline(), true);
                     }
                     Next::Nothing => goes_on = false,
                 }
@@ -181,22 +198,44 @@ pub(crate) fn supervise_beside(
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    let _ = kill_process(pid, Signal::KILL);
+                    kill(Signal::KILL);
                     break;
                 }
                 limit = limit.min(left);
-            } else if !goes_on && !running::kills() {
-                break;
             }
-            if end.comes_within(limit) {
+            if end.comes_within_or(limit, &outlived) {
                 break;
             }
         }
         // Before it is reaped, which frees its number, the handler must forget it.
         await_end(pid);
+        signals::pass_nothing_on();
+        let status = child.wait();
+        if let (true, true, Some(deadline)) = (lost, own_group, deadline) {
+            end_group(pid, deadline);
+        }
+        return status;
     }
     signals::pass_nothing_on();
     child.wait()
+}
+
+/// Waits until nobody is left in the group of a command that has ended, and kills those who are left at the deadline: they
+/// must not go on either, once the lock or the lease is lost.
+fn end_group(group: Pid, deadline: Instant) {
+    while test_kill_process_group(group).is_ok() {
+        if Instant::now() >= deadline {
+            let _ = kill_process_group(group, Signal::KILL);
+            return;
+        }
+        std::thread::sleep(GROUP_PAUSE);
+    }
+}
+
+/// Whether this process is in the foreground of a terminal.
+fn has_terminal() -> bool {
+    let terminal = std::fs::File::open("/dev/tty");
+    terminal.is_ok_and(|tty| rustix::termios::tcgetpgrp(&tty).is_ok_and(|group| group == rustix::process::getpgrp()))
 }
 
 /// Replaces this process by `command` (exec). Returns only if that fails.
@@ -206,6 +245,7 @@ pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io:
         return e;
     }
     inherited.hand_to(&mut command);
+    stdio::leave_closed(&mut command);
     command.exec()
 }
 
@@ -217,6 +257,18 @@ fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
         return Err(io::ErrorKind::Interrupted.into());
     }
     Ok(mask)
+}
+
+/// The same with several locks.
+pub(crate) fn hand_locks(command: &mut Command, locks: &[HandOver]) {
+    for lock in locks {
+        hand_lock(command, lock);
+    }
+    let Some(first) = locks.first() else { return };
+    match HandOver::value_of_all(locks) {
+        Some(value) => command.env(first.variable, value),
+        None => command.env_remove(first.variable),
+    };
 }
 
 /// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
@@ -237,6 +289,11 @@ pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
 /// Lets `command` inherit this descriptor, which must stay open until the command has been started.
 pub(crate) fn hand_descriptor(command: &mut Command, fd: BorrowedFd<'_>) {
     set_close_on_exec(command, fd.as_raw_fd(), false);
+}
+
+/// Keeps an inherited descriptor from `command`.
+pub(crate) fn keep_descriptor(command: &mut Command, fd: RawFd) {
+    set_close_on_exec(command, fd, true);
 }
 
 fn set_close_on_exec(command: &mut Command, fd: RawFd, close: bool) {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, waitid};
 
+use super::outlived::Outlived;
+
 /// The end of a child. Nothing here reaps it.
 pub(super) struct End {
     pid: Pid,
@@ -39,6 +41,19 @@ impl End {
         self.wait(limit);
         // An error means that nobody can wait for it any more.
         !matches!(self.look(), Ok(None))
+    }
+
+    /// The same, and not so long if one of `signals` comes.
+    pub(super) fn comes_within_or(&self, limit: Duration, signals: &Outlived) -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let (Some(fd), Some(signals)) = (&self.fd, &signals.fd) {
+            // Without a limit there is nothing to look at meanwhile.
+            let limit = if limit == Duration::MAX { None } else { Timespec::try_from(limit.min(LONGEST_WAIT)).ok() };
+            let _ = poll(&mut [PollFd::new(fd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)], limit.as_ref());
+            return !matches!(self.look(), Ok(None));
+        }
+        let _ = signals;
+        self.comes_within(limit)
     }
 
     /// Waits for it. At the deadline, kills the child.

@@ -10,6 +10,7 @@
 //!   remember                                                                      remembered | ignored
 //!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
+//!                           (all other deadly ones are blocked meanwhile, and passed on: outlived.rs)
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
@@ -21,16 +22,18 @@
 mod children;
 mod ended;
 mod masks;
+mod outlived;
 mod panic;
 mod running;
 mod signals;
 mod stdio;
 
 pub(crate) use children::{
-    Next, Running, become_command, ending, hand_descriptor, hand_lock, start, supervise, supervise_beside,
+    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start, supervise,
+    supervise_beside,
 };
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;
 pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, interrupted, remember};
-pub(crate) use stdio::{InheritedFd, empty_input, is_complete};
+pub(crate) use stdio::{InheritedFd, empty_input, is_complete, was_closed};

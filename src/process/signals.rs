@@ -10,12 +10,12 @@ use awrite::{Error, ErrorKind, Shutdown};
 use rustix::process::Signal;
 
 use super::masks::{ENDING, Inherited, all_signals, disposition, set_disposition, set_mask};
-use super::panic;
 use super::running::{end_children, kill_awaited};
+use super::{outlived, panic};
 use crate::report::{self, exit};
 
-/// They are passed on to a supervised child: those that end the work, and the others that would kill this process
-/// before the child, so that nobody would be left to release the lock.
+/// They are passed on to a supervised child by the handler: those that end the work, and others that a terminal or a person
+/// sends. For the rest see outlived.rs.
 const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The process that installed the handler; 0: none has. A forked child that has not yet become COMMAND has the handler
@@ -251,7 +251,7 @@ fn catch(signal: c_int) {
 }
 
 /// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
-/// sets the inherited mask again.
+/// sets the inherited mask again, with those that are read from a descriptor added.
 pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
@@ -264,7 +264,9 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     }
     // A pending ^C of a terminal may have been sent before the child existed.
     PASS_ALL_ON.store(true, Ordering::SeqCst);
-    set_mask(Some(&inherited.mask));
+    let mut mask = inherited.mask;
+    outlived::add_to(&mut mask);
+    set_mask(Some(&mask));
     PASS_ALL_ON.store(false, Ordering::SeqCst);
 }
 

@@ -3,6 +3,38 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Of the descriptors 0, 1 and 2, those that the caller had closed, as bits. Another file is open in their place.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Records that the caller had closed this descriptor.
+pub(crate) fn was_closed(number: RawFd) {
+    CLOSED.fetch_or(1 << number, Ordering::Relaxed);
+}
+
+fn is_closed(number: RawFd) -> bool {
+    (0..=2).contains(&number) && CLOSED.load(Ordering::Relaxed) & (1 << number) != 0
+}
+
+/// Lets `command`, which inherits the standard descriptors, have them closed where the caller had.
+pub(super) fn leave_closed(command: &mut Command) {
+    if CLOSED.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    // SAFETY: the closure runs between fork and exec and calls only close, which is async-signal-safe, on what nothing
+    // owns.
+    unsafe {
+        command.pre_exec(|| {
+            for number in (0..=2).filter(|number| is_closed(*number)) {
+                libc::close(number);
+            }
+            Ok(())
+        });
+    }
+}
 
 /// A descriptor that this process has inherited.
 pub(crate) struct InheritedFd(RawFd);
@@ -10,7 +42,7 @@ pub(crate) struct InheritedFd(RawFd);
 impl InheritedFd {
     /// The descriptor `number`, if it is open.
     pub(crate) fn number(number: RawFd) -> io::Result<InheritedFd> {
-        if number < 0 {
+        if number < 0 || is_closed(number) {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         let inherited = InheritedFd(number);

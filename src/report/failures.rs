@@ -1,5 +1,7 @@
 //! Errors, warnings, and the signal that ended the work.
 
+use std::path::Path;
+
 use awrite::{Error, shown};
 
 use super::message::{Level, Message, json, shows};
@@ -30,6 +32,13 @@ pub(crate) fn failure(error: &Error, exit_code: u8) {
 pub(crate) fn warning(error: &Error) {
     if shows(Level::Warn) {
         Message::new(Level::Warn, "warning", error.to_string()).with_known("path", error.path()).say();
+    }
+}
+
+/// Reports what is worth knowing about `path`, by default, though nothing is wrong.
+pub(crate) fn note(path: &Path, text: &str) {
+    if shows(Level::Warn) {
+        Message::about(Level::Info, "info", path, text).say();
     }
 }
 

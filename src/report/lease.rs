@@ -2,24 +2,25 @@
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `leased` and the lease's fields |
+//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` and the lease's fields |
 //! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
 //! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
 //! | `lease_released` | stderr | info | `path` `owner` `token` |
+//! | `lease_broken` | stdout | info | `path` and the lease's fields |
 //!
 //! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host`
-//! `pid`. They are always there; an unknown value is `null`.
+//! `pid` `reason`. They are always there; an unknown value is `null`.
 
 use std::path::Path;
 use std::time::SystemTime;
 
-use awrite::{Claim, Error, LeaseInfo, LockStatus, shown};
+use awrite::{Claim, Error, LeaseInfo, LockStatus, shown, shown_time};
 
 use super::message::{Field, Level, Message, json, shows};
 use super::output::{print, print_all};
 
 /// Adds the fields of a lease.
-fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message<'a> {
+pub(super) fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message<'a> {
     message
         .with("lease_file", lease.map(|l| l.path.as_path()))
         .with("owner", lease.map(|l| l.owner.as_str()))
@@ -31,9 +32,10 @@ fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message
         .with("left_ms", lease.map(|l| l.left.unwrap_or_default()))
         .with("host", lease.map(|l| l.host.as_str()))
         .with("pid", lease.map(|l| u64::from(l.pid)))
+        .with("reason", lease.map(|l| l.reason.as_deref()).unwrap_or_default())
 }
 
-fn time(time: SystemTime) -> Field<'static> {
+pub(super) fn time(time: SystemTime) -> Field<'static> {
     jiff::Timestamp::try_from(time).ok().map(|time| format!("{time:.3}")).into()
 }
 
@@ -41,14 +43,17 @@ fn time(time: SystemTime) -> Field<'static> {
 pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
     let mut lines = Vec::new();
     if status.held {
+        let since = status.since.map(|since| format!(" since {}", shown_time(since))).unwrap_or_default();
         lines.push(match &status.holder {
-            Some(holder) => format!("Held by {holder}"),
-            None => "Held by another process".to_owned(),
+            Some(holder) => format!("Held by {holder}{since}"),
+            None => format!("Held by another process{since}"),
         });
     }
     let leased = status.lease.as_ref().is_some_and(|lease| lease.left.is_some());
     match &status.lease {
-        Some(lease) if leased => lines.push(in_words(lease)),
+        Some(lease) if leased => {
+            lines.push(format!("{lease} since {} (token {})", shown_time(lease.locked_at), lease.token));
+        }
         Some(lease) if lines.is_empty() => {
             lines.push(format!("Free; the lease of {} is over (token {})", lease.owner, lease.token));
         }
@@ -65,6 +70,7 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
         .with("held", status.held)
         .with("holder_pid", holder.map(|holder| u64::from(holder.pid)))
         .with("holder", holder.map(|holder| holder.command.as_str()))
+        .with("held_since", status.since.map(time))
         .with("leased", leased);
     print(&with_lease(message, status.lease.as_ref()).json_line())
 }
@@ -112,4 +118,16 @@ pub(crate) fn released(target: &Path, claim: &Claim) {
         let message = Message::about(Level::Info, "lease_released", target, &text);
         message.with("owner", claim.owner()).with("token", claim.token()).say();
     }
+}
+
+/// Prints whose lease was broken.
+pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Error> {
+    let text = match lease {
+        Some(lease) => format!("No longer leased. {}", in_words(lease)),
+        None => "Not leased".to_owned(),
+    };
+    if json() {
+        return print(&with_lease(Message::about(Level::Info, "lease_broken", target, &text), lease).json_line());
+    }
+    print(&format!("{}: {text}\n", shown(target)))
 }

@@ -9,9 +9,9 @@
 //!
 //! | event | level | fields |
 //! |---|---|---|
-//! | `waiting` | info | `path` `lock_file` `timeout_ms` |
+//! | `waiting` | info | `path` `lock_file` `timeout_ms` `leased` |
 //! | `lock_acquired` | info | `path` `lock_file` `method` `wait_time_ms` |
-//! | `lock_released` | info | `lock_file` |
+//! | `lock_released` | info | `lock_file` `held_ms` |
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
 //! | `committed` | info | `path` `bytes` `changed` `backup` `duration_ms` |
 //! | `warning` | warn | `path` |
@@ -20,10 +20,12 @@
 //! | `cleaning_up` | info | `files` |
 //! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, which also lists the events on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
-//! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released` | | see report/lease.rs |
+//! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released`, `lease_broken` | | see report/lease.rs |
+//! | `hold` | | see report/holds.rs |
 
 pub(crate) mod exit;
 mod failures;
+pub(crate) mod holds;
 pub(crate) mod housekeep;
 pub(crate) mod lease;
 mod listing;
@@ -33,7 +35,7 @@ mod output;
 mod progress;
 mod remedy;
 
-pub(crate) use failures::{error, failure, interrupted, reading_terminal, warning};
+pub(crate) use failures::{error, failure, interrupted, note, reading_terminal, warning};
 pub(crate) use message::{Level, Style, use_style};
 pub(crate) use notices::{notice_reporter, warnings};
 pub(crate) use output::{end_progress, print, raw, stdout_was_closed};

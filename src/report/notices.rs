@@ -48,13 +48,17 @@ fn importance(notice: &Notice<'_>) -> Level {
 
 fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
     Some(match *notice {
-        Notice::Waiting { target, lock_file, timeout } => {
+        Notice::Waiting { target, lock_file, timeout, leased } => {
             let limit = timeout.map(|limit| format!(" ({} timeout)", shown_duration(limit))).unwrap_or_default();
-            let text = format!("Waiting for lock on {}{limit}...", shown(target));
+            let text = match leased {
+                Some(leased) => format!("Waiting for {}, {leased}{limit}...", shown(target)),
+                None => format!("Waiting for lock on {}{limit}...", shown(target)),
+            };
             Message::new(Level::Info, "waiting", text)
                 .with("path", target)
                 .with("lock_file", lock_file)
                 .with_known("timeout_ms", timeout)
+                .with_known("leased", leased)
         }
         Notice::Locked { target, lock_file, method, waited, contended } => {
             let name = if contended { String::new() } else { format!(": {}", shown(lock_file)) };
@@ -64,9 +68,9 @@ fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
                 .with("method", method)
                 .with("wait_time_ms", waited)
         }
-        Notice::Unlocked { lock_file } => {
+        Notice::Unlocked { lock_file, held } => {
             let text = format!("Lock released: {}", shown(lock_file));
-            Message::new(Level::Info, "lock_released", text).with("lock_file", lock_file)
+            Message::new(Level::Info, "lock_released", text).with("lock_file", lock_file).with("held_ms", held)
         }
         Notice::BackedUp { target, backup, linked } => {
             let text = format!("Backed up {} to {}", shown(target), shown(backup));

@@ -274,7 +274,7 @@ fn leases(parent: &Path) {
 fn housekeeping(parent: &Path) {
     let dir = TestDir::made_in(parent);
     dir.awrite(["lock", "--acquire", "--owner=A", "--ttl=1ms", "y"]).run().ok();
-    for name in ["f", "o.lock", "h.lock", ".awrite-2961ebef.t", "b.backup", "b.20200101-000000.backup"] {
+    for name in ["f", "o.lock", "h.lock", ".awrite-2961ebef.t", "b.20200101-000000.backup", "b.backup"] {
         dir.file(name, if name.ends_with("lock") { "" } else { "content" });
     }
     // With everything that a killed one leaves.

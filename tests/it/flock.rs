@@ -53,7 +53,6 @@ const CASES: &[&[&str]] = &[
     &["--n", "f", "true"],
     &["--c", "f", "true"],
     &["--v", "f", "true"],
-    &["--s", "f", "true"],
     &["--t", "1", "f", "true"],
     &["--sh", "--excl", "--nonb", "f", "echo", "x"],
     &["--shared=5", "f", "true"],

@@ -16,6 +16,7 @@ mod exclusion;
 mod filesystems;
 mod flock;
 mod fuse;
+mod holds;
 mod house;
 mod housekeep;
 mod lease;

@@ -331,7 +331,7 @@ fn examples_in_the_pages_work() {
     for (name, number) in [("awrite.1", 9), ("awrite-lock.1", 6), ("awrite-housekeep.1", 3)] {
         let dir = TestDir::new();
         let bin = dir.dir("bin");
-        dir.sh("\"$BIN\" --install bin; mkdir conf srv; printf '#!/bin/sh\\n' >job; chmod +x job
+        dir.sh("\"$BIN\" --install bin; mkdir conf srv; touch conf/a conf/b; printf '#!/bin/sh\\n' >transfer; chmod +x transfer; printf '#!/bin/sh\\n' >job; chmod +x job
             printf 'deploy:\\n' >Makefile; echo 'create table t (n);' >change.sql; echo 1 >srv/a; : >srv/a.backup")
             .quiet_success();
         let examples = examples(name);

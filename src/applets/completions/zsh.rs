@@ -49,8 +49,10 @@ fn zsh_function(manual: &Manual, word: &str) -> String {
         }
     }
     let operand = zsh_action(manual.page.operand);
-    text.push_str(&format!("        '1:{}:{operand}'", if word.is_empty() { "OUTPUT" } else { "operand" }));
-    if manual.page.takes_command {
+    let place = if manual.page.several { "*" } else { "1" };
+    text.push_str(&format!("        '{place}:{}:{operand}'", if word.is_empty() { "OUTPUT" } else { "operand" }));
+    // Two rules for the rest would contradict each other.
+    if manual.page.takes_command && !manual.page.several {
         text.push_str(" \\\n        '*:::command:_normal'");
     }
     text.push_str("\n}\n");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::report::exit;
 
 /// The lock that is asked for.
+#[derive(Clone, Copy)]
 pub(super) enum Lock {
     Exclusive,
     Shared,
@@ -23,6 +24,10 @@ pub(super) struct Settings {
     pub(super) close: bool,
     pub(super) no_fork: bool,
     pub(super) verbose: bool,
+    /// The part of the file that is locked by a record lock of its description instead: start and length, 0 for the rest.
+    pub(super) part: Option<(u64, u64)>,
+    /// `--fd`: the descriptor to lock around COMMAND.
+    pub(super) fd: Option<i32>,
 }
 
 impl Default for Settings {
@@ -35,6 +40,8 @@ impl Default for Settings {
             close: false,
             no_fork: false,
             verbose: false,
+            part: None,
+            fd: None,
         }
     }
 }
@@ -53,7 +60,7 @@ pub(super) enum End {
 pub(super) type Outcome<T> = Result<T, End>;
 
 /// Letter, name, and whether it takes a value. The order is that of util-linux, since messages show it.
-const OPTIONS: [(u8, &str, bool); 13] = [
+const OPTIONS: [(u8, &str, bool); 17] = [
     (b's', "shared", false),
     (b'x', "exclusive", false),
     (b'u', "unlock", false),
@@ -65,11 +72,19 @@ const OPTIONS: [(u8, &str, bool); 13] = [
     (b'o', "close", false),
     (b'F', "no-fork", false),
     (VERBOSE, "verbose", false),
+    (FCNTL, "fcntl", false),
+    (START, "start", true),
+    (LENGTH, "length", true),
+    (FD, "fd", true),
     (b'h', "help", false),
     (b'V', "version", false),
 ];
-/// `--verbose` has no letter.
+// These have no letters.
 const VERBOSE: u8 = 0;
+const FCNTL: u8 = 1;
+const START: u8 = 2;
+const LENGTH: u8 = 3;
+const FD: u8 = 4;
 
 pub(super) fn usage<T>(text: &str) -> Outcome<T> {
     Err(End::Fail(text.to_owned(), exit::USAGE))
@@ -86,6 +101,10 @@ pub(super) fn options(
         if bytes == b"--" {
             return Ok(args.next());
         }
+        // With --fd there is no operand before it.
+        if settings.fd.is_some() && (bytes == b"-c" || bytes == b"--command") {
+            return Ok(Some(arg));
+        }
         if let Some(long) = bytes.strip_prefix(b"--") {
             long_option(name, long, args, settings)?;
         } else if bytes.len() > 1 && bytes[0] == b'-' {
@@ -94,7 +113,7 @@ pub(super) fn options(
                 letters = rest;
                 // -e is -x, and has no long name.
                 let wanted = if *letter == b'e' { b'x' } else { *letter };
-                let known = OPTIONS.iter().find(|(known, ..)| *known == wanted && wanted != VERBOSE);
+                let known = OPTIONS.iter().find(|(known, ..)| *known == wanted && wanted > FD);
                 let Some((_, _, takes_value)) = known else {
                     let question = *letter == b'?';
                     let shown = awrite::shown(Path::new(OsStr::from_bytes(&[*letter])));
@@ -177,9 +196,13 @@ fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outc
         b'o' => settings.close = true,
         b'F' => settings.no_fork = true,
         VERBOSE => settings.verbose = true,
+        FCNTL => drop(settings.part.get_or_insert_default()),
+        START => settings.part.get_or_insert_default().0 = size(value, "invalid as start offset")?,
+        LENGTH => settings.part.get_or_insert_default().1 = size(value, "invalid as length of lock range")?,
+        FD => settings.fd = Some(number(value, "invalid file descriptor")?),
         b'V' => {
             let version = env!("CARGO_PKG_VERSION");
-            return Err(End::Print(format!("{name} from awrite {version} (as in util-linux 2.38)\n")));
+            return Err(End::Print(format!("{name} from awrite {version} (as in util-linux 2.42)\n")));
         }
         _ => return Err(End::Print(help(name))),
     }
@@ -195,6 +218,35 @@ pub(super) fn number(text: &OsStr, what: &str) -> Outcome<i32> {
         return usage(&format!("{what}: '{shown}'"));
     }
     digits.parse().or_else(|_| usage(&format!("{what}: '{shown}': Numerical result out of range")))
+}
+
+/// A number of bytes as util-linux's strtosize reads it: `10`, `0x10`, `1KiB`, `1K`, `1kB` is 1000.
+fn size(text: &OsStr, what: &str) -> Outcome<u64> {
+    let wrong = || usage(&format!("{what}: '{}'", text.to_string_lossy()));
+    let Some(shown) = text.to_str().map(str::trim_start) else { return wrong() };
+    let (radix, digits) = match shown.strip_prefix("0x").or_else(|| shown.strip_prefix("0X")) {
+        Some(hex) => (16, hex),
+        None if shown.len() > 1 && shown.starts_with('0') => (8, shown),
+        None => (10, shown),
+    };
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    let Ok(number) = u64::from_str_radix(&digits[..end], radix) else { return wrong() };
+    let suffix = &digits[end..];
+    let power = match suffix.chars().next() {
+        None => 0,
+        Some(letter) => match "KMGTPE".find(letter.to_ascii_uppercase()) {
+            Some(index) => u32::try_from(index).unwrap_or(0) + 1,
+            None => return wrong(),
+        },
+    };
+    let base: u64 = match suffix.get(1..).unwrap_or_default() {
+        "" | "iB" => 1024,
+        "B" => 1000,
+        _ => return wrong(),
+    };
+    // off_t is signed.
+    let bytes = base.checked_pow(power).and_then(|unit| unit.checked_mul(number)).filter(|b| i64::try_from(*b).is_ok());
+    bytes.map_or_else(wrong, Ok)
 }
 
 /// Seconds as strtod(3) parses them.
@@ -222,6 +274,8 @@ Usage:
  {name} [options] <file>|<directory> <command> [<argument>...]
  {name} [options] <file>|<directory> -c <command>
  {name} [options] <file descriptor number>
+ {name} [options] --fd <file descriptor number> -c <command>
+ {name} [options] --fd <file descriptor number> <command> [<argument>...]
 
 Manage file locks from shell scripts.
 
@@ -235,6 +289,11 @@ Options:
  -o, --close              close file descriptor before running command
  -c, --command <command>  run a single command string through the shell
  -F, --no-fork            execute command without forking
+     --fcntl              use fcntl(F_OFD_SETLK) rather than flock()
+     --start <offset>     starting offset for lock (implies --fcntl)
+     --length <number>    number of bytes to lock (implies --fcntl)
+     --fd <number>        use the file descriptor number to wrap the
+                          lock around the command execution
      --verbose            increase verbosity
 
  -h, --help               display this help
@@ -268,6 +327,27 @@ mod tests {
         );
         for text in ["", " ", "9x", "0x5", "9 ", "+", "--1", "99999999999", "1.5"] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_as_util_linux_reads_them() {
+        let bytes = |text: &str| size(OsStr::new(text), "x").ok();
+        for (text, expected) in [
+            ("0", 0),
+            ("100", 100),
+            ("0x10", 16),
+            ("010", 8),
+            ("1K", 1024),
+            ("1k", 1024),
+            ("2MiB", 2 << 20),
+            ("1KB", 1000),
+            ("7E", 7 << 60),
+        ] {
+            assert_eq!(bytes(text), Some(expected), "{text}");
+        }
+        for text in ["", "x", "-1", "1X", "1Kx", "1KiBx", "8E", "0x"] {
+            assert_eq!(bytes(text), None, "{text}");
         }
     }
 

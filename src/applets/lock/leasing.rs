@@ -4,6 +4,7 @@
 //!   awrite-lock --acquire --owner ID --ttl DURATION TARGET               prints the token
 //!   awrite-lock --refresh --owner ID [--token N] [--ttl DURATION] TARGET
 //!   awrite-lock --release --owner ID [--token N] TARGET
+//!   awrite-lock --break TARGET
 //!   awrite-lock --status TARGET
 //!   awrite-lock --owner ID --ttl DURATION TARGET -- COMMAND [ARG...]     refreshes it while COMMAND runs
 //! ```
@@ -18,6 +19,7 @@ use super::super::flags::CommandLine;
 use super::super::locking;
 use super::command::could_not_run;
 use super::request::{LeaseAction, Request};
+use super::words;
 use crate::process::{self, Inherited, Next};
 use crate::report::{self, exit, lease as lease_report};
 
@@ -43,6 +45,7 @@ pub(super) fn carry_out(
     });
     match action {
         LeaseAction::Acquire { owner, ttl } => {
+            words::about_target(target);
             print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
         }
         LeaseAction::Refresh { claim, ttl } => {
@@ -57,12 +60,17 @@ pub(super) fn carry_out(
             }
             Ok(())
         }
+        LeaseAction::Break => {
+            let was = Lease::break_any(target, &request.options, &observer)?;
+            lease_report::broken(target, was.as_ref())
+        }
         LeaseAction::Status => {
             let status = Lease::status(target, &request.options)?;
             lease_report::status(target, &status)?;
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
+            words::about_target(target);
             let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
             lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
@@ -101,19 +109,20 @@ fn is_older(info: &LeaseInfo) -> bool {
 fn run(
     lease: Lease,
     target: &Path,
-    words: &CommandLine,
+    line: &CommandLine,
     close: bool,
     request: &Request,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    let mut command = words.to_command();
+    let mut command = line.to_command();
     if !close {
         process::hand_lock(&mut command, &lease.hand_over());
     }
     // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
     let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
-    let mut refresher = Refresher { lease, target, lost: false, warned: false };
+    let kill_after = request.kill_after.unwrap_or_default();
+    let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
     let claim = refresher.lease.claim();
     refresher.lease.keep();
@@ -142,7 +151,7 @@ fn run(
             process::give_way();
             Err(Error::io(target, e))
         }
-        Err(e) => could_not_run(target, &words.program, e),
+        Err(e) => could_not_run(target, &line.program, e),
     }
 }
 
@@ -164,9 +173,21 @@ struct Refresher<'a> {
     lost: bool,
     /// The user has been warned that the lease cannot be refreshed.
     warned: bool,
+    /// How long COMMAND may take to end once it is told to. Zero: for ever.
+    kill_after: Duration,
 }
 
 impl Refresher<'_> {
+    /// Whether there is no more time left than COMMAND may need to end.
+    fn must_stop(&self) -> bool {
+        self.lease.info().left.is_none_or(|left| left <= self.kill_after)
+    }
+
+    /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
+    fn may_wait(&self) -> bool {
+        self.kill_after.is_zero() || !self.must_stop()
+    }
+
     fn run_if_due(&mut self) -> Next {
         let due = self.lease.due();
         if !due.is_zero() {
@@ -178,12 +199,12 @@ impl Refresher<'_> {
                 return Next::In(self.lease.due());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
-            Err(e) if matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            Err(e) if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
                 return Next::In(Duration::ZERO);
             }
             Err(e) => e,
         };
-        if error.kind() == ErrorKind::LockLost || self.lease.info().left.is_none() {
+        if error.kind() == ErrorKind::LockLost || self.must_stop() {
             report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;

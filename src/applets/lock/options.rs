@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(super) conflict_status: Option<u8>,
     pub(super) script: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
+    pub(super) recursive: bool,
 }
 
 /// What is to be done with a lease.
@@ -34,6 +35,8 @@ pub(super) enum Verb {
     Refresh,
     Release,
     Status,
+    Break,
+    List,
 }
 
 impl Verb {
@@ -43,6 +46,8 @@ impl Verb {
             Verb::Refresh => "--refresh",
             Verb::Release => "--release",
             Verb::Status => "--status",
+            Verb::Break => "--break",
+            Verb::List => "--list",
         }
     }
 }
@@ -73,27 +78,31 @@ pub(crate) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 const PAGE: Page = Page {
     name: "awrite-lock",
     synopsis: &[
-        "[OPTIONS] TARGET -- COMMAND [ARG...]",
-        "[OPTIONS] TARGET -c SCRIPT",
+        "[OPTIONS] TARGET... -- COMMAND [ARG...]",
+        "[OPTIONS] TARGET... -c SCRIPT",
         "[OPTIONS] N",
-        "--acquire|--refresh|--release|--status [OPTIONS] TARGET",
+        "--acquire|--refresh|--release|--break|--status [OPTIONS] TARGET",
+        "--list [-r] [OPTIONS] [DIR]",
     ],
-    about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. An awrite \
-            or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
+    about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. The locks \
+            of several TARGETs are all taken, or none, in an order that cannot deadlock. An awrite or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
             shell instead (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its \
             owner from TARGET across many commands.",
     operand: Value::File("TARGET"),
+    several: true,
     takes_command: true,
     epilogue: "\
 Examples:
   awrite-lock config.json -- ./migrate config.json
   awrite-lock -w 30 app.db -c 'sqlite3 app.db < change.sql'
+  awrite-lock from to -- ./transfer from to
   awrite-lock -o data -- ./start-a-daemon      the daemon does not get the lock
   exec 9>>data.lock; awrite-lock -w 5 9        until the shell ends, or
   awrite-lock -u 9                             until this
   token=$(awrite-lock --acquire --owner A --ttl 60s config.json)
   awrite-lock --release --owner A config.json
   awrite-lock --owner A --ttl 30s config.json -- make deploy
+  awrite-lock --list -r .
 
 Exit codes:
   COMMAND's own; 128+N when signal N has killed it
@@ -123,6 +132,7 @@ const FLAGS: &[Flag<Settings>] = &[
         |s, value| put(&mut s.conflict_status, parse_status(&value)),
     ),
     Flag::set(LOCK, &["-u", "--unlock"], "give up the lock of the descriptor N", |s| s.unlock = true),
+    locking::no_follow(),
     locking::lock_file(),
     locking::lock_dir(),
     locking::lock_mode(),
@@ -141,6 +151,16 @@ const FLAGS: &[Flag<Settings>] = &[
         "say whether TARGET is held or leased (2) or free (0), and change nothing",
         |s, _| s.choose(Verb::Status),
     ),
+    Flag::check(LEASE, &["--break"], "end the lease of TARGET, whoever has it, and say whose it was", |s, _| {
+        s.choose(Verb::Break)
+    }),
+    Flag::check(
+        LEASE,
+        &["--list"],
+        "list who holds, leases or waits for the files in DIR, since when and why; default: the current directory",
+        |s, _| s.choose(Verb::List),
+    ),
+    Flag::set(LEASE, &["-r", "--recursive"], "list what is below DIR too", |s| s.recursive = true),
     locking::owner(),
     Flag::value(
         LEASE,
@@ -150,6 +170,7 @@ const FLAGS: &[Flag<Settings>] = &[
         |s, value| put(&mut s.ttl, parse_ttl(&value)),
     ),
     locking::token(),
+    locking::reason(),
     Flag::value(COMMAND, &["-c", "--command"], Value::Command("SCRIPT"), "run sh -c SCRIPT", |s, value| {
         put(&mut s.script, Ok(value))
     }),

@@ -7,6 +7,7 @@ use awrite::{Claim, LockOptions, Observer};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
+use super::super::values::quoted;
 use super::options::{GRAMMAR, Settings, Verb};
 use crate::process;
 use crate::report::{Style, exit};
@@ -16,6 +17,7 @@ pub(super) struct Request {
     pub(super) options: LockOptions,
     pub(super) style: Style,
     pub(super) observer: Observer,
+    pub(super) kill_after: Option<Duration>,
     conflict_status: Option<u8>,
 }
 
@@ -32,11 +34,14 @@ pub(super) enum Action {
     Lock(i32),
     Unlock(i32),
     Lease(PathBuf, LeaseAction),
+    /// Lists who holds, leases or waits for what is in this directory.
+    List(PathBuf, bool),
 }
 
 /// To run COMMAND with the lock held.
 pub(super) struct Run {
-    pub(super) target: PathBuf,
+    /// At least one.
+    pub(super) targets: Vec<PathBuf>,
     pub(super) command: CommandLine,
     pub(super) close: bool,
     pub(super) no_fork: bool,
@@ -47,14 +52,19 @@ pub(super) enum LeaseAction {
     Acquire { owner: String, ttl: Duration },
     Refresh { claim: Claim, ttl: Option<Duration> },
     Release { claim: Claim },
+    Break,
     Status,
     Run { owner: String, ttl: Duration, command: CommandLine, close: bool },
 }
 
 /// Finds all contradictions between options. Changes nothing.
-pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, Stop> {
-    let operand = parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?;
+pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Request, Stop> {
     let usage = |reason: &str| Stop::Usage(reason.to_owned());
+    let listing = settings.verb == Some(Verb::List);
+    let operand = match parsed.operand.take() {
+        None if listing => ".".into(),
+        operand => operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?,
+    };
     let command = match (parsed.command, settings.script.take()) {
         (Some(_), Some(_)) => return Err(usage("--command: contradicts COMMAND")),
         (None, Some(script)) => Some(CommandLine { program: "sh".into(), args: vec!["-c".into(), script] }),
@@ -63,16 +73,34 @@ pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, S
     if settings.no_fork && settings.close {
         return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
     }
-    if let Some(limit) = settings.kill_after {
-        process::kill_after(limit);
-    }
     let mut options = std::mem::take(&mut settings.locking).options()?;
     options.shared = settings.shared;
-    let Settings { style, conflict_status, unlock, close, no_fork, .. } = settings;
-    let action = match (lease_action(&settings, options.claim.as_ref(), command.as_ref())?, command) {
+    check_kill_after(&settings)?;
+    if settings.recursive && !listing {
+        return Err(usage("--recursive: is for --list"));
+    }
+    if options.reason.is_some() && settings.ttl.is_none() && settings.verb != Some(Verb::Refresh) {
+        return Err(usage("--reason: is for a lease that is acquired or refreshed"));
+    }
+    let lease = lease_action(&settings, options.claim.as_ref(), command.as_ref())?;
+    if let (Some(word), true) = (parsed.more.first(), command.is_none() || lease.is_some()) {
+        return Err(match lease {
+            Some(_) => Stop::Usage(format!("{}: a lease is of one TARGET", quoted(word))),
+            None => GRAMMAR.manual().unexpected(word),
+        });
+    }
+    let Settings { style, conflict_status, unlock, close, no_fork, recursive, kill_after, .. } = settings;
+    let action = match (lease, command) {
+        _ if listing => Action::List(operand.into(), recursive),
         (Some(action), _) => Action::Lease(operand.into(), action),
         (None, Some(_)) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
-        (None, Some(command)) => Action::Run(Run { target: operand.into(), command, close, no_fork }),
+        (None, Some(command)) => {
+            let targets: Vec<PathBuf> = std::iter::once(operand).chain(parsed.more).map(PathBuf::from).collect();
+            if targets.len() > 1 && options.file.is_some() {
+                return Err(usage("--lock-file: cannot be the lock of several TARGETs"));
+            }
+            Action::Run(Run { targets, command, close, no_fork })
+        }
         (None, None) if options.claim.is_some() => {
             return Err(usage("--owner: COMMAND is missing; a descriptor has no lease"));
         }
@@ -83,7 +111,17 @@ pub(super) fn check(mut settings: Settings, parsed: Parsed) -> Result<Request, S
             if unlock { Action::Unlock(number) } else { Action::Lock(number) }
         }
     };
-    Ok(Request { action, options, style, observer: locking::observer(style), conflict_status })
+    Ok(Request { action, options, style, observer: locking::observer(style), kill_after, conflict_status })
+}
+
+/// A COMMAND whose lease is lost must be gone before another can have the lease.
+fn check_kill_after(settings: &Settings) -> Result<(), Stop> {
+    let Some(limit) = settings.kill_after else { return Ok(()) };
+    if settings.ttl.is_some_and(|ttl| limit.saturating_mul(2) > ttl) {
+        return Err(Stop::Usage("--kill-after: is more than half of --ttl".to_owned()));
+    }
+    process::kill_after(limit);
+    Ok(())
 }
 
 /// What is to be done with a lease, if there is anything. Fails if options contradict each other.
@@ -105,8 +143,14 @@ fn lease_action(
     let owner = |claim: &Claim| claim.owner().to_owned();
     Ok(Some(match (verb, claim, ttl) {
         (Some(Verb::Status), None, None) => LeaseAction::Status,
-        (Some(Verb::Status), Some(_), _) => return usage("--owner", "contradicts --status, which asks for anybody's"),
-        (Some(Verb::Status | Verb::Release), _, Some(_)) => return usage("--ttl", "is for a lease that goes on"),
+        (Some(Verb::Break), None, None) => LeaseAction::Break,
+        (Some(Verb::List), None, None) => return Ok(None),
+        (Some(verb @ (Verb::Status | Verb::Break | Verb::List)), Some(_), _) => {
+            return usage("--owner", &format!("contradicts {}, which is about anybody's", verb.name()));
+        }
+        (Some(Verb::Status | Verb::Break | Verb::List | Verb::Release), _, Some(_)) => {
+            return usage("--ttl", "is for a lease that goes on");
+        }
         (Some(verb), None, _) => return usage(verb.name(), "needs --owner"),
         (Some(Verb::Refresh), Some(claim), ttl) => LeaseAction::Refresh { claim: claim.clone(), ttl },
         (Some(Verb::Release), Some(claim), None) => LeaseAction::Release { claim: claim.clone() },

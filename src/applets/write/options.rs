@@ -53,6 +53,7 @@ const PAGE: Page = Page {
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
             The content comes from standard input, from FILE, or from COMMAND, which reads the current content.",
     operand: Value::File("OUTPUT"),
+    several: false,
     takes_command: true,
     epilogue: "\
 Examples:

@@ -198,7 +198,7 @@ impl Running {
     /// Waits until this process has gone to wait for the lock.
     #[track_caller]
     pub(crate) fn wait_for_waiting(&mut self) {
-        self.wait_for_stderr("Waiting for lock on ");
+        self.wait_for_stderr("Waiting for ");
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

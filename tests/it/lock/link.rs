@@ -441,7 +441,7 @@ fn a_descriptor_does_not_walk_over_it() {
     holder.finish().ok();
     // A file with other content can be locked.
     dir.file("other", "content");
-    dir.sh("exec 9>>other; \"$BIN\" lock -n 9").quiet_success();
+    dir.sh("exec 9>>other; \"$BIN\" lock -qn 9").quiet_success();
     dir.assert_holds(&["f", "other"]);
 }
 

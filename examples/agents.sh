@@ -1,0 +1,69 @@
+#!/bin/sh
+# Several agents on one tree. Each takes a lease of the file that it is about to edit, works on a copy for as long as it
+# takes, keeps the lease fresh, and writes back as the holder of the lease. A hook (guard, below) refuses to edit a file
+# that somebody else has a lease of; an agent's tool runs it before each edit.
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+mkdir tree
+echo 'one' | awrite tree/plan.md
+echo 'two' | awrite tree/notes.md
+
+# guard AGENT FILE: status 0 if AGENT may edit FILE; otherwise says who has it, why and until when, and fails.
+guard() {
+    awrite-lock --json --status "$2" >"$dir/status.$1" && return 0
+    # Held by a writer: that takes an instant, and the edit will wait for it. Only a lease lasts.
+    grep -q '"leased":true' "$dir/status.$1" || return 0
+    grep -qF "\"owner\":\"$1\"" "$dir/status.$1" && return 0
+    awrite-lock --status "$2" >&2 || return 2
+}
+
+# edit AGENT FILE REASON COMMAND...: COMMAND changes a private copy, whose name it gets as its last argument.
+edit() {
+    agent=$1 file=$2 reason=$3
+    shift 3
+    guard "$agent" "$file" || return 2
+    # -n: another may have been faster since. The token tells this lease from all later ones.
+    token=$(awrite-lock -n --acquire --owner "$agent" --ttl 10m --reason "$reason" "$file") || return 2
+    # Read it once the lease is held.
+    cp "$file" "copy.$agent"
+    status=0
+    "$@" "copy.$agent" || status=$?
+    # After each long step: false if somebody has broken the lease, or it expired and another took it.
+    if [ "$status" = 0 ] && awrite-lock --refresh --owner "$agent" --token "$token" "$file"; then
+        # Right before it replaces the file, awrite checks that the lease is still this one.
+        awrite --owner "$agent" --token "$token" -i "copy.$agent" "$file" || status=$?
+    fi
+    rm -f "copy.$agent"
+    awrite-lock --release --owner "$agent" --token "$token" "$file"
+    return "$status"
+}
+
+slowly() {
+    until [ -e go ]; do sleep 0.05; done
+    echo 'by agent-1' >>"$1"
+}
+at_once() {
+    echo 'by agent-2' >>"$1"
+}
+
+edit agent-1 tree/plan.md 'rewriting the plan' slowly &
+until awrite-lock --list -r tree | grep -q leased; do sleep 0.05; done
+
+# Who works on what.
+awrite-lock --list -r tree
+
+# agent-2 is refused, and told why; another file is free.
+if edit agent-2 tree/plan.md 'a small change' at_once; then exit 1; fi
+edit agent-2 tree/notes.md 'a small change' at_once
+
+touch go
+wait
+edit agent-2 tree/plan.md 'a small change' at_once
+cat tree/plan.md
+[ "$(cat tree/plan.md)" = "one
+by agent-1
+by agent-2" ]
+[ -z "$(awrite-lock --list -r tree)" ]
+[ "$(ls -A tree | tr '\n' ' ')" = 'notes.md plan.md ' ] # no lease, no lock, no copy
