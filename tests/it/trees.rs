@@ -81,8 +81,8 @@ impl Tree<'_> {
                 break;
             }
             let command = self.node(&format!("{id}.{child}"), depth - 1);
-            // Whose death is not that of what holds the lock.
-            let is_mortal = !command.starts_with("sh ") && !command.contains(" -F ");
+            // Whose death is not that of what holds the lock, nor leaves that without the lock.
+            let is_mortal = command.contains(" f -- ") && !command.contains(" -F ") && !command.contains(" -o ");
             let pause = self.random.below(8);
             match self.random.below(10) {
                 0..4 => writeln!(text, "{command}"),
