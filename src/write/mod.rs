@@ -73,6 +73,8 @@ pub struct AtomicFile {
     started: Instant,
 }
 
+// A write has one of these, for as long as it lives: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.

@@ -81,13 +81,15 @@ const PAGE: Page = Page {
         "[OPTIONS] TARGET... -- COMMAND [ARG...]",
         "[OPTIONS] TARGET... -c SCRIPT",
         "[OPTIONS] N",
-        "--acquire|--refresh|--release|--break|--status [OPTIONS] TARGET",
+        "--acquire|--refresh|--release [OPTIONS] TARGET",
+        "--break|--status [OPTIONS] TARGET",
         "--list [-r] [OPTIONS] [DIR]",
     ],
     about: "Runs COMMAND with the lock held that awrite takes to write TARGET, and ends with COMMAND's status. The locks \
-            of several TARGETs are all taken, or none, in an order that cannot deadlock. An awrite or awrite-lock on the same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling \
-            shell instead (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its \
-            owner from TARGET across many commands.",
+            of several TARGETs are all taken, or none, in an order that cannot deadlock. An awrite or awrite-lock on the \
+            same TARGET below COMMAND goes on under this lock. With a descriptor N of the calling shell instead \
+            (exec 9>>FILE.lock), locks what that has open, and ends. A lease keeps everybody but its owner from TARGET \
+            across many commands.",
     operand: Value::File("TARGET"),
     several: true,
     takes_command: true,
