@@ -28,16 +28,16 @@ edit() {
     token=$(awrite-lock -n --acquire --owner "$agent" --ttl 10m --reason "$reason" "$file") || return 2
     # Read it once the lease is held.
     cp "$file" "copy.$agent"
-    status=0
-    "$@" "copy.$agent" || status=$?
+    outcome=0
+    "$@" "copy.$agent" || outcome=$?
     # After each long step: false if somebody has broken the lease, or it expired and another took it.
-    if [ "$status" = 0 ] && awrite-lock --refresh --owner "$agent" --token "$token" "$file"; then
+    if [ "$outcome" = 0 ] && awrite-lock --refresh --owner "$agent" --token "$token" "$file"; then
         # Right before it replaces the file, awrite checks that the lease is still this one.
-        awrite --owner "$agent" --token "$token" -i "copy.$agent" "$file" || status=$?
+        awrite --owner "$agent" --token "$token" -i "copy.$agent" "$file" || outcome=$?
     fi
     rm -f "copy.$agent"
     awrite-lock --release --owner "$agent" --token "$token" "$file"
-    return "$status"
+    return "$outcome"
 }
 
 slowly() {

@@ -13,7 +13,7 @@ const CASES: [(&[&str], &[&str]); 19] = [
     (&["awrite", "--lock-method", "f"], &["flock"]),
     (&["awrite", "--completions", ""], &["bash", "fish", "zsh"]),
     (&["awrite", "lock", "--acq"], &["--acquire"]),
-    (&["awrite-lock", "--re"], &["--refresh", "--release"]),
+    (&["awrite-lock", "--re"], &["--reason", "--recursive", "--refresh", "--release"]),
     (&["awrite", "housekeep", "--cl"], &["--clean-backups", "--clean-locks", "--clean-temps"]),
     (&["awrite-housekeep", "--ke"], &["--keep-newest"]),
     (&["atomic-write", "--val"], &["--validate"]),
