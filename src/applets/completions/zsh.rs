@@ -30,7 +30,17 @@ pub(super) fn zsh() -> String {
 }
 
 fn zsh_function(manual: &Manual, word: &str) -> String {
-    let mut text = format!("\n{}_options() {{\n    _arguments -s -S : \\\n", function(manual));
+    let mut text = format!("\n{}_options() {{\n", function(manual));
+    if manual.page.takes_command && manual.page.several {
+        // No rule of _arguments says "operands up to --, then a command".
+        text.push_str(concat!(
+            "    local at=${words[(i)--]}\n",
+            "    if (( at < CURRENT )); then\n",
+            "        words=(\"${(@)words[at + 1,-1]}\"); (( CURRENT -= at )); _normal; return\n",
+            "    fi\n",
+        ));
+    }
+    text.push_str("    _arguments -s -S : \\\n");
     for row in manual.specs.iter().copied() {
         let help = zsh_quoted(row.help);
         let value = match row.value {
@@ -51,7 +61,6 @@ fn zsh_function(manual: &Manual, word: &str) -> String {
     let operand = zsh_action(manual.page.operand);
     let place = if manual.page.several { "*" } else { "1" };
     text.push_str(&format!("        '{place}:{}:{operand}'", if word.is_empty() { "OUTPUT" } else { "operand" }));
-    // Two rules for the rest would contradict each other.
     if manual.page.takes_command && !manual.page.several {
         text.push_str(" \\\n        '*:::command:_normal'");
     }
