@@ -173,51 +173,59 @@ pub(crate) fn supervise_beside(
     let pid = i32::try_from(child.id()).unwrap_or(0);
     let outlived = Outlived::new();
     signals::pass_on_to(pid, inherited);
-    if let Some(pid) = Pid::from_raw(pid) {
-        let kill = |signal| {
-            let _ = if own_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
-        };
-        let end = End::of(pid);
-        let (mut goes_on, mut deadline, mut lost) = (true, None, false);
-        loop {
-            outlived.pass_on_to(pid);
-            let mut limit = Duration::MAX;
-            if goes_on {
-                match beside() {
-                    Next::In(soon) => limit = soon,
-                    Next::Stop => {
-                        kill(Signal::TERM);
-                        (goes_on, deadline, lost) = (false, running::deadline(), true);
-                    }
-                    Next::Nothing => goes_on = false,
+    let Some(pid) = Pid::from_raw(pid) else {
+        signals::pass_nothing_on();
+        return child.wait();
+    };
+    let lost = watch(pid, own_group, &outlived, &mut beside);
+    // Before it is reaped, which frees its number, the handler must forget it.
+    await_end(pid);
+    signals::pass_nothing_on();
+    let status = child.wait();
+    if let Some(deadline) = lost.filter(|_| own_group) {
+        end_group(pid, deadline);
+    }
+    status
+}
+
+/// Passes signals on and calls `beside`, until the child has ended or has been killed at its deadline. Returns that
+/// deadline if `beside` has set it.
+fn watch(pid: Pid, own_group: bool, outlived: &Outlived, beside: &mut dyn FnMut() -> Next) -> Option<Instant> {
+    // It may have ended already, which is what is wanted.
+    let kill = |signal| {
+        let _ = if own_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+    };
+    let end = End::of(pid);
+    let (mut goes_on, mut deadline, mut lost) = (true, None, false);
+    loop {
+        outlived.pass_on_to(pid);
+        let mut limit = Duration::MAX;
+        if goes_on {
+            match beside() {
+                Next::In(soon) => limit = soon,
+                Next::Stop => {
+                    kill(Signal::TERM);
+                    (goes_on, deadline, lost) = (false, running::deadline(), true);
                 }
+                Next::Nothing => goes_on = false,
             }
-            if deadline.is_none() && signals::child_was_told() {
-                deadline = running::deadline();
-            }
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    kill(Signal::KILL);
-                    break;
-                }
-                limit = limit.min(left);
-            }
-            if end.comes_within_or(limit, &outlived) {
+        }
+        if deadline.is_none() && signals::child_was_told() {
+            deadline = running::deadline();
+        }
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                kill(Signal::KILL);
                 break;
             }
+            limit = limit.min(left);
         }
-        // Before it is reaped, which frees its number, the handler must forget it.
-        await_end(pid);
-        signals::pass_nothing_on();
-        let status = child.wait();
-        if let (true, true, Some(deadline)) = (lost, own_group, deadline) {
-            end_group(pid, deadline);
+        if end.comes_within_or(limit, outlived) {
+            break;
         }
-        return status;
     }
-    signals::pass_nothing_on();
-    child.wait()
+    deadline.filter(|_| lost)
 }
 
 /// Waits until nobody is left in the group of a command that has ended, and kills those who are left at the deadline: they
