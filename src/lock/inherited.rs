@@ -256,15 +256,17 @@ impl Ancestor {
 
     /// Refuses a lock that could never be granted below this ancestor.
     pub(super) fn ensure_grantable(&self, intent: Intent, target: &Path) -> Result<()> {
-        let Some(innermost) = self.chain.last() else { return Ok(()) };
+        // Not the innermost alone: below a shared one, a descriptor that is only for writing is locked exclusively
+        // (fcntl(2): a read lock needs one for reading).
+        let shared = self.chain.iter().rev().find(|entry| entry.intent == Intent::Shared);
         let is_replaced = |by: &Entry| match (by.intent, intent) {
             (Intent::Replacing(outer), Intent::Replacing(inner)) => outer == inner || outer == 0,
             _ => false,
         };
         let (reason, remedy) = if self.chain.iter().any(is_replaced) {
             ("This runs below a command whose output is about to replace the file", Remedy::ToStdout)
-        } else if intent != Intent::Shared && innermost.intent == Intent::Shared {
-            let by = process(innermost.pid);
+        } else if let Some(shared) = shared.filter(|_| intent != Intent::Shared) {
+            let by = process(shared.pid);
             (
                 "An exclusive lock cannot be taken below a shared one",
                 Remedy::Other(format!("{by}, above this one, shares the lock; take that one exclusively")),

@@ -51,6 +51,9 @@ fn without_its_environment_it_goes_on_under_the_descriptor() {
     let script = format!("{FRESH} \"$BIN\" f; echo $? >&2");
     let done = dir.awrite(["f", "--", "sh", "-c", &script]).run();
     assert_says(&done, 1, "This runs below a command whose output is about to replace the file");
+    // A descriptor for writing only cannot be shared, whatever is asked; but the one above it is.
+    let script = format!("exec 9>>f.lock; \"$BIN\" lock -s 9 && {FRESH} \"$BIN\" lock -w 5 f -- true");
+    assert_says(&lock(&dir, &["-s"], &script).run(), 1, "An exclusive lock cannot be taken below a shared one");
     let shared = format!("{FRESH} \"$BIN\" lock -s f -- true");
     lock(&dir, &["-s"], &shared).quiet_success();
     // Those side by side still exclude each other.
