@@ -158,6 +158,10 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
     if marks == Some(false) {
         return None;
     }
+    // One look at a list, instead of one at the descriptors of each ancestor, before every wait.
+    if above.is_none() && proc_locks::is_held_by_others(id, &ancestors) {
+        return None;
+    }
     let above = above.map(Ancestor::innermost);
     let has_lost = |pid: &&u32| {
         let files = open_files::of(&pid.to_string(), id);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{FileId, FileStatus};
+use crate::sys::{Borrowed, FileId, FileStatus};
 
 /// A descriptor, with the locks of its open file description.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,9 +32,18 @@ pub(super) struct Flock {
 /// see them.
 pub(super) fn of(process: &str, id: FileId) -> Vec<OpenFile> {
     let Ok(descriptors) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
-    let is_it = |path: &Path| FileStatus::following(path).is_ok_and(|status| status.id == id);
-    let names = descriptors.flatten().filter(|entry| is_it(&entry.path())).map(|entry| entry.file_name());
-    names.filter_map(|name| one(process, name.to_str()?.parse().ok()?)).collect()
+    let found = descriptors.flatten().filter_map(|entry| {
+        let fd = entry.file_name().to_str()?.parse().ok()?;
+        let status = match process {
+            // Cheaper than a path.
+            "self" => FileStatus::of(Borrowed::number(fd)?),
+            _ => FileStatus::following(&entry.path()),
+        };
+        (status.ok()?.id == id).then_some(fd)
+    });
+    // All of them first: what is opened here is not one of them.
+    let found: Vec<RawFd> = found.collect();
+    found.into_iter().filter_map(|fd| one(process, fd)).collect()
 }
 
 /// The descriptors of a process of files in memory with this name (memfd_create(2)).

@@ -151,7 +151,8 @@ pub(crate) fn ancestors() -> Vec<u32> {
     let mut next = stat_of(std::process::id()).map(|stat| stat.parent);
     while let Some(pid) = next.filter(|pid| *pid > 0 && !above.contains(pid)) {
         above.push(pid);
-        next = stat_of(pid).map(|stat| stat.parent);
+        // Whether /proc is ours has been asked.
+        next = read_stat(pid).map(|stat| stat.parent);
     }
     above
 }
@@ -160,7 +161,15 @@ fn stat_of(pid: u32) -> Option<Stat> {
     if !proc_is_ours() {
         return None;
     }
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    read_stat(pid)
+}
+
+fn read_stat(pid: u32) -> Option<Stat> {
+    use std::io::Read;
+    // In one read(2), for there is one of these for each ancestor before a wait. The fields that count are in front.
+    let mut text = [0; 1024];
+    let length = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut text)).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text[..length]))
 }
 
 /// proc_pid_stat(5): the second field is a name in parentheses that may hold any character; fields 3, 4, 20 and 22 follow.
