@@ -374,8 +374,10 @@ impl LockFile {
         }
         // Changes nothing for an exclusive holder. A shared one may only remove the file when it is alone.
         let locked = sys::try_flock(holding, false);
-        if matches!(&locked, Err(e) if self.created && e.raw_os_error().is_some_and(filesystem::has_no_flock)) {
-            return if self.is_let_alone() { self.remove() } else { Ok(()) };
+        let errno = locked.as_ref().err().and_then(std::io::Error::raw_os_error);
+        if self.created && errno.is_some_and(filesystem::has_no_flock) {
+            // Left here, the file would keep out all who lock by link(2).
+            return if errno != Some(libc::ENOLCK) || self.is_let_alone() { self.remove() } else { Ok(()) };
         }
         if !locked? {
             return Ok(());
@@ -390,8 +392,8 @@ impl LockFile {
         self.remove()
     }
 
-    /// Where there are no such locks, nobody else holds it. But ENOLCK may pass, and then another has the lock who has
-    /// the file open. Others that find no such locks have it open for a moment only.
+    /// ENOLCK may pass, and then another process has the lock, and the file open. Those that find no such locks have it
+    /// open for a moment only.
     fn is_let_alone(&self) -> bool {
         (0..2 * waiting::TRIES).any(|try_| {
             if try_ > 0 {
