@@ -248,7 +248,9 @@ impl Options {
 #[test]
 fn random_trees_agree_with_a_model() {
     let given = std::env::var("AWRITE_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed: u64 = given.unwrap_or_else(|| (u64::from(std::process::id()) << 20) | 1);
+    // Other trees each time only in the long form: chance must not decide what lands.
+    let chance = if extent() == Extent::Long { u64::from(std::process::id()) << 20 } else { 0 };
+    let seed: u64 = given.unwrap_or(chance | 1);
     let mut random = Random(seed);
     let trees = match extent() {
         Extent::Quick => 20,
@@ -275,5 +277,6 @@ fn random_trees_agree_with_a_model() {
         assert_eq!(again.stdout, "", "{context} again");
         deleted += doomed.len();
     }
-    assert!(deleted > rounds(0, trees), "the trees are not all of things that stay: {deleted}");
+    // With --all, other programs' files stay.
+    assert!(deleted > rounds(0, trees / 2), "the trees are not all of things that stay: {deleted}");
 }
