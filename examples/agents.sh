@@ -66,4 +66,5 @@ cat tree/plan.md
 by agent-1
 by agent-2" ]
 [ -z "$(awrite-lock --list -r tree)" ]
-[ "$(ls -A tree | tr '\n' ' ')" = 'notes.md plan.md ' ] # no lease, no lock, no copy
+# No lease, no lock, no copy.
+[ "$(find tree -type f | sort | tr '\n' ' ')" = 'tree/notes.md tree/plan.md ' ]
