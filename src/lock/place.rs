@@ -98,8 +98,12 @@ impl Place {
     pub(crate) fn ensure_not_target(&self, target: &Target) -> Result<()> {
         let same_name = self.dir.id() == target.dir.id() && self.name == target.name;
         let same_file = || {
-            let lock = self.dir.status(&self.name).ok().flatten();
-            lock.is_some_and(|lock| target.status.is_some_and(|target| target.id == lock.id))
+            let is_it = |dir: &Dir, name: &std::ffi::OsStr| {
+                let found = dir.status(name).ok().flatten();
+                found.is_some_and(|found| target.status.is_some_and(|target| target.id == found.id))
+            };
+            // The target may have been replaced since, and a new lock file have its inode number.
+            is_it(&self.dir, &self.name) && is_it(&target.dir, &target.name)
         };
         // Another name of the target is not worth a system call unless the caller named the lock file.
         if same_name || (self.chosen && same_file()) {

@@ -83,6 +83,9 @@ fn a_lock_file_that_is_taken_away_is_a_lost_lock() {
             }
             let mut writer = dir.awrite(args).stdin_open().spawn();
             wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
+            // And it has seen that the file still has its name: a file that goes before that is no loss.
+            let stat = format!("/proc/{}/stat", writer.id());
+            wait_until("it waits for its input", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S ")));
             step(&dir);
             if piped {
                 fs::write(dir.join("fifo"), "ours").unwrap();
