@@ -145,7 +145,7 @@ impl LinkLock {
     pub(super) fn keep_alive(self: &Arc<LinkLock>) {
         let lock = self.clone();
         // If no thread can be started the lock is lost after a while, and ensure_held reports that.
-        let _ = sys::thread::start("awrite-heartbeat", move || {
+        let _ = sys::thread::start(c"awrite-heartbeat", move || {
             let mut pulse = lock.pulse();
             let mut pause = lock.record.heartbeat();
             while !pulse.stop && !pulse.lost {
