@@ -23,6 +23,10 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
     let Run { targets, command: line, close, no_fork } = run;
     let paths = targets.iter().map(|target| lockable(target)).collect::<Result<Vec<_>, Error>>()?;
     paths.iter().for_each(|path| words::about_target(path));
+    if paths.len() > 1 {
+        // It may wait for one lock with others held.
+        process::about_to_wait()?;
+    }
     let locks = FileLock::acquire_all(&paths, &request.options, &request.observer)?;
     if *no_fork && !locks.iter().all(FileLock::survives_exec) {
         let reason = "--no-fork: a link lock needs this process, to keep it fresh";

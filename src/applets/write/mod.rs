@@ -58,20 +58,22 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
         }
         Some(Input::Stdin) | None => None,
     };
-    let file = AtomicFile::open(&request.output, &request.options)?;
-    let source = match source {
-        // The input is OUTPUT itself: it may have been replaced before the lock was held.
-        Some(source) if same_file(&source.name, &request.output, request.options.lock.follow) => {
-            Some(Source::open(&source.name)?)
-        }
-        source => source,
-    };
     let outcome = match &request.command {
-        None => transfer(file, source, &request),
-        Some(command) => transform(file, source, &request, command, inherited),
+        None => transfer(source.map_or_else(Source::stdin, Ok)?, &request),
+        Some(command) => transform(source, &request, command, inherited),
     };
     report::end_progress();
     outcome
+}
+
+/// The source of a request whose input is OUTPUT itself, which may have been replaced before the lock was held.
+fn opened_again(request: &Request) -> Result<Option<Source>, Error> {
+    match &request.input {
+        Some(Input::File(path)) if same_file(path, &request.output, request.options.lock.follow) => {
+            Source::open(path).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
@@ -81,17 +83,21 @@ fn reads_much(request: &Request) -> bool {
         && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
 }
 
+/// Whether this waits for somebody else with something in place that must be removed: the lock, or a stage before it.
+fn may_wait(source: &Source, request: &Request) -> bool {
+    let options = &request.options;
+    !source.is_ready() || options.check.is_some() || (options.lock_on_commit && request.stream) || reads_much(request)
+}
+
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> Result<(), Error> {
-    let source = match source {
-        Some(source) => source,
-        None => Source::stdin()?,
-    };
+fn transfer(source: Source, request: &Request) -> Result<(), Error> {
+    if may_wait(&source, request) {
+        process::about_to_wait()?;
+    }
+    let mut file = AtomicFile::open(&request.output, &request.options)?;
+    let source = opened_again(request)?.unwrap_or(source);
     if source.is_terminal() {
         report::reading_terminal();
-    }
-    if !source.is_ready() || reads_much(request) {
-        process::about_to_wait()?;
     }
     // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
     if source.is_regular {
@@ -111,14 +117,15 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
 
 /// OUTPUT (or input) -> COMMAND -> OUTPUT.
 fn transform(
-    mut file: AtomicFile,
     source: Option<Source>,
     request: &Request,
     command: &CommandLine,
     inherited: &Inherited,
 ) -> Result<(), Error> {
     let cannot_run = |e| cannot_run(&command.program, &request.output, e);
-    let stdin = match (source, &request.input) {
+    process::about_to_wait()?;
+    let mut file = AtomicFile::open(&request.output, &request.options)?;
+    let stdin = match (opened_again(request)?.or(source), &request.input) {
         (Some(source), _) => source.into_stdio(),
         (None, Some(_)) => Stdio::inherit(),
         (None, None) => match file.original()? {
