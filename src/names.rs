@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 
@@ -365,7 +366,8 @@ pub(crate) struct BackupNames<'a> {
 impl<'a> BackupNames<'a> {
     /// The name `NAME.backup`, or, with `timestamp`, those with the local time of this moment.
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
-        let time = timestamp.then(|| jiff::Timestamp::now().to_zoned(local_time::zone()).datetime());
+        let now = || jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        let time = timestamp.then(|| now().to_zoned(local_time::zone()).datetime());
         BackupNames { base, suffix, time }
     }
 
