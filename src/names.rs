@@ -563,8 +563,7 @@ mod tests {
     fn names_of_backups() {
         let mut names = BackupNames::new(OsStr::new("f.conf"), OsStr::new(".backup"), false);
         assert_eq!(names.plain(), "f.conf.backup");
-        let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
-        names.time = Some(then.datetime());
+        names.time = Some("2026-01-02T03:04:05".parse().unwrap());
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
     }
