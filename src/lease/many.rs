@@ -83,15 +83,15 @@ pub(crate) fn lock_targets(
     }
     let mut patience: Vec<Patience<'_>> = given.iter().map(|path| Patience::new(path, options, observer)).collect();
     loop {
-        let mut plan = Vec::new();
+        let mut plan: Vec<(Rank, usize)> = Vec::new();
         for (number, path) in given.iter().enumerate() {
-            plan.push((Rank::of(&Place::of(&Target::resolve(path, how)?, options)?), number));
+            let rank = Rank::of(&Place::of(&Target::resolve(path, how)?, options)?);
+            if let Err(at) = plan.binary_search_by(|(other, _)| other.cmp(&rank)) {
+                plan.insert(at, (rank, number));
+            }
         }
-        plan.sort();
-        plan.dedup_by(|a, b| a.0 == b.0);
         match lock_in_order(&plan, how, options, visitor, purpose, &mut patience)? {
-            Round::Held(mut all) => {
-                all.sort_by_key(|(number, ..)| *number);
+            Round::Held(all) => {
                 for (number, _, _, lock) in &all {
                     tell_locked(&patience[*number], lock);
                 }
@@ -111,7 +111,8 @@ fn lock_in_order(
     purpose: Purpose,
     patience: &mut [Patience<'_>],
 ) -> Result<Round> {
-    let mut all = Vec::with_capacity(plan.len());
+    // In the order of the numbers.
+    let mut all: Vec<(usize, Target, Place, FileLock)> = Vec::with_capacity(plan.len());
     for (rank, number) in plan {
         let moved = Cell::new(false);
         let stays = |_: &Target, place: &Place| {
@@ -122,7 +123,10 @@ fn lock_in_order(
             Err(Error::new(ErrorKind::LockLost, "it has come to mean another file"))
         };
         match lock_unless_leased(how, options, visitor, purpose, &mut patience[*number], stays) {
-            Ok(Outcome::Locked(target, place, lock)) => all.push((*number, target, place, lock)),
+            Ok(Outcome::Locked(target, place, lock)) => {
+                let at = all.partition_point(|(other, ..)| other < number);
+                all.insert(at, (*number, target, place, lock));
+            }
             Ok(Outcome::Leased(leased, place)) => return Ok(Round::Leased(*number, leased, Box::new(place))),
             Err(_) if moved.get() => return Ok(Round::Moved),
             Err(error) => return Err(error),
