@@ -138,14 +138,20 @@ impl Lease {
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
     }
 
-    /// Gives back a lease that another process has acquired and kept. False: there was none.
+    /// Gives back a lease that another process has acquired and kept. Returns what it was; `None`: there was none.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::LockLost`]: there is one, but not the one that `claim` says. Nothing is changed then. Otherwise as
     /// [`FileLock::acquire`](crate::FileLock::acquire).
-    pub fn end(target: impl AsRef<Path>, claim: &Claim, options: &LockOptions, observer: &Observer) -> Result<bool> {
-        LeaseStore { clock: &Machine, target: target.as_ref(), options, observer }.end(claim)
+    pub fn end(
+        target: impl AsRef<Path>,
+        claim: &Claim,
+        options: &LockOptions,
+        observer: &Observer,
+    ) -> Result<Option<LeaseInfo>> {
+        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        Ok(store.end(claim)?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
 
     /// Ends a lease of `target`, whoever has it. Returns what it was; `None`: there was none. Whoever works under it is told
