@@ -79,7 +79,7 @@ impl LeaseStore<'_> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
-            let record = LeaseRecord::read(store.lease)?;
+            let record = LeaseRecord::read_and_tell(store.lease, store.observer)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -109,9 +109,8 @@ impl LeaseStore<'_> {
     /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
     fn finish(&self, may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>) -> Result<Option<(LeaseRecord, PathBuf)>> {
         self.under_lock(Role::Keeper, |store| {
-            let Some(record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
-                return Ok(None);
-            };
+            let record = LeaseRecord::read_and_tell(store.lease, store.observer)?;
+            let Some(record) = record.filter(|record| !record.released) else { return Ok(None) };
             may(&record, store.target)?;
             if is_past(record.token, self.clock) {
                 remove(&store.lease.dir, &store.lease.name, store.lock)?;
@@ -184,7 +183,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     };
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
+        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target, &Observer::default())?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
     }
     let (_, lock) = lock::lock_as_found(&target)?;

@@ -86,6 +86,12 @@ fn the_list_says_who_since_when_and_why() {
     assert_eq!(lock(&dir, &["--list"]).run().ok().stdout, "");
     assert_eq!(lock(&dir, &["--list", "sub"]).run().ok().stdout.lines().count(), 2);
     lock(&dir, &["--list", "missing"]).run().assert_error(1, "Error: missing: No such file or directory");
+    // In a directory of lock files, whatever is in the path.
+    dir.dir("locks");
+    lock(&dir, &["--lock-dir", "locks", "--acquire", "--owner", "B", "--ttl", "1h", "sub/a%b"]).run().ok();
+    let done = lock(&dir, &["--lock-dir", "locks", "--list", "--json", "-r"]).run();
+    let hold: serde_json::Value = serde_json::from_str(&done.ok().stdout).unwrap();
+    assert_eq!(hold["path"].as_str().unwrap(), format!("{}/sub/a%b", dir.path().canonicalize().unwrap().display()));
 }
 
 #[test]

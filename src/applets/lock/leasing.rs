@@ -65,7 +65,7 @@ pub(super) fn carry_out(
             lease_report::broken(target, was.as_ref())
         }
         LeaseAction::Status => {
-            let status = Lease::status(target, &request.options)?;
+            let status = Lease::status_with(target, &request.options, &observer)?;
             lease_report::status(target, &status)?;
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
