@@ -45,6 +45,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-suffix -x -d 'end the backup\'s name in SUFFIX instead of .backup; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-dir -x -a '(__fish_complete_directories)' -d 'put the backup in DIR; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-timestamp -d 'name it OUTPUT.YYYYMMDD-HHMMSS.backup, in local time; implies -b'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-keep -x -d 'then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-mode -x -d 'mode of the backup; default: the original\'s; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s m -l mode -x -d 'mode of the new file'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l preserve-mode -d 'keep the original\'s mode (the default)'

@@ -5,6 +5,7 @@
 
 mod around;
 mod backup;
+mod backup_keep;
 mod capi;
 mod command;
 mod commit;

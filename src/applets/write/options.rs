@@ -9,7 +9,7 @@ use awrite::{BackupOptions, Durability, Ownership, WriteOptions};
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{one_of, parse_duration, parse_mode, parse_path, parse_shell, parse_suffix};
+use super::super::values::{one_of, parse_duration, parse_kept, parse_mode, parse_path, parse_shell, parse_suffix};
 use crate::report::Style;
 
 /// The values of the options.
@@ -135,6 +135,13 @@ const FLAGS: &[Flag<Settings>] = &[
         &["--backup-timestamp"],
         "name it OUTPUT.YYYYMMDD-HHMMSS.backup, in local time; implies -b",
         |s| s.backup().timestamp = true,
+    ),
+    Flag::value(
+        BACKUP,
+        &["--backup-keep"],
+        Value::Text("N"),
+        "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
+        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
     ),
     Flag::value(
         BACKUP,

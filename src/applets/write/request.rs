@@ -110,6 +110,8 @@ mod tests {
             (&["--backup-mode", "", "f"], "--backup-mode: '' is not"),
             (&["--backup-suffix", "", "f"], "--backup-suffix: an empty suffix"),
             (&["--backup-suffix", "a/b", "f"], "--backup-suffix: 'a/b' contains a slash"),
+            (&["--backup-keep=0", "f"], "--backup-keep: at least 1 must be kept"),
+            (&["--backup-keep", "all", "f"], "--backup-keep: 'all' is not a number of backups"),
             (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
             (&["-i", "", "f"], "--input: an empty string"),
             (&["--validate", "", "f"], "--validate: an empty command"),
@@ -143,7 +145,9 @@ mod tests {
         assert_eq!(wait(&["f", "--wait", "-t", "1.5"]), Wait::For(Duration::from_millis(1500)));
         assert_eq!(wait(&["f", "-w5", "-w", "2m"]), Wait::For(Duration::from_secs(120)));
         assert!(settled(&["f"]).unwrap().backup.is_none());
-        for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
+        for implying in
+            ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600", "--backup-keep=1"]
+        {
             assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
         }
         assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
