@@ -55,6 +55,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l no-preserve-owner -d 'make the new file yours'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l no-preserve-xattrs -d 'do not carry extended attributes and ACLs over'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l if-changed -d 'leave OUTPUT untouched when the content is identical'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l unchanged-exit-code -x -d 'with --if-changed: end with N when nothing has changed'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l validate -x -a '(__fish_complete_command)' -d 'run sh -c CMD first, the new content on its standard input and in the file $AWRITE_NEW; write only if it succeeds'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s f -l force -d 'replace a file that is not writable for you'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l no-follow -d 'replace a symbolic link itself, not the file behind it'

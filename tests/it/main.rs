@@ -37,5 +37,6 @@ mod stream;
 mod sweep;
 mod takeover;
 mod trees;
+mod unchanged;
 mod users;
 mod write;
