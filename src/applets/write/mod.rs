@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Committed, Error, ErrorKind, Notice, Remedy, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -41,11 +41,12 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     })?;
     report::use_style(settings.style);
     let request = check(settings, parsed, inherited)?;
-    work(request, inherited)?;
-    Ok(exit::SUCCESS)
+    let unchanged = request.unchanged_status;
+    let committed = work(request, inherited)?;
+    Ok(if committed.changed { exit::SUCCESS } else { unchanged })
 }
 
-fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
+fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
     process::hold(inherited);
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
@@ -90,7 +91,7 @@ fn may_wait(source: &Source, request: &Request) -> bool {
 }
 
 /// Input -> OUTPUT.
-fn transfer(source: Source, request: &Request) -> Result<(), Error> {
+fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
     if may_wait(&source, request) {
         process::about_to_wait()?;
     }
@@ -103,15 +104,15 @@ fn transfer(source: Source, request: &Request) -> Result<(), Error> {
     if source.is_regular {
         // It is complete; the kernel can share or copy its content.
         process::give_way();
-        file.commit_from(source.fd(), &source.name).map(drop)
+        file.commit_from(source.fd(), &source.name)
     } else if request.stream {
         file.fill_from(source.fd(), &source.name)?;
         process::give_way();
-        file.commit().map(drop)
+        file.commit()
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         process::give_way();
-        file.commit_with(&content).map(drop)
+        file.commit_with(&content)
     }
 }
 
@@ -121,7 +122,7 @@ fn transform(
     request: &Request,
     command: &CommandLine,
     inherited: &Inherited,
-) -> Result<(), Error> {
+) -> Result<Committed, Error> {
     let cannot_run = |e| cannot_run(&command.program, &request.output, e);
     process::about_to_wait()?;
     let mut file = AtomicFile::open(&request.output, &request.options)?;
@@ -161,7 +162,7 @@ fn transform(
         let reason = "COMMAND printed nothing";
         return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
     }
-    if request.stream { file.commit() } else { file.commit_with(&content) }.map(drop)
+    if request.stream { file.commit() } else { file.commit_with(&content) }
 }
 
 fn out_of_memory(name: &Path) -> Error {
