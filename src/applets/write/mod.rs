@@ -4,8 +4,10 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod expectations;
 mod options;
 mod request;
 mod source;
@@ -16,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -24,7 +26,7 @@ use crate::process::{self, Inherited};
 use crate::report::{self, exit};
 pub(super) use options::GRAMMAR;
 use options::Settings;
-use request::{Input, Request, check};
+use request::{Input, Request, check, to_digest};
 use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
@@ -40,6 +42,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         stop => stop,
     })?;
     report::use_style(settings.style);
+    if settings.digest {
+        let digest = digest(to_digest(parsed)?)?;
+        report::print(&format!("{digest}\n"))?;
+        return Ok(exit::SUCCESS);
+    }
     let request = check(settings, parsed, inherited)?;
     work(request, inherited)?;
     Ok(exit::SUCCESS)
@@ -58,6 +65,9 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
         }
         Some(Input::Stdin) | None => None,
     };
+    if compares_much(&request) {
+        process::about_to_wait()?;
+    }
     let file = AtomicFile::open(&request.output, &request.options)?;
     let source = match source {
         // The input is OUTPUT itself: it may have been replaced before the lock was held.
@@ -77,8 +87,22 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
-    (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+    (options.append || options.if_changed || options.backup.is_some() || options.expect.is_some())
+        && is_large(&request.output)
+}
+
+/// Whether it takes a while to find out whether OUTPUT is what is expected.
+fn compares_much(request: &Request) -> bool {
+    match &request.options.expect {
+        None => false,
+        // Opening a FIFO waits for its writer.
+        Some(Expect::SameAs(copy)) => !copy.is_file() || is_large(copy) || is_large(&request.output),
+        Some(_) => is_large(&request.output),
+    }
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > SMALL)
 }
 
 /// Input -> OUTPUT.
