@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::duration::parse_duration;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expect::Expect;
 use crate::notice::Observer;
 
 /// Defines a struct of options: its fields with their defaults, and a setter for each. Fields may be added, so a
@@ -329,6 +330,11 @@ options_struct! {
         preserve_xattrs: bool = true,
         /// Replace a file that this user may not write.
         force: bool = false,
+        /// Replace the target only if it contains this: for whoever reads it, takes a while without holding the lock, and
+        /// writes it back. Compared under the lock as soon as it is held, and again right before the target is replaced;
+        /// otherwise the write fails with [`ErrorKind::Conflict`](crate::ErrorKind::Conflict). Of a symbolic link that is
+        /// replaced itself, the content of the file behind it counts.
+        expect: Option<Expect> = None,
         /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
         refuse_empty: bool = false,
         /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on

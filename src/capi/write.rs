@@ -213,6 +213,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         },
         preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
+        expect: None,
         refuse_empty: has(AWRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
         in_place: has(AWRITE_IN_PLACE),

@@ -21,6 +21,7 @@
 //! | `cleaning_up` | info | `files` |
 //! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, which also lists the events on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
+//! | `conflict` | error | the same, and `expected` `found` |
 //! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released`, `lease_broken` | | see report/lease.rs |
 //! | `hold` | | see report/holds.rs |
 

@@ -14,6 +14,7 @@ mod comparison;
 mod completions;
 mod documents;
 mod exclusion;
+mod expect;
 mod filesystems;
 mod flock;
 mod fuse;

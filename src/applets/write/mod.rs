@@ -4,8 +4,10 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod expectations;
 mod options;
 mod request;
 mod source;
@@ -16,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Committed, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Committed, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -24,7 +26,7 @@ use crate::process::{self, Inherited};
 use crate::report::{self, exit};
 pub(super) use options::GRAMMAR;
 use options::Settings;
-use request::{Input, Request, check};
+use request::{Input, Request, check, to_digest};
 use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
@@ -40,6 +42,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         stop => stop,
     })?;
     report::use_style(settings.style);
+    if settings.digest {
+        let digest = digest(to_digest(parsed)?)?;
+        report::print(&format!("{digest}\n"))?;
+        return Ok(exit::SUCCESS);
+    }
     let request = check(settings, parsed, inherited)?;
     let unchanged = request.unchanged_status;
     let committed = work(request, inherited)?;
@@ -59,6 +66,9 @@ fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
         }
         Some(Input::Stdin) | None => None,
     };
+    if compares_much(&request) {
+        process::about_to_wait()?;
+    }
     let outcome = match &request.command {
         None => transfer(source.map_or_else(Source::stdin, Ok)?, &request),
         Some(command) => transform(source, &request, command, inherited),
@@ -80,8 +90,22 @@ fn opened_again(request: &Request) -> Result<Option<Source>, Error> {
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
-    (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+    (options.append || options.if_changed || options.backup.is_some() || options.expect.is_some())
+        && is_large(&request.output)
+}
+
+/// Whether it takes a while to find out whether OUTPUT is what is expected.
+fn compares_much(request: &Request) -> bool {
+    match &request.options.expect {
+        None => false,
+        // Opening a FIFO waits for its writer.
+        Some(Expect::SameAs(copy)) => !copy.is_file() || is_large(copy) || is_large(&request.output),
+        Some(_) => is_large(&request.output),
+    }
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > SMALL)
 }
 
 /// Whether this waits for somebody else with something in place that must be removed: the lock, or a stage before it.

@@ -58,6 +58,8 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     if let Some(limit) = settings.kill_after {
         process::kill_after(limit);
     }
+    settings.expectations.ensure_about(&[&output])?;
+    options.expect = settings.expectations.of(&output);
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
@@ -70,6 +72,18 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     });
     let unchanged_status = settings.unchanged_status.unwrap_or(exit::SUCCESS);
     Ok(Request { output, command: parsed.command, input, stream: settings.stream, unchanged_status, options })
+}
+
+/// The operand of `--digest`.
+pub(super) fn to_digest(parsed: Parsed) -> Result<PathBuf, Stop> {
+    match parsed {
+        Parsed { command: Some(_), .. } => Err(Stop::Usage("--digest: takes no COMMAND".to_owned())),
+        Parsed { operand: None, .. } => Err(Stop::Usage("--digest: FILE is missing".to_owned())),
+        Parsed { operand: Some(file), .. } if file == "-" => {
+            Err(Stop::Usage("--digest: standard input is no file; one of that name is ./-".to_owned()))
+        }
+        Parsed { operand: Some(file), .. } => Ok(file.into()),
+    }
 }
 
 fn install(parsed: Parsed, settings: &Settings) -> Stop {
@@ -131,6 +145,11 @@ mod tests {
             (&["--token", "1", "f"], "--token: needs --owner"),
             (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
             (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
+            (&["--if-match", "", "f"], "--if-match: '' is not sha256: and"),
+            (&["--if-match", "g=absent", "f"], "--if-match: 'g' is no OUTPUT"),
+            (&["--if-match", "absent", "--if-match-file", "g", "f"], "--if-match-file: contradicts --if-match"),
+            (&["--if-match-file", "g", "--if-match=absent", "f"], "--if-match: contradicts --if-match-file"),
+            (&["--if-match-file", "", "f"], "--if-match-file: an empty string"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),
