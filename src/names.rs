@@ -152,9 +152,19 @@ pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
 
 fn target_name<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
-    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
-    let cut = may_be_cut(name.len()) && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
-    (!cut).then(|| OsStr::from_bytes(base))
+    hash_in(base, suffix).is_none().then(|| OsStr::from_bytes(base))
+}
+
+/// The hash of its target's whole name in the name of a lock file, if that has been cut.
+pub(crate) fn cut_hash(name: &OsStr) -> Option<u64> {
+    hash_in(name.as_bytes().strip_suffix(LOCK_SUFFIX.as_bytes())?, LOCK_SUFFIX)
+}
+
+/// The hash at the end of `base`, which stands before `suffix` in a name that has been cut.
+fn hash_in(base: &[u8], suffix: &str) -> Option<u64> {
+    let (rest, hash) = base.split_at_checked(base.len().checked_sub(16)?)?;
+    let cut = may_be_cut(base.len() + suffix.len()) && rest.ends_with(b"-") && is_hex(hash);
+    u64::from_str_radix(std::str::from_utf8(hash).ok()?, 16).ok().filter(|_| cut)
 }
 
 /// Whether backups with this suffix would look like lock files or leases.
@@ -436,6 +446,9 @@ pub(crate) fn any_name(name: &OsStr) {
         let back = target_name(&side, suffix);
         assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
         assert!(back.is_some() || may_be_cut(side.len()), "{name:?} is not known again");
+        if suffix == LOCK_SUFFIX && side.len() != name.len() + suffix.len() {
+            assert_eq!(cut_hash(&side), Some(fnv1a(name.as_bytes())));
+        }
     }
     for limit in [NAME_MAX, SHORT_NAME_MAX] {
         for (nonce, number) in [(None, 0), (None, 7), (Some("0123456789abcdef"), 0), (Some("0123456789abcdef"), 9999)] {
