@@ -11,6 +11,7 @@
 //! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
+mod expected;
 mod hold;
 mod sequence;
 
@@ -31,6 +32,7 @@ use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
+use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
@@ -80,7 +82,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: LeaseFile },
+    Held { lock: FileLock, lease: LeaseFile, expected: Option<Expected> },
 }
 
 impl AtomicFile {
@@ -89,21 +91,24 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
-    /// options contradict each other. Nothing has been changed then.
+    /// options contradict each other. [`ErrorKind::Conflict`]: it is not what [`WriteOptions::expect`] says. Nothing has
+    /// been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
-        let (path, started) = (path.as_ref(), Instant::now());
+        let (path, started, mut options) = (path.as_ref(), Instant::now(), options.clone());
+        if let Some(expect) = &mut options.expect {
+            *expect = expect.digest()?.into();
+        }
         if let Some(backup) = &options.backup {
             backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
-            let target = Target::resolve(path, resolve(options))?;
-            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            let target = Target::resolve(path, resolve(&options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, &options)?;
             (Phase::Spooling, target)
         } else {
-            let Hold { lock, lease, target } = Hold::take(path, options)?;
-            (Phase::Held { lock, lease }, target)
+            let Hold { lock, lease, target, expected } = Hold::take(path, &options)?;
+            (Phase::Held { lock, lease, expected }, target)
         };
-        let options = options.clone();
         Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
     }
 
@@ -173,7 +178,8 @@ impl AtomicFile {
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
-    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
+    /// not what [`WriteOptions::expect`] says (any more).
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -183,7 +189,7 @@ impl AtomicFile {
         }
         let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
         let (stage, hold) = match phase {
-            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
+            Phase::Held { lock, lease, expected } => (stage, Hold { lock, lease, target, expected }),
             Phase::Spooling => lock_now(target, stage, &options)?,
         };
         let stage = match stage {
@@ -239,12 +245,12 @@ impl AtomicFile {
         }
         let AtomicFile { phase, target, options, watched, started, .. } = self;
         let hold = match phase {
-            Phase::Held { lock, lease } => Hold { lock, lease, target },
+            Phase::Held { lock, lease, expected } => Hold { lock, lease, target, expected },
             Phase::Spooling => lock_now(target, None, &options)?.1,
         };
         let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
-        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
-            let phase = Phase::Held { lock, lease };
+        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target, expected }, options, watched, started }| {
+            let phase = Phase::Held { lock, lease, expected };
             AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
         }))
     }

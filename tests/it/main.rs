@@ -5,6 +5,7 @@
 
 mod around;
 mod backup;
+mod backup_keep;
 mod capi;
 mod command;
 mod commit;
@@ -13,6 +14,7 @@ mod comparison;
 mod completions;
 mod documents;
 mod exclusion;
+mod expect;
 mod filesystems;
 mod flock;
 mod fuse;
@@ -36,5 +38,6 @@ mod stream;
 mod sweep;
 mod takeover;
 mod trees;
+mod unchanged;
 mod users;
 mod write;

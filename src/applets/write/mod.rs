@@ -4,8 +4,10 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod expectations;
 mod options;
 mod request;
 mod source;
@@ -16,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Committed, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
 use super::common::cannot_run;
 use super::flags::{CommandLine, Stop};
@@ -24,7 +26,7 @@ use crate::process::{self, Inherited};
 use crate::report::{self, exit};
 pub(super) use options::GRAMMAR;
 use options::Settings;
-use request::{Input, Request, check};
+use request::{Input, Request, check, to_digest};
 use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
@@ -40,12 +42,18 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         stop => stop,
     })?;
     report::use_style(settings.style);
+    if settings.digest {
+        let digest = digest(to_digest(parsed)?)?;
+        report::print(&format!("{digest}\n"))?;
+        return Ok(exit::SUCCESS);
+    }
     let request = check(settings, parsed, inherited)?;
-    work(request, inherited)?;
-    Ok(exit::SUCCESS)
+    let unchanged = request.unchanged_status;
+    let committed = work(request, inherited)?;
+    Ok(if committed.changed { exit::SUCCESS } else { unchanged })
 }
 
-fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
+fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
     process::hold(inherited);
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
@@ -58,6 +66,9 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
         }
         Some(Input::Stdin) | None => None,
     };
+    if compares_much(&request) {
+        process::about_to_wait()?;
+    }
     let outcome = match &request.command {
         None => transfer(source.map_or_else(Source::stdin, Ok)?, &request),
         Some(command) => transform(source, &request, command, inherited),
@@ -79,8 +90,22 @@ fn opened_again(request: &Request) -> Result<Option<Source>, Error> {
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
-    (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+    (options.append || options.if_changed || options.backup.is_some() || options.expect.is_some())
+        && is_large(&request.output)
+}
+
+/// Whether it takes a while to find out whether OUTPUT is what is expected.
+fn compares_much(request: &Request) -> bool {
+    match &request.options.expect {
+        None => false,
+        // Opening a FIFO waits for its writer.
+        Some(Expect::SameAs(copy)) => !copy.is_file() || is_large(copy) || is_large(&request.output),
+        Some(_) => is_large(&request.output),
+    }
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > SMALL)
 }
 
 /// Whether this waits for somebody else with something in place that must be removed: the lock, or a stage before it.
@@ -90,7 +115,7 @@ fn may_wait(source: &Source, request: &Request) -> bool {
 }
 
 /// Input -> OUTPUT.
-fn transfer(source: Source, request: &Request) -> Result<(), Error> {
+fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
     if may_wait(&source, request) {
         process::about_to_wait()?;
     }
@@ -103,15 +128,15 @@ fn transfer(source: Source, request: &Request) -> Result<(), Error> {
     if source.is_regular {
         // It is complete; the kernel can share or copy its content.
         process::give_way();
-        file.commit_from(source.fd(), &source.name).map(drop)
+        file.commit_from(source.fd(), &source.name)
     } else if request.stream {
         file.fill_from(source.fd(), &source.name)?;
         process::give_way();
-        file.commit().map(drop)
+        file.commit()
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         process::give_way();
-        file.commit_with(&content).map(drop)
+        file.commit_with(&content)
     }
 }
 
@@ -121,7 +146,7 @@ fn transform(
     request: &Request,
     command: &CommandLine,
     inherited: &Inherited,
-) -> Result<(), Error> {
+) -> Result<Committed, Error> {
     let cannot_run = |e| cannot_run(&command.program, &request.output, e);
     process::about_to_wait()?;
     let mut file = AtomicFile::open(&request.output, &request.options)?;
@@ -161,7 +186,7 @@ fn transform(
         let reason = "COMMAND printed nothing";
         return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
     }
-    if request.stream { file.commit() } else { file.commit_with(&content) }.map(drop)
+    if request.stream { file.commit() } else { file.commit_with(&content) }
 }
 
 fn out_of_memory(name: &Path) -> Error {
