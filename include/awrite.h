@@ -571,6 +571,11 @@ typedef struct {
     /** Passed to notice. */
     void *notice_context;
     /**
+     * After the commit, delete the target's backups with a time in their names but this number of the newest ones. The
+     * one that was just made is among these, and has a time in its name. 0: delete none.
+     */
+    uint64_t backup_keep;
+    /**
      * Replace the target only if it contains this: what awrite_digest() says, the 64 digits alone, or "absent". It is
      * compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
      * with AWRITE_CONFLICT. NULL: it may contain anything.

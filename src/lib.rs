@@ -70,6 +70,7 @@ mod lock;
 mod metadata;
 mod names;
 mod notice;
+mod old_backups;
 mod options;
 mod original;
 mod remedy;

@@ -269,6 +269,19 @@ options_struct! {
         timestamp: bool = false,
         /// Permission bits of the backup. Default: the original's. The backup is then a copy, never a link.
         mode: Option<u32> = None,
+        /// After the commit, delete the target's dated backups but the newest ones, this many of them, at least 1. The one
+        /// that was just made is among these. Backups have the time in their names then, as with `timestamp`. One that
+        /// cannot be deleted is a [`Notice::Warning`](crate::Notice::Warning).
+        ///
+        /// Only names are compared: in a `dir` that has backups of several files of one name they are counted together.
+        keep: Option<u64> = None,
+    }
+}
+
+impl BackupOptions {
+    /// Whether the time is part of the backup's name.
+    pub(crate) fn is_dated(&self) -> bool {
+        self.timestamp || self.keep.is_some()
     }
 }
 

@@ -114,6 +114,9 @@ pub struct awrite_write_options {
     pub notice: awrite_notice_fn,
     /// Passed to notice.
     pub notice_context: *mut c_void,
+    /// After the commit, delete the target's backups with a time in their names but this number of the newest ones. The
+    /// one that was just made is among these, and has a time in its name. 0: delete none.
+    pub backup_keep: u64,
     /// Replace the target only if it contains this: what awrite_digest() says, the 64 digits alone, or "absent". It is
     /// compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
     /// with AWRITE_CONFLICT. NULL: it may contain anything.
@@ -126,7 +129,7 @@ pub struct awrite_write_options {
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_write_options {
     const NAME: &'static str = "awrite_write_options";
-    const MIN_SIZE: usize = offset_of!(Self, expect);
+    const MIN_SIZE: usize = offset_of!(Self, backup_keep);
 }
 
 /// What a write has done.
@@ -197,13 +200,16 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     let mode = permission_bits(given.mode, "mode")?;
     let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
-    let backup = (wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some()).then(|| {
+    let keep = (given.backup_keep > 0).then_some(given.backup_keep);
+    let wants_backup = wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some() || keep.is_some();
+    let backup = wants_backup.then(|| {
         let plain = BackupOptions::default();
         BackupOptions {
             suffix: suffix.map_or(plain.suffix, |suffix| suffix.as_os_str().to_owned()),
             dir: dir.map(Path::to_owned),
             timestamp: has(AWRITE_BACKUP_TIMESTAMP),
             mode: backup_mode,
+            keep,
         }
     });
     Ok(WriteOptions {

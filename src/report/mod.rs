@@ -13,6 +13,7 @@
 //! | `lock_acquired` | info | `path` `lock_file` `method` `wait_time_ms` |
 //! | `lock_released` | info | `lock_file` `held_ms` |
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
+//! | `backup_deleted` | info | `path` `backup` |
 //! | `committed` | info | `path` `bytes` `changed` `backup` `duration_ms` |
 //! | `warning` | warn | `path` |
 //! | `info`, `debug` | the same | `path` |

@@ -12,7 +12,8 @@
 //! 8. Give the backup its name. An earlier backup is kept until the commit.
 //! 9. Replace the target: the commit point. The stage is renamed over it. Where that is impossible or not wanted, the
 //!    content of the two is exchanged, or the target is overwritten in place, without step 2.
-//! 10. Date the backup, and sync the directory, and the directories that were made for the target.
+//! 10. Date the backup, and sync the directory, and the directories that were made for the target. Then delete the oldest
+//!     backups, where their number is limited.
 //! 11. Release the lock.
 //!
 //! An error before step 9 leaves the target as it was and nothing beside it. An error after it is reported, but the target
@@ -87,6 +88,10 @@ impl Commit {
                 let text = format!("cannot set the time of the backup: {}", reason_of(&e));
                 self.options.observer.tell(&Notice::Warning { path: &backup.path, text: &text });
             }
+        }
+        // An old one may be all that is left if the new content does not survive.
+        if let (Some(options), Ok(())) = (&self.options.backup, &durable) {
+            backup::delete_older(&self.hold.target, options, backup.as_ref(), &self.options.observer);
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
     }

@@ -5,6 +5,7 @@
 
 mod around;
 mod backup;
+mod backup_keep;
 mod capi;
 mod command;
 mod commit;
@@ -37,5 +38,6 @@ mod stream;
 mod sweep;
 mod takeover;
 mod trees;
+mod unchanged;
 mod users;
 mod write;

@@ -9,7 +9,9 @@ use awrite::{BackupOptions, Durability, Expect, Ownership, WriteOptions};
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{one_of, parse_duration, parse_mode, parse_path, parse_shell, parse_suffix};
+use super::super::values::{
+    one_of, parse_duration, parse_kept, parse_mode, parse_path, parse_shell, parse_status, parse_suffix,
+};
 use super::expectations::Expectations;
 use crate::report::Style;
 
@@ -24,6 +26,7 @@ pub(crate) struct Settings {
     pub(super) stream: bool,
     pub(super) validate: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
+    pub(super) unchanged_status: Option<u8>,
     pub(super) expectations: Expectations,
     pub(super) digest: bool,
     pub(super) install: bool,
@@ -147,6 +150,13 @@ const FLAGS: &[Flag<Settings>] = &[
     ),
     Flag::value(
         BACKUP,
+        &["--backup-keep"],
+        Value::Text("N"),
+        "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
+        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
+    ),
+    Flag::value(
+        BACKUP,
         &["--backup-mode"],
         Value::Text("OCTAL"),
         "mode of the backup; default: the original's; implies -b",
@@ -191,6 +201,13 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(CONTENT, &["--if-changed"], "leave OUTPUT untouched when the content is identical", |s| {
         s.options.if_changed = true;
     }),
+    Flag::value(
+        CONTENT,
+        &["--unchanged-exit-code"],
+        Value::Text("N"),
+        "with --if-changed: end with N when nothing has changed",
+        |s, value| put(&mut s.unchanged_status, parse_status(&value)),
+    ),
     Flag::value(
         CONTENT,
         &["--validate"],
