@@ -488,6 +488,13 @@ void awrite_lock_free(awrite_lock *lock);
  */
 #define AWRITE_KEEP_INODE 2048
 
+/**
+ * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+ * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+ * target is unchanged. Not with AWRITE_SYNC_NONE.
+ */
+#define AWRITE_VERIFY 8192
+
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
 
@@ -603,6 +610,11 @@ typedef struct {
     uint32_t changed;
     /** 0. */
     uint32_t reserved;
+    /**
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+     * The next awrite_write_options.expect.
+     */
+    char digest[AWRITE_DIGEST_SIZE];
 } awrite_result;
 
 /**

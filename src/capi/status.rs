@@ -72,6 +72,15 @@ pub(super) fn c_path(path: &Path) -> CString {
     c_string(path.as_os_str().as_bytes())
 }
 
+/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
+pub(super) fn c_array<const N: usize>(text: &str) -> [c_char; N] {
+    let mut array = [0; N];
+    for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
+        *to = from as c_char;
+    }
+    array
+}
+
 fn set_last_error(last: LastError) {
     // A thread that is ending may have destroyed its `LAST` already. Nobody will ask for the error then.
     let _ = LAST.try_with(|cell| cell.replace(last));

@@ -17,7 +17,7 @@ use super::argument::{
 };
 use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_path, guard};
+use super::status::{awrite_status, c_array, c_path, guard};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::{Expect, digest};
@@ -54,6 +54,10 @@ pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
 /// mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
 /// elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
 pub const AWRITE_KEEP_INODE: u32 = 2048;
+/// awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+/// received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+/// target is unchanged. Not with AWRITE_SYNC_NONE.
+pub const AWRITE_VERIFY: u32 = 8192;
 
 /// awrite_write_options.sync: file and directory. The new content survives power loss.
 pub const AWRITE_SYNC_FULL: u32 = 0;
@@ -147,12 +151,16 @@ pub struct awrite_result {
     pub changed: u32,
     /// 0.
     pub reserved: u32,
+    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+    /// The next awrite_write_options.expect.
+    pub digest: [c_char; AWRITE_DIGEST_SIZE],
 }
 
-// SAFETY: repr(C), begins with its size, and numbers and a pointer follow without a gap (tests/it/capi checks).
+// SAFETY: repr(C), begins with its size, and numbers, a pointer and characters follow without a gap (tests/it/capi
+// checks).
 unsafe impl Extensible for awrite_result {
     const NAME: &'static str = "awrite_result";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, digest);
 }
 
 thread_local! {
@@ -170,7 +178,8 @@ impl Out<awrite_result> {
             BACKUP.try_with(keep).unwrap_or(std::ptr::null())
         });
         let changed = u32::from(done.changed);
-        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zeroed() });
+        let digest = c_array(&done.digest.map(|digest| digest.to_string()).unwrap_or_default());
+        self.put(&awrite_result { bytes: done.bytes, backup, changed, digest, ..awrite_result::zeroed() });
     }
 }
 
@@ -180,7 +189,7 @@ impl Out<awrite_result> {
 ///
 /// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
-    const ALL: u32 = 2 * AWRITE_KEEP_INODE - 1;
+    const ALL: u32 = (2 * AWRITE_KEEP_INODE - 1) | AWRITE_VERIFY;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
@@ -237,6 +246,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             AWRITE_SYNC_NONE => Durability::None,
             other => return Err(bad_argument(format!("awrite_write_options.sync is {other}"))),
         },
+        verify: has(AWRITE_VERIFY),
         mkdir: has(AWRITE_MKDIR),
         backup,
         check,

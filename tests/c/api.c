@@ -158,16 +158,18 @@ static void test_expect(void)
 {
     char before[AWRITE_DIGEST_SIZE], after[AWRITE_DIGEST_SIZE + 8];
     awrite_write_options options = {.size = sizeof options};
+    awrite_result result = {.size = sizeof result};
     awrite_file *file;
 
     EXPECT(AWRITE_OK, awrite_digest("expected", before, sizeof before));
     CHECK(strcmp(before, "absent") == 0);
     options.expect = before;
-    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, NULL));
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
     EXPECT(AWRITE_OK, awrite_digest("expected", after, sizeof after));
     CHECK(strcmp(after, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    CHECK(strcmp(after, result.digest) == 0);
 
-    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "mine", 4, &options, NULL));
+    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "mine", 4, &options, &result));
     CHECK(strcmp(awrite_last_error(), "expected: Not what was expected") == 0);
     CHECK(strcmp(awrite_last_found(), after) == 0 && strstr(awrite_last_hint(), after) != NULL);
     EXPECT(AWRITE_CONFLICT, awrite_file_open(&file, "expected", &options));
@@ -191,6 +193,14 @@ static void test_expect(void)
     EXPECT(AWRITE_CONFLICT, awrite_write("expected", "z", 1, &options, NULL));
     EXPECT(AWRITE_ERROR, awrite_digest(".", after, sizeof after));
     CHECK(strcmp(awrite_last_found(), "") == 0 && after[0] == 's');
+
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_VERIFY};
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
+    CHECK(strcmp(result.digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, NULL, &result));
+    CHECK(strcmp(result.digest, "") == 0);
+    options.sync = AWRITE_SYNC_NONE;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
 
     /* An older program does not have the members. */
     options = (awrite_write_options){.size = offsetof(awrite_write_options, backup_keep), .expect = "not looked at"};
