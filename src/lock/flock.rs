@@ -254,11 +254,7 @@ impl LockFile {
 
     /// Locks it if it is free: true.
     pub(super) fn lock_now(&self) -> io::Result<bool> {
-        let locked = self.try_lock()?;
-        if locked {
-            self.let_strangers_finish()?;
-        }
-        Ok(locked)
+        Ok(self.try_lock()? && self.let_strangers_finish()?)
     }
 
     /// Waits for the lock, which was not free, as long as `patience` allows.
@@ -283,19 +279,30 @@ impl LockFile {
     /// Some programs lock a file `f` by making `f.lock`, into which they write the new content, to rename it over `f`: git,
     /// for one. They hold no `flock`, but have it open, and it is empty at first. So an empty lock file that nobody has
     /// locked may be theirs. Gives them a moment to go on, after which the file has content or another name.
-    fn let_strangers_finish(&self) -> io::Result<()> {
+    ///
+    /// It may also have been created by one of us, who has not locked it yet. The first moment is for that one to do so:
+    /// then this is false, and the lock is not held.
+    fn let_strangers_finish(&self) -> io::Result<bool> {
         let may_be_theirs = !self.created && !self.keep && !self.shared && matches!(self.level, Level::Top);
         if !may_be_theirs || has_waiter(&self.file) {
-            return Ok(());
+            return Ok(true);
         }
-        for pause in LOOKS {
+        for (look, pause) in LOOKS.into_iter().enumerate() {
             // Where that cannot be asked, what they do is found before the commit, but for the worst moment.
             if !lease::is_open_elsewhere(&self.file).unwrap_or(false) || !self.is_current()? {
                 break;
             }
+            if look > 0 {
+                sleep(pause);
+                continue;
+            }
+            sys::unflock(&self.file)?;
             sleep(pause);
+            if !self.try_lock()? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the locked file is still the one that others will find under its name, and still a lock file.
