@@ -30,9 +30,10 @@ pub(crate) fn notice_reporter(style: Style) -> impl Fn(&Notice<'_>) + Send + Syn
 
 fn say(notice: &Notice<'_>) {
     // Checked first: most notices are never shown, and need not be formatted.
-    if shows(importance(notice)) {
+    let importance = importance(notice);
+    if shows(importance) {
         if let Some(message) = message(notice) {
-            message.say();
+            message.shown_at(importance).say();
         }
     }
 }

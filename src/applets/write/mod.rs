@@ -18,7 +18,7 @@ use std::process::Stdio;
 
 use awrite::{AtomicFile, Committed, Error, ErrorKind, Notice, Remedy, read_all};
 
-use super::common::cannot_run;
+use super::common::{self, cannot_run};
 use super::flags::{CommandLine, Stop};
 use crate::process::{self, Inherited};
 use crate::report::{self, exit};
@@ -39,7 +39,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         }
         stop => stop,
     })?;
-    report::use_style(settings.style);
+    common::use_style(settings.style)?;
     let request = check(settings, parsed, inherited)?;
     let unchanged = request.unchanged_status;
     let committed = work(request, inherited)?;

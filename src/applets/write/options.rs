@@ -222,6 +222,7 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    common::json_fd(),
     Flag::check(OTHER, &["--list"], "print the names of the applets and exit", |_, _| Err(Stop::List)),
     Flag::set(
         OTHER,
