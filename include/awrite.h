@@ -474,6 +474,12 @@ void awrite_lock_free(awrite_lock *lock);
  */
 #define AWRITE_KEEP_INODE 2048
 
+/**
+ * awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
+ * left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
+ */
+#define AWRITE_DRY_RUN 4096
+
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
 

@@ -17,6 +17,7 @@
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
 //! | `backup_deleted` | info | `path` `backup` |
 //! | `committed` | info | `path` `bytes` `changed` `backup` `duration_ms` |
+//! | `would_replace` | info | `path` `bytes` `changed` |
 //! | `warning` | warn | `path` |
 //! | `info`, `debug` | the same | `path` |
 //! | `interrupted` | error | `exit_code` |

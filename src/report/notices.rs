@@ -38,10 +38,14 @@ fn say(notice: &Notice<'_>) {
     }
 }
 
-/// The level that decides whether `notice` is shown. Waiting is shown by default, though its message is no warning.
+/// The level that decides whether `notice` is shown. Waiting and the result of a dry run are shown by default, though their
+/// messages are no warnings.
 fn importance(notice: &Notice<'_>) -> Level {
     match notice {
-        Notice::Waiting { .. } | Notice::Locked { contended: true, .. } | Notice::Warning { .. } => Level::Warn,
+        Notice::Waiting { .. }
+        | Notice::Locked { contended: true, .. }
+        | Notice::WouldReplace { .. }
+        | Notice::Warning { .. } => Level::Warn,
         Notice::Debug { .. } => Level::Debug,
         _ => Level::Info,
     }
@@ -93,6 +97,18 @@ fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
                 .with("changed", changed)
                 .with_known("backup", backup)
                 .with("duration_ms", took)
+        }
+        Notice::WouldReplace { target, bytes, changed, exists } => {
+            let name = shown(target);
+            let text = match (changed, exists) {
+                (false, _) => format!("Would leave {name} unchanged"),
+                (true, false) => format!("Would create {name}"),
+                (true, true) => format!("Would replace {name}"),
+            };
+            Message::new(Level::Info, "would_replace", text)
+                .with("path", target)
+                .with("bytes", bytes)
+                .with("changed", changed)
         }
         Notice::Warning { path, text } => Message::about(Level::Warn, "warning", path, text),
         Notice::Info { path, text } => Message::about(Level::Info, "info", path, text),

@@ -13,6 +13,7 @@ mod common;
 mod comparison;
 mod completions;
 mod documents;
+mod dry_run;
 mod events;
 mod exclusion;
 mod filesystems;

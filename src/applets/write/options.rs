@@ -192,6 +192,9 @@ const FLAGS: &[Flag<Settings>] = &[
          succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
+    Flag::set(CONTENT, &["--dry-run"], "do everything but the commit, and say whether OUTPUT would be replaced", |s| {
+        s.options.dry_run = true;
+    }),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
     Flag::set(CONTENT, &["--no-follow"], "replace a symbolic link itself, not the file behind it", |s| {
         s.options.lock.follow = false;
