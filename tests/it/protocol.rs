@@ -92,6 +92,7 @@ const VALIDATED: Way = Way { args: &["--validate", "exit 0", "f"], has_command: 
 const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
 const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
 const UNCHANGED: Way = Way { old: Some(NEW), ..CHANGED };
+const DRY_RUN: Way = Way { args: &["--dry-run", "f"], new: OLD, ..PLAIN };
 const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
 /// Without --no-wait, a run that cannot see whether the holder is dead would wait for a minute.
 const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
@@ -751,6 +752,7 @@ sweeps! {
     with_input_from_a_file: FROM_FILE;
     if_changed: CHANGED;
     if_unchanged: UNCHANGED;
+    dry: DRY_RUN;
     with_a_link_lock: LINK;
     breaking_a_link_lock: LINK_BREAK;
     holding: HOLD;
