@@ -20,11 +20,14 @@ use crate::sys::{Dir, FileKind};
 /// How many bytes of memory the candidates may take. A name takes its length and 16 bytes.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// What is judged one by one, before it is handed out.
+    /// What is judged one by one, before it is handed out, together with the files beside it.
     singles: usize,
     /// Backups and temporary files, before a part of them is left for another reading: 300,000 with names of usual length.
     grouped: usize,
 }
+
+/// How many names are read before the caller is told: a signal must not wait for a very large directory.
+const MOST_NAMES: usize = 100_000;
 
 const LIMITS: Limits = Limits { singles: 2 << 20, grouped: 16 << 20 };
 
@@ -159,8 +162,10 @@ impl<'a> Scan<'a> {
     ) -> io::Result<Part> {
         let (mut singles, mut files) = (Candidates::default(), Files::default());
         let wants_files = self.options.own && !self.options.locks;
-        while !self.read && singles.size() + files.size() < self.limits.singles {
+        let mut names = 0;
+        while !self.read && names < MOST_NAMES && singles.size() + files.size() < self.limits.singles {
             self.read = !self.dir.read_some(buffer, |name, file_kind| {
+                names += 1;
                 every(name, file_kind);
                 if wants_files && file_kind == Some(FileKind::Regular) {
                     files.add(name);
