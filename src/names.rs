@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 
@@ -370,25 +371,40 @@ pub(crate) struct BackupNames<'a> {
     base: &'a OsStr,
     suffix: &'a OsStr,
     time: Option<DateTime>,
+    /// The first number that is tried.
+    from: u32,
 }
 
 impl<'a> BackupNames<'a> {
     /// The name `NAME.backup`, or, with `timestamp`, those with the local time of this moment.
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
-        let time = timestamp.then(|| jiff::Timestamp::now().to_zoned(local_time::zone()).datetime());
-        BackupNames { base, suffix, time }
+        let time = timestamp.then(|| {
+            // Whole seconds, as in a name. A time that is now cannot be out of range.
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now).ok());
+            now.unwrap_or_default().to_zoned(local_time::zone()).datetime()
+        });
+        BackupNames { base, suffix, time, from: 0 }
     }
 
     /// The names with this time. `base` is cut where they would be too long otherwise.
     pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: DateTime) -> BackupNames<'a> {
         let room = NAME_MAX.saturating_sub(LONGEST_STAMP + suffix.len());
         let base = OsStr::from_bytes(&base.as_bytes()[..base.len().min(room)]);
-        BackupNames { base, suffix, time: Some(time) }
+        BackupNames { base, suffix, time: Some(time), from: 0 }
+    }
+
+    /// Leaves out the names that come before one of `others`. Where old backups are deleted, a number that is free again would
+    /// make the new one older than they are.
+    pub(crate) fn begin_above(&mut self, others: &[(Stamp, OsString)]) {
+        let of_now = others.iter().filter(|(stamp, _)| Some(stamp.time) == self.time);
+        let numbers = of_now.map(|(stamp, _)| stamp.number + 1).filter(|number| *number < BACKUPS_PER_SECOND);
+        self.from = numbers.max().unwrap_or(0);
     }
 
     /// The name of the first backup of this second, or of the only one.
     pub(crate) fn plain(&self) -> OsString {
-        self.numbered(0)
+        self.numbered(self.from)
     }
 
     /// Whether the time is part of the name.
@@ -401,9 +417,15 @@ impl<'a> BackupNames<'a> {
         joined(&[self.base.as_bytes(), stamp.as_bytes(), self.suffix.as_bytes()])
     }
 
+    /// The time in `name`, if it is that of a dated backup of the same file with the same suffix.
+    pub(crate) fn stamp_in(&self, name: &OsStr) -> Option<Stamp> {
+        let (length, stamp) = split_stamp(name.as_bytes().strip_suffix(self.suffix.as_bytes())?)?;
+        (&name.as_bytes()[..length] == self.base.as_bytes()).then_some(stamp)
+    }
+
     /// Counts up until `take` accepts a name, and returns that name.
     pub(crate) fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
-        for number in 0..BACKUPS_PER_SECOND {
+        for number in self.from..BACKUPS_PER_SECOND {
             let name = self.numbered(number);
             match take(&name) {
                 Ok(()) => return Ok(name),
@@ -578,6 +600,20 @@ mod tests {
         names.time = Some(then.datetime());
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
+        let stamp = names.stamp_in(&names.numbered(2));
+        assert_eq!(stamp, Some(Stamp { time: then.datetime(), number: 2 }));
+        for others in [
+            "f.conf.backup",
+            "f.conf.20260102-030405",
+            "f.conf.20260102-030405.old",
+            "f.conf.20260102.backup",
+            "xf.conf.20260102-030405.backup",
+            "f.conf2.20260102-030405.backup",
+            "conf.20260102-030405.backup",
+            "f.conf.20260102-030405.20260102-030406.backup",
+        ] {
+            assert_eq!(names.stamp_in(OsStr::new(others)), None, "{others}");
+        }
     }
 
     #[test]
