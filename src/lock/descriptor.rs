@@ -100,46 +100,36 @@ impl Nesting for Descriptor<'_> {
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. [`ErrorKind::LockLost`]: the
 /// file has been deleted, so nobody else would see the lock; not checked with `keep`, which says that nobody deletes it.
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
-    lock_open_file(fd.as_fd(), name, options, observer, false)
+    let mut patience = Patience::new(name, options, observer);
+    lock_open_file(fd.as_fd(), options, &mut patience, false)?;
+    Ok(patience.started.elapsed())
 }
 
-/// The same on behalf of the process that has started this one, whose descriptor it is. The lock takes part in nesting: if
-/// an ancestor holds the lock of the same file, the description gets a share of that; and the processes that inherit the
-/// descriptor from now on go on under its lock. (So would the threads of this process.)
-///
-/// # Errors
-///
-/// As [`lock_descriptor`]. [`ErrorKind::Usage`]: it would wait for itself.
-pub fn lock_callers_descriptor(
-    fd: impl AsFd,
-    name: &Path,
-    options: &LockOptions,
-    observer: &Observer,
-) -> Result<Duration> {
-    let fd = fd.as_fd();
+/// The same on behalf of the process that has started this one, whose descriptor it is, and whatever leases there are. The
+/// lock takes part in nesting.
+pub(crate) fn lock_and_mark(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Patience<'_>) -> Result<()> {
     // Those who go on below it rely on the lock as it is.
     take_back(fd);
-    let took = lock_open_file(fd, name, options, observer, true)?;
+    lock_open_file(fd, options, patience, true)?;
     if FileStatus::of(fd).is_ok_and(|status| status.kind == FileKind::Regular) {
         // Where that does not work, it is an error there to ask for the lock.
         inherited::mark(fd, if options.shared { Intent::Shared } else { Intent::Exclusive });
     }
-    Ok(took)
+    Ok(())
 }
 
-fn lock_open_file(
-    fd: BorrowedFd<'_>,
-    name: &Path,
-    options: &LockOptions,
-    observer: &Observer,
-    nests: bool,
-) -> Result<Duration> {
-    let mut patience = Patience::new(name, options, observer);
+/// Whether the open file description holds the `flock` of its file. Without /proc this cannot be known: false.
+pub(crate) fn holds_flock(fd: BorrowedFd<'_>) -> bool {
+    open_files::one("self", fd.as_raw_fd()).is_some_and(|file| file.flock.is_some())
+}
+
+fn lock_open_file(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Patience<'_>, nests: bool) -> Result<()> {
+    let name = patience.target;
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     let status = FileStatus::of(fd).map_err(cannot)?;
     let mut lock =
         Descriptor { fd, id: status.id, nests, shared: options.shared, above: None, trusts_environment: true };
-    while !lock_once(&mut lock, &mut patience)? {}
+    while !lock_once(&mut lock, patience)? {}
     if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
         sys::unflock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
@@ -152,7 +142,7 @@ fn lock_open_file(
             .on(name)
             .with_hint("open it again, for appending (9>>FILE.lock), and then lock it"));
     }
-    Ok(patience.started.elapsed())
+    Ok(())
 }
 
 /// False: the one above has given the lock up, or another one is above.
@@ -207,7 +197,7 @@ fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>) -> io::Result<Waited
     }
 }
 
-/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`], once nobody works under it any more.
+/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`](crate::lock_callers_descriptor), once nobody works under it any more.
 ///
 /// # Errors
 ///
@@ -242,8 +232,9 @@ fn is_record(fd: BorrowedFd<'_>) -> bool {
     open_again(fd).is_ok_and(|file| look::is_record(&file))
 }
 
-/// Registers as a waiter, through a descriptor of our own. The registration ends when that is closed.
-fn register(fd: BorrowedFd<'_>) -> Option<File> {
+/// Registers as a waiter, through a descriptor of our own. The registration ends when that is closed. Until then those who
+/// release the lock leave the file in place.
+pub(crate) fn register(fd: BorrowedFd<'_>) -> Option<File> {
     // Asked before opening: opening a FIFO or a device has effects.
     if FileStatus::of(fd).ok()?.kind != FileKind::Regular || !filesystem::is_local(fd) {
         return None;

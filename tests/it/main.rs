@@ -5,6 +5,7 @@
 
 mod around;
 mod backup;
+mod backup_keep;
 mod capi;
 mod command;
 mod commit;
@@ -12,7 +13,10 @@ mod common;
 mod comparison;
 mod completions;
 mod documents;
+mod dry_run;
+mod events;
 mod exclusion;
+mod expect;
 mod filesystems;
 mod flock;
 mod fuse;
@@ -36,5 +40,6 @@ mod stream;
 mod sweep;
 mod takeover;
 mod trees;
+mod unchanged;
 mod users;
 mod write;

@@ -10,12 +10,15 @@ use super::options::{GRAMMAR, Settings};
 use super::source::same_file;
 use super::validation::validation;
 use crate::process::{self, Inherited};
+use crate::report::exit;
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
     pub(super) command: Option<CommandLine>,
     pub(super) input: Option<Input>,
     pub(super) stream: bool,
+    /// The exit status when nothing has changed.
+    pub(super) unchanged_status: u8,
     pub(super) options: WriteOptions,
 }
 
@@ -49,9 +52,14 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
         }
     }
+    if settings.unchanged_status.is_some() && !options.if_changed {
+        return Err(Stop::Usage("--unchanged-exit-code: needs --if-changed".to_owned()));
+    }
     if let Some(limit) = settings.kill_after {
         process::kill_after(limit);
     }
+    settings.expectations.ensure_about(&[&output])?;
+    options.expect = settings.expectations.of(&output);
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
@@ -62,7 +70,20 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             process::give_way();
         }
     });
-    Ok(Request { output, command: parsed.command, input, stream: settings.stream, options })
+    let unchanged_status = settings.unchanged_status.unwrap_or(exit::SUCCESS);
+    Ok(Request { output, command: parsed.command, input, stream: settings.stream, unchanged_status, options })
+}
+
+/// The operand of `--digest`.
+pub(super) fn to_digest(parsed: Parsed) -> Result<PathBuf, Stop> {
+    match parsed {
+        Parsed { command: Some(_), .. } => Err(Stop::Usage("--digest: takes no COMMAND".to_owned())),
+        Parsed { operand: None, .. } => Err(Stop::Usage("--digest: FILE is missing".to_owned())),
+        Parsed { operand: Some(file), .. } if file == "-" => {
+            Err(Stop::Usage("--digest: standard input is no file; one of that name is ./-".to_owned()))
+        }
+        Parsed { operand: Some(file), .. } => Ok(file.into()),
+    }
 }
 
 fn install(parsed: Parsed, settings: &Settings) -> Stop {
@@ -110,9 +131,13 @@ mod tests {
             (&["--backup-mode", "", "f"], "--backup-mode: '' is not"),
             (&["--backup-suffix", "", "f"], "--backup-suffix: an empty suffix"),
             (&["--backup-suffix", "a/b", "f"], "--backup-suffix: 'a/b' contains a slash"),
+            (&["--backup-keep=0", "f"], "--backup-keep: at least 1 must be kept"),
+            (&["--backup-keep", "all", "f"], "--backup-keep: 'all' is not a number of backups"),
             (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
             (&["-i", "", "f"], "--input: an empty string"),
             (&["--validate", "", "f"], "--validate: an empty command"),
+            (&["--unchanged-exit-code=5", "f"], "--unchanged-exit-code: needs --if-changed"),
+            (&["--unchanged-exit-code=256", "--if-changed", "f"], "--unchanged-exit-code: '256' is not a number"),
             (&["--sync", "all", "f"], "--sync: 'all' is none of full, data, none"),
             (&["--completions", "ksh"], "--completions: 'ksh' is none of bash, zsh, fish"),
             (&["--owner", "", "f"], "--owner: the owner of a lease must have a name"),
@@ -120,6 +145,11 @@ mod tests {
             (&["--token", "1", "f"], "--token: needs --owner"),
             (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
             (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
+            (&["--if-match", "", "f"], "--if-match: '' is not sha256: and"),
+            (&["--if-match", "g=absent", "f"], "--if-match: 'g' is no OUTPUT"),
+            (&["--if-match", "absent", "--if-match-file", "g", "f"], "--if-match-file: contradicts --if-match"),
+            (&["--if-match-file", "g", "--if-match=absent", "f"], "--if-match: contradicts --if-match-file"),
+            (&["--if-match-file", "", "f"], "--if-match-file: an empty string"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),
@@ -143,7 +173,9 @@ mod tests {
         assert_eq!(wait(&["f", "--wait", "-t", "1.5"]), Wait::For(Duration::from_millis(1500)));
         assert_eq!(wait(&["f", "-w5", "-w", "2m"]), Wait::For(Duration::from_secs(120)));
         assert!(settled(&["f"]).unwrap().backup.is_none());
-        for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
+        for implying in
+            ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600", "--backup-keep=1"]
+        {
             assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
         }
         assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
