@@ -45,10 +45,11 @@
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
- * system error it was. A callback is told what is not an error but should be known (a wait; a file system that cannot
- * sync a directory): see Notices. A wrong argument is an error and not a crash, if the library can detect it: NULL, an
- * impossible size, an unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is
- * AWRITE_INTERNAL; a panic does not leave the library (but Rust writes about it to standard error).
+ * system error it was; after AWRITE_CONFLICT, awrite_last_found() says what the target contains. A callback is told
+ * what is not an error but should be known (a wait; a file system that cannot sync a directory): see Notices. A wrong
+ * argument is an error and not a crash, if the library can detect it: NULL, an impossible size, an unknown flag, a
+ * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
+ * leave the library (but Rust writes about it to standard error).
  *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
@@ -94,7 +95,7 @@ extern "C" {
  * awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
  */
 
-/** The result of a call. 0 to 3 are also the exit codes of the commands. */
+/** The result of a call. 0 to 4 are also the exit codes of the commands. */
 typedef enum {
     /** It is done. */
     AWRITE_OK = 0,
@@ -110,22 +111,26 @@ typedef enum {
      */
     AWRITE_INTERRUPTED = 3,
     /**
+     * The target is not what awrite_write_options.expect says. It is unchanged. awrite_last_found() says what it is.
+     */
+    AWRITE_CONFLICT = 4,
+    /**
      * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
      * that contradict each other, a handle of the parent process. Nothing was done.
      */
-    AWRITE_BAD_ARGUMENT = 4,
+    AWRITE_BAD_ARGUMENT = 5,
     /** The caller's own callback stopped it. A target is unchanged then. */
-    AWRITE_STOPPED = 5,
+    AWRITE_STOPPED = 6,
     /**
      * A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
      * new content if it had just been replaced.
      */
-    AWRITE_INTERNAL = 6,
+    AWRITE_INTERNAL = 7,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
      * back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
      */
-    AWRITE_NOT_DURABLE = 7,
+    AWRITE_NOT_DURABLE = 8,
 } awrite_status;
 
 /**
@@ -164,6 +169,15 @@ const char *awrite_last_hint(void);
  * its own.
  */
 int awrite_last_errno(void);
+
+/**
+ * What the target was found to contain when the last call on this thread failed with AWRITE_CONFLICT: "sha256:" and 64
+ * hexadecimal digits, or "absent". The next awrite_write_options.expect, once the caller has read the target again.
+ *
+ * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
+ * one failed otherwise. Never NULL. Thread-safe: each thread has its own.
+ */
+const char *awrite_last_found(void);
 
 /**
  * The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
@@ -497,6 +511,13 @@ void awrite_lock_free(awrite_lock *lock);
  */
 #define AWRITE_KEEP_INODE 2048
 
+/**
+ * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+ * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+ * target is unchanged. Not with AWRITE_SYNC_NONE.
+ */
+#define AWRITE_VERIFY 8192
+
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
 
@@ -520,6 +541,9 @@ void awrite_lock_free(awrite_lock *lock);
 
 /** awrite_write_options.ownership: the new file belongs to the user who writes it. */
 #define AWRITE_OWNER_WRITER 2
+
+/** The size of a string that says what a target contains, with the zero byte at its end. */
+#define AWRITE_DIGEST_SIZE 72
 
 /**
  * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
@@ -581,6 +605,17 @@ typedef struct {
      * one that was just made is among these, and has a time in its name. 0: delete none.
      */
     uint64_t backup_keep;
+    /**
+     * Replace the target only if it contains this: what awrite_digest() says, the 64 digits alone, or "absent". It is
+     * compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
+     * with AWRITE_CONFLICT. NULL: it may contain anything.
+     */
+    const char *expect;
+    /**
+     * Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
+     * it may contain anything. Not together with expect.
+     */
+    const char *expect_same;
 } awrite_write_options;
 
 /** What a write has done. */
@@ -598,6 +633,11 @@ typedef struct {
     uint32_t changed;
     /** 0. */
     uint32_t reserved;
+    /**
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+     * The next awrite_write_options.expect.
+     */
+    char digest[AWRITE_DIGEST_SIZE];
 } awrite_result;
 
 /**
@@ -607,6 +647,20 @@ typedef struct {
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
 /**
+ * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+ * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+ *
+ * target: the file, which need not exist.
+ * digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ */
+awrite_status awrite_digest(const char *target,
+                            char *digest,
+                            size_t capacity);
+
+/**
  * Replaces a target by a block of memory.
  *
  * target: the file, which need not exist.
@@ -614,8 +668,8 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * options: NULL for the defaults.
  * result: receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
- * AWRITE_NOT_DURABLE. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+ * the options; AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_write(const char *target,
                            const void *data,
@@ -633,8 +687,8 @@ awrite_status awrite_write(const char *target,
  * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
- * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
- * Thread-safe.
+ * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+ * AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_update(const char *target,
                             awrite_update_fn change,
@@ -670,7 +724,7 @@ awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t
  * target: the file, which need not exist.
  * options: NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_file_open(awrite_file **file, const char *target, const awrite_write_options *options);
 
@@ -707,8 +761,8 @@ awrite_status awrite_file_write_from(awrite_file *file,
  * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
- * taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
- * same handle from one thread at a time.
+ * taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+ * AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
  */
 awrite_status awrite_file_commit(awrite_file *file,
                                  awrite_result *result);

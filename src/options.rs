@@ -349,6 +349,10 @@ options_struct! {
         keep_inode: bool = false,
         /// What is synced.
         durability: Durability = Durability::default(),
+        /// Before the target is replaced, read the new content back and compare it with what was received: from the device,
+        /// where the system allows to drop what it has cached. Whatever is overwritten in place is read back afterwards.
+        /// Not with [`Durability::None`].
+        verify: bool = false,
         /// Create missing parent directories.
         mkdir: bool = false,
         /// Keep the current content.

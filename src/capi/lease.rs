@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
 use super::lock::{awrite_lock_options, claim, lock_options_and_observer};
-use super::status::{awrite_status, guard, guard_or};
+use super::status::{awrite_status, c_array, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
 /// A lease of a target.
@@ -257,15 +257,6 @@ fn milliseconds(time: Duration) -> u64 {
 pub(super) fn since_1970(time: SystemTime) -> i64 {
     let clamp = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
-}
-
-/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
-fn c_array<const N: usize>(text: &str) -> [c_char; N] {
-    let mut array = [0; N];
-    for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
-        *to = from as c_char;
-    }
-    array
 }
 
 /// Gives back a lease that was kept, without a handle.

@@ -24,6 +24,7 @@
 
 mod children;
 mod ended;
+mod environment;
 mod masks;
 mod outlived;
 mod panic;

@@ -14,7 +14,7 @@
 //! | `lock_released` | info | `lock_file` `held_ms` |
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
 //! | `backup_deleted` | info | `path` `backup` |
-//! | `committed` | info | `path` `bytes` `changed` `backup` `duration_ms` |
+//! | `committed` | info | `path` `bytes` `changed` `backup` `digest` `duration_ms` |
 //! | `warning` | warn | `path` |
 //! | `info`, `debug` | the same | `path` |
 //! | `interrupted` | error | `exit_code` |

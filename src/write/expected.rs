@@ -25,7 +25,7 @@ const TICK: i128 = 3_000_000_000;
 /// What a target must contain, and what it was like when it did.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    digest: Digest,
+    pub(super) digest: Digest,
     /// `None`: it may have changed since without a trace.
     seen: Option<Facts>,
 }

@@ -24,7 +24,8 @@ static void test_status(void)
     CHECK(strcmp(awrite_last_error(), "") == 0);
     CHECK(strcmp(awrite_last_hint(), "") == 0);
     CHECK(awrite_last_errno() == 0);
-    for (status = 0; status < 8; status++)
+    CHECK(strcmp(awrite_last_found(), "") == 0);
+    for (status = 0; status < 9; status++)
         CHECK(strcmp(awrite_strerror(status), awrite_strerror(99)) != 0);
     CHECK(strcmp(awrite_strerror(-1), "unknown status") == 0);
 }
@@ -151,6 +152,69 @@ static void test_check(void)
     EXPECT(AWRITE_STOPPED, awrite_write("checked", "x", 1, &options, NULL));
     CHECK(awrite_last_hint()[0] != '\0');
     CHECK(has_content("checked", "righted") && !exists("checked.lock"));
+}
+
+static void test_expect(void)
+{
+    char before[AWRITE_DIGEST_SIZE], after[AWRITE_DIGEST_SIZE + 8];
+    awrite_write_options options = {.size = sizeof options};
+    awrite_result result = {.size = sizeof result};
+    awrite_file *file;
+
+    EXPECT(AWRITE_OK, awrite_digest("expected", before, sizeof before));
+    CHECK(strcmp(before, "absent") == 0);
+    options.expect = before;
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
+    EXPECT(AWRITE_OK, awrite_digest("expected", after, sizeof after));
+    CHECK(strcmp(after, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    CHECK(strcmp(after, result.digest) == 0);
+
+    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "mine", 4, &options, &result));
+    CHECK(strcmp(awrite_last_error(), "expected: Not what was expected") == 0);
+    CHECK(strcmp(awrite_last_found(), after) == 0 && strstr(awrite_last_hint(), after) != NULL);
+    EXPECT(AWRITE_CONFLICT, awrite_file_open(&file, "expected", &options));
+    CHECK(file == NULL);
+    options.flags = AWRITE_LATE_LOCK;
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
+    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("expected", "abc"));
+
+    options = (awrite_write_options){.size = sizeof options, .expect = after + strlen("sha256:")};
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "mine", 4));
+    make_file("expected", "x");
+    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("expected", "x"));
+    make_file("expected-copy", "x");
+    options = (awrite_write_options){.size = sizeof options, .expect_same = "expected-copy"};
+    EXPECT(AWRITE_OK, awrite_write("expected", "y", 1, &options, NULL));
+    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "z", 1, &options, NULL));
+    EXPECT(AWRITE_ERROR, awrite_digest(".", after, sizeof after));
+    CHECK(strcmp(awrite_last_found(), "") == 0 && after[0] == 's');
+
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_VERIFY};
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
+    CHECK(strcmp(result.digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, NULL, &result));
+    CHECK(strcmp(result.digest, "") == 0);
+    options.sync = AWRITE_SYNC_NONE;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+
+    /* An older program does not have the members. */
+    options = (awrite_write_options){.size = offsetof(awrite_write_options, backup_keep), .expect = "not looked at"};
+    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, &options, NULL));
+
+    options = (awrite_write_options){.size = sizeof options, .expect = "sha256:12"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    options.expect = "";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .expect = "absent", .expect_same = "expected-copy"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest(NULL, after, sizeof after));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest("expected", NULL, sizeof after));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest("expected", after, AWRITE_DIGEST_SIZE - 1));
 }
 
 /* Structs of a later version of the header. */
@@ -1101,6 +1165,7 @@ int main(void)
     test_write();
     test_modes();
     test_check();
+    test_expect();
     test_later_structs();
     test_write_wrong();
     test_lock();

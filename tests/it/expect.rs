@@ -348,3 +348,63 @@ fn rust_programs_get_both_digests() {
     awrite::update(&path, &options, |old, new| std::io::copy(old, new).and_then(|_| new.write_all(b"!"))).unwrap();
     assert_eq!(dir.read("f"), "two!");
 }
+
+/// What is committed has the digest that the event says, whichever way it took.
+#[test]
+fn the_digest_of_what_was_written_is_known() {
+    for (way, expected) in WAYS {
+        for options in
+            [&["--if-match-file", "f"][..], &["--verify"], &["--verify", "--validate", "echo more >>$AWRITE_NEW"]]
+        {
+            if options[0] == "--verify" && way.contains(&"--sync=none") {
+                continue;
+            }
+            let dir = prepared(way);
+            let args = ["--json"].iter().chain(options).chain(way.iter());
+            let done = dir.awrite(args).stdin("new").run();
+            done.ok();
+            let events = done.lines().into_iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let committed = events.into_iter().find(|event| event["event"] == "committed").unwrap();
+            let expected = if options.len() == 3 { format!("{expected}more\n") } else { (*expected).to_owned() };
+            assert_eq!(dir.read("f"), expected, "{options:?} {way:?}");
+            assert_eq!(committed["digest"], digest(&dir, "f"), "{options:?} {way:?}");
+        }
+    }
+}
+
+/// Data and holes, copied by the kernel, from a file of which a part has been read already.
+#[test]
+fn what_the_kernel_copies_is_verified_too() {
+    let dir = TestDir::new();
+    dir.sh("head -c 300000 /dev/urandom >in && truncate -s 3000000 in && head -c 100000 /dev/urandom >>in").run().ok();
+    for option in ["--verify", "--append"] {
+        dir.file("f", "old");
+        dir.awrite(["--verify", option, "-i", "in", "f"]).quiet_success();
+        let old = if option == "--append" { "old" } else { "" };
+        dir.sh(&format!("printf %s '{old}' | cat - in | cmp - f")).quiet_success();
+        let script = format!("(head -c 5000 >/dev/null; \"$BIN\" --verify {option} f) <in && tail -c +5001 in >rest");
+        dir.file("f", "old");
+        dir.sh(&script).quiet_success();
+        dir.sh(&format!("printf %s '{old}' | cat - rest | cmp - f")).quiet_success();
+    }
+}
+
+#[test]
+fn nothing_can_be_verified_that_is_not_synced() {
+    let dir = TestDir::new();
+    let done = dir.awrite(["--verify", "--sync=none", "f"]).stdin("x").run();
+    done.assert_error_with(1, &["without a sync, nothing can be read back"]);
+    dir.assert_holds(&[]);
+    let options = WriteOptions::new().verify(true);
+    let mut file = awrite::AtomicFile::open(dir.join("f"), &options).unwrap();
+    file.fill(b"ab").unwrap();
+    std::io::Write::write_all(&mut file, b"c").unwrap();
+    let committed = file.commit().unwrap();
+    assert_eq!(committed.digest, Some(awrite::digest(dir.join("f")).unwrap()));
+    // The spool of a late lock is copied behind the old content, and the digest is that of both.
+    let options = options.lock_on_commit(true).append(true);
+    let committed = awrite::write(dir.join("f"), "def".as_bytes(), &options).unwrap();
+    assert_eq!((dir.read("f"), committed.digest), ("abcdef".into(), Some(awrite::digest(dir.join("f")).unwrap())));
+    let committed = awrite::write(dir.join("f"), "g".as_bytes(), &WriteOptions::new()).unwrap();
+    assert_eq!(committed.digest, None);
+}

@@ -216,6 +216,12 @@ const FLAGS: &[Flag<Settings>] = &[
          succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
+    Flag::set(
+        CONTENT,
+        &["--verify"],
+        "before OUTPUT is replaced, read the new content back from the disk and compare it with the input",
+        |s| s.options.verify = true,
+    ),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
     Flag::set(CONTENT, &["--no-follow"], "replace a symbolic link itself, not the file behind it", |s| {
         s.options.lock.follow = false;
