@@ -228,8 +228,13 @@ impl Commit {
         }
         let mut backup = self.place_backup(draft, false)?;
         self.announce();
-        let file = match commit::replace(stage, &self.hold.target) {
+        let create = self.hold.expected.as_ref().is_some_and(|expected| expected.creates(&self.hold.target));
+        let file = match commit::replace(stage, &self.hold.target, create) {
             Ok(file) => file,
+            // Made since the last look.
+            Err((e, stage)) if create && e.kind() == io::ErrorKind::AlreadyExists => {
+                return self.ensure_expected().map(|()| Err((e, stage)));
+            }
             Err(failed) => return Ok(Err(failed)),
         };
         if let Some(backup) = &mut backup {
