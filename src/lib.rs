@@ -69,6 +69,7 @@ mod notice;
 mod options;
 mod original;
 mod remedy;
+mod scratch;
 mod shown;
 mod stage;
 mod sys;
@@ -95,6 +96,8 @@ pub use notice::{Notice, Observer};
 pub use options::check_reason;
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;
+#[doc(hidden)]
+pub use scratch::Scratch;
 #[doc(hidden)]
 pub use shown::shown;
 pub use write::{AtomicFile, Committed, update, write};

@@ -134,6 +134,14 @@ impl AtomicFile {
         self.watched = true;
     }
 
+    /// The permission bits that the new file gets if there was none and
+    /// [`WriteOptions::mode`] does not say. To be called before anything is written.
+    pub fn mode_if_new(&mut self, mode: u32) {
+        if self.target.status.is_none() || self.target.is_link() {
+            self.options.mode.get_or_insert(mode);
+        }
+    }
+
     /// Writes all of `bytes`.
     ///
     /// # Errors

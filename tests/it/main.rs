@@ -12,6 +12,7 @@ mod common;
 mod comparison;
 mod completions;
 mod documents;
+mod edit;
 mod exclusion;
 mod filesystems;
 mod flock;

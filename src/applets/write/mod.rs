@@ -4,8 +4,10 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs
 //! ```
 
+mod edit;
 mod options;
 mod request;
 mod source;
@@ -47,6 +49,9 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
 
 fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     process::hold(inherited);
+    if let (true, Some(command)) = (request.edit, &request.command) {
+        return edit::edit(&request, command, inherited);
+    }
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
         Some(Input::File(path)) => {

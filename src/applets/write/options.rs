@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(super) options: WriteOptions,
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
+    pub(super) edit: bool,
     pub(super) validate: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
     pub(super) install: bool,
@@ -49,11 +50,17 @@ pub(crate) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite",
-    synopsis: &["[OPTIONS] OUTPUT", "[OPTIONS] -i FILE OUTPUT", "[OPTIONS] OUTPUT -- COMMAND [ARG...]"],
+    synopsis: &[
+        "[OPTIONS] OUTPUT",
+        "[OPTIONS] -i FILE OUTPUT",
+        "[OPTIONS] OUTPUT -- COMMAND [ARG...]",
+        "[OPTIONS] -e OUTPUT... -- COMMAND [ARG...]",
+    ],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
-            The content comes from standard input, from FILE, or from COMMAND, which reads the current content.",
+            The content comes from standard input, from FILE, or from COMMAND, which reads the current content, or \
+            with -e edits a copy of it.",
     operand: Value::File("OUTPUT"),
-    several: false,
+    several: true,
     takes_command: true,
     epilogue: "\
 Examples:
@@ -61,6 +68,7 @@ Examples:
                                           half-way is not noticed
   awrite config.json -- jq .x=1           read, change, write, under one lock;
                                           if jq fails, nothing is changed
+  awrite -e config.json -- yq -i .x=1     for programs that edit files
   awrite -b -w 5 -i new.conf app.conf     keep a backup, wait 5 seconds at most
   awrite --validate 'visudo -cf \"$AWRITE_NEW\"' -i new /etc/sudoers
 
@@ -96,6 +104,13 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(INPUT, &["-a", "--append"], "the new content is the current content plus the input", |s| {
         s.options.append = true;
     }),
+    Flag::set(
+        INPUT,
+        &["-e", "--edit"],
+        "for a COMMAND that edits files: it gets the path of a private copy of each OUTPUT behind its arguments, and what \
+         it leaves there is the new content",
+        |s| s.edit = true,
+    ),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
     Flag::value(
         INPUT,

@@ -1,6 +1,7 @@
 //! The checked command line of `awrite`.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use awrite::{Notice, WriteOptions};
 
@@ -16,7 +17,10 @@ pub(super) struct Request {
     pub(super) command: Option<CommandLine>,
     pub(super) input: Option<Input>,
     pub(super) stream: bool,
+    /// COMMAND edits copies.
+    pub(super) edit: bool,
     pub(super) options: WriteOptions,
+    pub(super) started: Instant,
 }
 
 /// The value of `-i`.
@@ -29,6 +33,13 @@ pub(super) enum Input {
 pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -> Result<Request, Stop> {
     if settings.install {
         return Err(install(parsed, &settings));
+    }
+    let edit = settings.edit;
+    if edit {
+        check_edit(&settings, &parsed)?;
+    }
+    if let Some(word) = parsed.more.first() {
+        return Err(GRAMMAR.manual().unexpected(word));
     }
     let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
     if output.as_os_str() == "-" {
@@ -55,6 +66,8 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
+    // What COMMAND leaves as it was stays as it is.
+    options.if_changed |= edit;
     options.check = settings.validate.map(|script| validation(script, *inherited));
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
@@ -62,12 +75,31 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             process::give_way();
         }
     });
-    Ok(Request { output, command: parsed.command, input, stream: settings.stream, options })
+    let started = Instant::now();
+    Ok(Request { output, command: parsed.command, input, stream: settings.stream, edit, options, started })
+}
+
+/// What contradicts `-e`.
+fn check_edit(settings: &Settings, parsed: &Parsed) -> Result<(), Stop> {
+    if parsed.operand.is_some() && parsed.command.is_none() {
+        return Err(Stop::Usage("--edit: COMMAND is missing: awrite -e OUTPUT -- COMMAND".to_owned()));
+    }
+    let others = [
+        (settings.input.is_some(), "--input: COMMAND edits a copy of OUTPUT"),
+        (settings.stream, "--stream: nothing is read from a pipe"),
+        (settings.options.append, "--append: COMMAND can append to the copy itself"),
+        (settings.options.lock_on_commit, "--lock-on-commit: another writer's update would be lost"),
+    ];
+    match others.into_iter().find(|(given, _)| *given) {
+        Some((_, other)) => Err(Stop::Usage(format!("--edit: contradicts {other}"))),
+        None => Ok(()),
+    }
 }
 
 fn install(parsed: Parsed, settings: &Settings) -> Stop {
     match parsed {
         Parsed { command: Some(_), .. } => Stop::Usage("--install: takes no COMMAND".to_owned()),
+        Parsed { more, .. } if !more.is_empty() => GRAMMAR.manual().unexpected(&more[0]),
         Parsed { operand: Some(dir), .. } => Stop::Install { dir: dir.into(), force: settings.options.force },
         _ => Stop::Usage("--install: DIR is missing".to_owned()),
     }
@@ -123,6 +155,12 @@ mod tests {
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),
+            (&["-e", "f"], "--edit: COMMAND is missing"),
+            (&["-e"], "OUTPUT is missing"),
+            (&["-e", "-i", "g", "f", "--", "vi"], "--edit: contradicts --input"),
+            (&["-e", "--stream", "f", "--", "vi"], "--edit: contradicts --stream"),
+            (&["-ea", "f", "--", "vi"], "--edit: contradicts --append"),
+            (&["-e", "--lock-on-commit", "f", "--", "vi"], "--edit: contradicts --lock-on-commit"),
             (&["-"], "OUTPUT: standard output cannot be replaced"),
         ] {
             let reason = settled(args).err().unwrap_or_default();
