@@ -1,6 +1,7 @@
 //! Replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
 //!
 //! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
+//! - [`Set`] replaces several files together, or none.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`FileLock`] holds the same lock for anything else.
 //! - [`Lease`] keeps others from the file across many processes, for a limited time.
@@ -100,4 +101,4 @@ pub use remedy::Remedy;
 pub use scratch::Scratch;
 #[doc(hidden)]
 pub use shown::shown;
-pub use write::{AtomicFile, Committed, update, write};
+pub use write::{AtomicFile, Committed, Set, Staged, update, write};

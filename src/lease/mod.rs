@@ -30,6 +30,7 @@ mod tests;
 mod visitor;
 
 pub(crate) use door::{Purpose, lock_target};
+pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
 #[cfg(fuzzing)]
 pub(crate) use record::any_record;

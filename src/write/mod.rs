@@ -13,6 +13,7 @@
 
 mod hold;
 mod sequence;
+mod set;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -34,6 +35,7 @@ use crate::target::Target;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
+pub use set::{Set, Staged};
 
 /// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
 /// file the target, all at once.
