@@ -29,6 +29,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l stream -d 'write while input arrives, in constant memory, instead of reading all of it first'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s a -l append -d 'the new content is the current content plus the input'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s e -l edit -d 'for a COMMAND that edits files: it gets the path of a private copy of each OUTPUT behind its arguments, and what it leaves there is the new content'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l into -x -a '(__fish_complete_directories)' -d 'replace the file in DIR that has the name of FILE, for each FILE, or none of them; a directory stands for the files below it'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l allow-empty -d 'accept empty input'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l kill-after -x -d 'kill a COMMAND that still runs this long after a signal has told it to end'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l wait -d 'wait until the lock is free (the default)'

@@ -22,6 +22,7 @@
 
 mod children;
 mod ended;
+mod limits;
 mod masks;
 mod outlived;
 mod panic;
@@ -33,6 +34,7 @@ pub(crate) use children::{
     Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start, supervise,
     supervise_beside, supervise_step,
 };
+pub(crate) use limits::raise_descriptor_limit;
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;

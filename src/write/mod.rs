@@ -66,6 +66,8 @@ pub struct AtomicFile {
     phase: Phase,
     target: Target,
     options: WriteOptions,
+    /// The permission bits of a file that is new, before the umask.
+    new_mode: u32,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
     /// A change of the target by anybody else is an error.
@@ -74,6 +76,9 @@ pub struct AtomicFile {
     broken: bool,
     started: Instant,
 }
+
+/// The permission bits of a new file, before the umask.
+const NEW: u32 = 0o666;
 
 // A write has one of these, for as long as it lives: its size costs nothing.
 #[allow(clippy::large_enum_variant)]
@@ -106,7 +111,17 @@ impl AtomicFile {
             (Phase::Held { lock, lease }, target)
         };
         let options = options.clone();
-        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
+        Ok(AtomicFile {
+            stage: None,
+            phase,
+            target,
+            options,
+            new_mode: NEW,
+            input: 0,
+            watched: false,
+            broken: false,
+            started,
+        })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -136,12 +151,21 @@ impl AtomicFile {
         self.watched = true;
     }
 
-    /// The permission bits that the new file gets if there was none and
-    /// [`WriteOptions::mode`] does not say. To be called before anything is written.
+    /// Where there was no file and [`WriteOptions::mode`] does not say: the permission bits of the new one, less umask.
+    /// Default: 0666. For a copy: those of the file that it is made of. To be called before anything is written.
     pub fn mode_if_new(&mut self, mode: u32) {
-        if self.target.status.is_none() || self.target.is_link() {
-            self.options.mode.get_or_insert(mode);
-        }
+        self.new_mode = mode & 0o777;
+    }
+
+    /// Whether the current content is all of `file`.
+    ///
+    /// # Errors
+    ///
+    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
+    pub fn contains(&self, file: &File) -> Result<bool> {
+        let old = self.original()?;
+        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
+        same.map_err(|e| self.target.failed(e).during("cannot compare"))
     }
 
     /// Writes all of `bytes`.
@@ -191,14 +215,14 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, new_mode, watched, started, .. } = self;
         let (stage, hold) = match phase {
             Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
-            Phase::Spooling => lock_now(target, stage, &options)?,
+            Phase::Spooling => lock_now(target, stage, &options, new_mode)?,
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &hold.lock, &options)?,
+            None => begin_stage(&hold.target, &hold.lock, &options, new_mode)?,
         };
         Commit { hold, options, watched, started }.run(stage)
     }
@@ -247,15 +271,15 @@ impl AtomicFile {
         if begun || bytes == 0 || self.options.append || !self.options.if_changed {
             return Ok(Err(self));
         }
-        let AtomicFile { phase, target, options, watched, started, .. } = self;
+        let AtomicFile { phase, target, options, new_mode, watched, started, .. } = self;
         let hold = match phase {
             Phase::Held { lock, lease } => Hold { lock, lease, target },
-            Phase::Spooling => lock_now(target, None, &options)?.1,
+            Phase::Spooling => lock_now(target, None, &options, new_mode)?.1,
         };
         let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
         Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
             let phase = Phase::Held { lock, lease };
-            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
+            AtomicFile { stage: None, phase, target, options, new_mode, input: 0, watched, broken: false, started }
         }))
     }
 
@@ -269,7 +293,7 @@ impl AtomicFile {
     fn stage(&mut self) -> Result<&Stage> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.new_mode)?,
             // The mode is decided under the lock.
             (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
@@ -309,14 +333,19 @@ impl Write for AtomicFile {
 /// been written meanwhile; it is copied then.
 ///
 /// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
-fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
+fn lock_now(
+    mut before: Target,
+    spool: Option<Stage>,
+    options: &WriteOptions,
+    new_mode: u32,
+) -> Result<(Option<Stage>, Hold)> {
     let mut hold = Hold::take(&before.given, options)?;
     before.pass_dirs_to(&mut hold.target);
     let target = &hold.target;
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, &hold.lock, options)?;
+            let stage = begin_stage(target, &hold.lock, options, new_mode)?;
             copy_all(&spool.file, &stage, target)?;
             Some(stage)
         }
@@ -326,10 +355,10 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions, new_mode: u32) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
-    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
+    let birth = if options.mode.is_none() && is_new { Birth::Plain(new_mode) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

@@ -99,6 +99,7 @@ impl Set {
                 phase,
                 target,
                 options,
+                new_mode: super::NEW,
                 input: 0,
                 watched: false,
                 broken: false,

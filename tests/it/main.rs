@@ -20,6 +20,7 @@ mod fuse;
 mod holds;
 mod house;
 mod housekeep;
+mod into;
 mod lease;
 mod lease_applet;
 mod lock;

@@ -5,17 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use awrite::{AtomicFile, Error, ErrorKind, HandOver, Notice, Remedy, Scratch};
+use awrite::{AtomicFile, Error, ErrorKind, HandOver, Notice, Remedy, Scratch, Set};
 
 use super::super::common::cannot_run;
 use super::super::flags::CommandLine;
 use super::request::Request;
-use super::validation::ensure_success;
+use super::validation::{DIR, Subject, ensure_success, validate, validation};
 use crate::process::{self, Inherited};
-
-/// The directory of the copies, in the environment of COMMAND.
-const DIR: &str = "AWRITE_DIR";
 
 /// The copy of one OUTPUT.
 struct Copy<'a> {
@@ -26,23 +24,31 @@ struct Copy<'a> {
     size: Option<u64>,
 }
 
-/// Edits one OUTPUT.
 pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
+    if request.more.is_empty() {
+        edit_one(request, command, inherited)
+    } else {
+        edit_several(request, command, inherited)
+    }
+}
+
+fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
     let output = &request.output;
-    let mut file = AtomicFile::open(output, &request.options)?;
+    let mut options = request.options.clone();
+    // The check may look into the directory, which is made once the lock is held.
+    let dir = Arc::new(OnceLock::new());
+    options.check = request.validate.clone().map(|script| validation(script, *inherited, dir.clone()));
+    let mut file = AtomicFile::open(output, &options)?;
     let scratch = Scratch::new(parent(output))?;
-    let original = file.original()?;
-    let [name] = <[PathBuf; 1]>::try_from(names(&[output])).unwrap_or_default();
-    let copy = Copy::of(output, name, original, &scratch)?;
+    dir.get_or_init(|| scratch.path().to_owned());
+    let copy = Copy::of(output, names(&[output]).remove(0), file.original()?, &scratch)?;
     file.watch();
     let lock = file.hand_over()?;
-    run(command, &[&copy], &scratch, vec![lock], inherited)?;
-    match copy.edited(&scratch, request.options.refuse_empty)? {
+    run(command, std::slice::from_ref(&copy), &scratch, vec![lock], inherited)?;
+    match copy.edited(&scratch, options.refuse_empty)? {
         Some(new) => {
-            if copy.size.is_none() {
-                file.mode_if_new(new.metadata().map_err(|e| Error::io(output, e))?.mode() & 0o777);
-            }
-            let committed = file.commit_from(&new, &scratch.path().join(&copy.name));
+            file.mode_if_new(new.mode);
+            let committed = file.commit_from(&new.content, &scratch.path().join(&copy.name));
             committed.map(drop).map_err(edited_itself)
         }
         None => {
@@ -52,10 +58,49 @@ pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherit
     }
 }
 
+fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
+    let outputs: Vec<&PathBuf> = std::iter::once(&request.output).chain(&request.more).collect();
+    process::raise_descriptor_limit();
+    // What may be empty is decided below.
+    let mut set = Set::open(&outputs, &request.options.clone().refuse_empty(false))?;
+    let scratch = Scratch::new(parent(outputs[0]))?;
+    let mut copies = Vec::with_capacity(outputs.len());
+    for (number, name) in names(&outputs).into_iter().enumerate() {
+        copies.push(Copy::of(outputs[number], name, set.file(number).original()?, &scratch)?);
+    }
+    set.watch();
+    let locks = set.hand_over()?;
+    run(command, &copies, &scratch, locks, inherited)?;
+    let mut edited = Vec::with_capacity(copies.len());
+    for copy in &copies {
+        edited.push(copy.edited(&scratch, request.options.refuse_empty)?);
+    }
+    for (number, new) in edited.into_iter().enumerate() {
+        match new {
+            Some(new) if request.sets_metadata() || !set.file(number).contains(&new.content)? => {
+                let file = set.file(number);
+                file.mode_if_new(new.mode);
+                file.fill_from(&new.content, &scratch.path().join(&copies[number].name))?;
+            }
+            _ => copies[number].tell_unchanged(request),
+        }
+    }
+    let committed = set.commit_if(|staged| {
+        if let Some(script) = request.validate.as_ref().filter(|_| staged.iter().any(|file| file.changed)) {
+            validate(script, Subject { one: None, dir: Some(scratch.path()) }, inherited)?;
+        }
+        process::give_way();
+        Ok(())
+    });
+    committed.map(drop).map_err(edited_itself)
+}
+
+const EDIT_THE_COPIES: &str = "COMMAND is to work on the paths that its last arguments name";
+
 /// COMMAND has edited OUTPUT and not the copy.
 fn edited_itself(error: Error) -> Error {
     match error.remedy() {
-        Some(Remedy::ToStdout) => error.with_hint("COMMAND is to edit the copy that its last argument names"),
+        Some(Remedy::ToStdout) => error.with_hint(EDIT_THE_COPIES),
         _ => error,
     }
 }
@@ -63,19 +108,24 @@ fn edited_itself(error: Error) -> Error {
 /// Runs COMMAND with the paths of the copies behind its own arguments.
 fn run(
     command: &CommandLine,
-    copies: &[&Copy<'_>],
+    copies: &[Copy<'_>],
     scratch: &Scratch,
     locks: Vec<HandOver>,
     inherited: &Inherited,
 ) -> Result<(), Error> {
-    let Some(first) = copies.first() else { return Ok(()) };
+    let only = <&[_; 1]>::try_from(copies).ok().map(|[copy]| copy.output);
     let mut child = command.to_command();
     child.args(copies.iter().map(|copy| scratch.path().join(&copy.name))).env(DIR, scratch.path());
     process::hand_locks(&mut child, &locks);
-    let status =
-        process::supervise_step(child, inherited).map_err(|e| cannot_run(&command.program, first.output, e))?;
+    let status = process::supervise_step(child, inherited).map_err(|e| cannot_run(&command.program, only, e))?;
     drop(locks);
-    ensure_success(status, "command failed", first.output)
+    ensure_success(status, "command failed", only)
+}
+
+/// What COMMAND has made of a copy.
+struct Edited {
+    content: File,
+    mode: u32,
 }
 
 impl Copy<'_> {
@@ -95,7 +145,7 @@ impl Copy<'_> {
     }
 
     /// What COMMAND has left under the name of the copy. `None`: OUTPUT is to stay as it is, absent or empty.
-    fn edited(&self, scratch: &Scratch, refuse_empty: bool) -> Result<Option<File>, Error> {
+    fn edited(&self, scratch: &Scratch, refuse_empty: bool) -> Result<Option<Edited>, Error> {
         let refused = |reason: &str| Error::new(ErrorKind::Refused, reason).on(self.output);
         let found = scratch.open(&self.name).map_err(|e| match e.kind() {
             ErrorKind::NotAFile => refused("COMMAND left something else than a regular file in place of its copy"),
@@ -104,15 +154,20 @@ impl Copy<'_> {
         let Some(new) = found else {
             return match self.size {
                 Some(_) => Err(refused("COMMAND removed its copy").with_hint("to delete files is not what -e is for")),
+                // It may have made OUTPUT itself.
+                None if self.output.exists() => {
+                    Err(refused("COMMAND made this file itself").with_hint(EDIT_THE_COPIES))
+                }
                 None => Ok(None),
             };
         };
-        match (new.metadata().map_err(|e| Error::io(self.output, e))?.len(), self.size) {
+        let facts = new.metadata().map_err(|e| Error::io(self.output, e))?;
+        match (facts.len(), self.size) {
             (0, Some(0)) => Ok(None),
             (0, _) if refuse_empty => Err(Error::new(ErrorKind::NoInput, "COMMAND left it empty")
                 .on(self.output)
                 .with_remedy(Remedy::AllowEmpty)),
-            _ => Ok(Some(new)),
+            _ => Ok(Some(Edited { content: new, mode: facts.mode() })),
         }
     }
 
@@ -121,7 +176,7 @@ impl Copy<'_> {
         observer.tell(&match self.size {
             Some(_) => Notice::Committed {
                 target: self.output,
-                bytes: 0,
+                bytes: self.size.unwrap_or(0),
                 changed: false,
                 backup: None,
                 took: request.started.elapsed(),

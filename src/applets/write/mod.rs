@@ -4,10 +4,12 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
-//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs
+//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs; all, or none
+//!   awrite [OPTIONS] --into DIR FILE...          each FILE replaces the one of its name in DIR; all, or none
 //! ```
 
 mod edit;
+mod into;
 mod options;
 mod request;
 mod source;
@@ -51,6 +53,11 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
     process::hold(inherited);
     if let (true, Some(command)) = (request.edit, &request.command) {
         return edit::edit(&request, command, inherited);
+    }
+    if let Some(dir) = &request.into {
+        let outcome = into::into(&request, dir, inherited);
+        report::end_progress();
+        return outcome;
     }
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
@@ -122,7 +129,7 @@ fn transform(
     command: &CommandLine,
     inherited: &Inherited,
 ) -> Result<(), Error> {
-    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
+    let cannot_run = |e| cannot_run(&command.program, request.output.as_path(), e);
     let stdin = match (source, &request.input) {
         (Some(source), _) => source.into_stdio(),
         (None, Some(_)) => Stdio::inherit(),
@@ -153,7 +160,7 @@ fn transform(
         Ok(())
     })?;
     let status = child.wait().map_err(cannot_run)?;
-    ensure_success(status, "command failed", &request.output)?;
+    ensure_success(status, "command failed", Some(&request.output))?;
     if bytes == 0 && request.options.refuse_empty {
         // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
         let reason = "COMMAND printed nothing";

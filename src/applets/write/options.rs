@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
     pub(super) edit: bool,
+    pub(super) into: Option<PathBuf>,
     pub(super) validate: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
     pub(super) install: bool,
@@ -55,10 +56,11 @@ const PAGE: Page = Page {
         "[OPTIONS] -i FILE OUTPUT",
         "[OPTIONS] OUTPUT -- COMMAND [ARG...]",
         "[OPTIONS] -e OUTPUT... -- COMMAND [ARG...]",
+        "[OPTIONS] --into DIR FILE...",
     ],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
             The content comes from standard input, from FILE, or from COMMAND, which reads the current content, or \
-            with -e edits a copy of it.",
+            with -e edits a copy of it. Several files are replaced together, or none of them.",
     operand: Value::File("OUTPUT"),
     several: true,
     takes_command: true,
@@ -69,6 +71,7 @@ Examples:
   awrite config.json -- jq .x=1           read, change, write, under one lock;
                                           if jq fails, nothing is changed
   awrite -e config.json -- yq -i .x=1     for programs that edit files
+  awrite --into /etc/app build/           all files of a tree, or none
   awrite -b -w 5 -i new.conf app.conf     keep a backup, wait 5 seconds at most
   awrite --validate 'visudo -cf \"$AWRITE_NEW\"' -i new /etc/sudoers
 
@@ -110,6 +113,14 @@ const FLAGS: &[Flag<Settings>] = &[
         "for a COMMAND that edits files: it gets the path of a private copy of each OUTPUT behind its arguments, and what \
          it leaves there is the new content",
         |s| s.edit = true,
+    ),
+    Flag::value(
+        INPUT,
+        &["--into"],
+        Value::Dir("DIR"),
+        "replace the file in DIR that has the name of FILE, for each FILE, or none of them; a directory stands for the \
+         files below it",
+        |s, value| put(&mut s.into, parse_path(value)),
     ),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
     Flag::value(

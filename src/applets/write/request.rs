@@ -1,9 +1,11 @@
 //! The checked command line of `awrite`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use awrite::{Notice, WriteOptions};
+use awrite::{Notice, Ownership, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
@@ -14,13 +16,27 @@ use crate::process::{self, Inherited};
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
+    /// Those behind the first.
+    pub(super) more: Vec<PathBuf>,
     pub(super) command: Option<CommandLine>,
     pub(super) input: Option<Input>,
     pub(super) stream: bool,
     /// COMMAND edits copies.
     pub(super) edit: bool,
+    /// The directory that the OUTPUTs, which are files to read then, are put into.
+    pub(super) into: Option<PathBuf>,
+    /// The script of `--validate`, where `options` does not have it as a check.
+    pub(super) validate: Option<OsString>,
     pub(super) options: WriteOptions,
     pub(super) started: Instant,
+}
+
+impl Request {
+    /// Whether a mode or an owner is asked for, which a file with the same content gets too.
+    pub(super) fn sets_metadata(&self) -> bool {
+        let options = &self.options;
+        options.mode.is_some() || !options.preserve_mode || options.ownership == Ownership::Writer
+    }
 }
 
 /// The value of `-i`.
@@ -35,14 +51,19 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         return Err(install(parsed, &settings));
     }
     let edit = settings.edit;
-    if edit {
-        check_edit(&settings, &parsed)?;
-    }
-    if let Some(word) = parsed.more.first() {
+    let is_plain = !edit && settings.into.is_none();
+    if !is_plain {
+        check_several(&settings, &parsed)?;
+    } else if let Some(word) = parsed.more.first() {
         return Err(GRAMMAR.manual().unexpected(word));
     }
     let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
-    if output.as_os_str() == "-" {
+    let (more, stream) = (parsed.more.into_iter().map(PathBuf::from).collect::<Vec<_>>(), settings.stream);
+    if std::iter::once(&output).chain(&more).any(|path| path.as_os_str() == "-") {
+        if settings.into.is_some() {
+            let reason = "FILE: standard input has no name in DIR; a file of that name is ./-";
+            return Err(Stop::Usage(reason.to_owned()));
+        }
         return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
     }
     let input = settings.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
@@ -67,8 +88,11 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
     // What COMMAND leaves as it was stays as it is.
-    options.if_changed |= edit;
-    options.check = settings.validate.map(|script| validation(script, *inherited));
+    options.if_changed |= !is_plain;
+    let mut validate = settings.validate;
+    if is_plain {
+        options.check = validate.take().map(|script| validation(script, *inherited, Arc::default()));
+    }
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
             // The disk may have been slow, and a signal may have come meanwhile.
@@ -76,23 +100,34 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         }
     });
     let started = Instant::now();
-    Ok(Request { output, command: parsed.command, input, stream: settings.stream, edit, options, started })
+    let (command, into) = (parsed.command, settings.into);
+    Ok(Request { output, more, command, input, stream, edit, into, validate, options, started })
 }
 
-/// What contradicts `-e`.
-fn check_edit(settings: &Settings, parsed: &Parsed) -> Result<(), Stop> {
-    if parsed.operand.is_some() && parsed.command.is_none() {
-        return Err(Stop::Usage("--edit: COMMAND is missing: awrite -e OUTPUT -- COMMAND".to_owned()));
-    }
+/// What contradicts `-e` or `--into`.
+fn check_several(settings: &Settings, parsed: &Parsed) -> Result<(), Stop> {
+    let usage = |reason: String| Err(Stop::Usage(reason));
+    let (name, work) = match &settings.into {
+        Some(_) => ("--into", "the content comes from the FILEs"),
+        None => ("--edit", "COMMAND edits a copy of OUTPUT"),
+    };
     let others = [
-        (settings.input.is_some(), "--input: COMMAND edits a copy of OUTPUT"),
-        (settings.stream, "--stream: nothing is read from a pipe"),
-        (settings.options.append, "--append: COMMAND can append to the copy itself"),
-        (settings.options.lock_on_commit, "--lock-on-commit: another writer's update would be lost"),
+        (settings.into.is_some() && settings.edit, "--edit"),
+        (settings.into.is_some() && parsed.command.is_some(), "COMMAND"),
+        (settings.input.is_some(), "--input"),
+        (settings.stream, "--stream"),
+        (settings.options.append, "--append"),
     ];
-    match others.into_iter().find(|(given, _)| *given) {
-        Some((_, other)) => Err(Stop::Usage(format!("--edit: contradicts {other}"))),
-        None => Ok(()),
+    if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
+        return usage(format!("{name}: contradicts {other}: {work}"));
+    }
+    if settings.options.lock_on_commit {
+        return usage(format!("--lock-on-commit: contradicts {name}: the locks are taken first"));
+    }
+    match (&settings.into, &parsed.operand, &parsed.command) {
+        (Some(_), None, _) => usage("--into: FILE is missing".to_owned()),
+        (None, Some(_), None) => usage("--edit: COMMAND is missing: awrite -e OUTPUT -- COMMAND".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -160,7 +195,18 @@ mod tests {
             (&["-e", "-i", "g", "f", "--", "vi"], "--edit: contradicts --input"),
             (&["-e", "--stream", "f", "--", "vi"], "--edit: contradicts --stream"),
             (&["-ea", "f", "--", "vi"], "--edit: contradicts --append"),
-            (&["-e", "--lock-on-commit", "f", "--", "vi"], "--edit: contradicts --lock-on-commit"),
+            (&["-e", "--lock-on-commit", "f", "--", "vi"], "--lock-on-commit: contradicts --edit"),
+            (&["-e", "f", "-", "--", "vi"], "OUTPUT: standard output cannot be replaced"),
+            (&["f", "g"], "'g': unexpected argument; put -- before COMMAND"),
+            (&["--into", "d"], "--into: FILE is missing"),
+            (&["--into", "d", "-"], "FILE: standard input has no name in DIR"),
+            (&["--into", "d", "f", "--", "cat"], "--into: contradicts COMMAND"),
+            (&["--into", "d", "-e", "f", "--", "cat"], "--into: contradicts --edit"),
+            (&["--into", "d", "-i", "f", "g"], "--into: contradicts --input"),
+            (&["--into", "d", "--stream", "g"], "--into: contradicts --stream"),
+            (&["--into", "d", "-a", "g"], "--into: contradicts --append"),
+            (&["--into", "d", "--lock-on-commit", "g"], "--lock-on-commit: contradicts --into"),
+            (&["--into", "", "g"], "--into: an empty string"),
             (&["-"], "OUTPUT: standard output cannot be replaced"),
         ] {
             let reason = settled(args).err().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `awrite -e OUTPUT... -- COMMAND`: programs that edit files.
 
 mod refused;
+mod several;
 mod signals;
 mod terminal;
 

@@ -50,7 +50,7 @@ fn an_output_that_command_changes_itself_is_left_as_it_is() {
         dir.file("f", "old\n");
         let done = awrite(&dir, &["-e", "f", "--", "sh", "-c", script]).run();
         done.assert_error(1, "Error: f: COMMAND changed this file itself; it was not replaced");
-        done.assert_hint("COMMAND is to edit the copy that its last argument names");
+        done.assert_hint("COMMAND is to work on the paths that its last arguments name");
         assert_eq!(dir.read("f"), "direct\n");
     }
     dir.file("f", "old\n");

@@ -97,7 +97,7 @@ fn it_can_be_stopped_and_go_on() {
     let dir = TestDir::new();
     dir.file("f", "old\n");
     let steps = r#"
-type('"$BIN" -e f -- sh -c \'touch begun; read -r line && echo "$line" >"$1"\' sh\n')
+type('"$BIN" -e f -- sh -c \': >begun; read -r line && echo "$line" >"$1"\' sh\n')
 until("COMMAND has begun", lambda: os.path.exists("begun"))
 type("\x1a")
 see("Stopped")
