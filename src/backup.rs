@@ -31,7 +31,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
 use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
-use crate::notice::Observer;
+use crate::notice::{Notice, Observer};
+use crate::old_backups;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -220,6 +221,21 @@ impl Backup {
     }
 }
 
+/// After the commit: deletes the target's dated backups that are too many. `made` is the one of this write.
+pub(crate) fn delete_older(target: &Target, options: &BackupOptions, made: Option<&Backup>, observer: &Observer) {
+    let Some(keep) = options.keep else { return };
+    let dir = match made.map_or_else(|| open_dir(options), |made| Ok(Some(made.dir.clone()))) {
+        Ok(dir) => dir.unwrap_or_else(|| target.dir.clone()),
+        // There was nothing to back up, so it was not made.
+        Err(e) if e.errno() == Some(libc::ENOENT) => return,
+        Err(e) => {
+            let path = e.path().unwrap_or(&target.given);
+            return observer.tell(&Notice::Warning { path, text: &e.reason() });
+        }
+    };
+    old_backups::delete(target, &dir, options, keep, made.map(|made| &*made.name), observer);
+}
+
 /// Refuses options that name no backup or a directory that is not there, before anything is locked or read. With `mkdir` a
 /// missing directory will be made.
 pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()> {
@@ -227,6 +243,10 @@ pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()
     let suffix = options.suffix.as_bytes();
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
+    }
+    if options.keep == Some(0) {
+        let reason = "at least 1 backup must be kept: the one that is made is one of them";
+        return Err(Error::new(ErrorKind::Usage, reason));
     }
     match open_dir(options) {
         Err(e) if mkdir && e.errno() == Some(libc::ENOENT) => Ok(()),
@@ -237,7 +257,7 @@ pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()
 /// Refuses a backup that would replace the lock file, which is held meanwhile, or the lease's record.
 pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions, mkdir: bool) -> Result<()> {
     // Nobody names a lock file after the time of a backup.
-    if options.timestamp {
+    if options.is_dated() {
         return Ok(());
     }
     let dir = match open_dir(options) {
@@ -246,7 +266,7 @@ pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptio
         opened => opened?,
     };
     let dir = dir.as_ref().unwrap_or(&target.dir);
-    let name = BackupNames::new(&target.name, &options.suffix, options.timestamp).plain();
+    let name = BackupNames::new(&target.name, &options.suffix, options.is_dated()).plain();
     let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
     if stands_for(&place.dir, &place.name) || stands_for(&place.lease.dir, &place.lease.name) {
         let reason = "the backup must be another file than the lock file and the lease's record";
@@ -278,7 +298,10 @@ pub(crate) fn prepare<'a>(
     observer: &Observer,
 ) -> Result<Draft<'a>> {
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
-    let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
+    let mut names = BackupNames::new(&target.name, &options.suffix, options.is_dated());
+    if options.keep.is_some() {
+        names.begin_above(&old_backups::find(&dir, &names).unwrap_or_default());
+    }
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();

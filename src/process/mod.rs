@@ -19,6 +19,9 @@
 //! that runs, and waits for its end. Meanwhile the main thread goes on until it needs the clean-up's mutex, has waited for
 //! a child, or wants to report a failure. There it gives way ([`give_way`]): the user is to read that a signal came, not
 //! which failure the signal caused.
+//!
+//! The signal thread is started before anything is made that must be removed, and only in a process that may have to wait.
+//! Any other looks for a signal before it commits, and the main thread then does what the signal thread would do.
 
 mod children;
 mod ended;

@@ -11,6 +11,7 @@
 //! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
+mod expected;
 mod hold;
 mod sequence;
 mod set;
@@ -32,6 +33,7 @@ use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
+use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
@@ -66,8 +68,6 @@ pub struct AtomicFile {
     phase: Phase,
     target: Target,
     options: WriteOptions,
-    /// The permission bits of a file that is new, before the umask.
-    new_mode: u32,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
     /// A change of the target by anybody else is an error.
@@ -77,9 +77,6 @@ pub struct AtomicFile {
     started: Instant,
 }
 
-/// The permission bits of a new file, before the umask.
-const NEW: u32 = 0o666;
-
 // A write has one of these, for as long as it lives: its size costs nothing.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
@@ -87,7 +84,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: LeaseFile },
+    Held { lock: FileLock, lease: LeaseFile, expected: Option<Expected> },
 }
 
 impl AtomicFile {
@@ -96,32 +93,25 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
-    /// options contradict each other. Nothing has been changed then.
+    /// options contradict each other. [`ErrorKind::Conflict`]: it is not what [`WriteOptions::expect`] says. Nothing has
+    /// been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
-        let (path, started) = (path.as_ref(), Instant::now());
+        let (path, started, mut options) = (path.as_ref(), Instant::now(), options.clone());
+        if let Some(expect) = &mut options.expect {
+            *expect = expect.digest()?.into();
+        }
         if let Some(backup) = &options.backup {
             backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
-            let target = Target::resolve(path, resolve(options))?;
-            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            let target = Target::resolve(path, resolve(&options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, &options)?;
             (Phase::Spooling, target)
         } else {
-            let Hold { lock, lease, target } = Hold::take(path, options)?;
-            (Phase::Held { lock, lease }, target)
+            let Hold { lock, lease, target, expected } = Hold::take(path, &options)?;
+            (Phase::Held { lock, lease, expected }, target)
         };
-        let options = options.clone();
-        Ok(AtomicFile {
-            stage: None,
-            phase,
-            target,
-            options,
-            new_mode: NEW,
-            input: 0,
-            watched: false,
-            broken: false,
-            started,
-        })
+        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -151,10 +141,9 @@ impl AtomicFile {
         self.watched = true;
     }
 
-    /// Where there was no file and [`WriteOptions::mode`] does not say: the permission bits of the new one, less umask.
-    /// Default: 0666. For a copy: those of the file that it is made of. To be called before anything is written.
+    /// Sets [`WriteOptions::new_mode`] for this file. To be called before anything is written.
     pub fn mode_if_new(&mut self, mode: u32) {
-        self.new_mode = mode & 0o777;
+        self.options.new_mode = mode;
     }
 
     /// Whether the current content is all of `file`.
@@ -207,7 +196,8 @@ impl AtomicFile {
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
-    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
+    /// not what [`WriteOptions::expect`] says (any more).
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -215,14 +205,14 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, new_mode, watched, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
         let (stage, hold) = match phase {
-            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
-            Phase::Spooling => lock_now(target, stage, &options, new_mode)?,
+            Phase::Held { lock, lease, expected } => (stage, Hold { lock, lease, target, expected }),
+            Phase::Spooling => lock_now(target, stage, &options)?,
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &hold.lock, &options, new_mode)?,
+            None => begin_stage(&hold.target, &hold.lock, &options)?,
         };
         Commit { hold, options, watched, started }.run(stage)
     }
@@ -271,15 +261,15 @@ impl AtomicFile {
         if begun || bytes == 0 || self.options.append || !self.options.if_changed {
             return Ok(Err(self));
         }
-        let AtomicFile { phase, target, options, new_mode, watched, started, .. } = self;
+        let AtomicFile { phase, target, options, watched, started, .. } = self;
         let hold = match phase {
-            Phase::Held { lock, lease } => Hold { lock, lease, target },
-            Phase::Spooling => lock_now(target, None, &options, new_mode)?.1,
+            Phase::Held { lock, lease, expected } => Hold { lock, lease, target, expected },
+            Phase::Spooling => lock_now(target, None, &options)?.1,
         };
         let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
-        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
-            let phase = Phase::Held { lock, lease };
-            AtomicFile { stage: None, phase, target, options, new_mode, input: 0, watched, broken: false, started }
+        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target, expected }, options, watched, started }| {
+            let phase = Phase::Held { lock, lease, expected };
+            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
         }))
     }
 
@@ -293,7 +283,7 @@ impl AtomicFile {
     fn stage(&mut self) -> Result<&Stage> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.new_mode)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
             // The mode is decided under the lock.
             (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
@@ -333,19 +323,14 @@ impl Write for AtomicFile {
 /// been written meanwhile; it is copied then.
 ///
 /// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
-fn lock_now(
-    mut before: Target,
-    spool: Option<Stage>,
-    options: &WriteOptions,
-    new_mode: u32,
-) -> Result<(Option<Stage>, Hold)> {
+fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
     let mut hold = Hold::take(&before.given, options)?;
     before.pass_dirs_to(&mut hold.target);
     let target = &hold.target;
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, &hold.lock, options, new_mode)?;
+            let stage = begin_stage(target, &hold.lock, options)?;
             copy_all(&spool.file, &stage, target)?;
             Some(stage)
         }
@@ -355,10 +340,10 @@ fn lock_now(
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions, new_mode: u32) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
-    let birth = if options.mode.is_none() && is_new { Birth::Plain(new_mode) } else { Birth::Private };
+    let birth = if options.mode.is_none() && is_new { Birth::Plain(options.new_mode & 0o777) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

@@ -5,6 +5,7 @@
 
 mod around;
 mod backup;
+mod backup_keep;
 mod capi;
 mod command;
 mod commit;
@@ -14,6 +15,7 @@ mod completions;
 mod documents;
 mod edit;
 mod exclusion;
+mod expect;
 mod filesystems;
 mod flock;
 mod fuse;
@@ -38,5 +40,6 @@ mod stream;
 mod sweep;
 mod takeover;
 mod trees;
+mod unchanged;
 mod users;
 mod write;

@@ -24,7 +24,12 @@ struct Copy<'a> {
     size: Option<u64>,
 }
 
-pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
+/// Returns whether anything has changed.
+pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<bool, Error> {
+    if request.validate.is_some() {
+        // This starts a thread, which must not fail under the lock.
+        process::about_to_wait()?;
+    }
     if request.more.is_empty() {
         edit_one(request, command, inherited)
     } else {
@@ -32,9 +37,9 @@ pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherit
     }
 }
 
-fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
+fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<bool, Error> {
     let output = &request.output;
-    let mut options = request.options.clone();
+    let mut options = request.options_for(output);
     // The check may look into the directory, which is made once the lock is held.
     let dir = Arc::new(OnceLock::new());
     options.check = request.validate.clone().map(|script| validation(script, *inherited, dir.clone()));
@@ -49,20 +54,21 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
         Some(new) => {
             file.mode_if_new(new.mode);
             let committed = file.commit_from(&new.content, &scratch.path().join(&copy.name));
-            committed.map(drop).map_err(edited_itself)
+            committed.map(|done| done.changed).map_err(edited_itself)
         }
         None => {
             copy.tell_unchanged(request);
-            Ok(())
+            Ok(false)
         }
     }
 }
 
-fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<(), Error> {
+fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<bool, Error> {
     let outputs: Vec<&PathBuf> = std::iter::once(&request.output).chain(&request.more).collect();
     process::raise_descriptor_limit();
     // What may be empty is decided below.
-    let mut set = Set::open(&outputs, &request.options.clone().refuse_empty(false))?;
+    let options = |output: &PathBuf| (output.clone(), request.options_for(output).refuse_empty(false));
+    let mut set = Set::open_each(&outputs.iter().map(|output| options(output)).collect::<Vec<_>>())?;
     let scratch = Scratch::new(parent(outputs[0]))?;
     let mut copies = Vec::with_capacity(outputs.len());
     for (number, name) in names(&outputs).into_iter().enumerate() {
@@ -92,7 +98,7 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
         process::give_way();
         Ok(())
     });
-    committed.map(drop).map_err(edited_itself)
+    committed.map(|done| done.iter().any(|file| file.changed)).map_err(edited_itself)
 }
 
 const EDIT_THE_COPIES: &str = "COMMAND is to work on the paths that its last arguments name";

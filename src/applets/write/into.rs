@@ -13,6 +13,7 @@ use awrite::{Error, ErrorKind, Notice, Observer, Remedy, Scratch, Set, Staged, s
 use rustix::fs::{SeekFrom, seek};
 use walkdir::WalkDir;
 
+use super::super::flags::Stop;
 use super::request::Request;
 use super::source::SMALL;
 use super::validation::{Subject, validate};
@@ -31,20 +32,25 @@ struct Source {
 /// Waits without an end, such as a read of a pipe, must not begin before signals are delivered; neither must long work.
 const MANY: usize = 100;
 
-pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Result<(), Error> {
+/// Returns whether anything has changed.
+pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Result<bool, Stop> {
     let sources = gather(request, dir)?;
     let total = sources.iter().map(|source| source.size).sum();
-    if sources.len() > MANY || total > SMALL {
+    if sources.len() > MANY || total > SMALL || request.validate.is_some() {
         process::about_to_wait()?;
     }
     process::raise_descriptor_limit();
     let targets: Vec<PathBuf> = sources.iter().map(|source| dir.join(&source.name)).collect();
     let done = Arc::new(AtomicU64::new(0));
     let observer = over_all(request.options.observer.clone(), done.clone(), total);
-    let refuse_empty = request.options.refuse_empty;
-    let options = request.options.clone().observer(observer).refuse_empty(false);
-    let mut set = Set::open(&targets, &options)?;
-    if refuse_empty {
+    let all: Vec<&Path> = targets.iter().map(PathBuf::as_path).collect();
+    request.expectations.ensure_about(&all)?;
+    let options = |target: &PathBuf| {
+        let options = request.options_for(target).observer(observer.clone());
+        (target.clone(), options.refuse_empty(false))
+    };
+    let mut set = Set::open_each(&targets.iter().map(options).collect::<Vec<_>>())?;
+    if request.options.refuse_empty {
         for (number, source) in sources.iter().enumerate().filter(|(_, source)| source.size == 0) {
             ensure_wipes_nothing(source, &targets[number], set.file(number).original()?)?;
         }
@@ -57,7 +63,7 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
             file.fill_from(&content, &source.path)?;
         } else {
             let (target, bytes, took) = (&*targets[number], facts.len(), request.started.elapsed());
-            options.observer.tell(&Notice::Committed { target, bytes, changed: false, backup: None, took });
+            observer.tell(&Notice::Committed { target, bytes, changed: false, backup: None, took });
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }
@@ -69,7 +75,7 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
         process::give_way();
         Ok(())
     });
-    committed.map(drop)
+    Ok(committed?.iter().any(|file| file.changed))
 }
 
 /// The progress of all files together.

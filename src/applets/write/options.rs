@@ -4,12 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{BackupOptions, Durability, Ownership, WriteOptions};
+use awrite::{BackupOptions, Durability, Expect, Ownership, WriteOptions};
 
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{one_of, parse_duration, parse_mode, parse_path, parse_shell, parse_suffix};
+use super::super::values::{
+    one_of, parse_duration, parse_kept, parse_mode, parse_path, parse_shell, parse_status, parse_suffix,
+};
+use super::expectations::Expectations;
 use crate::report::Style;
 
 /// The values of the options.
@@ -25,6 +28,9 @@ pub(crate) struct Settings {
     pub(super) into: Option<PathBuf>,
     pub(super) validate: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
+    pub(super) unchanged_status: Option<u8>,
+    pub(super) expectations: Expectations,
+    pub(super) digest: bool,
     pub(super) install: bool,
 }
 
@@ -57,6 +63,7 @@ const PAGE: Page = Page {
         "[OPTIONS] OUTPUT -- COMMAND [ARG...]",
         "[OPTIONS] -e OUTPUT... -- COMMAND [ARG...]",
         "[OPTIONS] --into DIR FILE...",
+        "--digest FILE",
     ],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
             The content comes from standard input, from FILE, or from COMMAND, which reads the current content, or \
@@ -80,6 +87,7 @@ Exit codes:
   1  error: I/O, permission, bad usage, bad input
   2  the lock was not acquired
   3  interrupted (SIGINT, SIGTERM, SIGHUP)
+  4  conflict: OUTPUT is not what --if-match expects
 ",
 };
 
@@ -164,6 +172,13 @@ const FLAGS: &[Flag<Settings>] = &[
     ),
     Flag::value(
         BACKUP,
+        &["--backup-keep"],
+        Value::Text("N"),
+        "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
+        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
+    ),
+    Flag::value(
+        BACKUP,
         &["--backup-mode"],
         Value::Text("OCTAL"),
         "mode of the backup; default: the original's; implies -b",
@@ -190,9 +205,31 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
         s.options.preserve_xattrs = false;
     }),
+    Flag::value(
+        CONTENT,
+        &["--if-match"],
+        Value::Text("DIGEST"),
+        "replace OUTPUT only if its content has this digest, of --digest or sha256sum; absent: only if it does not exist. \
+         Otherwise exit 4",
+        |s, value| s.expectations.add(&value),
+    ),
+    Flag::value(
+        CONTENT,
+        &["--if-match-file"],
+        Value::File("COPY"),
+        "replace OUTPUT only if its content is that of COPY; otherwise exit 4",
+        |s, value| s.expectations.set(Expect::SameAs(parse_path(value)?)),
+    ),
     Flag::set(CONTENT, &["--if-changed"], "leave OUTPUT untouched when the content is identical", |s| {
         s.options.if_changed = true;
     }),
+    Flag::value(
+        CONTENT,
+        &["--unchanged-exit-code"],
+        Value::Text("N"),
+        "with --if-changed: end with N when nothing has changed",
+        |s, value| put(&mut s.unchanged_status, parse_status(&value)),
+    ),
     Flag::value(
         CONTENT,
         &["--validate"],
@@ -231,6 +268,9 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    Flag::set(OTHER, &["--digest"], "print what --if-match takes, of the file given as OUTPUT, and exit", |s| {
+        s.digest = true;
+    }),
     Flag::check(OTHER, &["--list"], "print the names of the applets and exit", |_, _| Err(Stop::List)),
     Flag::set(
         OTHER,

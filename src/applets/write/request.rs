@@ -1,7 +1,7 @@
 //! The checked command line of `awrite`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,10 +9,12 @@ use awrite::{Notice, Ownership, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
+use super::expectations::Expectations;
 use super::options::{GRAMMAR, Settings};
 use super::source::same_file;
 use super::validation::validation;
 use crate::process::{self, Inherited};
+use crate::report::exit;
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
@@ -27,11 +29,22 @@ pub(super) struct Request {
     pub(super) into: Option<PathBuf>,
     /// The script of `--validate`, where `options` does not have it as a check.
     pub(super) validate: Option<OsString>,
+    /// What several OUTPUTs must contain.
+    pub(super) expectations: Expectations,
+    /// The exit status when nothing has changed.
+    pub(super) unchanged_status: u8,
     pub(super) options: WriteOptions,
     pub(super) started: Instant,
 }
 
 impl Request {
+    /// The options for one of several OUTPUTs.
+    pub(super) fn options_for(&self, output: &Path) -> WriteOptions {
+        let mut options = self.options.clone();
+        options.expect = self.expectations.of(output);
+        options
+    }
+
     /// Whether a mode or an owner is asked for, which a file with the same content gets too.
     pub(super) fn sets_metadata(&self) -> bool {
         let options = &self.options;
@@ -81,14 +94,24 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
         }
     }
+    // What is not changed stays as it is.
+    options.if_changed |= !is_plain;
+    if settings.unchanged_status.is_some() && !options.if_changed {
+        return Err(Stop::Usage("--unchanged-exit-code: needs --if-changed".to_owned()));
+    }
     if let Some(limit) = settings.kill_after {
         process::kill_after(limit);
+    }
+    if settings.into.is_none() {
+        let all: Vec<&Path> = std::iter::once(&output).chain(&more).map(PathBuf::as_path).collect();
+        settings.expectations.ensure_about(&all)?;
+    }
+    if is_plain {
+        options.expect = settings.expectations.of(&output);
     }
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
-    // What COMMAND leaves as it was stays as it is.
-    options.if_changed |= !is_plain;
     let mut validate = settings.validate;
     if is_plain {
         options.check = validate.take().map(|script| validation(script, *inherited, Arc::default()));
@@ -99,9 +122,21 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             process::give_way();
         }
     });
-    let started = Instant::now();
-    let (command, into) = (parsed.command, settings.into);
-    Ok(Request { output, more, command, input, stream, edit, into, validate, options, started })
+    let unchanged_status = settings.unchanged_status.unwrap_or(exit::SUCCESS);
+    Ok(Request {
+        output,
+        more,
+        command: parsed.command,
+        input,
+        stream,
+        edit,
+        into: settings.into,
+        validate,
+        expectations: settings.expectations,
+        unchanged_status,
+        options,
+        started: Instant::now(),
+    })
 }
 
 /// What contradicts `-e` or `--into`.
@@ -128,6 +163,19 @@ fn check_several(settings: &Settings, parsed: &Parsed) -> Result<(), Stop> {
         (Some(_), None, _) => usage("--into: FILE is missing".to_owned()),
         (None, Some(_), None) => usage("--edit: COMMAND is missing: awrite -e OUTPUT -- COMMAND".to_owned()),
         _ => Ok(()),
+    }
+}
+
+/// The operand of `--digest`.
+pub(super) fn to_digest(parsed: Parsed) -> Result<PathBuf, Stop> {
+    match parsed {
+        Parsed { command: Some(_), .. } => Err(Stop::Usage("--digest: takes no COMMAND".to_owned())),
+        Parsed { operand: None, .. } => Err(Stop::Usage("--digest: FILE is missing".to_owned())),
+        Parsed { more, .. } if !more.is_empty() => Err(GRAMMAR.manual().unexpected(&more[0])),
+        Parsed { operand: Some(file), .. } if file == "-" => {
+            Err(Stop::Usage("--digest: standard input is no file; one of that name is ./-".to_owned()))
+        }
+        Parsed { operand: Some(file), .. } => Ok(file.into()),
     }
 }
 
@@ -177,9 +225,13 @@ mod tests {
             (&["--backup-mode", "", "f"], "--backup-mode: '' is not"),
             (&["--backup-suffix", "", "f"], "--backup-suffix: an empty suffix"),
             (&["--backup-suffix", "a/b", "f"], "--backup-suffix: 'a/b' contains a slash"),
+            (&["--backup-keep=0", "f"], "--backup-keep: at least 1 must be kept"),
+            (&["--backup-keep", "all", "f"], "--backup-keep: 'all' is not a number of backups"),
             (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
             (&["-i", "", "f"], "--input: an empty string"),
             (&["--validate", "", "f"], "--validate: an empty command"),
+            (&["--unchanged-exit-code=5", "f"], "--unchanged-exit-code: needs --if-changed"),
+            (&["--unchanged-exit-code=256", "--if-changed", "f"], "--unchanged-exit-code: '256' is not a number"),
             (&["--sync", "all", "f"], "--sync: 'all' is none of full, data, none"),
             (&["--completions", "ksh"], "--completions: 'ksh' is none of bash, zsh, fish"),
             (&["--owner", "", "f"], "--owner: the owner of a lease must have a name"),
@@ -187,6 +239,11 @@ mod tests {
             (&["--token", "1", "f"], "--token: needs --owner"),
             (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
             (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
+            (&["--if-match", "", "f"], "--if-match: '' is not sha256: and"),
+            (&["--if-match", "g=absent", "f"], "--if-match: 'g' is no OUTPUT"),
+            (&["--if-match", "absent", "--if-match-file", "g", "f"], "--if-match-file: contradicts --if-match"),
+            (&["--if-match-file", "g", "--if-match=absent", "f"], "--if-match: contradicts --if-match-file"),
+            (&["--if-match-file", "", "f"], "--if-match-file: an empty string"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),
@@ -227,7 +284,9 @@ mod tests {
         assert_eq!(wait(&["f", "--wait", "-t", "1.5"]), Wait::For(Duration::from_millis(1500)));
         assert_eq!(wait(&["f", "-w5", "-w", "2m"]), Wait::For(Duration::from_secs(120)));
         assert!(settled(&["f"]).unwrap().backup.is_none());
-        for implying in ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600"] {
+        for implying in
+            ["-b", "--backup-suffix=.x", "--backup-dir=d", "--backup-timestamp", "--backup-mode=600", "--backup-keep=1"]
+        {
             assert!(settled(&["f", implying]).unwrap().backup.is_some(), "{implying}");
         }
         assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);

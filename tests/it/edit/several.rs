@@ -152,3 +152,28 @@ fn many_at_once_in_any_order() {
     assert_eq!(total, 300);
     assert_holds(&dir, &["p", "q", "r"]);
 }
+
+/// With a name each, since there are several.
+#[test]
+fn each_may_have_an_expectation() {
+    let dir = files();
+    let digest = |name: &str| dir.awrite(["--digest", name]).run().stdout.trim().to_owned();
+    let (of_a, of_y) = (format!("a/x={}", digest("a/x")), format!("y={}", digest("y")));
+    let args = ["--if-match", &of_a, "--if-match", &of_y, "-e", "a/x", "y", "--", "sed", "-i", "s/1/2/"];
+    awrite(&dir, &args).quiet_success();
+    assert_eq!((dir.read("a/x"), dir.read("y")), ("a/x 2\n".into(), "y 2\n".into()));
+    awrite(&dir, &args).run().assert_error(4, "Error: a/x: Not what was expected");
+    let plain = of_y.strip_prefix("y=").unwrap();
+    awrite(&dir, &["--if-match", plain, "-e", "a/x", "y", "--", "true"]).run().assert_code(1);
+    awrite(&dir, &["--if-match", plain, "-e", "y", "--", "true"]).run().assert_code(4);
+}
+
+#[test]
+fn the_status_can_tell_that_nothing_changed() {
+    let dir = files();
+    awrite(&dir, &edit(&["--unchanged-exit-code", "9"], &["true"])).run().assert_code(9);
+    awrite(&dir, &edit(&["--unchanged-exit-code", "9"], &["sed", "-i", "/^y/s/1/2/"])).run().assert_code(0);
+    awrite(&dir, &["--unchanged-exit-code", "9", "-e", "y", "--", "true"]).run().assert_code(9);
+    awrite(&dir, &["--unchanged-exit-code", "9", "-e", "none", "--", "true"]).run().assert_code(9);
+    awrite(&dir, &["--unchanged-exit-code", "9", "-e", "y", "--", "sed", "-i", "s/2/3/"]).run().assert_code(0);
+}

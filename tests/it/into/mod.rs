@@ -212,3 +212,14 @@ fn as_many_as_there_are() {
     assert_eq!(fs::metadata(dir.join("d/7")).unwrap().nlink(), 1);
     chmod(&dir.join("d"), 0o755);
 }
+
+#[test]
+fn expectations_and_the_status_are_about_the_files_in_the_directory() {
+    let dir = tree();
+    let digest = dir.awrite(["--digest", "d/app.conf"]).run().stdout.trim().to_owned();
+    let expected = format!("d/app.conf={digest}");
+    into(&dir, &["--if-match", &expected, "--unchanged-exit-code", "9", "build"]).quiet_success();
+    into(&dir, &["--unchanged-exit-code", "9", "build"]).run().assert_code(9);
+    into(&dir, &["--if-match", &expected, "build"]).run().assert_error(4, "Error: d/app.conf: Not what was expected");
+    into(&dir, &["--if-match", "no=absent", "build"]).run().assert_error_with(1, &["'no' is no output"]);
+}
