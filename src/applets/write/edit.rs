@@ -44,7 +44,7 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
     let dir = Arc::new(OnceLock::new());
     options.check = request.validate.clone().map(|script| validation(script, *inherited, dir.clone()));
     let mut file = AtomicFile::open(output, &options)?;
-    let scratch = Scratch::new(parent(output))?;
+    let scratch = Scratch::new(output)?;
     dir.get_or_init(|| scratch.path().to_owned());
     let copy = Copy::of(output, names(&[output]).remove(0), file.original()?, &scratch)?;
     file.watch();
@@ -69,7 +69,7 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
     // What may be empty is decided below.
     let options = |output: &PathBuf| (output.clone(), request.options_for(output).refuse_empty(false));
     let mut set = Set::open_each(&outputs.iter().map(|output| options(output)).collect::<Vec<_>>())?;
-    let scratch = Scratch::new(parent(outputs[0]))?;
+    let scratch = Scratch::new(outputs[0])?;
     let mut copies = Vec::with_capacity(outputs.len());
     for (number, name) in names(&outputs).into_iter().enumerate() {
         copies.push(Copy::of(outputs[number], name, set.file(number).original()?, &scratch)?);
@@ -190,11 +190,6 @@ impl Copy<'_> {
             None => Notice::Info { path: self.output, text: "COMMAND made no such file" },
         });
     }
-}
-
-/// The directory that `path` is in.
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The names of the copies of `outputs`: their base names. Those that would collide get a numbered directory each.

@@ -114,3 +114,21 @@ fn nohup() {
     dir.sh(script).quiet_success();
     assert_eq!(dir.read("f"), "new\n");
 }
+
+/// A killed awrite cannot remove its copies. COMMAND has the lock until it ends too, and the next edit clears away.
+#[test]
+fn what_a_killed_one_leaves_goes_with_the_next() {
+    let dir = TestDir::new();
+    dir.file("f", "old\n");
+    let mut edit = begun(&dir, &[], "exec sleep 60");
+    rustix::process::kill_process(edit.pid(), Signal::KILL).unwrap();
+    wait_until("awrite is dead", || edit.has_ended());
+    awrite(&dir, &["-n", "-e", "f", "--", "true"]).run().assert_code(2);
+    assert_eq!(std::fs::read_dir(dir.join("tmp")).unwrap().count(), 1);
+    edit.signal_group(Signal::KILL);
+    wait_until("COMMAND is dead too", || !lock_is_held(&dir.join("f.lock")));
+    awrite(&dir, &["-e", "f", "--", "sed", "-i", "s/old/new/"]).quiet_success();
+    assert_eq!(dir.read("f"), "new\n");
+    std::fs::remove_file(dir.join("begun")).unwrap();
+    assert_holds(&dir, &["f"]);
+}
