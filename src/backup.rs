@@ -25,12 +25,12 @@ use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cleanup::{Ticket, Undo};
+use crate::cleanup::{self, Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
 use crate::metadata::{self, Lost, Wanted};
-use crate::names::BackupNames;
+use crate::names::{BackupNames, TempNames};
 use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
@@ -113,7 +113,26 @@ fn stands_for(dir: &Dir, name: &OsStr, id: FileId) -> io::Result<bool> {
     Ok(dir.status(name)?.is_some_and(|there| there.id == id))
 }
 
+/// A backup of a target in a set, under its temporary name; dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct SetDraft {
+    /// `None`: it is no longer this process's to remove.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) linked: bool,
+    _copy: Option<File>,
+}
+
 impl Draft<'_> {
+    /// For a set. `temp` is the temporary name that it must have.
+    pub(crate) fn into_set(self, temp: &OsStr) -> Result<SetDraft> {
+        let Draft { file, linked, _copy, .. } = self;
+        if file.temp != temp {
+            return Err(Error::io(file.dir.join(temp), io::Error::from_raw_os_error(libc::EEXIST))
+                .during("cannot make the backup"));
+        }
+        Ok(SetDraft { ticket: file.ticket, linked, _copy })
+    }
+
     /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
     /// overwritten, so its directory is not synced later.
     pub(crate) fn place(self, durability: Durability, in_place: bool) -> Result<Backup> {
@@ -214,6 +233,19 @@ impl Backup {
         }
     }
 
+    /// What would take it back, for a commit of several files.
+    pub(crate) fn give_up_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+
+    /// Removes the earlier backup, once nothing takes this one back any more.
+    pub(crate) fn remove_earlier(&mut self) {
+        if let Some(earlier) = self.earlier.take() {
+            // What cannot be removed is what a crash would leave.
+            let _ = cleanup::step(|| self.dir.unlink(&earlier));
+        }
+    }
+
     /// Called after the commit: a link has the old content's time, but a backup has the time when it was made.
     pub(crate) fn date(&self) -> io::Result<()> {
         if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
@@ -266,26 +298,59 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup under a temporary name, as durable as `durability` says. `nonce`: of the link lock that is held. `in_place`: the original will be overwritten,
-/// so that a link to it is no backup.
+/// How a backup is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Making<'a> {
+    /// Of the link lock that is held, or of the set that the target is part of.
+    pub(crate) nonce: Option<&'a str>,
+    pub(crate) in_set: bool,
+    pub(crate) durability: Durability,
+    /// The original will be overwritten, so that a link to it is no backup.
+    pub(crate) in_place: bool,
+}
+
+/// The backup of a target that is part of the set with `nonce`, as it will be: its temporary name, its name, and whether it
+/// replaces an earlier one. `None`: it is in another directory.
+pub(crate) fn plan_in_set(
+    target: &Target,
+    options: &BackupOptions,
+    nonce: &str,
+) -> Result<Option<(OsString, OsString, bool)>> {
+    if open_dir(options)?.is_some_and(|dir| dir.id() != target.dir.id()) {
+        return Ok(None);
+    }
+    let (dir, dated) = (&*target.dir, options.timestamp);
+    let base = BackupNames::new(&target.name, &options.suffix, false).plain();
+    let names = BackupNames::new(&target.name, &options.suffix, dated);
+    let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
+    let free = |name: &OsStr| match dir.status(name)? {
+        None => Ok(()),
+        Some(there) if !dated && there.kind == FileKind::Directory => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        Some(_) if dated => Err(io::ErrorKind::AlreadyExists.into()),
+        Some(_) => Ok(()),
+    };
+    let name = names.first_free(free).map_err(fail)?;
+    Ok(Some((TempNames::new(&base, Some(nonce)).first(dir), name, !dated)))
+}
+
+/// Makes the backup under a temporary name.
 pub(crate) fn prepare<'a>(
     target: &'a Target,
     original: &Original,
     options: &'a BackupOptions,
-    nonce: Option<&str>,
-    durability: Durability,
-    in_place: bool,
+    how: Making<'_>,
     observer: &Observer,
 ) -> Result<Draft<'a>> {
+    let Making { durability, in_place, in_set, .. } = how;
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
-    let nonce = nonce.map(str::to_owned);
-    // A link that a dead writer has left is no other name of the file.
+    let nonce = how.nonce.map(str::to_owned);
+    // A link that a dead writer has left is no other name of the file. Those of dead sets are found by their records.
     let mut old = original.status;
-    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref(), &old));
+    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref().filter(|_| !in_set), &old));
     let may_link = !in_place && options.mode.is_none() && is_plain(target, &old);
     let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
     let linked = link.is_some();
@@ -396,9 +461,8 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let draft = || {
-                    prepare(&target, &original, options, None, Durability::Full, false, &Observer::default()).unwrap()
-                };
+                let how = Making { nonce: None, in_set: false, durability: Durability::Full, in_place: false };
+                let draft = || prepare(&target, &original, options, how, &Observer::default()).unwrap();
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
                 drop(draft().place(Durability::Full, false).unwrap());

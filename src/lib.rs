@@ -98,4 +98,6 @@ pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptio
 pub use remedy::Remedy;
 #[doc(hidden)]
 pub use shown::shown;
-pub use write::{AtomicFile, Committed, Set, Staged, update, write};
+pub use write::set::Set;
+pub use write::together::Staged;
+pub use write::{AtomicFile, Committed, update, write};

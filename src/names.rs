@@ -6,6 +6,8 @@
 //!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
 //!   .awrite-HHHHHHHH[-N].NAME          a temporary file          TempNames, is_temp_name
 //!   .awrite-HHHHHHHH-NONCE[-N].NAME    the same under link(2)    TempNames, is_temp_name
+//!   .awrite-set-NONCE                  the journal of a set      journal_name, journal_nonce
+//!   .awrite-set-NONCE.tmp              the draft of a journal    journal_draft_name, journal_nonce
 //!   NAME.backup                        a backup                  BackupNames
 //!   NAME.YYYYMMDD-HHMMSS[-N].backup    a dated backup            BackupNames, split_stamp
 //! ```
@@ -39,6 +41,11 @@ const TEMP_PREFIX: &str = ".awrite-";
 const TEMP_HASH: usize = 8;
 /// How many names of temporary files are tried, where others have taken some of them.
 const TEMP_NAMES: u32 = 10_000;
+
+/// What the name of a set's journal begins with. No temporary file is called so: `set-` is no hash.
+const JOURNAL_PREFIX: &str = ".awrite-set-";
+/// What the name of its draft ends in.
+const DRAFT_SUFFIX: &str = ".tmp";
 
 /// What stands between a lock's name and the nonce in the name of a mark.
 const MARK_INFIX: &str = ".break-";
@@ -270,6 +277,32 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
 pub(crate) fn is_temp_name_under_nonce(name: &OsStr, base: &OsStr) -> bool {
     let rest = name.as_bytes().strip_prefix(temp_stem(base).as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
     is_temp_name(name) && rest.and_then(|rest| rest.get(..NONCE)).is_some_and(is_nonce)
+}
+
+/// Whether `name` is one of a temporary file in the set with this nonce, and, with `base`, for that.
+pub(crate) fn is_temp_name_in_set(name: &OsStr, base: Option<&OsStr>, nonce: &str) -> bool {
+    let stem = base.map_or_else(|| TEMP_PREFIX.to_owned(), temp_stem);
+    let behind = name.as_bytes().get(TEMP_PREFIX.len() + TEMP_HASH..).and_then(|rest| rest.strip_prefix(b"-"));
+    is_temp_name(name)
+        && name.as_bytes().starts_with(stem.as_bytes())
+        && behind.is_some_and(|rest| rest.starts_with(nonce.as_bytes()))
+}
+
+/// The name of the journal of the set with this nonce.
+pub(crate) fn journal_name(nonce: &str) -> OsString {
+    format!("{JOURNAL_PREFIX}{nonce}").into()
+}
+
+/// The name of the journal's draft: it becomes the journal by being renamed.
+pub(crate) fn journal_draft_name(nonce: &str) -> OsString {
+    format!("{JOURNAL_PREFIX}{nonce}{DRAFT_SUFFIX}").into()
+}
+
+/// The nonce of a journal or of a draft of one, by its name.
+pub(crate) fn journal_nonce(name: &OsStr) -> Option<&str> {
+    let rest = name.as_bytes().strip_prefix(JOURNAL_PREFIX.as_bytes())?;
+    let nonce = rest.strip_suffix(DRAFT_SUFFIX.as_bytes()).unwrap_or(rest);
+    std::str::from_utf8(nonce).ok().filter(|nonce| is_nonce(nonce.as_bytes()))
 }
 
 fn is_hex(text: &[u8]) -> bool {

@@ -199,6 +199,27 @@ impl Stage {
         Ok((file, name, ticket))
     }
 
+    /// Gives it exactly this temporary name, and takes it apart.
+    pub(crate) fn into_named_as(self, name: &OsStr) -> io::Result<(File, Ticket)> {
+        let Stage { state, dir, file, .. } = self;
+        let listed = || TempName { dir: dir.clone(), name: name.to_owned() };
+        let named = match state {
+            State::Unnamed(way) => {
+                mark(&file);
+                let made: io::Result<_> = cleanup::make(|| {
+                    dir.link_unnamed(&file, way, name)?;
+                    Ok(((), listed()))
+                });
+                made.map(|((), ticket)| ticket)
+            }
+            State::Named { name: old, ticket } => {
+                let turned = ticket.turn(|| rename_new(&dir, &old, name).map(|()| listed()));
+                turned.map_err(|(e, _)| e)
+            }
+        };
+        named.map(|ticket| (file, ticket))
+    }
+
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
         let Stage { state, dir, file, label, birth } = self;

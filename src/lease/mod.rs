@@ -21,19 +21,26 @@
 
 mod clock;
 mod door;
+mod found;
 mod inherited;
 mod many;
 mod record;
+mod set;
+#[cfg(test)]
+mod set_model;
+mod set_record;
 mod store;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
 pub(crate) use door::{Purpose, lock_target};
+#[cfg(fuzzing)]
+pub(crate) use found::any_record;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
-#[cfg(fuzzing)]
-pub(crate) use record::any_record;
+pub(crate) use set::{DraftRecord, JournalDraft, PlacedRecord, finish_backup, finish_target};
+pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
@@ -43,6 +50,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
+use found::lease_at;
 use record::LeaseRecord;
 use store::{LeaseStore, Written};
 
@@ -176,7 +184,7 @@ impl Lease {
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = LeaseRecord::read(&place.lease)?;
+        let record = lease_at(&place.lease)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::status(&place, &target)?;
         let since = held_since(&place).filter(|_| held);
@@ -352,7 +360,7 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
 
 /// The lease of the target at `place`, unless it has expired.
 pub(crate) fn live_lease(place: &Place) -> Result<Option<LeaseInfo>> {
-    let record = LeaseRecord::read(&place.lease)?.filter(|record| record.left(&Machine).is_some());
+    let record = lease_at(&place.lease)?.filter(|record| record.left(&Machine).is_some());
     Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 
