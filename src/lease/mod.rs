@@ -39,7 +39,9 @@ pub(crate) use door::{Purpose, lock_target};
 pub(crate) use found::any_record;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
-pub(crate) use set::{DraftRecord, JournalDraft, PlacedRecord, finish_backup, finish_target};
+pub(crate) use set::{
+    DraftRecord, JournalDraft, PlacedRecord, clear_journal, finish_backup, finish_set, finish_target,
+};
 pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;

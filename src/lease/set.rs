@@ -46,14 +46,16 @@ use super::record::LeaseRecord;
 use super::set_record::{SetBackup, SetRecord, journal_text, records_of};
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{FileLock, LeaseFile, Writers};
-use crate::names::{TempNames, is_temp_name_in_set, journal_draft_name, journal_name};
+use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
+use crate::names::{
+    TempNames, flat_path, is_temp_name_in_set, journal_draft_name, journal_name, journal_nonce, leased_name,
+};
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
 use crate::shown::shown;
 use crate::stage::{Stage, rename_new};
 use crate::sys::{Dir, FileId, FileKind, FileStatus, flush, retry};
-use crate::target::Target;
+use crate::target::{Resolve, Target};
 
 /// Longer journals are not read: a set of half a million files has one of this size.
 const LONGEST_JOURNAL: u64 = 64 << 20;
@@ -299,6 +301,11 @@ pub(super) fn recover(
     let path = lease.path();
     let fail = |e: io::Error| Error::io(&path, e).during("cannot finish the set of files that it is part of");
     lock.ensure_undisputed()?;
+    if !is_temp_name_in_set(&set.stage, Some(&target.name), &set.nonce) {
+        return Err(Error::new(ErrorKind::DamagedRecord, "It is part of a set of files, but not as this file")
+            .on(path)
+            .with_hint("remove it if nobody replaces several files together here"));
+    }
     let work = Recovery { target, set, uid };
     let journals = work.journals()?;
     let done = work.is_there(&journals).map_err(fail)?
@@ -307,7 +314,7 @@ pub(super) fn recover(
     let prior = Prior { record: set.prior.clone(), writers: Writers::of(target, &lease.dir), mode: options.mode };
     lock.ensure_undisputed()?;
     cleanup::step(|| put_back(&lease.dir, &lease.name, &set.nonce, &prior)).map_err(fail)?;
-    if done && !is_named(&journals, &set.nonce) {
+    if done && !is_named(&journals, &journal_name(&set.nonce), &set.nonce, true) {
         work.forget(&journals).map_err(fail)?;
     }
     let text = if done { "finished" } else { "took back" };
@@ -445,16 +452,17 @@ fn finish_rename(dir: &Dir, from: &OsStr, rename: impl Fn(&Dir) -> io::Result<()
     }
 }
 
-/// Whether any record still names the journal of this set, as far as can be told.
-pub(super) fn is_named(journals: &Dir, nonce: &str) -> bool {
+/// Whether any record still names the journal of this set, as far as can be told. `name` is the journal's or its draft's;
+/// `unknown` is the answer where that cannot be read.
+fn is_named(journals: &Dir, name: &OsStr, nonce: &str, unknown: bool) -> bool {
     let read = || {
-        let file = journals.open_file(&journal_name(nonce), OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
+        let file = journals.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
         let mut text = Vec::new();
         file.take(LONGEST_JOURNAL).read_to_end(&mut text)?;
         io::Result::Ok(text)
     };
     let Ok(text) = read() else { return true };
-    let Ok(records) = records_of(&text, nonce) else { return true };
+    let Ok(records) = records_of(&text, nonce) else { return unknown };
     // Whoever finishes them one after the other begins at the front.
     records.iter().rev().any(|path| {
         let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { return true };
@@ -464,4 +472,59 @@ pub(super) fn is_named(journals: &Dir, nonce: &str) -> bool {
             Ok(Err(_)) | Err(_) => true,
         }
     })
+}
+
+/// Removes the journal `name` in `dir`, or a draft of one, if no record names it: then the set is over. In a dry run, only
+/// says whether it would. A draft that is not complete is of a writer that was killed there: it takes longer to ask.
+pub(crate) fn clear_journal(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Cleared> {
+    let Some(nonce) = journal_nonce(name) else { return Ok(Cleared::Gone) };
+    let is_draft = name != journal_name(nonce);
+    if is_named(dir, name, nonce, !is_draft) {
+        return Ok(Cleared::Kept(UNFINISHED));
+    }
+    match if dry_run { Ok(()) } else { cleanup::step(|| dir.unlink(name)) } {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Cleared::Gone),
+        outcome => outcome.map(|()| Cleared::Removed).map_err(|e| Error::io(dir.join(name), e)),
+    }
+}
+
+/// Why a record or a journal stays.
+pub(super) const UNFINISHED: &str = "part of a set of files that is not finished";
+
+/// Finishes or takes back what the record `name` in `dir` says of its target, unless it is `young` or its writer lives. In a
+/// dry run, only says whether it would. `None`: it is not the record of a set.
+pub(crate) fn finish_set(dir: &Arc<Dir>, name: &OsStr, dry_run: bool, young: bool) -> Result<Option<Cleared>> {
+    match Record::read_of(dir, name, |_| true) {
+        Ok(Some(Found { record: Record::Set(_), .. })) => {}
+        // A damaged one is reported when it is needed.
+        Err(e) if e.kind() != ErrorKind::DamagedRecord => return Err(e),
+        _ => return Ok(None),
+    }
+    if young {
+        return Ok(Some(Cleared::Kept("not old enough")));
+    }
+    let Some(base) = leased_name(name) else {
+        return Ok(Some(Cleared::Kept("its target cannot be told from its name")));
+    };
+    let found = Target::in_dir(dir, base).map_err(|e| Error::io(dir.join(name), e))?;
+    if dry_run {
+        let (held, _) = lock::status(&Place::of(&found, &LockOptions::default())?, &found)?;
+        return Ok(Some(if held { Cleared::Kept("in use") } else { Cleared::Removed }));
+    }
+    // In a directory of lock files, the record's name is that of the target's whole path.
+    let path = if found.status.is_none() { flat_path(base).filter(|path| path.is_absolute()) } else { None };
+    let elsewhere = path.map(|path| Target::resolve(&path, Resolve { follow: false, mkdir: false })).transpose()?;
+    let (place, lock) = lock::lock_as_found(&found)?;
+    let target = elsewhere.as_ref().unwrap_or(&found);
+    let lease = LeaseFile { writers: Writers::of(target, dir), ..place.lease };
+    let observer = Observer::default();
+    let outcome = match Record::read(&lease, &observer)? {
+        Some(Found { record: Record::Set(set), uid }) => {
+            recover(target, &lease, &lock, (&set, uid), &LockOptions::default(), &observer).map(|()| Cleared::Removed)
+        }
+        Some(_) => Ok(Cleared::Gone),
+        None => Ok(Cleared::Kept("made by a user who may not write its target, or gone")),
+    };
+    lock.release()?;
+    outcome.map(Some)
 }

@@ -14,6 +14,7 @@ use super::clock::{Clock, Machine};
 use super::door::{Purpose, lock_target};
 use super::found::{Record, lease_at, stage_record};
 use super::record::{LeaseRecord, MAX_TTL};
+use super::set::UNFINISHED;
 use super::visitor::{Role, Visitor, ensure_claimed};
 use crate::cleanup;
 use crate::commit::sync_dir;
@@ -179,7 +180,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
         Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
         Err(e) => Err(e),
         Ok(None) => Ok(Some(Cleared::Gone)),
-        Ok(Some(Record::Set(_))) => Ok(Some(Cleared::Kept("part of a set of files that is not finished"))),
+        Ok(Some(Record::Set(_))) => Ok(Some(Cleared::Kept(UNFINISHED))),
         Ok(Some(Record::Lease(record))) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
         Ok(Some(Record::Lease(record))) if !is_past(record.token, clock) => {
             Ok(Some(Cleared::Kept("its token is ahead of the clock")))
