@@ -24,6 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::var_os("BACKUP").is_some() {
         options = options.backup(BackupOptions::new());
     }
+    if let Ok(owner) = std::env::var("OWNER") {
+        options.lock.claim = Some(awrite::Claim::new(owner)?);
+    }
     let mut set = Set::open(&files, &options)?;
     for (number, file) in files.iter().enumerate() {
         writeln!(set.file(number), "{} {}", text.display(), file.display())?;

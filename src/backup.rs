@@ -30,12 +30,12 @@ use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
 use crate::metadata::{self, Lost, Wanted};
-use crate::names::{BackupNames, TempNames};
+use crate::names::BackupNames;
 use crate::notice::Observer;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
-use crate::stage::{Birth, Stage, clear_for, link_temp, rename_new};
+use crate::stage::{Birth, Stage, clear_for, link_temp, link_temp_as, rename_new};
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, retry};
 use crate::target::Target;
 
@@ -123,14 +123,9 @@ pub(crate) struct SetDraft {
 }
 
 impl Draft<'_> {
-    /// For a set. `temp` is the temporary name that it must have.
-    pub(crate) fn into_set(self, temp: &OsStr) -> Result<SetDraft> {
+    pub(crate) fn into_set(self) -> SetDraft {
         let Draft { file, linked, _copy, .. } = self;
-        if file.temp != temp {
-            return Err(Error::io(file.dir.join(temp), io::Error::from_raw_os_error(libc::EEXIST))
-                .during("cannot make the backup"));
-        }
-        Ok(SetDraft { ticket: file.ticket, linked, _copy })
+        SetDraft { ticket: file.ticket, linked, _copy }
     }
 
     /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
@@ -301,26 +296,22 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
 /// How a backup is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Making<'a> {
-    /// Of the link lock that is held, or of the set that the target is part of.
+    /// Of the link lock that is held.
     pub(crate) nonce: Option<&'a str>,
-    pub(crate) in_set: bool,
+    /// The temporary name that it must have.
+    pub(crate) temp: Option<&'a OsStr>,
     pub(crate) durability: Durability,
     /// The original will be overwritten, so that a link to it is no backup.
     pub(crate) in_place: bool,
 }
 
-/// The backup of a target that is part of the set with `nonce`, as it will be: its temporary name, its name, and whether it
-/// replaces an earlier one. `None`: it is in another directory.
-pub(crate) fn plan_in_set(
-    target: &Target,
-    options: &BackupOptions,
-    nonce: &str,
-) -> Result<Option<(OsString, OsString, bool)>> {
+/// The name that the backup of a target in a set will have, and whether it replaces an earlier one. `None`: it is in another
+/// directory.
+pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Option<(OsString, bool)>> {
     if open_dir(options)?.is_some_and(|dir| dir.id() != target.dir.id()) {
         return Ok(None);
     }
     let (dir, dated) = (&*target.dir, options.timestamp);
-    let base = BackupNames::new(&target.name, &options.suffix, false).plain();
     let names = BackupNames::new(&target.name, &options.suffix, dated);
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     let free = |name: &OsStr| match dir.status(name)? {
@@ -330,7 +321,7 @@ pub(crate) fn plan_in_set(
         Some(_) => Ok(()),
     };
     let name = names.first_free(free).map_err(fail)?;
-    Ok(Some((TempNames::new(&base, Some(nonce)).first(dir), name, !dated)))
+    Ok(Some((name, !dated)))
 }
 
 /// Makes the backup under a temporary name.
@@ -341,18 +332,18 @@ pub(crate) fn prepare<'a>(
     how: Making<'_>,
     observer: &Observer,
 ) -> Result<Draft<'a>> {
-    let Making { durability, in_place, in_set, .. } = how;
+    let Making { durability, in_place, .. } = how;
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
     let nonce = how.nonce.map(str::to_owned);
-    // A link that a dead writer has left is no other name of the file. Those of dead sets are found by their records.
+    // A link that a dead writer has left is no other name of the file.
     let mut old = original.status;
-    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref().filter(|_| !in_set), &old));
+    old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref(), &old));
     let may_link = !in_place && options.mode.is_none() && is_plain(target, &old);
-    let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
+    let link = if may_link { link(target, original, &dir, &base, how) } else { None };
     let linked = link.is_some();
     let (copy, temp, ticket, id) = match link {
         Some((temp, ticket)) => {
@@ -363,7 +354,7 @@ pub(crate) fn prepare<'a>(
         }
         None => {
             let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
-            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, how).map_err(fail)?;
             metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
@@ -387,14 +378,17 @@ fn link(
     original: &Original,
     dir: &Arc<Dir>,
     base: &OsStr,
-    nonce: Option<String>,
+    how: Making<'_>,
 ) -> Option<(OsString, Ticket)> {
     let old = &original.status;
     // The name could not be taken away again.
     if dir.protects(old) {
         return None;
     }
-    let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
+    let (temp, ticket) = match how.temp {
+        Some(temp) => (temp.to_owned(), link_temp_as(&target.dir, &target.name, dir, temp).ok()?),
+        None => link_temp(&target.dir, &target.name, dir, base, how.nonce.map(str::to_owned)).ok()?,
+    };
     // Not a file that somebody without the lock has put there, nor a number that each name has for itself (sshfs).
     stands_for(dir, &temp, old.id).ok()?.then_some((temp, ticket))
 }
@@ -412,7 +406,7 @@ fn copy(
     mut stage: Stage,
     original: &Original,
     options: &BackupOptions,
-    durability: Durability,
+    how: Making<'_>,
 ) -> io::Result<(Stage, Vec<Lost>)> {
     let mut content = original.content()?;
     content.rewind()?;
@@ -420,8 +414,11 @@ fn copy(
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
     let lost = metadata::apply(&stage.file, &made, original, wanted)?;
-    stage.publish()?;
-    if durability != Durability::None {
+    match how.temp {
+        Some(temp) => stage = stage.publish_as(temp)?,
+        None => drop(stage.publish()?),
+    }
+    if how.durability != Durability::None {
         stage.file.sync_all()?;
     }
     stage.flush()?;
@@ -461,7 +458,7 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let how = Making { nonce: None, in_set: false, durability: Durability::Full, in_place: false };
+                let how = Making { nonce: None, temp: None, durability: Durability::Full, in_place: false };
                 let draft = || prepare(&target, &original, options, how, &Observer::default()).unwrap();
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));

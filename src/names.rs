@@ -6,6 +6,7 @@
 //!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
 //!   .awrite-HHHHHHHH[-N].NAME          a temporary file          TempNames, is_temp_name
 //!   .awrite-HHHHHHHH-NONCE[-N].NAME    the same under link(2)    TempNames, is_temp_name
+//!   .awrite-HHHHHHHH-NONCE[-1].NAME    the same in a set         set_temp_name, is_set_temp_name
 //!   .awrite-set-NONCE                  the journal of a set      journal_name, journal_nonce
 //!   .awrite-set-NONCE.tmp              the draft of a journal    journal_draft_name, journal_nonce
 //!   NAME.backup                        a backup                  BackupNames
@@ -196,10 +197,25 @@ impl<'a> TempNames<'a> {
         if number > 0 {
             head.push_str(&format!("-{number}"));
         }
+        self.headed(head, limit)
+    }
+
+    fn headed(&self, mut head: String, limit: usize) -> OsString {
         head.push('.');
         let base = self.base.as_bytes();
         let room = limit.saturating_sub(head.len());
         joined(&[head.as_bytes(), &base[base.len().saturating_sub(room)..]])
+    }
+
+    fn in_set(&self, what: InSet, elsewhere: bool, limit: usize) -> OsString {
+        let mut head = self.stem();
+        if elsewhere {
+            head.push_str("-0");
+        }
+        if what == InSet::Backup {
+            head.push_str("-1");
+        }
+        self.headed(head, limit)
     }
 
     /// The first of them.
@@ -279,13 +295,33 @@ pub(crate) fn is_temp_name_under_nonce(name: &OsStr, base: &OsStr) -> bool {
     is_temp_name(name) && rest.and_then(|rest| rest.get(..NONCE)).is_some_and(is_nonce)
 }
 
-/// Whether `name` is one of a temporary file in the set with this nonce, and, with `base`, for that.
-pub(crate) fn is_temp_name_in_set(name: &OsStr, base: Option<&OsStr>, nonce: &str) -> bool {
-    let stem = base.map_or_else(|| TEMP_PREFIX.to_owned(), temp_stem);
-    let behind = name.as_bytes().get(TEMP_PREFIX.len() + TEMP_HASH..).and_then(|rest| rest.strip_prefix(b"-"));
-    is_temp_name(name)
-        && name.as_bytes().starts_with(stem.as_bytes())
-        && behind.is_some_and(|rest| rest.starts_with(nonce.as_bytes()))
+/// What a temporary file of a set is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InSet {
+    Stage,
+    Backup,
+}
+
+/// The temporary name for `base` in the set with this nonce. Housekeeping finds the set's record by it, beside it. If that
+/// is elsewhere, the name is one that housekeeping does not know: it would take the file for a dead writer's.
+pub(crate) fn set_temp_name(base: &OsStr, nonce: &str, what: InSet, elsewhere: bool, dir: &Dir) -> OsString {
+    let names = TempNames::new(base, Some(nonce));
+    names.in_set(what, elsewhere, names.limit(dir))
+}
+
+/// Whether `name` is one of those.
+pub(crate) fn is_set_temp_name(name: &OsStr, base: &OsStr, nonce: &str, what: InSet) -> bool {
+    let names = TempNames::new(base, Some(nonce));
+    let limits = [NAME_MAX, SHORT_NAME_MAX];
+    limits.iter().any(|&limit| [false, true].iter().any(|&elsewhere| names.in_set(what, elsewhere, limit) == name))
+}
+
+/// The nonce in the name of a temporary file, and the file that it is for; `None` in its place: the name may have been cut.
+pub(crate) fn temp_name_under_nonce(name: &OsStr) -> Option<(&str, Option<&OsStr>)> {
+    let (head, base) = name.as_bytes().strip_prefix(TEMP_PREFIX.as_bytes())?.split_at_checked(TEMP_HASH + 1 + NONCE)?;
+    let nonce = std::str::from_utf8(&head[TEMP_HASH + 1..]).ok().filter(|nonce| is_nonce(nonce.as_bytes()))?;
+    let base = base.iter().position(|&b| b == b'.').map(|dot| OsStr::from_bytes(&base[dot + 1..]))?;
+    is_temp_name(name).then_some((nonce, Some(base).filter(|_| !may_be_cut(name.len()))))
 }
 
 /// The name of the journal of the set with this nonce.

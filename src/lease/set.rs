@@ -48,7 +48,8 @@ use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::{
-    TempNames, flat_path, is_temp_name_in_set, journal_draft_name, journal_name, journal_nonce, leased_name,
+    InSet, TempNames, flat_path, is_set_temp_name, journal_draft_name, journal_name, journal_nonce, lease_name,
+    leased_name, temp_name_under_nonce,
 };
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
@@ -301,7 +302,7 @@ pub(super) fn recover(
     let path = lease.path();
     let fail = |e: io::Error| Error::io(&path, e).during("cannot finish the set of files that it is part of");
     lock.ensure_undisputed()?;
-    if !is_temp_name_in_set(&set.stage, Some(&target.name), &set.nonce) {
+    if !is_set_temp_name(&set.stage, &target.name, &set.nonce, InSet::Stage) {
         return Err(Error::new(ErrorKind::DamagedRecord, "It is part of a set of files, but not as this file")
             .on(path)
             .with_hint("remove it if nobody replaces several files together here"));
@@ -363,8 +364,8 @@ impl Recovery<'_> {
 
     /// Whether `name` is a file of the set beside the target, which whoever made the record might have put in the place of
     /// another file there.
-    fn is_staged(&self, name: &OsStr, base: Option<&OsStr>) -> io::Result<bool> {
-        if !is_temp_name_in_set(name, base, &self.set.nonce) {
+    fn is_staged(&self, name: &OsStr, what: InSet) -> io::Result<bool> {
+        if !is_set_temp_name(name, &self.target.name, &self.set.nonce, what) {
             return Ok(false);
         }
         let there = self.target.dir.status(name)?;
@@ -392,11 +393,11 @@ impl Recovery<'_> {
         let Recovery { target, set, .. } = self;
         journals.sync()?;
         if let Some(backup) = &set.backup {
-            if self.is_staged(&backup.temp, None)? && self.may_replace(&backup.name)? {
+            if self.is_staged(&backup.temp, InSet::Backup)? && self.may_replace(&backup.name)? {
                 finish_backup(&target.dir, backup)?;
             }
         }
-        if self.is_staged(&set.stage, Some(&target.name))? && self.may_replace(&target.name)? {
+        if self.is_staged(&set.stage, InSet::Stage)? && self.may_replace(&target.name)? {
             finish_target(target, &set.stage)?;
         }
         target.dir.sync().map(drop)
@@ -407,11 +408,11 @@ impl Recovery<'_> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         };
-        if self.is_staged(&self.set.stage, Some(&self.target.name))? {
+        if self.is_staged(&self.set.stage, InSet::Stage)? {
             remove(&self.set.stage)?;
         }
         match &self.set.backup {
-            Some(backup) if self.is_staged(&backup.temp, None)? => remove(&backup.temp),
+            Some(backup) if self.is_staged(&backup.temp, InSet::Backup)? => remove(&backup.temp),
             _ => Ok(()),
         }
     }
@@ -488,8 +489,20 @@ pub(crate) fn clear_journal(dir: &Dir, name: &OsStr, dry_run: bool) -> Result<Cl
     }
 }
 
-/// Why a record or a journal stays.
-pub(super) const UNFINISHED: &str = "part of a set of files that is not finished";
+/// Whether the temporary file `name` in `dir` may be one of a set that is not finished: the record of its target says so, or
+/// cannot be asked.
+pub(crate) fn is_in_set(dir: &Dir, name: &OsStr) -> bool {
+    let Some((nonce, base)) = temp_name_under_nonce(name) else { return false };
+    let Some(base) = base else { return true };
+    match Record::read_of(dir, &lease_name(base, dir), |_| true) {
+        Ok(Some(Found { record: Record::Set(set), .. })) => set.nonce == nonce,
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
+/// Why a record, a journal or a temporary file stays.
+pub(crate) const UNFINISHED: &str = "part of a set of files that is not finished";
 
 /// Finishes or takes back what the record `name` in `dir` says of its target, unless it is `young` or its writer lives. In a
 /// dry run, only says whether it would. `None`: it is not the record of a set.

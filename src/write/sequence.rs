@@ -344,7 +344,7 @@ impl Commit {
     ) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
-        let how = Making { nonce: lock.held.nonce(), in_set: false, durability: *durability, in_place };
+        let how = Making { nonce: lock.held.nonce(), temp: None, durability: *durability, in_place };
         backup::prepare(target, original, options, how, observer).map(Some)
     }
 

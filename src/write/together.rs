@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{DraftRecord, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target};
 use crate::lock::{Writers, fresh_nonce};
 use crate::metadata;
-use crate::names::TempNames;
+use crate::names::{InSet, set_temp_name};
 use crate::notice::Notice;
 use crate::options::Durability;
 use crate::remedy::Remedy;
@@ -219,11 +219,13 @@ impl Part {
     }
 
     fn plan(&mut self, nonce: &str) -> Result<()> {
-        let target = &self.commit.hold.target;
-        self.stage_name = TempNames::new(&target.name, Some(nonce)).first(&target.dir);
+        let Hold { target, lease, .. } = &self.commit.hold;
+        let elsewhere = lease.dir.id() != target.dir.id();
+        let temp = |what| set_temp_name(&target.name, nonce, what, elsewhere, &target.dir);
+        self.stage_name = temp(InSet::Stage);
         if let (Some(options), Some(_)) = (&self.commit.options.backup, target.status) {
-            let planned = backup::plan_in_set(target, options, nonce)?;
-            self.backup = planned.map(|(temp, name, replaces)| SetBackup { temp, name, replaces });
+            let planned = backup::plan_in_set(target, options)?;
+            self.backup = planned.map(|(name, replaces)| SetBackup { temp: temp(InSet::Backup), name, replaces });
         }
         Ok(())
     }
@@ -235,21 +237,21 @@ impl Part {
     }
 
     /// P5, but for the sync of what `together` says.
-    fn name(&mut self, nonce: &str, together: bool) -> Result<()> {
+    fn name(&mut self, together: bool) -> Result<()> {
         let commit = &self.commit;
         let target = &commit.hold.target;
         if let Some(stage) = self.stage.take() {
             self.bytes = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?.size;
-            let named = stage.into_named_as(&self.stage_name);
-            let (file, ticket) = named.map_err(|e| commit.failed(e).during("cannot name the temporary file"))?;
+            let named = stage.publish_as(&self.stage_name).and_then(Stage::into_named);
+            let (file, _, ticket) = named.map_err(|e| commit.failed(e).during("cannot name the temporary file"))?;
             self.named = Some(Named { ticket: Some(ticket), file });
         }
         if let (Some(backup), Some(options)) = (&self.backup, &commit.options.backup) {
             let Some(original) = open_original(target)? else { return Ok(()) };
             let durability = if together { Durability::None } else { commit.options.durability };
-            let how = Making { nonce: Some(nonce), in_set: true, durability, in_place: false };
+            let how = Making { nonce: None, temp: Some(&backup.temp), durability, in_place: false };
             let draft = backup::prepare(target, &original, options, how, &commit.options.observer)?;
-            self.draft = Some(draft.into_set(&backup.temp)?);
+            self.draft = Some(draft.into_set());
         }
         Ok(())
     }
@@ -330,7 +332,7 @@ fn replace(mut parts: Vec<Part>) -> Result<Vec<(usize, Committed)>> {
     let (journals, writers) = (home.target.dir.clone(), Writers::of(&home.target, &home.target.dir));
     let journal = JournalDraft::new(&journals, &nonce, &places.records(&parts), writers)?;
     for part in &mut parts {
-        part.name(&nonce, together)?;
+        part.name(together)?;
     }
     sync.prepared(&parts, &journal, &places)?;
     for part in &mut parts {

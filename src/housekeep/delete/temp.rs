@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Deleted, cannot_open, status};
 use super::lock::outcome_of;
-use super::refusal::{IN_USE, Result, ensure_regular};
+use super::refusal::{IN_USE, NotDeleted, Result, ensure_regular};
+use crate::lease::{UNFINISHED, clear_journal, finish_set, is_in_set};
 use crate::names::journal_nonce;
 use crate::stage::open_dead;
 use crate::sys::{Dir, FileStatus};
@@ -21,7 +22,11 @@ pub(crate) fn temp(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt: 
     attempt.ensure_older(older_than, &seen)?;
     attempt.ensure_not_fresh(FRESH, &seen)?;
     if journal_nonce(name).is_some() {
-        return outcome_of(crate::lease::clear_journal(dir, name, attempt.dry_run), dir, &seen, attempt);
+        return outcome_of(clear_journal(dir, name, attempt.dry_run), dir, &seen, attempt);
+    }
+    if is_in_set(dir, name) {
+        // Its record leads to it.
+        return Err(NotDeleted::Kept(UNFINISHED));
     }
     let dead = open_dead(dir, name).map_err(cannot_open)?.ok_or(IN_USE)?;
     let outcome = attempt.unlink(dir, name, &FileStatus::of(&dead)?);
@@ -42,7 +47,7 @@ pub(crate) fn set_record(
         Err(why) => return Some(Err(why)),
     };
     let young = attempt.ensure_older(older_than, &seen).is_err();
-    match crate::lease::finish_set(dir, name, attempt.dry_run, young) {
+    match finish_set(dir, name, attempt.dry_run, young) {
         Ok(None) => None,
         Ok(Some(cleared)) => Some(outcome_of(Ok(cleared), dir, &seen, attempt)),
         Err(e) => Some(outcome_of(Err(e), dir, &seen, attempt)),
