@@ -553,6 +553,11 @@ typedef struct {
     awrite_notice_fn notice;
     /** Passed to notice. */
     void *notice_context;
+    /**
+     * After the commit, delete the target's backups with a time in their names but this number of the newest ones. The
+     * one that was just made is among these, and has a time in its name. 0: delete none.
+     */
+    uint64_t backup_keep;
 } awrite_write_options;
 
 /** What a write has done. */

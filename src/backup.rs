@@ -31,7 +31,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
 use crate::metadata::{self, Lost, Wanted};
 use crate::names::BackupNames;
-use crate::notice::Observer;
+use crate::notice::{Notice, Observer};
+use crate::old_backups;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
@@ -241,10 +242,35 @@ impl Backup {
         }
     }
 
+    /// Its directory and name.
+    pub(crate) fn place(&self) -> (&Arc<Dir>, &OsStr) {
+        (&self.dir, &self.name)
+    }
+
     /// Called after the commit: a link has the old content's time, but a backup has the time when it was made.
     pub(crate) fn date(&self) -> io::Result<()> {
         if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
     }
+}
+
+/// After the commit: deletes the target's dated backups that are too many. `made` is the one of this write.
+pub(crate) fn delete_older(
+    target: &Target,
+    options: &BackupOptions,
+    made: Option<(&Arc<Dir>, &OsStr)>,
+    observer: &Observer,
+) {
+    let Some(keep) = options.keep else { return };
+    let dir = match made.map_or_else(|| open_dir(options), |(dir, _)| Ok(Some(dir.clone()))) {
+        Ok(dir) => dir.unwrap_or_else(|| target.dir.clone()),
+        // There was nothing to back up, so it was not made.
+        Err(e) if e.errno() == Some(libc::ENOENT) => return,
+        Err(e) => {
+            let path = e.path().unwrap_or(&target.given);
+            return observer.tell(&Notice::Warning { path, text: &e.reason() });
+        }
+    };
+    old_backups::delete(target, &dir, options, keep, made.map(|(_, name)| name), observer);
 }
 
 /// Refuses options that name no backup or a directory that is not there, before anything is locked or read. With `mkdir` a
@@ -255,6 +281,10 @@ pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
     }
+    if options.keep == Some(0) {
+        let reason = "at least 1 backup must be kept: the one that is made is one of them";
+        return Err(Error::new(ErrorKind::Usage, reason));
+    }
     match open_dir(options) {
         Err(e) if mkdir && e.errno() == Some(libc::ENOENT) => Ok(()),
         opened => opened.map(drop),
@@ -264,7 +294,7 @@ pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()
 /// Refuses a backup that would replace the lock file, which is held meanwhile, or the lease's record.
 pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptions, mkdir: bool) -> Result<()> {
     // Nobody names a lock file after the time of a backup.
-    if options.timestamp {
+    if options.is_dated() {
         return Ok(());
     }
     let dir = match open_dir(options) {
@@ -273,7 +303,7 @@ pub(crate) fn ensure_apart(target: &Target, place: &Place, options: &BackupOptio
         opened => opened?,
     };
     let dir = dir.as_ref().unwrap_or(&target.dir);
-    let name = BackupNames::new(&target.name, &options.suffix, options.timestamp).plain();
+    let name = BackupNames::new(&target.name, &options.suffix, options.is_dated()).plain();
     let stands_for = |there: &Dir, other: &OsStr| there.id() == dir.id() && name == other;
     if stands_for(&place.dir, &place.name) || stands_for(&place.lease.dir, &place.lease.name) {
         let reason = "the backup must be another file than the lock file and the lease's record";
@@ -311,8 +341,8 @@ pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Op
     if open_dir(options)?.is_some_and(|dir| dir.id() != target.dir.id()) {
         return Ok(None);
     }
-    let (dir, dated) = (&*target.dir, options.timestamp);
-    let names = BackupNames::new(&target.name, &options.suffix, dated);
+    let (dir, dated) = (&*target.dir, options.is_dated());
+    let names = names_of(target, options, dir);
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     let free = |name: &OsStr| match dir.status(name)? {
         None => Ok(()),
@@ -322,6 +352,15 @@ pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Op
     };
     let name = names.first_free(free).map_err(fail)?;
     Ok(Some((name, !dated)))
+}
+
+/// The names that a backup in `dir` may get.
+fn names_of<'a>(target: &'a Target, options: &'a BackupOptions, dir: &Dir) -> BackupNames<'a> {
+    let mut names = BackupNames::new(&target.name, &options.suffix, options.is_dated());
+    if options.keep.is_some() {
+        names.begin_above(&old_backups::find(dir, &names).unwrap_or_default());
+    }
+    names
 }
 
 /// Makes the backup under a temporary name.
@@ -334,7 +373,7 @@ pub(crate) fn prepare<'a>(
 ) -> Result<Draft<'a>> {
     let Making { durability, in_place, .. } = how;
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
-    let names = BackupNames::new(&target.name, &options.suffix, options.timestamp);
+    let names = names_of(target, options, &dir);
     let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 
+use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
 use crate::remedy::Remedy;
@@ -119,6 +120,30 @@ fn in_kernel(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64))
 
 /// The same by `read` and `write`, from any descriptor.
 fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+    let mut copied = 0;
+    by_pieces(source, most, |bytes| {
+        (&*to).write_all(bytes).map_err(Failed::Writing)?;
+        copied += bytes.len() as u64;
+        told(copied);
+        Ok(())
+    })
+}
+
+/// Adds up to `most` bytes of what is left to read in `source` to `hasher`.
+pub(crate) fn hash(source: impl AsFd, most: u64, hasher: &mut Hasher) -> io::Result<()> {
+    let read = by_pieces(source, most, |bytes| {
+        hasher.add(bytes);
+        Ok(())
+    });
+    read.map(drop).map_err(Failed::into_inner)
+}
+
+/// Reads up to `most` bytes, piece by piece.
+fn by_pieces(
+    source: impl AsFd,
+    most: u64,
+    mut each: impl FnMut(&[u8]) -> std::result::Result<(), Failed>,
+) -> std::result::Result<u64, Failed> {
     if most == 0 {
         return Ok(0);
     }
@@ -134,9 +159,8 @@ fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -
             Err(e) => return Err(Failed::Reading(e.into())),
         };
         buffer.truncate(n);
-        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
+        each(&buffer)?;
         copied += n as u64;
-        told(copied);
     }
     Ok(copied)
 }

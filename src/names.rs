@@ -160,9 +160,19 @@ pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
 
 fn target_name<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
-    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
-    let cut = may_be_cut(name.len()) && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
-    (!cut).then(|| OsStr::from_bytes(base))
+    hash_in(base, suffix).is_none().then(|| OsStr::from_bytes(base))
+}
+
+/// The hash of its target's whole name in the name of a lock file, if that has been cut.
+pub(crate) fn cut_hash(name: &OsStr) -> Option<u64> {
+    hash_in(name.as_bytes().strip_suffix(LOCK_SUFFIX.as_bytes())?, LOCK_SUFFIX)
+}
+
+/// The hash at the end of `base`, which stands before `suffix` in a name that has been cut.
+fn hash_in(base: &[u8], suffix: &str) -> Option<u64> {
+    let (rest, hash) = base.split_at_checked(base.len().checked_sub(16)?)?;
+    let cut = may_be_cut(base.len() + suffix.len()) && rest.ends_with(b"-") && is_hex(hash);
+    u64::from_str_radix(std::str::from_utf8(hash).ok()?, 16).ok().filter(|_| cut)
 }
 
 /// Whether backups with this suffix would look like lock files or leases.
@@ -429,25 +439,39 @@ pub(crate) struct BackupNames<'a> {
     base: &'a OsStr,
     suffix: &'a OsStr,
     time: Option<DateTime>,
+    /// The first number that is tried.
+    from: u32,
 }
 
 impl<'a> BackupNames<'a> {
     /// The name `NAME.backup`, or, with `timestamp`, those with the local time of this moment.
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
-        let time = timestamp.then(|| jiff::Timestamp::now().to_zoned(local_time::zone()).datetime());
-        BackupNames { base, suffix, time }
+        let time = timestamp.then(|| {
+            // Whole seconds, as in a name. A time that is now cannot be out of range.
+            let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+            now.to_zoned(local_time::zone()).datetime()
+        });
+        BackupNames { base, suffix, time, from: 0 }
     }
 
     /// The names with this time. `base` is cut where they would be too long otherwise.
     pub(crate) fn of_time(base: &'a OsStr, suffix: &'a OsStr, time: DateTime) -> BackupNames<'a> {
         let room = NAME_MAX.saturating_sub(LONGEST_STAMP + suffix.len());
         let base = OsStr::from_bytes(&base.as_bytes()[..base.len().min(room)]);
-        BackupNames { base, suffix, time: Some(time) }
+        BackupNames { base, suffix, time: Some(time), from: 0 }
+    }
+
+    /// Leaves out the names that come before one of `others`. Where old backups are deleted, a number that is free again would
+    /// make the new one older than they are.
+    pub(crate) fn begin_above(&mut self, others: &[(Stamp, OsString)]) {
+        let of_now = others.iter().filter(|(stamp, _)| Some(stamp.time) == self.time);
+        let numbers = of_now.map(|(stamp, _)| stamp.number + 1).filter(|number| *number < BACKUPS_PER_SECOND);
+        self.from = numbers.max().unwrap_or(0);
     }
 
     /// The name of the first backup of this second, or of the only one.
     pub(crate) fn plain(&self) -> OsString {
-        self.numbered(0)
+        self.numbered(self.from)
     }
 
     /// Whether the time is part of the name.
@@ -460,9 +484,15 @@ impl<'a> BackupNames<'a> {
         joined(&[self.base.as_bytes(), stamp.as_bytes(), self.suffix.as_bytes()])
     }
 
+    /// The time in `name`, if it is that of a dated backup of the same file with the same suffix.
+    pub(crate) fn stamp_in(&self, name: &OsStr) -> Option<Stamp> {
+        let (length, stamp) = split_stamp(name.as_bytes().strip_suffix(self.suffix.as_bytes())?)?;
+        (&name.as_bytes()[..length] == self.base.as_bytes()).then_some(stamp)
+    }
+
     /// Counts up until `take` accepts a name, and returns that name.
     pub(crate) fn first_free(&self, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<OsString> {
-        for number in 0..BACKUPS_PER_SECOND {
+        for number in self.from..BACKUPS_PER_SECOND {
             let name = self.numbered(number);
             match take(&name) {
                 Ok(()) => return Ok(name),
@@ -485,6 +515,9 @@ pub(crate) fn any_name(name: &OsStr) {
         let back = target_name(&side, suffix);
         assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
         assert!(back.is_some() || may_be_cut(side.len()), "{name:?} is not known again");
+        if suffix == LOCK_SUFFIX && side.len() != name.len() + suffix.len() {
+            assert_eq!(cut_hash(&side), Some(fnv1a(name.as_bytes())));
+        }
     }
     for limit in [NAME_MAX, SHORT_NAME_MAX] {
         for (nonce, number) in [(None, 0), (None, 7), (Some("0123456789abcdef"), 0), (Some("0123456789abcdef"), 9999)] {
@@ -634,6 +667,20 @@ mod tests {
         names.time = Some(then.datetime());
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
+        let stamp = names.stamp_in(&names.numbered(2));
+        assert_eq!(stamp, Some(Stamp { time: then.datetime(), number: 2 }));
+        for others in [
+            "f.conf.backup",
+            "f.conf.20260102-030405",
+            "f.conf.20260102-030405.old",
+            "f.conf.20260102.backup",
+            "xf.conf.20260102-030405.backup",
+            "f.conf2.20260102-030405.backup",
+            "conf.20260102-030405.backup",
+            "f.conf.20260102-030405.20260102-030406.backup",
+        ] {
+            assert_eq!(names.stamp_in(OsStr::new(others)), None, "{others}");
+        }
     }
 
     #[test]

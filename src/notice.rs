@@ -59,6 +59,13 @@ pub enum Notice<'a> {
         /// Whether the backup is a second link to the same inode, not a copy.
         linked: bool,
     },
+    /// An old backup of the target has been deleted ([`BackupOptions::keep`](crate::BackupOptions::keep)).
+    BackupDeleted {
+        /// The file that it was a backup of.
+        target: &'a Path,
+        /// The backup.
+        backup: &'a Path,
+    },
     /// The target is about to be replaced, and all else is done. The target is unchanged until the observer returns.
     Committing {
         /// The file.

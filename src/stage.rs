@@ -75,9 +75,9 @@ enum State {
 pub(crate) enum Birth {
     /// 0600, until its final mode is set.
     Private,
-    /// As any new file: 0666, filtered by the kernel with the umask or a default ACL. The umask itself is never toggled:
-    /// every thread would see that.
-    Plain,
+    /// As any new file: these bits (usually 0666), filtered by the kernel with the umask or a default ACL. The umask itself
+    /// is never toggled: every thread would see that.
+    Plain(u32),
 }
 
 /// What renaming a stage means.
@@ -169,17 +169,17 @@ impl Stage {
 
     /// Whether its mode is that of any new file already.
     pub(crate) fn is_plain(&self) -> bool {
-        self.birth == Birth::Plain
+        matches!(self.birth, Birth::Plain(_))
     }
 
     /// The mode that a new file has here.
     pub(crate) fn plain_mode(&self) -> io::Result<u32> {
         match self.birth {
-            Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
+            Birth::Plain(_) => Ok(FileStatus::of(&self.file)?.mode),
             // Asked of another file, which stays empty: the content of this one may not be for everyone.
             Birth::Private => {
                 let Label { base, nonce } = self.label.clone();
-                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain)?.plain_mode()
+                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain(0o666))?.plain_mode()
             }
         }
     }
@@ -249,7 +249,7 @@ impl Birth {
     fn mode(self) -> u32 {
         match self {
             Birth::Private => 0o600,
-            Birth::Plain => 0o666,
+            Birth::Plain(bits) => bits,
         }
     }
 }
@@ -526,7 +526,7 @@ mod tests {
     fn a_private_stage_knows_the_mode_of_a_plain_one() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
-        let [private, plain] = [Birth::Private, Birth::Plain].map(|birth| {
+        let [private, plain] = [Birth::Private, Birth::Plain(0o666)].map(|birth| {
             let stage = Stage::create(dir.clone(), OsStr::new("f"), birth).unwrap();
             (FileStatus::of(&stage.file).unwrap().mode, stage.plain_mode().unwrap())
         });

@@ -8,7 +8,7 @@ use std::ffi::c_char;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
-use super::lock::{awrite_lock_options, claim, lock_options, lock_options_and_observer};
+use super::lock::{awrite_lock_options, claim, lock_options_and_observer};
 use super::status::{awrite_status, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
@@ -207,9 +207,10 @@ pub unsafe extern "C" fn awrite_lease_read(
         if info.is_null() {
             return Err(bad_argument("info is NULL"));
         }
-        let (target, options) = (argument::path(target, "target")?, lock_options(options)?);
+        let target = argument::path(target, "target")?;
+        let (options, observer) = lock_options_and_observer(options)?;
         let out = Out::new(info)?;
-        let status = Lease::status(target, &options)?;
+        let status = Lease::status_with(target, &options, &observer)?;
         let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zeroed() };
         let mut found = status.lease.as_ref().map_or(none, info_of);
         found.locked = u32::from(status.held);

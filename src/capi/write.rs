@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, Read, Write};
+use std::mem::offset_of;
 use std::path::Path;
 
 use super::argument::{
@@ -108,12 +109,15 @@ pub struct awrite_write_options {
     pub notice: awrite_notice_fn,
     /// Passed to notice.
     pub notice_context: *mut c_void,
+    /// After the commit, delete the target's backups with a time in their names but this number of the newest ones. The
+    /// one that was just made is among these, and has a time in its name. 0: delete none.
+    pub backup_keep: u64,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_write_options {
     const NAME: &'static str = "awrite_write_options";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, backup_keep);
 }
 
 /// What a write has done.
@@ -183,13 +187,16 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     let mode = permission_bits(given.mode, "mode")?;
     let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
-    let backup = (wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some()).then(|| {
+    let keep = (given.backup_keep > 0).then_some(given.backup_keep);
+    let wants_backup = wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some() || keep.is_some();
+    let backup = wants_backup.then(|| {
         let plain = BackupOptions::default();
         BackupOptions {
             suffix: suffix.map_or(plain.suffix, |suffix| suffix.as_os_str().to_owned()),
             dir: dir.map(Path::to_owned),
             timestamp: has(AWRITE_BACKUP_TIMESTAMP),
             mode: backup_mode,
+            keep,
         }
     });
     Ok(WriteOptions {
@@ -206,6 +213,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         },
         preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
+        expect: None,
         refuse_empty: has(AWRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
         in_place: has(AWRITE_IN_PLACE),

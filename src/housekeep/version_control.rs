@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Dir;
 
 /// What a bare git repository has in its first directory. The `.git` of a working tree has it too.
 const BARE_REPOSITORY: [&str; 3] = ["HEAD", "objects", "refs"];
@@ -27,6 +28,11 @@ impl RepositoryNames {
     pub(super) fn are_complete(self) -> bool {
         self.0.iter().all(|found| *found)
     }
+}
+
+/// Whether `dir` is a bare git repository: asks the file system, where not all names in it have been read.
+pub(super) fn is_bare_repository(dir: &Dir) -> bool {
+    BARE_REPOSITORY.iter().all(|part| matches!(dir.status(OsStr::new(part)), Ok(Some(_))))
 }
 
 /// Refuses to begin in a version control directory, or below one.

@@ -96,9 +96,9 @@ impl Record {
     }
 }
 
-/// The lease at `lease`, if there is one that counts.
-pub(super) fn lease_at(lease: &LeaseFile) -> Result<Option<LeaseRecord>> {
-    Ok(Record::read(lease, &Observer::default())?.and_then(Found::lease))
+/// The lease at `lease`, if there is one that counts. Tells the observer of a record that does not.
+pub(super) fn lease_at(lease: &LeaseFile, observer: &Observer) -> Result<Option<LeaseRecord>> {
+    Ok(Record::read(lease, observer)?.and_then(Found::lease))
 }
 
 fn damaged(path: PathBuf, why: &str) -> Error {

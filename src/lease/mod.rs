@@ -150,14 +150,20 @@ impl Lease {
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
     }
 
-    /// Gives back a lease that another process has acquired and kept. False: there was none.
+    /// Gives back a lease that another process has acquired and kept. Returns what it was; `None`: there was none.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::LockLost`]: there is one, but not the one that `claim` says. Nothing is changed then. Otherwise as
     /// [`FileLock::acquire`](crate::FileLock::acquire).
-    pub fn end(target: impl AsRef<Path>, claim: &Claim, options: &LockOptions, observer: &Observer) -> Result<bool> {
-        LeaseStore { clock: &Machine, target: target.as_ref(), options, observer }.end(claim)
+    pub fn end(
+        target: impl AsRef<Path>,
+        claim: &Claim,
+        options: &LockOptions,
+        observer: &Observer,
+    ) -> Result<Option<LeaseInfo>> {
+        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        Ok(store.end(claim)?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
 
     /// Ends a lease of `target`, whoever has it. Returns what it was; `None`: there was none. Whoever works under it is told
@@ -183,13 +189,22 @@ impl Lease {
     /// [`ErrorKind::DamagedRecord`]: the lease's record cannot be read or trusted. Otherwise, the lock file or the record
     /// could not be opened.
     pub fn status(target: impl AsRef<Path>, options: &LockOptions) -> Result<LockStatus> {
+        Lease::status_with(target, options, &Observer::default())
+    }
+
+    /// The same, with an observer that is told of a record that does not count, since its maker may not write `target`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::status`].
+    pub fn status_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<LockStatus> {
         let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = lease_at(&place.lease)?;
+        let record = lease_at(&place.lease, observer)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
-        let (held, holder) = lock::status(&place, &target)?;
+        let (held, holder) = lock::status(&place, &target, observer)?;
         let since = held_since(&place).filter(|_| held);
         Ok(LockStatus { lock_file: place.path, held, holder, since, lease })
     }
@@ -361,9 +376,9 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
     i64::try_from(status.modified / 1_000_000).ok().map(system_time)
 }
 
-/// The lease of the target at `place`, unless it has expired.
-pub(crate) fn live_lease(place: &Place) -> Result<Option<LeaseInfo>> {
-    let record = lease_at(&place.lease)?.filter(|record| record.left(&Machine).is_some());
+/// The lease of the target at `place`, unless it has expired. The observer is told of one that does not count.
+pub(crate) fn live_lease(place: &Place, observer: &Observer) -> Result<Option<LeaseInfo>> {
+    let record = lease_at(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
     Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 

@@ -124,7 +124,7 @@ impl DraftRecord {
         options: &LockOptions,
     ) -> Result<DraftRecord> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
-        record.prior = lease_at(lease)?;
+        record.prior = lease_at(lease, &Observer::default())?;
         let text = record.to_json().ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
         let writers = Writers::of(target, &lease.dir);
         let stage = stage_record(lease, &writers.clone().of_own(), options.mode, lock.held.nonce(), &text);
@@ -521,7 +521,7 @@ pub(crate) fn finish_set(dir: &Arc<Dir>, name: &OsStr, dry_run: bool, young: boo
     };
     let found = Target::in_dir(dir, base).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let (held, _) = lock::status(&Place::of(&found, &LockOptions::default())?, &found)?;
+        let (held, _) = lock::status(&Place::of(&found, &LockOptions::default())?, &found, &Observer::default())?;
         return Ok(Some(if held { Cleared::Kept("in use") } else { Cleared::Removed }));
     }
     // In a directory of lock files, the record's name is that of the target's whole path.

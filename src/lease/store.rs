@@ -51,7 +51,7 @@ impl LeaseStore<'_> {
         ensure_ttl(ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Taker(owner), |store| {
-            let mut record = match lease_at(store.lease)? {
+            let mut record = match lease_at(store.lease, &Observer::default())? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
@@ -81,7 +81,7 @@ impl LeaseStore<'_> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
-            let record = lease_at(store.lease)?;
+            let record = lease_at(store.lease, store.observer)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -93,40 +93,34 @@ impl LeaseStore<'_> {
         })
     }
 
-    /// Gives back the lease that `claim` says. False: there was none.
-    pub(super) fn end(&self, claim: &Claim) -> Result<bool> {
-        self.under_lock(Role::Keeper, |store| {
-            let Some(mut record) = lease_at(store.lease)?.filter(|record| !record.released) else {
-                return Ok(false);
-            };
-            ensure_claimed(claim, Some(&record), self.target, self.clock)?;
-            self.finish(store, &mut record)?;
-            Ok(true)
-        })
+    /// Gives back the lease that `claim` says. Returns what it was; `None`: there was none.
+    pub(super) fn end(&self, claim: &Claim) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.finish(|record, _| ensure_claimed(claim, Some(record), self.target, self.clock))
     }
 
     /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none.
     pub(super) fn end_any(&self) -> Result<Option<(LeaseRecord, PathBuf)>> {
-        self.under_lock(Role::Keeper, |store| {
-            let Some(mut record) = lease_at(store.lease)?.filter(|record| !record.released) else {
-                return Ok(None);
-            };
-            if let (true, Err(e)) = (store.target.status.is_some(), store.target.dir.may_write(&store.target.name)) {
-                return Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"));
+        self.finish(|_, target| match target.dir.may_write(&target.name) {
+            Err(e) if target.status.is_some() => {
+                Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"))
             }
-            let was = record.clone();
-            self.finish(store, &mut record)?;
-            Ok(Some((was, store.lease.path())))
+            _ => Ok(()),
         })
     }
 
-    /// Removes the record of a lease that is given back, or keeps its token where that is ahead of the clock.
-    fn finish(&self, store: &LockedStore<'_>, record: &mut LeaseRecord) -> Result<()> {
-        if is_past(record.token, self.clock) {
-            return remove(&store.lease.dir, &store.lease.name, store.lock);
-        }
-        record.released = true;
-        store.put(record)
+    /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
+    fn finish(&self, may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.under_lock(Role::Keeper, |store| {
+            let record = lease_at(store.lease, store.observer)?;
+            let Some(record) = record.filter(|record| !record.released) else { return Ok(None) };
+            may(&record, store.target)?;
+            if is_past(record.token, self.clock) {
+                remove(&store.lease.dir, &store.lease.name, store.lock)?;
+            } else {
+                store.put(&LeaseRecord { released: true, ..record.clone() })?;
+            }
+            Ok(Some((record, store.lease.path())))
+        })
     }
 
     fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {
@@ -156,7 +150,7 @@ pub(crate) fn refresh_for_ancestor(
     if (Visitor { role: Role::Anybody, clock }).inherited_token(lease).is_none() {
         return Ok(());
     }
-    let Some(mut record) = lease_at(lease)? else { return Ok(()) };
+    let Some(mut record) = lease_at(lease, &Observer::default())? else { return Ok(()) };
     let ttl = Duration::from_millis(record.ttl_ms);
     if record.left(clock).is_some_and(|left| left > ttl * 2 / 3) {
         return Ok(());
@@ -195,7 +189,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     };
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
+        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target, &Observer::default())?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
     }
     let (_, lock) = lock::lock_as_found(&target)?;

@@ -92,12 +92,12 @@ pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
 }
 
 /// Whether the lock at `place` is held, and by whom. Makes and removes nothing; takes the lock for an instant.
-pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Holder>)> {
+pub(crate) fn status(place: &Place, target: &Target, observer: &Observer) -> Result<(bool, Option<Holder>)> {
     let Some(file) = LockFile::existing(place).map_err(|e| place.explain(&target.given, e))? else {
         return Ok((false, None));
     };
     if file.has_content() {
-        return look::holder(place);
+        return look::holder(place, observer);
     }
     file.ensure_lock_file()?;
     let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
@@ -236,6 +236,16 @@ impl FileLock {
                 Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How long a link lock lasts if no further sign of life of this process reaches the file server, as while that cannot
+    /// be written. `None`: a `flock`, which lasts until it is released.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        match &self.held {
+            Held::Flock(_) => None,
+            Held::Link(lock) => Some(lock.left()),
         }
     }
 

@@ -124,7 +124,12 @@ impl LockRecord {
 
     /// The same of a silence of this length.
     pub(super) fn is_too_long(&self, silence: Duration) -> bool {
-        silence >= self.stale_after() / 10 * 9
+        silence >= self.longest_silence()
+    }
+
+    /// How long the holder itself relies on the lock after a sign of life.
+    pub(super) fn longest_silence(&self) -> Duration {
+        self.stale_after() / 10 * 9
     }
 
     /// Whether its process ran here, so that its process id says something.

@@ -19,11 +19,14 @@ pub(crate) fn failure(error: &Error, exit_code: u8) {
     if let (Some(hint), false) = (&hint, json()) {
         text.push_str(&format!("\nHint: {}", shown(hint.as_ref())));
     }
-    Message::new(Level::Error, "error", text)
+    let event = if error.found().is_some() { "conflict" } else { "error" };
+    Message::new(Level::Error, event, text)
         .with_known("path", error.path())
         .with("exit_code", u64::from(exit_code))
         .with_known("errno", error.errno())
         .with_known("hint", hint)
+        .with_known("expected", error.expected().map(|expected| expected.to_string()))
+        .with_known("found", error.found().map(|found| found.to_string()))
         .with_known("holder_pid", error.holder().map(|holder| u64::from(holder.pid)))
         .say();
 }

@@ -162,7 +162,7 @@ impl<'a> Message<'a> {
         let prefix = match self.event {
             // JSON has `level` for it.
             _ if json() => return write_at_once(&self.json_line()),
-            "error" => "Error: ",
+            "error" | "conflict" => "Error: ",
             "warning" => "Warning: ",
             _ => "",
         };

@@ -79,6 +79,11 @@ fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
                 .with("backup", backup)
                 .with("method", if linked { "link" } else { "copy" })
         }
+        Notice::BackupDeleted { target, backup } => {
+            Message::new(Level::Info, "backup_deleted", format!("Deleted the old backup {}", shown(backup)))
+                .with("path", target)
+                .with("backup", backup)
+        }
         Notice::Committed { target, bytes, changed, backup, took } => {
             let verb = if changed { "Wrote" } else { "Unchanged:" };
             Message::new(Level::Info, "committed", format!("{verb} {} ({bytes} bytes)", shown(target)))

@@ -83,6 +83,14 @@ impl FileStatus {
         Ok(from_stat(&rustix::fs::fstat(fd)?))
     }
 
+    /// The same as it is now. NFS and FUSE clients remember it for a while.
+    pub(crate) fn fresh(fd: impl AsFd) -> io::Result<FileStatus> {
+        #[cfg(target_os = "linux")]
+        return Ok(status_at(fd.as_fd(), Path::new(""), AtFlags::STATX_FORCE_SYNC)?);
+        #[cfg(not(target_os = "linux"))]
+        FileStatus::of(fd)
+    }
+
     /// Of the file that `path` means, symbolic links followed.
     pub(crate) fn following(path: &Path) -> io::Result<FileStatus> {
         Ok(from_stat(&rustix::fs::stat(path)?))
@@ -90,7 +98,7 @@ impl FileStatus {
 
     /// Of `path` itself, a symbolic link not followed; `None` when there is nothing.
     pub(crate) fn at(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Option<FileStatus>> {
-        match status_at(dir, path) {
+        match status_at(dir, path, AtFlags::empty()) {
             Ok(status) => Ok(Some(status)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e.into()),
@@ -99,10 +107,10 @@ impl FileStatus {
 }
 
 #[cfg(target_os = "linux")]
-fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+fn status_at(dir: BorrowedFd<'_>, path: &Path, besides: AtFlags) -> Result<FileStatus, Errno> {
     use rustix::fs::{StatxAttributes, StatxFlags, makedev, statx};
     // Unlike lstat(2), statx mounts what an automount point stands for, unless told not to.
-    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | besides;
     if path.as_os_str().is_empty() {
         flags |= AtFlags::EMPTY_PATH;
     }
@@ -130,7 +138,7 @@ fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+fn status_at(dir: BorrowedFd<'_>, path: &Path, _besides: AtFlags) -> Result<FileStatus, Errno> {
     Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
@@ -196,7 +204,7 @@ pub(crate) struct Dir {
 
 impl Dir {
     fn new(fd: OwnedFd, path: PathBuf, path_only: bool) -> io::Result<Dir> {
-        let status = status_at(fd.as_fd(), Path::new(""))?;
+        let status = status_at(fd.as_fd(), Path::new(""), AtFlags::empty())?;
         Ok(Dir { fd, path, status, path_only })
     }
 

@@ -11,6 +11,7 @@
 //! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
+mod expected;
 mod hold;
 mod sequence;
 pub(crate) mod set;
@@ -33,6 +34,7 @@ use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
+use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
@@ -82,7 +84,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: LeaseFile },
+    Held { lock: FileLock, lease: LeaseFile, expected: Option<Expected> },
 }
 
 impl AtomicFile {
@@ -91,21 +93,24 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
-    /// options contradict each other. Nothing has been changed then.
+    /// options contradict each other. [`ErrorKind::Conflict`]: it is not what [`WriteOptions::expect`] says. Nothing has
+    /// been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
-        let (path, started) = (path.as_ref(), Instant::now());
+        let (path, started, mut options) = (path.as_ref(), Instant::now(), options.clone());
+        if let Some(expect) = &mut options.expect {
+            *expect = expect.digest()?.into();
+        }
         if let Some(backup) = &options.backup {
             backup::ensure_nameable(backup, options.mkdir)?;
         }
         let (phase, target) = if options.lock_on_commit {
-            let target = Target::resolve(path, resolve(options))?;
-            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            let target = Target::resolve(path, resolve(&options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, &options)?;
             (Phase::Spooling, target)
         } else {
-            let Hold { lock, lease, target } = Hold::take(path, options)?;
-            (Phase::Held { lock, lease }, target)
+            let Hold { lock, lease, target, expected } = Hold::take(path, &options)?;
+            (Phase::Held { lock, lease, expected }, target)
         };
-        let options = options.clone();
         Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
     }
 
@@ -134,6 +139,22 @@ impl AtomicFile {
     /// inode, size and modification time are compared. That it was removed is no error. For a command that should write its output here, and edits the target instead.
     pub fn watch(&mut self) {
         self.watched = true;
+    }
+
+    /// Sets [`WriteOptions::new_mode`] for this file. To be called before anything is written.
+    pub fn mode_if_new(&mut self, mode: u32) {
+        self.options.new_mode = mode;
+    }
+
+    /// Whether the current content is all of `file`.
+    ///
+    /// # Errors
+    ///
+    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
+    pub fn contains(&self, file: &File) -> Result<bool> {
+        let old = self.original()?;
+        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
+        same.map_err(|e| self.target.failed(e).during("cannot compare"))
     }
 
     /// Writes all of `bytes`.
@@ -175,7 +196,8 @@ impl AtomicFile {
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
-    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
+    /// not what [`WriteOptions::expect`] says (any more).
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -185,7 +207,7 @@ impl AtomicFile {
         }
         let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
         let (stage, hold) = match phase {
-            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
+            Phase::Held { lock, lease, expected } => (stage, Hold { lock, lease, target, expected }),
             Phase::Spooling => lock_now(target, stage, &options)?,
         };
         let stage = match stage {
@@ -241,12 +263,12 @@ impl AtomicFile {
         }
         let AtomicFile { phase, target, options, watched, started, .. } = self;
         let hold = match phase {
-            Phase::Held { lock, lease } => Hold { lock, lease, target },
+            Phase::Held { lock, lease, expected } => Hold { lock, lease, target, expected },
             Phase::Spooling => lock_now(target, None, &options)?.1,
         };
         let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
-        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
-            let phase = Phase::Held { lock, lease };
+        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target, expected }, options, watched, started }| {
+            let phase = Phase::Held { lock, lease, expected };
             AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
         }))
     }
@@ -321,7 +343,7 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
-    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
+    let birth = if options.mode.is_none() && is_new { Birth::Plain(options.new_mode & 0o777) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

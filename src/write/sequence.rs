@@ -8,11 +8,12 @@
 //! 5. Back up the old content under a temporary name, and sync it.
 //! 6. Give the stage a name (publish) and sync it. Or, where the target is to be written into, open it and try what can be
 //!    known to fail.
-//! 7. Make sure that the lock is still held.
+//! 7. Make sure that the lock is still held, and that the target is what is expected ([`WriteOptions::expect`]).
 //! 8. Give the backup its name. An earlier backup is kept until the commit.
 //! 9. Replace the target: the commit point. The stage is renamed over it. Where that is impossible or not wanted, the
 //!    content of the two is exchanged, or the target is overwritten in place, without step 2.
-//! 10. Date the backup, and sync the directory, and the directories that were made for the target.
+//! 10. Date the backup, and sync the directory, and the directories that were made for the target. Then delete the oldest
+//!     backups, where their number is limited.
 //! 11. Release the lock.
 //!
 //! An error before step 9 leaves the target as it was and nothing beside it. An error after it is reported, but the target
@@ -88,6 +89,11 @@ impl Commit {
                 self.options.observer.tell(&Notice::Warning { path: &backup.path, text: &text });
             }
         }
+        // An old one may be all that is left if the new content does not survive.
+        if let (Some(options), Ok(())) = (&self.options.backup, &durable) {
+            let made = backup.as_ref().map(Backup::place);
+            backup::delete_older(&self.hold.target, options, made, &self.options.observer);
+        }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
     }
 
@@ -133,6 +139,8 @@ impl Commit {
     }
 
     pub(super) fn ensure_untouched(&self) -> Result<()> {
+        // Says more of what happened, if it is asked.
+        self.ensure_expected()?;
         let target = &self.hold.target;
         let facts = |status: FileStatus| (status.id, status.size, status.modified);
         match target.dir.status(&target.name).map_err(|e| self.failed(e))? {
@@ -195,6 +203,7 @@ impl Commit {
         self.sync(&stage)?;
         // After the sync, which may take longer than a link lock lives.
         self.ensure_held()?;
+        self.ensure_expected()?;
         let mut backup = self.place_backup(draft, false)?;
         self.announce();
         let file = match commit::replace(stage, &self.hold.target) {
@@ -217,8 +226,11 @@ impl Commit {
             // What is exchanged must be on the disk before.
             self.sync(stage)?;
         }
-        let opened = Opened::new(stage, target, options.mode, options.keep_inode)?;
+        let opened = Opened::new(stage, target, options.mode, options.keep_inode);
+        // That it has been removed may be what was not expected.
+        let opened = opened.or_else(|e| self.ensure_expected().and(Err(e)))?;
         self.ensure_held()?;
+        self.ensure_expected()?;
         let mut backup = self.place_backup(draft, true)?;
         if let Some(backup) = &mut backup {
             backup.keep();
@@ -272,6 +284,7 @@ impl Commit {
     /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
     /// others; `None`: this user may not set them there, but a new file can have them.
     fn amend(&self, wanted: Wanted, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
+        self.ensure_expected()?;
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
@@ -335,6 +348,10 @@ impl Commit {
         let target = &self.hold.target;
         self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
         ensure_not_locked(target)
+    }
+
+    pub(super) fn ensure_expected(&self) -> Result<()> {
+        self.hold.expected.as_ref().map_or(Ok(()), |expected| expected.still(&self.hold.target))
     }
 
     pub(super) fn prepare_backup<'a>(

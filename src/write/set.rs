@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::expected::Expected;
 use super::hold::{ensure_replaceable, resolve};
 use super::sequence::Committed;
 use super::together::{self, Staged};
@@ -87,7 +88,8 @@ impl Set {
             let mut options = options.clone();
             (options.lock, options.observer) = (first.lock.clone(), first.observer.clone());
             options.if_changed = true;
-            let phase = Phase::Held { lock, lease: place.lease };
+            let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
+            let phase = Phase::Held { lock, lease: place.lease, expected };
             opened.push(AtomicFile {
                 stage: None,
                 phase,

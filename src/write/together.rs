@@ -77,11 +77,11 @@ impl Member {
                 .on(&target.given)
                 .with_remedy(Remedy::AllowEmpty));
         }
-        let Phase::Held { lock, lease } = phase else {
+        let Phase::Held { lock, lease, expected } = phase else {
             return Err(Error::new(ErrorKind::Usage, "the lock is not held yet").on(&target.given));
         };
         let bytes = target.status.map_or(0, |status| status.size);
-        let commit = Commit { hold: Hold { lock, lease, target }, options, watched, started };
+        let commit = Commit { hold: Hold { lock, lease, target, expected }, options, watched, started };
         Ok(Member { stage, changes: false, bytes, commit })
     }
 
@@ -231,7 +231,7 @@ impl Part {
     }
 
     fn draft_record(&self, nonce: &str, journal: (PathBuf, u64)) -> Result<DraftRecord> {
-        let Hold { lock, lease, target } = &self.commit.hold;
+        let Hold { lock, lease, target, .. } = &self.commit.hold;
         let record = SetRecord::new(nonce, journal, self.stage_name.clone(), self.backup.clone());
         DraftRecord::new(record, target, lease, lock, &self.commit.options.lock)
     }
@@ -300,6 +300,14 @@ impl Part {
         beside.or_else(|| self.elsewhere.as_ref().map(|backup| backup.path.clone()))
     }
 
+    fn delete_older_backups(&self) {
+        let (target, options) = (&self.commit.hold.target, &self.commit.options);
+        let Some(kept) = &options.backup else { return };
+        let beside = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|made| (&target.dir, &*made.name));
+        let made = beside.or_else(|| self.elsewhere.as_ref().map(Backup::place));
+        backup::delete_older(target, kept, made, &options.observer);
+    }
+
     /// The backup, which may be a link, gets the time when it was made.
     fn date_backup(&self) {
         let dir = &self.commit.hold.target.dir;
@@ -342,6 +350,7 @@ fn replace(mut parts: Vec<Part>) -> Result<Vec<(usize, Committed)>> {
     }
     for part in &parts {
         part.commit.ensure_held()?;
+        part.commit.ensure_expected()?;
         part.commit.announce();
     }
     let tickets: Vec<Ticket> = parts.iter_mut().flat_map(Part::tickets).collect();
@@ -395,6 +404,9 @@ fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committe
     let committed = outcome.is_ok();
     for mut part in parts {
         part.date_backup();
+        if committed {
+            part.delete_older_backups();
+        }
         let result = Committed { bytes: part.bytes, changed: true, backup: part.backup_path() };
         part.named = None;
         let Part { commit, number, .. } = part;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -54,6 +55,23 @@ static void test_write(void)
         struct stat status;
         CHECK(stat("f", &status) == 0 && (status.st_mode & 07777) == 0640);
     }
+
+    options = (awrite_write_options){.size = sizeof options, .backup_keep = 1};
+    make_file("kept", "1");
+    EXPECT(AWRITE_OK, awrite_write("kept", "2", 1, &options, NULL));
+    EXPECT(AWRITE_OK, awrite_write("kept", "3", 1, &options, &result));
+    CHECK(result.backup != NULL && has_content(result.backup, "2"));
+    CHECK(strncmp(result.backup, "kept.2", 6) == 0 && strlen(result.backup) > strlen("kept.backup"));
+    {
+        glob_t found;
+        CHECK(glob("kept.*.backup", 0, NULL, &found) == 0 && found.gl_pathc == 1);
+        globfree(&found);
+    }
+    /* Programs that were built before this member was there. */
+    options.size = offsetof(awrite_write_options, backup_keep);
+    EXPECT(AWRITE_OK, awrite_write("kept", "4", 1, &options, &result));
+    CHECK(result.backup == NULL);
+    options = (awrite_write_options){.size = sizeof options};
 
     /* Empty content is content, unless told otherwise. */
     options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_REFUSE_EMPTY};
@@ -208,7 +226,7 @@ static void test_write_wrong(void)
     options.size = 0;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
     CHECK(strstr(awrite_last_error(), "sizeof(awrite_write_options)") != NULL);
-    options.size = sizeof options - 1;
+    options.size = offsetof(awrite_write_options, backup_keep) - 1;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
     options.size = SIZE_MAX;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));

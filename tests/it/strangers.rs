@@ -84,7 +84,12 @@ fn a_strangers_lease_keeps_nobody_out() {
             assert_eq!(dir.read("f"), "new");
             let done = ROOT.awrite(&dir, &["lock", "-n", "f", "--", "true"]).run();
             assert_eq!(done.ok().stderr, warning);
-            assert_eq!(ROOT.awrite(&dir, &["lock", "--status", "f"]).run().ok().stdout, "f: Free\n");
+            for (look, said) in [("--status", "f: Free\n"), ("--break", "f: Not leased\n")] {
+                let done = ROOT.awrite(&dir, &["lock", look, "f"]).run();
+                assert_eq!((&*done.ok().stdout, &*done.stderr), (said, &*warning));
+            }
+            let done = ROOT.awrite(&dir, &["lock", "--list"]).run();
+            assert_eq!((&*done.ok().stdout, &*done.stderr), ("", &*warning));
             // Root gets a lease in its place, and with a token of its own.
             let done = ROOT.awrite(&dir, &["lock", "-n", "--acquire", "--owner", "r", "--ttl", "60", "f"]).run();
             assert_eq!(done.ok().stderr, warning);
@@ -202,6 +207,10 @@ fn a_strangers_link_lock_is_broken() {
             let holder = ROOT.awrite(&dir, &["--lock-method", "link", "f"]).stdin_open().spawn();
             wait_until("it holds the lock", || has_record(&dir.join("f.lock")));
             chown(dir.join("f.lock"), Some(NOBODY), Some(NOBODY)).unwrap();
+            for look in [&["lock", "--status", "f"][..], &["lock", "--list"]] {
+                let done = ROOT.awrite(&dir, look).run();
+                assert!(done.ok().stderr.ends_with(&warning), "{done:?}");
+            }
             let args = ["--lock-method", method, "-n", "f"];
             let done = ROOT.awrite(&dir, &args).stdin("new").run();
             assert!(done.ok().stderr.ends_with(&warning), "{kind:?} {method} {done:?}");
