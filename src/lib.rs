@@ -108,4 +108,6 @@ pub use remedy::Remedy;
 pub use scratch::Scratch;
 #[doc(hidden)]
 pub use shown::shown;
-pub use write::{AtomicFile, Committed, Set, Staged, update, write};
+pub use write::set::Set;
+pub use write::together::Staged;
+pub use write::{AtomicFile, Committed, update, write};

@@ -199,6 +199,23 @@ impl Stage {
         Ok((file, name, ticket))
     }
 
+    /// Gives it exactly this temporary name.
+    pub(crate) fn publish_as(self, name: &OsStr) -> io::Result<Stage> {
+        let Stage { state, dir, file, label, birth } = self;
+        let ticket = match state {
+            State::Unnamed(way) => {
+                mark(&file);
+                make_temp_name(&dir, name, || dir.link_unnamed(&file, way, name))
+            }
+            State::Named { name: old, ticket } => {
+                let listed = || TempName { dir: dir.clone(), name: name.to_owned() };
+                let turned = ticket.turn(|| rename_new(&dir, &old, name).map(|()| listed()));
+                turned.map_err(|(e, _)| e)
+            }
+        }?;
+        Ok(Stage { state: State::Named { name: name.to_owned(), ticket }, dir, file, label, birth })
+    }
+
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
         let Stage { state, dir, file, label, birth } = self;
@@ -335,6 +352,17 @@ fn with_temp_name<T>(
     });
     let ((made, name), ticket) = taken?;
     Ok((made, name, ticket))
+}
+
+/// Makes exactly this temporary name, and lists it.
+fn make_temp_name(dir: &Arc<Dir>, name: &OsStr, make: impl FnOnce() -> io::Result<()>) -> io::Result<Ticket> {
+    let listed = || TempName { dir: dir.clone(), name: name.to_owned() };
+    cleanup::make(|| make().map(|()| ((), listed()))).map(|((), ticket)| ticket)
+}
+
+/// The same as [`link_temp`] with exactly this temporary name.
+pub(crate) fn link_temp_as(from: &Dir, name: &OsStr, dir: &Arc<Dir>, temp: &OsStr) -> io::Result<Ticket> {
+    make_temp_name(dir, temp, || from.link(name, dir, temp))
 }
 
 /// Gives an unnamed `file` in `dir` a temporary name.

@@ -93,7 +93,7 @@ pub(crate) fn lock_targets(
     loop {
         let mut plan = plan(given, how, options)?;
         if purpose == Purpose::Replace {
-            ensure_different(&plan, given)?;
+            ensure_together(&plan, given)?;
         }
         plan.ranks.dedup_by(|a, b| a.0 == b.0);
         match lock_in_order(&plan.ranks, how, options, visitor, purpose, &mut patience, accept)? {
@@ -116,15 +116,18 @@ pub(crate) fn lock_targets(
 /// In which order the targets are locked.
 struct Plan {
     ranks: Vec<(Rank, usize)>,
+    /// Of each target's directory, the device.
+    devs: Vec<u64>,
     /// Has the directories that were made for the targets: their inode numbers are part of the order.
     owner: Option<Target>,
 }
 
 fn plan(given: &[PathBuf], how: Resolve, options: &LockOptions) -> Result<Plan> {
-    let mut plan = Plan { ranks: Vec::with_capacity(given.len()), owner: None };
+    let mut plan = Plan { ranks: Vec::with_capacity(given.len()), devs: Vec::new(), owner: None };
     for (number, path) in given.iter().enumerate() {
         let mut target = Target::resolve(path, how)?;
         plan.ranks.push((Rank::of(&Place::of(&target, options)?), number));
+        plan.devs.push(target.dir.id().dev);
         match &mut plan.owner {
             // What was made last is removed first.
             Some(owner) => target.pass_dirs_to(owner),
@@ -135,8 +138,14 @@ fn plan(given: &[PathBuf], how: Resolve, options: &LockOptions) -> Result<Plan> 
     Ok(plan)
 }
 
-/// Refuses two names of one file.
-fn ensure_different(plan: &Plan, given: &[PathBuf]) -> Result<()> {
+/// Refuses two names of one file, and files on several file systems: no sync and no crash is of both.
+fn ensure_together(plan: &Plan, given: &[PathBuf]) -> Result<()> {
+    if let Some(apart) = plan.devs.iter().position(|dev| *dev != plan.devs[0]) {
+        let reason = format!("is on another file system than {}", shown(&given[0]));
+        return Err(Error::new(ErrorKind::Usage, reason)
+            .on(&given[apart])
+            .with_hint("files can only be replaced together on one file system"));
+    }
     let Some(same) = plan.ranks.windows(2).find(|two| two[0].0 == two[1].0) else { return Ok(()) };
     let (one, other) = (&given[same[0].1], &given[same[1].1]);
     let reason = format!("is the same file as {}: it would be replaced twice", shown(one));

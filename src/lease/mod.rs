@@ -21,19 +21,29 @@
 
 mod clock;
 mod door;
+mod found;
 mod inherited;
 mod many;
 mod record;
+mod set;
+#[cfg(test)]
+mod set_model;
+mod set_record;
 mod store;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
 pub(crate) use door::{Purpose, lock_target};
+#[cfg(fuzzing)]
+pub(crate) use found::any_record;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
-#[cfg(fuzzing)]
-pub(crate) use record::any_record;
+pub(crate) use set::{
+    DraftRecord, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set, finish_target,
+    is_in_set,
+};
+pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
@@ -43,6 +53,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
+use found::lease_at;
 use record::LeaseRecord;
 use store::{LeaseStore, Written};
 
@@ -191,7 +202,7 @@ impl Lease {
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = LeaseRecord::read_and_tell(&place.lease, observer)?;
+        let record = lease_at(&place.lease, observer)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::status(&place, &target, observer)?;
         let since = held_since(&place).filter(|_| held);
@@ -367,7 +378,7 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
 
 /// The lease of the target at `place`, unless it has expired. The observer is told of one that does not count.
 pub(crate) fn live_lease(place: &Place, observer: &Observer) -> Result<Option<LeaseInfo>> {
-    let record = LeaseRecord::read_and_tell(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
+    let record = lease_at(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
     Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 

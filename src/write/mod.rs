@@ -14,7 +14,8 @@
 mod expected;
 mod hold;
 mod sequence;
-mod set;
+pub(crate) mod set;
+pub(crate) mod together;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -37,7 +38,6 @@ use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
-pub use set::{Set, Staged};
 
 /// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
 /// file the target, all at once.

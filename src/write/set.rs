@@ -6,12 +6,13 @@ use std::time::Instant;
 use super::expected::Expected;
 use super::hold::{ensure_replaceable, resolve};
 use super::sequence::Committed;
+use super::together::{self, Staged};
 use super::{AtomicFile, Phase};
 use crate::backup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_targets};
 use crate::lock::{HandOver, Place};
-use crate::options::{LockOptions, WriteOptions};
+use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::target::Target;
 
 /// Several files that are replaced together, or none.
@@ -44,19 +45,6 @@ pub struct Set {
     files: Vec<AtomicFile>,
 }
 
-/// A file of a set that is about to be committed, as a check of the whole set sees it.
-#[derive(Debug)]
-pub struct Staged<'a> {
-    /// As the caller gave it.
-    pub target: &'a Path,
-    /// What the target contains now; `None`: it does not exist.
-    pub current: Option<&'a std::fs::File>,
-    /// What it will contain; `None`: nothing was written to it, and it stays as it is.
-    pub new: Option<&'a std::fs::File>,
-    /// Whether that is another content than now.
-    pub changed: bool,
-}
-
 impl Set {
     /// Takes the locks of all `paths`, or none. [`LockOptions::wait`] is about all of them together.
     ///
@@ -83,12 +71,18 @@ impl Set {
             ensure_possible(path, options)?;
         }
         let lock = LockOptions { shared: false, ..first.lock.clone() };
-        let refuse =
-            |number: usize, target: &Target, place: &Place| ensure_replaceable(target, place, &files[number].1);
+        let refuse = |number: usize, target: &Target, place: &Place| {
+            let options = &files[number].1;
+            if options.durability != Durability::None && files.len() > 1 {
+                ensure_recoverable(target, place)?;
+            }
+            ensure_replaceable(target, place, options)
+        };
         let mkdir = files.iter().any(|(_, options)| options.mkdir);
         let (how, visitor) = (crate::target::Resolve { mkdir, ..resolve(first) }, Visitor::of(&lock));
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
-        let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse)?;
+        let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse);
+        let all = all.map_err(|e| if e.errno() == Some(libc::EMFILE) { too_many(e, files.len()) } else { e })?;
         let mut opened = Vec::with_capacity(files.len());
         for ((target, place, lock), (_, options)) in all.into_iter().zip(files) {
             let mut options = options.clone();
@@ -163,28 +157,23 @@ impl Set {
     ///
     /// That of `accept`; all files are as before then. Otherwise as [`Set::commit`].
     pub fn commit_if(self, accept: impl FnOnce(&[Staged<'_>]) -> Result<()>) -> Result<Vec<Committed>> {
-        let staged: Vec<Staged<'_>> = self
-            .files
-            .iter()
-            .map(|file| {
-                let new = file.stage.as_ref().map(|stage| &stage.file);
-                Staged { target: &file.target.given, current: None, new, changed: new.is_some() }
-            })
-            .collect();
-        accept(&staged)?;
-        let mut done = Vec::with_capacity(self.files.len());
-        for file in self.files {
-            done.push(match file.stage {
-                None => Committed {
-                    bytes: file.target.status.map_or(0, |status| status.size),
-                    changed: false,
-                    backup: None,
-                },
-                Some(_) => file.commit()?,
-            });
-        }
-        Ok(done)
+        together::commit(self.files, accept)
     }
+}
+
+/// Refuses to keep the records where a power cut does something else to them than to the files.
+fn ensure_recoverable(target: &Target, place: &Place) -> Result<()> {
+    if place.lease.dir.id().dev == target.dir.id().dev {
+        return Ok(());
+    }
+    let reason = "the directory for lock files is on another file system than the files to replace together";
+    Err(Error::new(ErrorKind::Usage, reason)
+        .on(place.lease.dir.path())
+        .with_hint("after a power cut one would know nothing of the other: choose a directory beside the files"))
+}
+
+fn too_many(e: Error, files: usize) -> Error {
+    e.with_hint(format!("{files} files together need about {} open ones: raise the limit (ulimit -n)", files * 4))
 }
 
 /// Refuses what a set cannot do.
