@@ -9,7 +9,7 @@ use awrite::HousekeepOptions;
 
 use super::common::{self, HasStyle};
 use super::flags::{Flag, Grammar, Page, Stop, Value, put};
-use super::values::{parse_duration, parse_suffix, quoted};
+use super::values::{parse_count, parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
 use crate::report::housekeep::HousekeepReport;
 use crate::report::{self, Style};
@@ -182,14 +182,6 @@ fn parse_age(text: &OsStr) -> Result<Ages, String> {
     age(text).map(|age| Ages { leftovers: age, backups: age })
 }
 
-fn parse_count(text: &OsStr) -> Result<u64, String> {
-    let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-    // A number that does not fit into 64 bits means all of them.
-    digits
-        .map(|digits| digits.parse().unwrap_or(u64::MAX))
-        .ok_or_else(|| format!("{} is not a number of backups", quoted(text)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,16 +208,5 @@ mod tests {
         }
         let reason = parse_age(OsStr::new("7x")).unwrap_err();
         assert_eq!(reason, "'7x' is not an age such as 30m, 2h or 7d");
-    }
-
-    #[test]
-    fn counts() {
-        let count = |text: &str| parse_count(OsStr::new(text)).ok();
-        assert_eq!(count("0"), Some(0));
-        assert_eq!(count("007"), Some(7));
-        assert_eq!(count("99999999999999999999999"), Some(u64::MAX));
-        for bad in ["", "-1", "+1", "1.5", "x", "1x", " 1"] {
-            assert_eq!(count(bad), None, "{bad:?}");
-        }
     }
 }

@@ -52,6 +52,37 @@ pub(crate) fn parse_token(text: &OsStr) -> Result<u64, String> {
         .ok_or_else(|| format!("{} is not a token", quoted(text)))
 }
 
+/// An exit status.
+pub(crate) fn parse_status(text: &OsStr) -> Result<u8, String> {
+    let status = text.to_str().and_then(|text| text.parse().ok());
+    status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(text)))
+}
+
+/// The number of a descriptor.
+pub(crate) fn parse_descriptor(text: &OsStr) -> Result<i32, String> {
+    let digits = text.to_str().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| format!("{} is not a descriptor's number", quoted(text)))
+}
+
+/// A number of backups.
+pub(crate) fn parse_count(text: &OsStr) -> Result<u64, String> {
+    let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    // A number that does not fit into 64 bits means all of them.
+    digits
+        .map(|digits| digits.parse().unwrap_or(u64::MAX))
+        .ok_or_else(|| format!("{} is not a number of backups", quoted(text)))
+}
+
+/// A number of backups that is not 0.
+pub(crate) fn parse_kept(text: &OsStr) -> Result<u64, String> {
+    match parse_count(text)? {
+        0 => Err("at least 1 must be kept: the backup that is made is one of them".to_owned()),
+        count => Ok(count),
+    }
+}
+
 /// A suffix of file names.
 pub(crate) fn parse_suffix(text: OsString) -> Result<OsString, String> {
     if text.is_empty() {
@@ -128,6 +159,18 @@ mod tests {
             any_value(OsStr::new(&mode));
             any_value(OsStr::from_bytes(&bytes));
         }
+    }
+
+    #[test]
+    fn counts() {
+        let count = |text: &str| parse_count(OsStr::new(text)).ok();
+        assert_eq!(count("0"), Some(0));
+        assert_eq!(count("007"), Some(7));
+        assert_eq!(count("99999999999999999999999"), Some(u64::MAX));
+        for bad in ["", "-1", "+1", "1.5", "x", "1x", " 1"] {
+            assert_eq!(count(bad), None, "{bad:?}");
+        }
+        assert_eq!((parse_kept(OsStr::new("0")).ok(), parse_kept(OsStr::new("1")).ok()), (None, Some(1)));
     }
 
     fn duration(text: &str) -> Option<Duration> {

@@ -52,6 +52,8 @@ enum Kind {
 enum Before {
     Nothing,
     Backup,
+    /// One with a time in its name, which the next one makes superfluous.
+    OldBackup,
     Lease,
     /// The lock of a process that was killed.
     DeadLock,
@@ -82,6 +84,7 @@ const NEXT_BACKUP: Way = Way { before: Before::Backup, ..BACKUP };
 const COPIED_BACKUP: Way = Way { args: &["--backup-mode=600", "f"], ..PLAIN };
 const FAR_BACKUP: Way = Way { args: &["--backup-dir=OTHER", "f"], ..PLAIN };
 const DATED_BACKUP: Way = Way { args: &["--backup-timestamp", "f"], ..PLAIN };
+const KEPT_BACKUP: Way = Way { args: &["--backup-keep=1", "f"], before: Before::OldBackup, ..PLAIN };
 const APPEND: Way = Way { args: &["--append", "f"], new: "old content\nthe new content\n", ..PLAIN };
 const LATE: Way = Way { args: &["--lock-on-commit", "f"], ..PLAIN };
 const COMMAND: Way = Way { args: &["f", "--", "/bin/echo", "the new content"], has_command: true, ..PLAIN };
@@ -89,6 +92,12 @@ const VALIDATED: Way = Way { args: &["--validate", "exit 0", "f"], has_command: 
 const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
 const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
 const UNCHANGED: Way = Way { old: Some(NEW), ..CHANGED };
+const DRY_RUN: Way = Way { args: &["--dry-run", "f"], new: OLD, ..PLAIN };
+const EXPECTED: Way = Way {
+    args: &["--if-match=40eda80edfc38b36bdcdc408aa6ff2cc40b708e46ece9dfd2b2801a05a18a5fc", "--verify", "f"],
+    ..PLAIN
+};
+const EXPECTED_ABSENT: Way = Way { args: &["--if-match=absent", "f"], old: None, ..PLAIN };
 const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
 /// Without --no-wait, a run that cannot see whether the holder is dead would wait for a minute.
 const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
@@ -295,7 +304,7 @@ impl Sweep<'_> {
         }
         match self.way.before {
             Before::Nothing => {}
-            Before::Backup => drop(dir.file("f.backup", "older\n")),
+            Before::Backup | Before::OldBackup => drop(dir.file(self.earlier_backup().unwrap(), "older\n")),
             Before::Lease => drop(dir.file_with_mode("f.lease", &self.lease, 0o600)),
             Before::DeadLock => drop(dir.file_with_mode("f.lock", &self.dead, 0o600)),
             Before::Litter => {
@@ -344,33 +353,48 @@ impl Sweep<'_> {
         self.way.args.iter().any(|arg| arg.starts_with("--backup"))
     }
 
+    fn earlier_backup(&self) -> Option<&'static str> {
+        match self.way.before {
+            Before::Backup => Some("f.backup"),
+            Before::OldBackup => Some("f.20200101-000000.backup"),
+            _ => None,
+        }
+    }
+
     /// What there was before a write that has failed: an earlier backup, or none.
     #[track_caller]
     fn assert_backups_as_before(&self, dir: &TestDir, what: &str) {
         let names = names(dir).into_iter().chain(names(&self.other));
         let backups: Vec<String> = names.filter(|name| is_backup(name)).collect();
-        let earlier = self.way.before == Before::Backup;
-        assert_eq!(backups, if earlier { &["f.backup"][..] } else { &[] }, "{what}");
-        if earlier {
-            assert_eq!(dir.read("f.backup"), "older\n", "{what}");
+        assert_eq!(backups.first().map(String::as_str), self.earlier_backup(), "{what}");
+        assert!(backups.len() <= 1, "{what}: {backups:?}");
+        if let Some(earlier) = self.earlier_backup() {
+            assert_eq!(dir.read(earlier), "older\n", "{what}");
         }
     }
 
     /// Every backup is the whole old content, or an earlier one.
     #[track_caller]
     fn assert_backups_are_whole(&self, dir: &TestDir, what: &str) {
-        let mut seen = 0;
+        let (mut seen, mut older) = (0, 0);
         for dir in [dir, &self.other] {
             for name in names(dir).iter().filter(|name| is_backup(name)) {
                 let backup = dir.read(name);
-                let earlier = self.way.before == Before::Backup && backup == "older\n";
+                let earlier = self.earlier_backup().is_some() && backup == "older\n";
+                older += usize::from(earlier);
                 assert!(earlier || Some(backup.as_str()) == self.way.old, "{what}: {name:?}: {backup:?}");
                 seen += 1;
             }
         }
         let asked = self.makes_backup();
+        let replaced = Self::content(dir).as_deref() == Some(self.way.new);
+        if self.way.before == Before::OldBackup {
+            // It goes after the target has been replaced, if it can be deleted.
+            assert!(if replaced { seen == older + 1 } else { older == 1 }, "{what}");
+            return;
+        }
         // The backup is made before the target is replaced.
-        if asked && Self::content(dir).as_deref() == Some(self.way.new) {
+        if asked && replaced {
             assert_eq!(seen, 1, "{what}");
         }
         assert!(self.way.before != Before::Backup || seen == 1, "{what}");
@@ -725,6 +749,7 @@ sweeps! {
     with_a_copied_backup: COPIED_BACKUP;
     with_a_backup_on_another_file_system: FAR_BACKUP;
     with_a_dated_backup: DATED_BACKUP;
+    with_old_backups: KEPT_BACKUP;
     appending: APPEND;
     with_a_late_lock: LATE;
     with_a_command: COMMAND;
@@ -732,6 +757,9 @@ sweeps! {
     with_input_from_a_file: FROM_FILE;
     if_changed: CHANGED;
     if_unchanged: UNCHANGED;
+    dry: DRY_RUN;
+    if_it_is_what_was_read: EXPECTED;
+    if_it_is_absent: EXPECTED_ABSENT;
     with_a_link_lock: LINK;
     breaking_a_link_lock: LINK_BREAK;
     holding: HOLD;

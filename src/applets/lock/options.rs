@@ -8,7 +8,7 @@ use awrite::MAX_TTL;
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, HasLocking, Locking};
-use super::super::values::{parse_duration, quoted};
+use super::super::values::{parse_duration, parse_status};
 use crate::report::Style;
 
 /// The values of the options.
@@ -195,14 +195,10 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    common::json_fd(),
     common::help(),
     common::version(),
 ];
-
-fn parse_status(text: &OsStr) -> Result<u8, String> {
-    let status = text.to_str().and_then(|text| text.parse().ok());
-    status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(text)))
-}
 
 fn parse_ttl(text: &OsStr) -> Result<Duration, String> {
     let ttl = parse_duration(text)?;

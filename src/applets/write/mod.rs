@@ -4,8 +4,14 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs; all, or none
+//!   awrite [OPTIONS] --into DIR FILE...          each FILE replaces the one of its name in DIR; all, or none
+//!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod edit;
+mod expectations;
+mod into;
 mod options;
 mod request;
 mod source;
@@ -16,15 +22,15 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Committed, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
-use super::common::cannot_run;
+use super::common::{self, cannot_run};
 use super::flags::{CommandLine, Stop};
 use crate::process::{self, Inherited};
 use crate::report::{self, exit};
 pub(super) use options::GRAMMAR;
 use options::Settings;
-use request::{Input, Request, check};
+use request::{Input, Request, check, to_digest};
 use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
@@ -39,14 +45,29 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         }
         stop => stop,
     })?;
-    report::use_style(settings.style);
+    common::use_style(settings.style)?;
+    if settings.digest {
+        let digest = digest(to_digest(parsed)?)?;
+        report::print(&format!("{digest}\n"))?;
+        return Ok(exit::SUCCESS);
+    }
     let request = check(settings, parsed, inherited)?;
-    work(request, inherited)?;
-    Ok(exit::SUCCESS)
+    let unchanged = request.unchanged_status;
+    let changed = work(request, inherited)?;
+    Ok(if changed { exit::SUCCESS } else { unchanged })
 }
 
-fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
+/// Returns whether anything has changed.
+fn work(request: Request, inherited: &Inherited) -> Result<bool, Stop> {
     process::hold(inherited);
+    if let (true, Some(command)) = (request.edit, &request.command) {
+        return Ok(edit::edit(&request, command, inherited)?);
+    }
+    if let Some(dir) = &request.into {
+        let outcome = into::into(&request, dir, inherited);
+        report::end_progress();
+        return outcome;
+    }
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
         Some(Input::File(path)) => {
@@ -58,12 +79,15 @@ fn work(request: Request, inherited: &Inherited) -> Result<(), Error> {
         }
         Some(Input::Stdin) | None => None,
     };
+    if compares_much(&request) {
+        process::about_to_wait()?;
+    }
     let outcome = match &request.command {
         None => transfer(source.map_or_else(Source::stdin, Ok)?, &request),
         Some(command) => transform(source, &request, command, inherited),
     };
     report::end_progress();
-    outcome
+    Ok(outcome?.changed)
 }
 
 /// The source of a request whose input is OUTPUT itself, which may have been replaced before the lock was held.
@@ -79,8 +103,22 @@ fn opened_again(request: &Request) -> Result<Option<Source>, Error> {
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
-    (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+    (options.append || options.if_changed || options.backup.is_some() || options.expect.is_some())
+        && is_large(&request.output)
+}
+
+/// Whether it takes a while to find out whether OUTPUT is what is expected.
+fn compares_much(request: &Request) -> bool {
+    match &request.options.expect {
+        None => false,
+        // Opening a FIFO waits for its writer.
+        Some(Expect::SameAs(copy)) => !copy.is_file() || is_large(copy) || is_large(&request.output),
+        Some(_) => is_large(&request.output),
+    }
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > SMALL)
 }
 
 /// Whether this waits for somebody else with something in place that must be removed: the lock, or a stage before it.
@@ -90,7 +128,7 @@ fn may_wait(source: &Source, request: &Request) -> bool {
 }
 
 /// Input -> OUTPUT.
-fn transfer(source: Source, request: &Request) -> Result<(), Error> {
+fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
     if may_wait(&source, request) {
         process::about_to_wait()?;
     }
@@ -103,15 +141,15 @@ fn transfer(source: Source, request: &Request) -> Result<(), Error> {
     if source.is_regular {
         // It is complete; the kernel can share or copy its content.
         process::give_way();
-        file.commit_from(source.fd(), &source.name).map(drop)
+        file.commit_from(source.fd(), &source.name)
     } else if request.stream {
         file.fill_from(source.fd(), &source.name)?;
         process::give_way();
-        file.commit().map(drop)
+        file.commit()
     } else {
         let content = read_all(source.fd(), &source.name, &request.options.observer)?;
         process::give_way();
-        file.commit_with(&content).map(drop)
+        file.commit_with(&content)
     }
 }
 
@@ -121,8 +159,8 @@ fn transform(
     request: &Request,
     command: &CommandLine,
     inherited: &Inherited,
-) -> Result<(), Error> {
-    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
+) -> Result<Committed, Error> {
+    let cannot_run = |e| cannot_run(&command.program, request.output.as_path(), e);
     process::about_to_wait()?;
     let mut file = AtomicFile::open(&request.output, &request.options)?;
     let stdin = match (opened_again(request)?.or(source), &request.input) {
@@ -155,13 +193,13 @@ fn transform(
         Ok(())
     })?;
     let status = child.wait().map_err(cannot_run)?;
-    ensure_success(status, "command failed", &request.output)?;
+    ensure_success(status, "command failed", Some(&request.output))?;
     if bytes == 0 && request.options.refuse_empty {
         // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
         let reason = "COMMAND printed nothing";
         return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));
     }
-    if request.stream { file.commit() } else { file.commit_with(&content) }.map(drop)
+    if request.stream { file.commit() } else { file.commit_with(&content) }
 }
 
 fn out_of_memory(name: &Path) -> Error {
