@@ -163,7 +163,7 @@ pub(super) fn commit(
     for (number, member) in rest {
         done.push((number, member.leave()?));
     }
-    done.sort_by_key(|(number, _)| *number);
+    done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, committed)| committed).collect())
 }
 
