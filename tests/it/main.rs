@@ -33,6 +33,7 @@ mod nesting;
 mod options;
 mod power;
 mod protocol;
+mod sets;
 mod shells;
 mod signals;
 mod strangers;

@@ -121,7 +121,7 @@ const HOUSEKEEP: Way = Way { kind: Kind::Housekeep, args: EACH_KIND, new: OLD, b
 const EACH_KIND: &[&str] = &["housekeep", "--clean-locks", "--clean-backups", "--clean-temps"];
 
 /// Memory, threads, children, signals and the loader: nothing there touches a file.
-const OF_NO_INTEREST: &[&str] = &[
+pub(crate) const OF_NO_INTEREST: &[&str] = &[
     "arch_prctl",
     "brk",
     "clone",
