@@ -124,6 +124,14 @@ pub(crate) struct SetDraft {
 }
 
 impl Draft<'_> {
+    /// Takes it back, if it could get its name.
+    pub(crate) fn give_up(self) -> Result<()> {
+        let (name, dir) = (self.names.plain(), &self.file.dir);
+        let taken =
+            !self.names.is_dated() && matches!(dir.status(&name), Ok(Some(there)) if there.kind == FileKind::Directory);
+        if taken { Err(unplaced(dir, &name, io::Error::from_raw_os_error(libc::EISDIR))) } else { Ok(()) }
+    }
+
     pub(crate) fn into_set(self) -> SetDraft {
         let Draft { file, linked, _copy, .. } = self;
         SetDraft { ticket: file.ticket, linked, _copy }
@@ -141,14 +149,17 @@ impl Draft<'_> {
             file.replace(&name).map(|earlier| (name, earlier))
         };
         let Unplaced { dir, ticket, target, .. } = file;
-        let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
-        let (name, earlier) = placed.map_err(|e| fail(&names.plain(), e))?;
+        let (name, earlier) = placed.map_err(|e| unplaced(&dir, &names.plain(), e))?;
         let backup = Backup { path: dir.join(&name), dir: dir.clone(), name, linked, ticket, earlier };
         if durability != Durability::None && (in_place || dir.id() != target.dir.id()) {
-            dir.sync().map_err(|e| fail(&backup.name, e))?;
+            dir.sync().map_err(|e| unplaced(&dir, &backup.name, e))?;
         }
         Ok(backup)
     }
+}
+
+fn unplaced(dir: &Dir, name: &OsStr, e: io::Error) -> Error {
+    Error::io(dir.join(name), e).during("cannot make the backup")
 }
 
 impl Unplaced<'_> {
@@ -374,7 +385,7 @@ pub(crate) fn prepare<'a>(
     let Making { durability, in_place, .. } = how;
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
     let names = names_of(target, options, &dir);
-    let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
+    let fail = |e: io::Error| unplaced(&dir, &names.plain(), e);
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
     let nonce = how.nonce.map(str::to_owned);

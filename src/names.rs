@@ -20,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 
@@ -448,8 +449,9 @@ impl<'a> BackupNames<'a> {
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
         let time = timestamp.then(|| {
             // Whole seconds, as in a name. A time that is now cannot be out of range.
-            let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-            now.to_zoned(local_time::zone()).datetime()
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now).ok());
+            now.unwrap_or_default().to_zoned(local_time::zone()).datetime()
         });
         BackupNames { base, suffix, time, from: 0 }
     }
@@ -663,12 +665,12 @@ mod tests {
     fn names_of_backups() {
         let mut names = BackupNames::new(OsStr::new("f.conf"), OsStr::new(".backup"), false);
         assert_eq!(names.plain(), "f.conf.backup");
-        let then: jiff::Zoned = "2026-01-02T03:04:05[UTC]".parse().unwrap();
-        names.time = Some(then.datetime());
+        let then = jiff::civil::date(2026, 1, 2).at(3, 4, 5, 0);
+        names.time = Some(then);
         assert_eq!(names.plain(), "f.conf.20260102-030405.backup");
         assert_eq!(names.numbered(2), "f.conf.20260102-030405-2.backup");
         let stamp = names.stamp_in(&names.numbered(2));
-        assert_eq!(stamp, Some(Stamp { time: then.datetime(), number: 2 }));
+        assert_eq!(stamp, Some(Stamp { time: then, number: 2 }));
         for others in [
             "f.conf.backup",
             "f.conf.20260102-030405",

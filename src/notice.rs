@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::digest::Digest;
+
 /// Something that happened, or is about to.
 ///
 /// A path that the caller gave is as the caller gave it. New kinds may be added, so match with a `_` arm.
@@ -81,8 +83,21 @@ pub enum Notice<'a> {
         changed: bool,
         /// The backup of the previous content, if one was made.
         backup: Option<&'a Path>,
+        /// The digest of the content, if it is known.
+        digest: Option<Digest>,
         /// The time since the file was opened for writing.
         took: Duration,
+    },
+    /// A dry run has come to its end ([`WriteOptions::dry_run`](crate::WriteOptions::dry_run)).
+    WouldReplace {
+        /// The file, as the caller gave it. It is as it was.
+        target: &'a Path,
+        /// The length of the new content in bytes.
+        bytes: u64,
+        /// Whether the write would change it.
+        changed: bool,
+        /// Whether it exists.
+        exists: bool,
     },
     /// Something that a user should know, though nothing failed.
     Warning {

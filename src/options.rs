@@ -351,12 +351,19 @@ options_struct! {
         keep_inode: bool = false,
         /// What is synced.
         durability: Durability = Durability::default(),
+        /// Before the target is replaced, read the new content back and compare it with what was received: from the device,
+        /// where the system allows to drop what it has cached. Whatever is overwritten in place is read back afterwards.
+        /// Not with [`Durability::None`].
+        verify: bool = false,
         /// Create missing parent directories.
         mkdir: bool = false,
         /// Keep the current content.
         backup: Option<BackupOptions> = None,
         /// Checks the new content before the commit.
         check: Option<Check> = None,
+        /// Do everything but the commit: take the lock, stage and sync the new content, run the check, prepare the backup.
+        /// Then take all of that back. The write fails where a real one would, as far as that can be known.
+        dry_run: bool = false,
         /// Is told what happens.
         observer: Observer = Observer::default(),
     }

@@ -20,6 +20,7 @@
 //! token by then, the record stays, marked as released.
 
 mod clock;
+mod descriptor;
 mod door;
 mod found;
 mod inherited;
@@ -34,6 +35,7 @@ mod store;
 mod tests;
 mod visitor;
 
+pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
 #[cfg(fuzzing)]
 pub(crate) use found::any_record;

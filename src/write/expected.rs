@@ -25,7 +25,7 @@ const TICK: i128 = 3_000_000_000;
 /// What a target must contain, and what it was like when it did.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    digest: Digest,
+    pub(super) digest: Digest,
     /// `None`: it may have changed since without a trace.
     seen: Option<Facts>,
 }
@@ -50,6 +50,11 @@ impl Expected {
     /// Makes sure that it still is what was expected.
     pub(super) fn still(&self, target: &Target) -> Result<()> {
         self.look(target).map(drop)
+    }
+
+    /// Whether nothing may be replaced. A link that leads nowhere may.
+    pub(super) fn creates(&self, target: &Target) -> bool {
+        self.digest == Digest::Absent && !target.is_link()
     }
 
     /// Returns what the file was like, if a change from now on would show.

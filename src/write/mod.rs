@@ -16,6 +16,7 @@ mod hold;
 mod sequence;
 pub(crate) mod set;
 pub(crate) mod together;
+mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -26,10 +27,11 @@ use std::time::Instant;
 
 use crate::backup;
 use crate::copy::{self, Content, Failed};
+use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
-use crate::options::WriteOptions;
+use crate::options::{Durability, WriteOptions};
 use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
@@ -38,6 +40,7 @@ use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
+use verify::verify;
 
 /// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
 /// file the target, all at once.
@@ -68,6 +71,8 @@ pub struct AtomicFile {
     phase: Phase,
     target: Target,
     options: WriteOptions,
+    /// Of the new content so far, if its digest is wanted.
+    hasher: Option<Hasher>,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
     /// A change of the target by anybody else is an error.
@@ -103,6 +108,10 @@ impl AtomicFile {
         if let Some(backup) = &options.backup {
             backup::ensure_nameable(backup, options.mkdir)?;
         }
+        if options.verify && options.durability == Durability::None {
+            let reason = "without a sync, nothing can be read back from the disk to verify it";
+            return Err(Error::new(ErrorKind::Usage, reason));
+        }
         let (phase, target) = if options.lock_on_commit {
             let target = Target::resolve(path, resolve(&options))?;
             ensure_replaceable(&target, &Place::of(&target, &options.lock)?, &options)?;
@@ -111,7 +120,13 @@ impl AtomicFile {
             let Hold { lock, lease, target, expected } = Hold::take(path, &options)?;
             (Phase::Held { lock, lease, expected }, target)
         };
-        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
+        Ok(AtomicFile::new(phase, target, options, false, started))
+    }
+
+    fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
+        // Who expects a content may want to expect the new one next.
+        let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, broken: false, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -163,7 +178,12 @@ impl AtomicFile {
     ///
     /// The disk is full, or the file too large: the error names the target, which is unchanged.
     pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
-        let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
+        let outcome = self.stage().map(|(stage, hasher)| {
+            if let Some(hasher) = hasher {
+                hasher.add(bytes);
+            }
+            (&stage.file).write_all(bytes)
+        });
         let outcome = outcome.and_then(|written| written.map_err(|e| self.target.failed(e)));
         self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
     }
@@ -180,7 +200,7 @@ impl AtomicFile {
             let total = total.map(|t| before + t);
             observer.tell(&Notice::Progress { bytes: before + bytes, total });
         };
-        let outcome = self.stage().map(|stage| copy::copy(source, &stage.file, told));
+        let outcome = self.stage().map(|(stage, hasher)| copy::copy_and_hash(source, &stage.file, hasher, told));
         let outcome = outcome.and_then(|copied| {
             copied.map_err(|failed| match failed {
                 Failed::Reading(e) => Error::io(source_name, e),
@@ -205,16 +225,16 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, mut hasher, watched, started, .. } = self;
         let (stage, hold) = match phase {
             Phase::Held { lock, lease, expected } => (stage, Hold { lock, lease, target, expected }),
-            Phase::Spooling => lock_now(target, stage, &options)?,
+            Phase::Spooling => lock_now(target, stage, &options, &mut hasher)?,
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &hold.lock, &options)?,
+            None => begin_stage(&hold.target, &hold.lock, &options, hasher.as_mut())?,
         };
-        Commit { hold, options, watched, started }.run(stage)
+        Commit { hold, options, received: hasher.map(Hasher::finish), watched, started }.run(stage)
     }
 
     /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
@@ -264,13 +284,14 @@ impl AtomicFile {
         let AtomicFile { phase, target, options, watched, started, .. } = self;
         let hold = match phase {
             Phase::Held { lock, lease, expected } => Hold { lock, lease, target, expected },
-            Phase::Spooling => lock_now(target, None, &options)?.1,
+            Phase::Spooling => lock_now(target, None, &options, &mut None)?.1,
         };
-        let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
-        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target, expected }, options, watched, started }| {
-            let phase = Phase::Held { lock, lease, expected };
-            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
-        }))
+        let outcome = Commit { hold, options, received: None, watched, started }.leave_if_same(bytes, new)?;
+        Ok(outcome.map_err(
+            |Commit { hold: Hold { lock, lease, target, expected }, options, watched, started, .. }| {
+                AtomicFile::new(Phase::Held { lock, lease, expected }, target, options, watched, started)
+            },
+        ))
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -280,14 +301,15 @@ impl AtomicFile {
         }
     }
 
-    fn stage(&mut self) -> Result<&Stage> {
+    /// The stage, and what makes the digest of that which is added to it.
+    fn stage(&mut self) -> Result<(&Stage, Option<&mut Hasher>)> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.hasher.as_mut())?,
             // The mode is decided under the lock.
             (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
-        Ok(self.stage.insert(stage))
+        Ok((self.stage.insert(stage), self.hasher.as_mut()))
     }
 
     /// Keeps account of the input.
@@ -303,7 +325,13 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let outcome = match self.stage() {
-            Ok(stage) => (&stage.file).write(bytes),
+            Ok((stage, hasher)) => {
+                let outcome = (&stage.file).write(bytes);
+                if let (Ok(n), Some(hasher)) = (&outcome, hasher) {
+                    hasher.add(&bytes[..*n]);
+                }
+                outcome
+            }
             Err(e) => Err(io::Error::other(e)),
         };
         match &outcome {
@@ -323,15 +351,24 @@ impl Write for AtomicFile {
 /// been written meanwhile; it is copied then.
 ///
 /// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
-fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
+fn lock_now(
+    mut before: Target,
+    spool: Option<Stage>,
+    options: &WriteOptions,
+    hasher: &mut Option<Hasher>,
+) -> Result<(Option<Stage>, Hold)> {
     let mut hold = Hold::take(&before.given, options)?;
     before.pass_dirs_to(&mut hold.target);
     let target = &hold.target;
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
+            // The digest is that of the whole file, so it begins anew.
+            if let Some(spooled) = hasher.as_mut().map(std::mem::take).filter(|_| options.verify) {
+                verify(&spool.file, spooled.finish(), target)?;
+            }
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, &hold.lock, options)?;
-            copy_all(&spool.file, &stage, target)?;
+            let stage = begin_stage(target, &hold.lock, options, hasher.as_mut())?;
+            copy_all(&spool.file, &stage, target, hasher.as_mut())?;
             Some(stage)
         }
         spool => spool,
@@ -340,21 +377,21 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions, hasher: Option<&mut Hasher>) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
     let birth = if options.mode.is_none() && is_new { Birth::Plain(options.new_mode & 0o777) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {
-            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
+            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target, hasher)?;
         }
     }
     Ok(stage)
 }
 
-fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
-    let copied = copy::copy(from, &stage.file, |_, _| {});
+fn copy_all(from: &File, stage: &Stage, target: &Target, hasher: Option<&mut Hasher>) -> Result<()> {
+    let copied = copy::copy_and_hash(from, &stage.file, hasher, |_, _| {});
     copied.map(drop).map_err(|failed| target.failed(failed.into_inner()))
 }
 

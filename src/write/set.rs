@@ -90,16 +90,7 @@ impl Set {
             options.if_changed = true;
             let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
             let phase = Phase::Held { lock, lease: place.lease, expected };
-            opened.push(AtomicFile {
-                stage: None,
-                phase,
-                target,
-                options,
-                input: 0,
-                watched: false,
-                broken: false,
-                started,
-            });
+            opened.push(AtomicFile::new(phase, target, options, false, started));
         }
         Ok(Set { files: opened })
     }

@@ -18,6 +18,7 @@ use super::{AtomicFile, Phase};
 use crate::backup::{self, Backup, Making, SetDraft};
 use crate::cleanup::Ticket;
 use crate::commit::sync_dir;
+use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lease::{DraftRecord, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target};
 use crate::lock::{Writers, fresh_nonce};
@@ -68,7 +69,7 @@ struct Member {
 
 impl Member {
     fn of(file: AtomicFile) -> Result<Member> {
-        let AtomicFile { stage, phase, target, options, input, watched, broken, started } = file;
+        let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
         if broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&target.given));
         }
@@ -81,7 +82,8 @@ impl Member {
             return Err(Error::new(ErrorKind::Usage, "the lock is not held yet").on(&target.given));
         };
         let bytes = target.status.map_or(0, |status| status.size);
-        let commit = Commit { hold: Hold { lock, lease, target, expected }, options, watched, started };
+        let received = hasher.filter(|_| stage.is_some()).map(Hasher::finish);
+        let commit = Commit { hold: Hold { lock, lease, target, expected }, options, received, watched, started };
         Ok(Member { stage, changes: false, bytes, commit })
     }
 
@@ -105,11 +107,12 @@ impl Member {
         commit.set_metadata(stage, &made, original.as_ref())
     }
 
-    /// It stays as it is.
+    /// It stays as it is, or this is a dry run.
     fn leave(self) -> Result<Committed> {
-        let Member { stage, bytes, commit, .. } = self;
+        let Member { stage, changes, bytes, commit } = self;
         drop(stage);
-        commit.release(Committed { bytes, changed: false, backup: None }, Ok(()))
+        let digest = commit.received;
+        commit.release(Committed { bytes, changed: changes, backup: None, digest }, Ok(()))
     }
 }
 
@@ -141,6 +144,9 @@ pub(super) fn commit(
         .collect();
     accept(&staged)?;
     drop(staged);
+    if members.first().is_some_and(|member| member.commit.options.dry_run) {
+        return members.into_iter().map(Member::leave).collect();
+    }
     keep_dirs_for_changing(&mut members);
     let (mut parts, mut rest) = (Vec::new(), Vec::new());
     for (number, mut member) in members.into_iter().enumerate() {
@@ -407,7 +413,8 @@ fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committe
         if committed {
             part.delete_older_backups();
         }
-        let result = Committed { bytes: part.bytes, changed: true, backup: part.backup_path() };
+        let (backup, digest) = (part.backup_path(), part.commit.received);
+        let result = Committed { bytes: part.bytes, changed: true, backup, digest };
         part.named = None;
         let Part { commit, number, .. } = part;
         if !committed {
@@ -465,6 +472,7 @@ impl Sync {
             let fail = |e| part.commit.failed(e).during("cannot write the new content");
             if let Some(named) = &part.named {
                 flush(&named.file).map_err(fail)?;
+                part.commit.verify(&named.file, part.commit.received)?;
             }
             if self.durability == Durability::Full && !self.together {
                 part.commit.hold.target.sync_dirs().map_err(fail)?;

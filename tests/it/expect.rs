@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use awrite::{Digest, ErrorKind, Expect, WriteOptions};
+use awrite::{Digest, ErrorKind, Expect, Notice, Observer, WriteOptions};
 use rustix::fs::FileType;
 use serde_json::Value;
 
-use crate::common::{Held, TestDir, is_root, needs, wait_until};
+use crate::common::{Held, TestDir, is_root, needs, rounds, wait_until};
 
 /// As `--digest` says it.
 #[track_caller]
@@ -244,6 +244,57 @@ fn nothing_changes_that_is_the_same_and_expected() {
     assert_eq!(dir.snapshot("f"), before);
 }
 
+/// Each reads, computes and writes, and starts over if somebody else was faster. First the digest and then the content: a
+/// change between the two is a conflict.
+#[test]
+fn no_update_is_lost_though_nobody_holds_the_lock_meanwhile() {
+    let dir = TestDir::new();
+    dir.file("n", "0\n");
+    let (scripts, programs, updates) = (rounds(4, 20), rounds(8, 80), 20);
+    let script = "i=0; while [ $i -lt $UPDATES ]; do \
+                      read=$(\"$BIN\" --digest n) && v=$(cat n) || exit 1; \
+                      echo $((v + 1)) | \"$BIN\" -q --if-match \"$read\" n 2>/dev/null; \
+                      case $? in 0) i=$((i + 1)) ;; 4) ;; *) exit 1 ;; esac; \
+                  done";
+    let worker = ["--exact", "expect::a_worker_of_other_tests"];
+    let own = std::env::current_exe().unwrap();
+    let scripts = (0..scripts).map(|_| dir.sh(script));
+    let programs = (0..programs).map(|_| dir.program(&own, worker).env(WORKER, dir.join("n")));
+    let running: Vec<_> = scripts.chain(programs).map(|run| run.env("UPDATES", updates.to_string()).spawn()).collect();
+    let all = running.len() * updates;
+    let mut counted = 0;
+    for mut process in running {
+        // As long as the number grows, nobody hangs.
+        while !process.has_ended() {
+            wait_until("one ends, or counts on", || {
+                let now = dir.read("n").trim().parse().unwrap();
+                process.has_ended() || std::mem::replace(&mut counted, now) < now
+            });
+        }
+        process.finish().ok();
+    }
+    assert_eq!(dir.read("n"), format!("{all}\n"));
+    dir.assert_holds(&["n"]);
+}
+
+/// Tells [`a_worker_of_other_tests`] what to count in.
+const WORKER: &str = "AWRITE_TEST_EXPECT_WORKER";
+
+#[test]
+fn a_worker_of_other_tests() {
+    let Ok(path) = std::env::var(WORKER) else { return };
+    let mut left: u32 = std::env::var("UPDATES").unwrap().parse().unwrap();
+    while left > 0 {
+        let read = awrite::digest(&path).unwrap();
+        let count: u64 = fs::read_to_string(&path).unwrap().trim().parse().unwrap();
+        let options = WriteOptions::new().expect(read).durability(awrite::Durability::None);
+        match awrite::write(&path, format!("{}\n", count + 1).as_bytes(), &options) {
+            Ok(_) => left -= 1,
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Conflict, "{e}"),
+        }
+    }
+}
+
 /// Of a link that is itself replaced counts what its reader reads.
 #[test]
 fn the_content_behind_a_link_is_compared() {
@@ -347,4 +398,82 @@ fn rust_programs_get_both_digests() {
     let options = WriteOptions::new().expect(awrite::digest(&path).unwrap());
     awrite::update(&path, &options, |old, new| std::io::copy(old, new).and_then(|_| new.write_all(b"!"))).unwrap();
     assert_eq!(dir.read("f"), "two!");
+}
+
+/// What is committed has the digest that the event says, whichever way it took.
+#[test]
+fn the_digest_of_what_was_written_is_known() {
+    for (way, expected) in WAYS {
+        for options in
+            [&["--if-match-file", "f"][..], &["--verify"], &["--verify", "--validate", "echo more >>$AWRITE_NEW"]]
+        {
+            if options[0] == "--verify" && way.contains(&"--sync=none") {
+                continue;
+            }
+            let dir = prepared(way);
+            let args = ["--json"].iter().chain(options).chain(way.iter());
+            let done = dir.awrite(args).stdin("new").run();
+            done.ok();
+            let events = done.lines().into_iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let committed = events.into_iter().find(|event| event["event"] == "committed").unwrap();
+            let expected = if options.len() == 3 { format!("{expected}more\n") } else { (*expected).to_owned() };
+            assert_eq!(dir.read("f"), expected, "{options:?} {way:?}");
+            assert_eq!(committed["digest"], digest(&dir, "f"), "{options:?} {way:?}");
+        }
+    }
+}
+
+/// Data and holes, copied by the kernel, from a file of which a part has been read already.
+#[test]
+fn what_the_kernel_copies_is_verified_too() {
+    let dir = TestDir::new();
+    dir.sh("head -c 300000 /dev/urandom >in && truncate -s 3000000 in && head -c 100000 /dev/urandom >>in").run().ok();
+    for option in ["--verify", "--append"] {
+        dir.file("f", "old");
+        dir.awrite(["--verify", option, "-i", "in", "f"]).quiet_success();
+        let old = if option == "--append" { "old" } else { "" };
+        dir.sh(&format!("printf %s '{old}' | cat - in | cmp - f")).quiet_success();
+        let script = format!("(head -c 5000 >/dev/null; \"$BIN\" --verify {option} f) <in && tail -c +5001 in >rest");
+        dir.file("f", "old");
+        dir.sh(&script).quiet_success();
+        dir.sh(&format!("printf %s '{old}' | cat - rest | cmp - f")).quiet_success();
+    }
+}
+
+#[test]
+fn nothing_can_be_verified_that_is_not_synced() {
+    let dir = TestDir::new();
+    let done = dir.awrite(["--verify", "--sync=none", "f"]).stdin("x").run();
+    done.assert_error_with(1, &["without a sync, nothing can be read back"]);
+    dir.assert_holds(&[]);
+    let options = WriteOptions::new().verify(true);
+    let mut file = awrite::AtomicFile::open(dir.join("f"), &options).unwrap();
+    file.fill(b"ab").unwrap();
+    std::io::Write::write_all(&mut file, b"c").unwrap();
+    let committed = file.commit().unwrap();
+    assert_eq!(committed.digest, Some(awrite::digest(dir.join("f")).unwrap()));
+    // The spool of a late lock is copied behind the old content, and the digest is that of both.
+    let options = options.lock_on_commit(true).append(true);
+    let committed = awrite::write(dir.join("f"), "def".as_bytes(), &options).unwrap();
+    assert_eq!((dir.read("f"), committed.digest), ("abcdef".into(), Some(awrite::digest(dir.join("f")).unwrap())));
+    let committed = awrite::write(dir.join("f"), "g".as_bytes(), &WriteOptions::new()).unwrap();
+    assert_eq!(committed.digest, None);
+}
+
+/// The last look is before the rename. What comes between the two is refused by the rename itself.
+#[test]
+fn absent_is_a_promise_of_the_rename() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let other = path.clone();
+    let observer = Observer::new(move |notice| {
+        if matches!(notice, Notice::Committing { .. }) {
+            fs::write(&other, "theirs").unwrap();
+        }
+    });
+    let options = WriteOptions::new().expect(Digest::Absent).observer(observer);
+    let error = awrite::write(&path, "mine".as_bytes(), &options).unwrap_err();
+    assert_eq!((error.kind(), error.found()), (ErrorKind::Conflict, Some(awrite::digest(&path).unwrap())));
+    assert_eq!(dir.read("f"), "theirs");
+    dir.assert_holds(&["f"]);
 }

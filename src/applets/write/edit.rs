@@ -61,7 +61,8 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
             if copy.size.is_some() {
                 // Empty, as before.
                 let took = request.started.elapsed();
-                let unchanged = Notice::Committed { target: output, bytes: 0, changed: false, backup: None, took };
+                let (target, backup, digest) = (&**output, None, None);
+                let unchanged = Notice::Committed { target, bytes: 0, changed: false, backup, digest, took };
                 request.options.observer.tell(&unchanged);
             }
             Ok(false)
