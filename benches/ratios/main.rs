@@ -47,6 +47,8 @@ struct Amount {
     backups: usize,
     writers: usize,
     updates: usize,
+    /// Processes that wait for one lock.
+    waiters: usize,
 }
 
 const FULL: Amount = Amount {
@@ -58,6 +60,7 @@ const FULL: Amount = Amount {
     backups: 100_000,
     writers: 100,
     updates: 20,
+    waiters: 1000,
 };
 
 const QUICK: Amount = Amount {
@@ -69,6 +72,7 @@ const QUICK: Amount = Amount {
     backups: 2000,
     writers: 20,
     updates: 5,
+    waiters: 100,
 };
 
 fn main() {
@@ -100,6 +104,7 @@ fn main() {
     locks::around_true(places[0], &programs, amount, report);
     locks::hand_over(places[0], &programs, amount, report);
     locks::counter(places[0], &programs, amount, report);
+    locks::growth(places[0], &programs, amount, report);
     for place in &places {
         housekeeping::beside_find(place, &programs, amount, report);
     }
