@@ -85,6 +85,8 @@ pub(crate) enum Birth {
 pub(crate) enum Rename {
     /// It becomes the target: the commit point.
     Commit,
+    /// The same, if there is none yet (EEXIST), as far as the file system can see to that.
+    Create,
     /// It becomes another file, in place of an earlier one.
     Place,
 }
@@ -209,13 +211,20 @@ impl Stage {
                 Err(e) => return Err((e, Stage { state, dir, file, label, birth })),
             },
         };
-        let replace = || match retry(|| dir.rename(&from, to, name)) {
+        let rename = || match how {
+            Rename::Create => match dir.rename_new(&from, to, name) {
+                Err(e) if sys::unsupported(&e) => dir.rename(&from, to, name),
+                outcome => outcome,
+            },
+            Rename::Commit | Rename::Place => dir.rename(&from, to, name),
+        };
+        let replace = || match retry(rename) {
             // Over NFS the answer can be lost after the deed: what counts is which file has the name.
             Err(_) if stands_for(to, name, &file).unwrap_or(false) => Ok(()),
             outcome => outcome,
         };
         let outcome = match how {
-            Rename::Commit => ticket.commit(replace),
+            Rename::Commit | Rename::Create => ticket.commit(replace),
             Rename::Place => ticket.settle(replace),
         };
         match outcome {

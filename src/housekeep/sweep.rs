@@ -134,7 +134,12 @@ impl<'a> Sweep<'a> {
             self.tell(&HousekeepEvent::Progress { directories: self.summary.directories, entries: self.entries })?;
             match part {
                 Part::Singles(candidates, files) => self.delete_singles(dir, &candidates, &files)?,
-                Part::Groups(candidates) => self.delete_backups(dir, &candidates)?,
+                Part::Groups(candidates) => {
+                    for temp in candidates.all.iter().filter(|candidate| candidate.kind == NameKind::Temp) {
+                        self.delete(dir, candidates.name(temp), Deletion::Temp)?;
+                    }
+                    self.delete_backups(dir, &candidates)?;
+                }
             }
         }
     }
@@ -149,8 +154,7 @@ impl<'a> Sweep<'a> {
                     }
                 }
                 NameKind::Lease => self.delete(dir, name, Deletion::Lease)?,
-                NameKind::Temp => self.delete(dir, name, Deletion::Temp)?,
-                NameKind::Backup(_) | NameKind::DatedTarget => {}
+                NameKind::Temp | NameKind::Backup(_) | NameKind::DatedTarget => {}
             }
         }
         self.empty_aside()

@@ -21,6 +21,7 @@ use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
 use crate::options::{Claim, LockOptions, check_owner, check_reason};
+use crate::remedy::Remedy;
 use crate::stage::{Birth, Rename, Stage};
 use crate::sys::{Dir, FileId, FileStatus};
 use crate::target::{Resolve, Target};
@@ -257,7 +258,7 @@ impl LockedStore<'_> {
         stage.file.sync_all().map_err(fail)?;
         stage.flush().map_err(fail)?;
         self.lock.ensure_undisputed()?;
-        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| help_past(fail(e), self.lease))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
             // its token.
@@ -265,6 +266,16 @@ impl LockedStore<'_> {
             self.observer.tell(&Notice::Warning { path: &path, text: &text });
         }
         Ok(())
+    }
+}
+
+/// The error `e`, with what helps where the record that is there is another user's and may not be replaced.
+fn help_past(e: Error, lease: &LeaseFile) -> Error {
+    match lease.dir.status(&lease.name) {
+        Ok(Some(there)) if lease.dir.protects(&there) => {
+            e.with_remedy(Remedy::LockPast { path: lease.path(), uid: there.uid })
+        }
+        _ => e,
     }
 }
 

@@ -41,7 +41,7 @@ impl Environment {
             let mut next = environ;
             while !next.is_null() && !(*next).is_null() {
                 let set = CStr::from_ptr(*next).to_bytes().strip_prefix(name.as_bytes());
-                if !set.is_some_and(|rest| rest.first() == Some(&b'=')) {
+                if set.is_none_or(|rest| rest.first() != Some(&b'=')) {
                     strings.push(*next);
                 }
                 next = next.add(1);

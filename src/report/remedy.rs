@@ -15,6 +15,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
             "Run with sudo or check directory permissions; or overwrite it: --in-place --lock-dir DIR, which is not atomic"
         }
         Remedy::LockElsewhere => "keep lock files elsewhere: --lock-dir DIR, the same for every writer",
+        Remedy::LockPast { .. } => return format!("{remedy}: --lock-dir DIR"),
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: --lock-file",
         Remedy::Inspect(path) => return format!("look at {}; remove it or choose another: --lock-file", shown(path)),
         Remedy::Mkdir(parent) => {

@@ -52,6 +52,11 @@ impl Expected {
         self.look(target).map(drop)
     }
 
+    /// Whether nothing may be replaced. A link that leads nowhere may.
+    pub(super) fn creates(&self, target: &Target) -> bool {
+        self.digest == Digest::Absent && !target.is_link()
+    }
+
     /// Returns what the file was like, if a change from now on would show.
     fn look(&self, target: &Target) -> Result<Option<Facts>> {
         let fail = |e: io::Error| target.failed(e).during("cannot read the current content");

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use awrite::{Digest, ErrorKind, Expect, WriteOptions};
+use awrite::{Digest, ErrorKind, Expect, Notice, Observer, WriteOptions};
 use rustix::fs::FileType;
 use serde_json::Value;
 
-use crate::common::{Held, TestDir, is_root, needs, wait_until};
+use crate::common::{Held, TestDir, is_root, needs, rounds, wait_until};
 
 /// As `--digest` says it.
 #[track_caller]
@@ -244,6 +244,57 @@ fn nothing_changes_that_is_the_same_and_expected() {
     assert_eq!(dir.snapshot("f"), before);
 }
 
+/// Each reads, computes and writes, and starts over if somebody else was faster. First the digest and then the content: a
+/// change between the two is a conflict.
+#[test]
+fn no_update_is_lost_though_nobody_holds_the_lock_meanwhile() {
+    let dir = TestDir::new();
+    dir.file("n", "0\n");
+    let (scripts, programs, updates) = (rounds(4, 20), rounds(8, 80), 20);
+    let script = "i=0; while [ $i -lt $UPDATES ]; do \
+                      read=$(\"$BIN\" --digest n) && v=$(cat n) || exit 1; \
+                      echo $((v + 1)) | \"$BIN\" -q --if-match \"$read\" n 2>/dev/null; \
+                      case $? in 0) i=$((i + 1)) ;; 4) ;; *) exit 1 ;; esac; \
+                  done";
+    let worker = ["--exact", "expect::a_worker_of_other_tests"];
+    let own = std::env::current_exe().unwrap();
+    let scripts = (0..scripts).map(|_| dir.sh(script));
+    let programs = (0..programs).map(|_| dir.program(&own, worker).env(WORKER, dir.join("n")));
+    let running: Vec<_> = scripts.chain(programs).map(|run| run.env("UPDATES", updates.to_string()).spawn()).collect();
+    let all = running.len() * updates;
+    let mut counted = 0;
+    for mut process in running {
+        // As long as the number grows, nobody hangs.
+        while !process.has_ended() {
+            wait_until("one ends, or counts on", || {
+                let now = dir.read("n").trim().parse().unwrap();
+                process.has_ended() || std::mem::replace(&mut counted, now) < now
+            });
+        }
+        process.finish().ok();
+    }
+    assert_eq!(dir.read("n"), format!("{all}\n"));
+    dir.assert_holds(&["n"]);
+}
+
+/// Tells [`a_worker_of_other_tests`] what to count in.
+const WORKER: &str = "AWRITE_TEST_EXPECT_WORKER";
+
+#[test]
+fn a_worker_of_other_tests() {
+    let Ok(path) = std::env::var(WORKER) else { return };
+    let mut left: u32 = std::env::var("UPDATES").unwrap().parse().unwrap();
+    while left > 0 {
+        let read = awrite::digest(&path).unwrap();
+        let count: u64 = fs::read_to_string(&path).unwrap().trim().parse().unwrap();
+        let options = WriteOptions::new().expect(read).durability(awrite::Durability::None);
+        match awrite::write(&path, format!("{}\n", count + 1).as_bytes(), &options) {
+            Ok(_) => left -= 1,
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Conflict, "{e}"),
+        }
+    }
+}
+
 /// Of a link that is itself replaced counts what its reader reads.
 #[test]
 fn the_content_behind_a_link_is_compared() {
@@ -407,4 +458,22 @@ fn nothing_can_be_verified_that_is_not_synced() {
     assert_eq!((dir.read("f"), committed.digest), ("abcdef".into(), Some(awrite::digest(dir.join("f")).unwrap())));
     let committed = awrite::write(dir.join("f"), "g".as_bytes(), &WriteOptions::new()).unwrap();
     assert_eq!(committed.digest, None);
+}
+
+/// The last look is before the rename. What comes between the two is refused by the rename itself.
+#[test]
+fn absent_is_a_promise_of_the_rename() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let other = path.clone();
+    let observer = Observer::new(move |notice| {
+        if matches!(notice, Notice::Committing { .. }) {
+            fs::write(&other, "theirs").unwrap();
+        }
+    });
+    let options = WriteOptions::new().expect(Digest::Absent).observer(observer);
+    let error = awrite::write(&path, "mine".as_bytes(), &options).unwrap_err();
+    assert_eq!((error.kind(), error.found()), (ErrorKind::Conflict, Some(awrite::digest(&path).unwrap())));
+    assert_eq!(dir.read("f"), "theirs");
+    dir.assert_holds(&["f"]);
 }

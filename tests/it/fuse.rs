@@ -224,6 +224,24 @@ fn what_reads_back_differently_is_not_committed() {
     done.assert_error_with(1, &["reads back differently"]);
 }
 
+/// A change of a few bytes that leaves no trace, as within one tick of the clock: the times count only once they are some
+/// ticks old.
+#[test]
+fn a_change_that_no_time_tells_of_is_found() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["frozen"]);
+    for way in [&["f"][..], &["--stream", "f"], &["--append", "f"], &["--backup", "f"], &["--keep-inode", "f"]] {
+        faulty.file("f", "old");
+        let args = ["--if-match-file", "f", "--validate", "printf odd >f"];
+        let done = faulty.awrite(&[&args[..], way].concat());
+        done.assert_error(4, "Error: f: Not what was expected");
+        assert_eq!(faulty.read("f"), "odd", "{way:?}");
+        faulty.assert_holds(&["f"]);
+    }
+}
+
 /// As on eCryptfs: what stands behind a name, or before it, makes it too long, and it is cut. Every program arrives at the
 /// same lock.
 #[test]

@@ -185,6 +185,7 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    common::json_fd(),
     common::help(),
     common::version(),
 ];
