@@ -163,11 +163,11 @@ fn a_shared_lock_needs_a_descriptor_for_reading() {
             while ! test -e in; do sleep 0.01; done
             \"$BIN\" lock -ns f -- true; code=$?; touch go; wait; rm in go; exit $code"
         );
-        lock(&dir, &[], &script)
+        dir.below_lock(&[], &script)
     };
     beside("9<>f.lock").quiet_success();
     let done = beside("9>>f.lock").run();
-    assert_says(&done, 2, "opened for writing only: below another lock, it keeps out other shared locks too");
+    done.assert_says(2, "opened for writing only: below another lock, it keeps out other shared locks too");
     // Where nobody is above, it shares.
     dir.sh("exec 9>>f.lock; \"$BIN\" lock -s 9; exec 8>>f.lock; \"$BIN\" lock -ns 8 9>&-").quiet_success();
     if !needs_strace() {
