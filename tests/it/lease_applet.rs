@@ -431,6 +431,26 @@ fn kill_after_ends_a_command_that_ignores_the_loss_of_its_lease() {
     dir.assert_holds(&["started"]);
 }
 
+/// A lease that cannot be refreshed, because somebody holds the lock for too long.
+#[test]
+fn kill_after_is_over_before_the_lease_ends() {
+    let dir = TestDir::new();
+    let script = "trap ': >told' TERM; echo $$ >pid.new; mv pid.new pid; while :; do : >alive; sleep 0.02; done";
+    let holder = dir.lock(&["--owner", "A", "--ttl", "4", "--kill-after", "1", "f", "-c", script]).spawn();
+    wait_until("COMMAND runs", || dir.join("pid").exists());
+    let held = Held::new(&dir.join("f.lock"));
+    let ends = status(&dir).lease.unwrap().expires_at;
+    let pid = dir.read("pid").trim().to_owned();
+    wait_until("COMMAND is gone", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    held.release();
+    holder.finish().assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: "]);
+    let alive = fs::metadata(dir.join("alive")).unwrap().modified().unwrap();
+    assert!(alive < ends, "{alive:?} {ends:?}");
+    dir.assert_holds(&["alive", "pid", "told"]);
+}
+
 /// COMMAND gets SIGTERM and is not killed: it may have much to clean up.
 #[test]
 fn a_command_without_its_lease_cannot_write() {
