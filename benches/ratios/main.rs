@@ -11,8 +11,8 @@
 //! | `AWRITE_BENCH_STATIC` | a static awrite to measure; otherwise one is built |
 //! | `AWRITE_BENCH_MUSL` | an awrite that is linked with musl; otherwise that row is left out |
 //!
-//! What is not installed is left out, and the output says so: a C compiler with a static libc (the floor: ../floor.c),
-//! `sponge`, `flock`, `time`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
+//! What is not installed is left out, and the output says so: a C compiler with a static libc (the floors: ../floor.c,
+//! ../floor_set.c), `sponge`, `flock`, `time`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
 //! tmpfs and the file system of the target directory.
 //! target directory's.
 
@@ -26,6 +26,7 @@ mod locks;
 mod measure;
 mod places;
 mod programs;
+mod several;
 mod writes;
 
 use std::path::Path;
@@ -44,6 +45,8 @@ struct Amount {
     stream: u64,
     /// Bytes in the large file, for work that should not depend on the size.
     large: u64,
+    /// Files that are replaced together.
+    files: usize,
     locks: usize,
     backups: usize,
     /// How many files housekeeping finds, in its turns.
@@ -57,6 +60,7 @@ const FULL: Amount = Amount {
     large_rounds: 5,
     stream: 2 << 30,
     large: 1 << 30,
+    files: 1000,
     locks: 10_000,
     backups: 100_000,
     growth: &[10_000, 100_000],
@@ -71,6 +75,7 @@ const QUICK: Amount = Amount {
     large_rounds: 2,
     stream: 64 << 20,
     large: 64 << 20,
+    files: 100,
     locks: 1000,
     backups: 2000,
     growth: &[10_000, 100_000],
@@ -106,6 +111,8 @@ fn main() {
     writes::stream(places[0], &programs, amount, report);
     writes::simple_memory(places[0], &programs, amount, report);
     files::large_and_small(xfs.as_ref().unwrap_or(&disk), &programs, amount, report);
+    several::together(&disk, &programs, amount, report);
+    several::edit_one(places[0], &programs, amount, report);
     for place in &places {
         locks::library(place, amount, report);
     }

@@ -341,7 +341,16 @@ impl<'a> Sweep<'a> {
                 let how = LockDeletion { only_unopened, older_than, aside: &mut self.aside };
                 (Leftover::Lock, delete::lock(dir, file, how, attempt))
             }
-            Deletion::Lease => (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt)),
+            Deletion::Lease => {
+                let set = || delete::set_record(dir, file, options.temps_older_than, attempt);
+                match if options.cleans_temps() { set() } else { None } {
+                    Some(outcome) => (Leftover::Temp, outcome),
+                    None if options.cleans_locks() => {
+                        (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt))
+                    }
+                    None => return ControlFlow::Continue(None),
+                }
+            }
             Deletion::Temp => (Leftover::Temp, delete::temp(dir, file, options.temps_older_than, attempt)),
             Deletion::DatedBackup { time, ref seen } => {
                 (Leftover::Backup, delete::dated_backup(dir, file, time, seen.as_deref(), attempt))

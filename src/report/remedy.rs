@@ -24,7 +24,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Permissions if rustix::process::geteuid().is_root() => "check directory permissions",
         Remedy::Permissions => "Run with sudo or check directory permissions",
         Remedy::ToStdout => {
-            "write the new content to the command's standard output, or run it as awrite-lock FILE -- COMMAND"
+            "write the new content to the command's standard output; one that edits files: awrite -e FILE -- COMMAND"
         }
         Remedy::RunAgain => "run it again; with --backup the old content is kept",
         Remedy::Stream => "use --stream: it needs no memory for the input",

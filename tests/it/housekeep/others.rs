@@ -374,7 +374,8 @@ fn the_hour_that_comes_twice_is_the_younger_one() {
     age(&dir.file("f.20251026-023000.backup", "x"), 5000 * DAY);
     let zone = "CET-1CEST,M3.5.0,M10.5.0/3";
     let later: jiff::Timestamp = "2025-10-26T01:30:00Z".parse().unwrap();
-    let seconds = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap().as_second() - later.as_second();
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let seconds = now.as_second() - later.as_second();
     for (more, goes) in [(1800, false), (-1800, true)] {
         let limit = format!("{}s", seconds + more);
         let args = ["--clean-backups", "--older-than", &limit, "-n"];
