@@ -735,3 +735,30 @@ fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
     // What is no lock file has no lease.
     dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
 }
+
+/// A descriptor of the lock file is as good as the name: whoever has the lock finds all of an interrupted set, or none.
+#[test]
+fn a_descriptor_finishes_an_interrupted_set() {
+    if !needs_strace() {
+        return;
+    }
+    let mut finished = [0; 2];
+    for number in 1..=6 {
+        let dir = TestDir::new();
+        dir.file("a", "old");
+        dir.file("b", "old");
+        let inject = format!("inject=renameat,renameat2,rename:signal=KILL:when={number}");
+        let strace = ["-f", "-qq", "-o", "/dev/null", "-e", &inject, AWRITE];
+        let set = ["-e", "a", "b", "--", "sh", "-c", "printf new >\"$1\"; printf new >\"$2\"", "sh"];
+        let killed = dir.program("strace", strace.iter().chain(&set)).run();
+        let read = |name: &str| {
+            let script = format!("exec 9>>{name}.lock; \"$BIN\" lock 9 && cat {name} && \"$BIN\" lock -u 9");
+            dir.sh(&script).run().ok().stdout.clone()
+        };
+        let (b, a) = (read("b"), read("a"));
+        assert_eq!(a, b, "after rename {number}: {killed:?}");
+        finished[usize::from(a == "new")] += 1;
+        assert!(!dir.join("a.lease").exists() && !dir.join("b.lease").exists());
+    }
+    assert!(finished.iter().all(|&count| count > 1), "{finished:?}");
+}
