@@ -489,6 +489,12 @@ void awrite_lock_free(awrite_lock *lock);
 #define AWRITE_KEEP_INODE 2048
 
 /**
+ * awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
+ * left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
+ */
+#define AWRITE_DRY_RUN 4096
+
+/**
  * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
  * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
  * target is unchanged. Not with AWRITE_SYNC_NONE.

@@ -115,6 +115,14 @@ fn stands_for(dir: &Dir, name: &OsStr, id: FileId) -> io::Result<bool> {
 }
 
 impl Draft<'_> {
+    /// Takes it back, if it could get its name.
+    pub(crate) fn give_up(self) -> Result<()> {
+        let (name, dir) = (self.names.plain(), &self.file.dir);
+        let taken =
+            !self.names.is_dated() && matches!(dir.status(&name), Ok(Some(there)) if there.kind == FileKind::Directory);
+        if taken { Err(unplaced(dir, &name, io::Error::from_raw_os_error(libc::EISDIR))) } else { Ok(()) }
+    }
+
     /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
     /// overwritten, so its directory is not synced later.
     pub(crate) fn place(self, durability: Durability, in_place: bool) -> Result<Backup> {
@@ -127,14 +135,17 @@ impl Draft<'_> {
             file.replace(&name).map(|earlier| (name, earlier))
         };
         let Unplaced { dir, ticket, target, .. } = file;
-        let fail = |name: &OsStr, e: io::Error| Error::io(dir.join(name), e).during("cannot make the backup");
-        let (name, earlier) = placed.map_err(|e| fail(&names.plain(), e))?;
+        let (name, earlier) = placed.map_err(|e| unplaced(&dir, &names.plain(), e))?;
         let backup = Backup { path: dir.join(&name), dir: dir.clone(), name, linked, ticket, earlier };
         if durability != Durability::None && (in_place || dir.id() != target.dir.id()) {
-            dir.sync().map_err(|e| fail(&backup.name, e))?;
+            dir.sync().map_err(|e| unplaced(&dir, &backup.name, e))?;
         }
         Ok(backup)
     }
+}
+
+fn unplaced(dir: &Dir, name: &OsStr, e: io::Error) -> Error {
+    Error::io(dir.join(name), e).during("cannot make the backup")
 }
 
 impl Unplaced<'_> {
@@ -302,7 +313,7 @@ pub(crate) fn prepare<'a>(
     if options.keep.is_some() {
         names.begin_above(&old_backups::find(&dir, &names).unwrap_or_default());
     }
-    let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
+    let fail = |e: io::Error| unplaced(&dir, &names.plain(), e);
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
     let nonce = nonce.map(str::to_owned);

@@ -91,10 +91,10 @@ pub use expect::{Expect, digest};
 pub use holder::Holder;
 pub use holds::{Hold, HoldState, list_holds};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
-pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL};
+pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL, lock_callers_descriptor};
 #[doc(hidden)]
 pub use local_time::shown_time;
-pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
+pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
 #[doc(hidden)]
 pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};

@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 
@@ -379,8 +380,9 @@ impl<'a> BackupNames<'a> {
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
         let time = timestamp.then(|| {
             // Whole seconds, as in a name. A time that is now cannot be out of range.
-            let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-            now.to_zoned(local_time::zone()).datetime()
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now).ok());
+            now.unwrap_or_default().to_zoned(local_time::zone()).datetime()
         });
         BackupNames { base, suffix, time, from: 0 }
     }

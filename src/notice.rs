@@ -88,6 +88,17 @@ pub enum Notice<'a> {
         /// The time since the file was opened for writing.
         took: Duration,
     },
+    /// A dry run has come to its end ([`WriteOptions::dry_run`](crate::WriteOptions::dry_run)).
+    WouldReplace {
+        /// The file, as the caller gave it. It is as it was.
+        target: &'a Path,
+        /// The length of the new content in bytes.
+        bytes: u64,
+        /// Whether the write would change it.
+        changed: bool,
+        /// Whether it exists.
+        exists: bool,
+    },
     /// Something that a user should know, though nothing failed.
     Warning {
         /// What it is about.

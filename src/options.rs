@@ -359,6 +359,9 @@ options_struct! {
         backup: Option<BackupOptions> = None,
         /// Checks the new content before the commit.
         check: Option<Check> = None,
+        /// Do everything but the commit: take the lock, stage and sync the new content, run the check, prepare the backup.
+        /// Then take all of that back. The write fails where a real one would, as far as that can be known.
+        dry_run: bool = false,
         /// Is told what happens.
         observer: Observer = Observer::default(),
     }

@@ -48,10 +48,11 @@ _awrite() {
         --unchanged-exit-code) COMPREPLY=(); return ;;
         --validate) __awrite_offer -c -- "$cur"; return ;;
         --sync) __awrite_offer -W 'full data none' -- "$cur"; return ;;
+        --json-fd) COMPREPLY=(); return ;;
         --completions) __awrite_offer -W 'bash zsh fish' -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-i --input --stream -a --append --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --verify -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --digest --list --install --completions -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-i --input --stream -a --append --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --verify --dry-run -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --json-fd --digest --list --install --completions -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi
@@ -86,9 +87,10 @@ _awrite_lock() {
         --reason) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
         --kill-after) COMPREPLY=(); return ;;
+        --json-fd) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --no-follow --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --break --list -r --recursive --owner --ttl --token --reason -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --no-follow --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --break --list -r --recursive --owner --ttl --token --reason -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json --json-fd -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use awrite::{Error, ErrorKind};
 
-use super::flags::{Flag, Stop};
-use crate::report::{Level, Style};
+use super::flags::{Flag, Stop, Value, put};
+use super::values::parse_descriptor;
+use crate::process;
+use crate::report::{self, Level, Style};
 
 /// Settings that contain the style of messages.
 pub(crate) trait HasStyle {
@@ -29,6 +31,27 @@ pub(crate) const fn json<S: HasStyle>() -> Flag<S> {
     Flag::set("Messages", &["--json"], "every message as one JSON object a line", |settings| {
         settings.style().json = true
     })
+}
+
+/// For applets that run COMMAND, whose messages would run into those of `--json`.
+pub(crate) const fn json_fd<S: HasStyle>() -> Flag<S> {
+    let help = "the same on descriptor N, besides those on standard error; COMMAND does not get N";
+    Flag::value("Messages", &["--json-fd"], Value::Text("N"), help, |settings, value| {
+        put(&mut settings.style().json_fd, parse_descriptor(&value))
+    })
+}
+
+/// Sets the style of all messages from here on.
+pub(crate) fn use_style(style: Style) -> Result<(), Stop> {
+    report::use_style(style);
+    if let Some(number) = style.json_fd {
+        let events = process::writable(number).map_err(|_| {
+            let remedy = format!("in a shell, {number}>FILE opens it");
+            Stop::Usage(format!("--json-fd: descriptor {number} is not open for writing; {remedy}"))
+        })?;
+        report::use_events(events);
+    }
+    Ok(())
 }
 
 /// For applets whose work can take long.

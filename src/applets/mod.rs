@@ -31,10 +31,6 @@ pub(crate) fn run(args: Vec<OsString>) -> u8 {
     let mut args = args.into_iter();
     let name = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    // An error in the options must be JSON too, even if `--json` comes after it.
-    if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json") {
-        report::use_style(Style { json: true, ..Style::default() });
-    }
     match dispatch(&name, args, &inherited) {
         Ok(status) => status,
         Err(error) => {
@@ -50,11 +46,25 @@ fn dispatch(called_as: &OsStr, mut args: Vec<OsString>, inherited: &Inherited) -
     if name == b"flock" {
         return flock::run(called_as, args, inherited);
     }
+    // An error in the options must be JSON too, even if these come after it.
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let _ = common::use_style(Style { json, json_fd: named_descriptor(&args), ..Style::default() });
     let (applet, by_word) = table::choose(name, args.first().map(OsString::as_os_str));
     if by_word {
         args.remove(0);
     }
     (applet.run)(args, inherited).or_else(|stop| answer(stop, applet, called_as))
+}
+
+/// The value of the last `--json-fd`.
+fn named_descriptor(args: &[OsString]) -> Option<i32> {
+    let options = args.split(|arg| arg == "--").next()?;
+    let at = options.iter().rposition(|arg| arg.as_encoded_bytes().starts_with(b"--json-fd"))?;
+    let value = match options[at].to_str()?.strip_prefix("--json-fd=") {
+        Some(value) => OsStr::new(value),
+        None => options.get(at + 1)?,
+    };
+    values::parse_descriptor(value).ok()
 }
 
 /// Does what was asked for instead of the applet's work.

@@ -58,6 +58,14 @@ pub(crate) fn parse_status(text: &OsStr) -> Result<u8, String> {
     status.ok_or_else(|| format!("{} is not a number from 0 to 255", quoted(text)))
 }
 
+/// The number of a descriptor.
+pub(crate) fn parse_descriptor(text: &OsStr) -> Result<i32, String> {
+    let digits = text.to_str().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| format!("{} is not a descriptor's number", quoted(text)))
+}
+
 /// A number of backups.
 pub(crate) fn parse_count(text: &OsStr) -> Result<u64, String> {
     let digits = text.to_str().filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));

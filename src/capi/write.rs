@@ -54,6 +54,9 @@ pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
 /// mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
 /// elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
 pub const AWRITE_KEEP_INODE: u32 = 2048;
+/// awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
+/// left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
+pub const AWRITE_DRY_RUN: u32 = 4096;
 /// awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
 /// received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
 /// target is unchanged. Not with AWRITE_SYNC_NONE.
@@ -189,7 +192,7 @@ impl Out<awrite_result> {
 ///
 /// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
-    const ALL: u32 = (2 * AWRITE_KEEP_INODE - 1) | AWRITE_VERIFY;
+    const ALL: u32 = 2 * AWRITE_VERIFY - 1;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
@@ -250,6 +253,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         mkdir: has(AWRITE_MKDIR),
         backup,
         check,
+        dry_run: has(AWRITE_DRY_RUN),
         observer: observer.unwrap_or_default(),
     })
 }

@@ -134,7 +134,7 @@ pub(super) fn lock_unless_leased(
             drop(lock);
             continue;
         }
-        if patience.told || target.status != before {
+        if patience.has_waited || target.status != before {
             accept(&target, &place)?;
         }
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.

@@ -20,6 +20,7 @@
 //! token by then, the record stays, marked as released.
 
 mod clock;
+mod descriptor;
 mod door;
 mod inherited;
 mod many;
@@ -29,6 +30,7 @@ mod store;
 mod tests;
 mod visitor;
 
+pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
 pub use record::MAX_TTL;
 #[cfg(fuzzing)]

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use rustix::fs::OFlags;
 use serde_json::{Map, Value};
 
@@ -264,8 +266,28 @@ fn number(fields: &mut Map<String, Value>, name: &str) -> Parsed<u64> {
 }
 
 fn time(fields: &mut Map<String, Value>, name: &str) -> Parsed<i64> {
-    let time: Timestamp = string(fields, name)?.parse().map_err(|_| format!("\"{name}\" is not a time"))?;
+    let time = parse_time(&string(fields, name)?).ok_or_else(|| format!("\"{name}\" is not a time"))?;
     Ok(time.as_millisecond())
+}
+
+/// A time in the form that [`LeaseRecord::to_json`] writes, with any number of decimal places.
+///
+/// Not by jiff's parser: it has an `unwrap`, for which the texts of all errors of jiff are linked, a tenth of the program.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    // Nothing else that `parse` takes for a number.
+    if !text.bytes().all(|b| b.is_ascii_digit() || b"-T:.Z".contains(&b)) {
+        return None;
+    }
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+    // From the right: a year can be negative.
+    let mut date = date.rsplitn(3, '-');
+    let (day, month, year) = (date.next()?.parse().ok()?, date.next()?.parse().ok()?, date.next()?.parse().ok()?);
+    let mut time = time.splitn(3, ':');
+    let (hour, minute, second) = (time.next()?.parse().ok()?, time.next()?.parse().ok()?, time.next()?.parse().ok()?);
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let time = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    Offset::UTC.to_timestamp(time).ok()
 }
 
 fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
@@ -455,6 +477,47 @@ mod tests {
         assert_eq!(LeaseRecord::new("a", TTL, None, &clock).unwrap().token, 1);
         let last = LeaseRecord { token: u64::MAX, ..first };
         assert_eq!(LeaseRecord::new("a", TTL, Some(&last), &clock), None);
+    }
+
+    /// Against jiff's own parser.
+    #[test]
+    fn times() {
+        for good in [
+            "2026-01-02T03:04:05.123Z",
+            "2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05.1Z",
+            "2024-02-29T23:59:59.123456789Z",
+            "0000-01-01T00:00:00.000Z",
+            "-009999-01-02T01:59:59.000Z",
+            "9999-12-30T22:00:00.999Z",
+        ] {
+            assert_eq!(parse_time(good), Some(good.parse().unwrap()), "{good}");
+        }
+        for bad in [
+            "",
+            "Z",
+            "TZ",
+            "soon",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04Z",
+            "2026-02-29T03:04:05Z",
+            "2026-01-02T24:04:05Z",
+            "2026-01-02T-3:04:05Z",
+            "+2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05.+12Z",
+            "2026-01-02T03:04:05.-12Z",
+            "2026-01-02T03:04:05.1.2Z",
+            "2026-01-02T03:04:05:06Z",
+            "2026-01-2-3T03:04:05Z",
+            "2026-01-02T03:04:05ZZ",
+            "10000-01-02T03:04:05Z",
+            "2026-13-02T03:04:05Z",
+            "9999-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(parse_time(bad), None, "{bad}");
+            assert!(bad.parse::<Timestamp>().is_err() || bad.ends_with("04Z"), "{bad}");
+        }
     }
 
     #[test]

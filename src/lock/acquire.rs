@@ -6,7 +6,7 @@ use super::held::{FileLock, Taken, list};
 use super::inherited::{Confirmed, Intent};
 use super::place::Place;
 use super::request::{Patience, Request};
-use super::waiting::Lockable;
+use super::waiting::{self, Lockable};
 use super::{below, link, look, squatter};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
@@ -100,10 +100,7 @@ pub(crate) fn status(place: &Place, target: &Target, observer: &Observer) -> Res
         return look::holder(place, observer);
     }
     file.ensure_lock_file()?;
-    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let taken = file.try_lock().and_then(|locked| {
-        if locked { Ok(true) } else { file.wait(&mut Patience::new(&target.given, &options, &observer)) }
-    });
+    let taken = file.try_lock().and_then(|locked| if locked { Ok(true) } else { waiting::try_again(&file) });
     if matches!(&taken, Err(e) if e.raw_os_error().is_some_and(has_no_flock)) {
         // As for those who lock by link(2).
         return Ok((true, None));

@@ -191,7 +191,7 @@ fn from_json(value: &Value) -> Option<LockRecord> {
 pub(crate) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
-    hasher.write_u128(host::boot_clock().as_nanos());
+    hasher.write_i128(host::wall_clock());
     format!("{:016x}", hasher.finish())
 }
 

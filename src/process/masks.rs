@@ -51,7 +51,12 @@ impl Inherited {
         unsafe {
             command.pre_exec(move || {
                 for (signal, ignored) in HANDED_ON.into_iter().zip(ignored) {
-                    set_disposition(signal, if ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+                    // What is handled has its default in a new program. Of what was ignored, only these two are not.
+                    match signal {
+                        libc::SIGPIPE | libc::SIGXFSZ if !ignored => set_disposition(signal, libc::SIG_DFL),
+                        libc::SIGPIPE | libc::SIGCHLD if ignored => set_disposition(signal, libc::SIG_IGN),
+                        _ => continue,
+                    };
                 }
                 set_mask(Some(&mask));
                 Ok(())

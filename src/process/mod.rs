@@ -24,6 +24,7 @@
 
 mod children;
 mod ended;
+mod environment;
 mod masks;
 mod outlived;
 mod panic;
@@ -39,4 +40,4 @@ pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;
 pub(crate) use signals::{about_to_wait, give_way, hold, hold_again, interrupted, remember};
-pub(crate) use stdio::{InheritedFd, empty_input, is_complete, was_closed};
+pub(crate) use stdio::{InheritedFd, empty_input, is_complete, was_closed, writable};

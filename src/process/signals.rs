@@ -286,13 +286,16 @@ fn ensure_memory(bytes: usize) -> io::Result<()> {
 pub(crate) fn remember(inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)).for_each(catch);
+    for signal in ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)) {
+        catch(signal);
+    }
     set_mask(Some(&inherited.mask));
 }
 
-fn catch(signal: c_int) {
+/// Returns the former disposition.
+fn catch(signal: c_int) -> libc::sighandler_t {
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
-    set_disposition(signal, handler as libc::sighandler_t);
+    set_disposition(signal, handler as libc::sighandler_t)
 }
 
 /// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
@@ -303,8 +306,9 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     LEADS_SESSION.store(leads_session(), Ordering::SeqCst);
     SUPERVISED.store(child, Ordering::SeqCst);
     for signal in PASSED_ON {
-        if disposition(signal) != libc::SIG_IGN {
-            catch(signal);
+        // All signals are blocked meanwhile.
+        if catch(signal) == libc::SIG_IGN {
+            set_disposition(signal, libc::SIG_IGN);
         }
     }
     // A pending ^C of a terminal may have been sent before the child existed.

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use rustix::fs::OFlags;
+
 /// Of the descriptors 0, 1 and 2, those that the caller had closed, as bits. Another file is open in their place.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
@@ -49,6 +51,19 @@ impl InheritedFd {
         rustix::io::fcntl_getfd(inherited.as_fd())?;
         Ok(inherited)
     }
+}
+
+/// A descriptor that this process has inherited to write to, which no child gets from here on.
+pub(crate) fn writable(number: RawFd) -> io::Result<OwnedFd> {
+    let inherited = InheritedFd::number(number)?;
+    let flags = rustix::fs::fcntl_getfl(&inherited)?;
+    if flags.contains(OFlags::PATH) || (flags & OFlags::RWMODE) == OFlags::RDONLY {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    if number > 2 {
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(&inherited, 3)?)
 }
 
 impl AsFd for InheritedFd {

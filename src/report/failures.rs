@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use awrite::{Error, shown};
+use awrite::Error;
 
-use super::message::{Level, Message, json, shows};
+use super::message::{Level, Message, shows};
 use super::{listing, remedy};
 
 /// Reports an error and, as a hint, its remedy.
@@ -15,12 +15,8 @@ pub(crate) fn error(error: &Error) {
 /// The same for a process that ends with `exit_code`, which is not the error's own.
 pub(crate) fn failure(error: &Error, exit_code: u8) {
     let hint = error.hint_in(remedy::words);
-    let mut text = error.to_string();
-    if let (Some(hint), false) = (&hint, json()) {
-        text.push_str(&format!("\nHint: {}", shown(hint.as_ref())));
-    }
     let event = if error.found().is_some() { "conflict" } else { "error" };
-    Message::new(Level::Error, event, text)
+    Message::new(Level::Error, event, error.to_string())
         .with_known("path", error.path())
         .with("exit_code", u64::from(exit_code))
         .with_known("errno", error.errno())
@@ -41,14 +37,15 @@ pub(crate) fn warning(error: &Error) {
 /// Reports what is worth knowing about `path`, by default, though nothing is wrong.
 pub(crate) fn note(path: &Path, text: &str) {
     if shows(Level::Warn) {
-        Message::about(Level::Info, "info", path, text).say();
+        Message::about(Level::Info, "info", path, text).shown_at(Level::Warn).say();
     }
 }
 
 /// Reports that the input is typed. Shown by default: who forgot the input would wait without a word.
 pub(crate) fn reading_terminal() {
     if shows(Level::Warn) {
-        Message::new(Level::Info, "info", "Reading from the terminal; end with ^D".to_owned()).say();
+        let text = "Reading from the terminal; end with ^D".to_owned();
+        Message::new(Level::Info, "info", text).shown_at(Level::Warn).say();
     }
 }
 
@@ -57,7 +54,8 @@ pub(crate) fn interrupted(exit_code: u8, files: usize) {
     Message::new(Level::Error, "interrupted", "Interrupted".to_owned()).with("exit_code", u64::from(exit_code)).say();
     if files > 0 && shows(Level::Warn) {
         let text = "Cleaning up temporary files...".to_owned();
-        Message::new(Level::Info, "cleaning_up", text).with("files", files as u64).say();
+        let message = Message::new(Level::Info, "cleaning_up", text).shown_at(Level::Warn);
+        message.with("files", files as u64).say();
     }
     listing::flush_if_ready();
 }

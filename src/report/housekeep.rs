@@ -125,6 +125,7 @@ impl HousekeepReport {
         }
         if !self.quiet {
             Message::new(Level::Info, "summary", in_words(summary, self.dry_run))
+                .shown_at(Level::Warn)
                 .with("dry_run", self.dry_run)
                 .with("locks", summary.locks)
                 .with("leases", summary.leases)

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use awrite::shown;
 
-use super::output::write_at_once;
+use super::output::{write_at_once, write_event};
 
 /// The importance of a message and, as a setting, the least importance that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +35,14 @@ impl Level {
 pub(crate) struct Style {
     pub(crate) level: Level,
     pub(crate) json: bool,
+    /// The descriptor that gets all messages as JSON, besides.
+    pub(crate) json_fd: Option<i32>,
     pub(crate) progress: bool,
 }
 
 impl Default for Style {
     fn default() -> Style {
-        Style { level: Level::Warn, json: false, progress: false }
+        Style { level: Level::Warn, json: false, json_fd: None, progress: false }
     }
 }
 
@@ -48,6 +50,8 @@ impl Default for Style {
 // that was stopped could hold a lock.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 static JSON: AtomicBool = AtomicBool::new(false);
+/// The least importance of what goes to the descriptor of `--json-fd`.
+static EVENT_LEVEL: AtomicU8 = AtomicU8::new(Level::Error as u8);
 
 /// Sets the style of all messages from here on.
 pub(crate) fn use_style(style: Style) {
@@ -55,11 +59,18 @@ pub(crate) fn use_style(style: Style) {
     let level = if style.json && style.level == Level::Warn { Level::Info } else { style.level };
     LEVEL.store(level as u8, Ordering::Relaxed);
     JSON.store(style.json, Ordering::Relaxed);
+    // -q is about standard error alone.
+    let events = if style.json_fd.is_some() { style.level.max(Level::Info) } else { Level::Error };
+    EVENT_LEVEL.store(events as u8, Ordering::Relaxed);
 }
 
-/// Whether messages of this level are shown.
+/// Whether messages of this level are shown anywhere.
 pub(super) fn shows(level: Level) -> bool {
-    level as u8 <= LEVEL.load(Ordering::Relaxed)
+    is_in(&LEVEL, level) || is_in(&EVENT_LEVEL, level)
+}
+
+fn is_in(least: &AtomicU8, level: Level) -> bool {
+    level as u8 <= least.load(Ordering::Relaxed)
 }
 
 pub(super) fn json() -> bool {
@@ -69,6 +80,8 @@ pub(super) fn json() -> bool {
 /// A message on standard error, or a JSON object on standard output.
 pub(super) struct Message<'a> {
     level: Level,
+    /// Decides whether it is shown.
+    importance: Level,
     event: &'static str,
     text: String,
     fields: Vec<(&'static str, Field<'a>)>,
@@ -135,12 +148,18 @@ impl<'a, T: Into<Field<'a>>> From<Option<T>> for Field<'a> {
 
 impl<'a> Message<'a> {
     pub(super) fn new(level: Level, event: &'static str, text: String) -> Message<'a> {
-        Message { level, event, text, fields: Vec::new() }
+        Message { level, importance: level, event, text, fields: Vec::new() }
     }
 
     /// A message about `path`, which stands before the text and is the first field.
     pub(super) fn about(level: Level, event: &'static str, path: &'a Path, text: &str) -> Message<'a> {
         Message::new(level, event, format!("{}: {text}", shown(path))).with("path", path)
+    }
+
+    /// Shown wherever messages of this level are. By default that is its own.
+    pub(super) fn shown_at(mut self, importance: Level) -> Message<'a> {
+        self.importance = importance;
+        self
     }
 
     /// Adds a field.
@@ -157,23 +176,36 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Writes it on standard error.
+    /// Writes it on standard error and, with `--json-fd`, on that descriptor, where messages of its importance are shown.
     pub(super) fn say(&self) {
+        if is_in(&EVENT_LEVEL, self.importance) {
+            write_event(|| self.json_line());
+        }
+        if is_in(&LEVEL, self.importance) {
+            write_at_once(&if json() { self.json_line() } else { self.text_lines() });
+        }
+    }
+
+    fn text_lines(&self) -> String {
         let prefix = match self.event {
-            // JSON has `level` for it.
-            _ if json() => return write_at_once(&self.json_line()),
             "error" | "conflict" => "Error: ",
             "warning" => "Warning: ",
             _ => "",
         };
-        write_at_once(&format!("{prefix}{}\n", self.text));
+        let mut lines = format!("{prefix}{}\n", self.text);
+        // JSON has a field for it.
+        if let Some((_, Field::Text(hint))) = self.fields.iter().find(|(name, _)| *name == "hint") {
+            lines.push_str(&format!("Hint: {}\n", shown(hint.as_ref().as_ref())));
+        }
+        lines
     }
 
     pub(super) fn json_line(&self) -> String {
         let mut line = String::with_capacity(256);
         // Not through serde_json's map, which would sort the fields.
         line.push_str("{\"time\":");
-        push_json(&mut line, &format!("{:.3}", jiff::Timestamp::now()));
+        let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        push_json(&mut line, &format!("{now:.3}"));
         for (name, value) in [("level", self.level.name()), ("event", self.event), ("message", &self.text)] {
             push_name(&mut line, name);
             push_json(&mut line, value);

@@ -1,6 +1,8 @@
 //! Everything that the commands say. Messages go to standard error, as text or as JSON; results, such as the text of
 //! `--help`, go to standard output.
 //!
+//! With `--json-fd` every message goes to that descriptor too, as JSON.
+//!
 //! A message is written by one write(2), so that lines of processes that share a log do not mix. A message that cannot
 //! be written is dropped: there is no other place to report that, and a full or closed log must not make a write fail.
 //!
@@ -15,6 +17,7 @@
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
 //! | `backup_deleted` | info | `path` `backup` |
 //! | `committed` | info | `path` `bytes` `changed` `backup` `digest` `duration_ms` |
+//! | `would_replace` | info | `path` `bytes` `changed` |
 //! | `warning` | warn | `path` |
 //! | `info`, `debug` | the same | `path` |
 //! | `interrupted` | error | `exit_code` |
@@ -40,4 +43,4 @@ mod remedy;
 pub(crate) use failures::{error, failure, interrupted, note, reading_terminal, warning};
 pub(crate) use message::{Level, Style, use_style};
 pub(crate) use notices::{notice_reporter, warnings};
-pub(crate) use output::{end_progress, print, raw, stdout_was_closed};
+pub(crate) use output::{end_progress, print, raw, stdout_was_closed, use_events};

@@ -30,17 +30,22 @@ pub(crate) fn notice_reporter(style: Style) -> impl Fn(&Notice<'_>) + Send + Syn
 
 fn say(notice: &Notice<'_>) {
     // Checked first: most notices are never shown, and need not be formatted.
-    if shows(importance(notice)) {
+    let importance = importance(notice);
+    if shows(importance) {
         if let Some(message) = message(notice) {
-            message.say();
+            message.shown_at(importance).say();
         }
     }
 }
 
-/// The level that decides whether `notice` is shown. Waiting is shown by default, though its message is no warning.
+/// The level that decides whether `notice` is shown. Waiting and the result of a dry run are shown by default, though their
+/// messages are no warnings.
 fn importance(notice: &Notice<'_>) -> Level {
     match notice {
-        Notice::Waiting { .. } | Notice::Locked { contended: true, .. } | Notice::Warning { .. } => Level::Warn,
+        Notice::Waiting { .. }
+        | Notice::Locked { contended: true, .. }
+        | Notice::WouldReplace { .. }
+        | Notice::Warning { .. } => Level::Warn,
         Notice::Debug { .. } => Level::Debug,
         _ => Level::Info,
     }
@@ -93,6 +98,18 @@ fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
                 .with_known("backup", backup)
                 .with_known("digest", digest.map(|digest| digest.to_string()))
                 .with("duration_ms", took)
+        }
+        Notice::WouldReplace { target, bytes, changed, exists } => {
+            let name = shown(target);
+            let text = match (changed, exists) {
+                (false, _) => format!("Would leave {name} unchanged"),
+                (true, false) => format!("Would create {name}"),
+                (true, true) => format!("Would replace {name}"),
+            };
+            Message::new(Level::Info, "would_replace", text)
+                .with("path", target)
+                .with("bytes", bytes)
+                .with("changed", changed)
         }
         Notice::Warning { path, text } => Message::about(Level::Warn, "warning", path, text),
         Notice::Info { path, text } => Message::about(Level::Info, "info", path, text),

@@ -1,7 +1,8 @@
 //! Writing on standard output and standard error.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use awrite::Error;
@@ -11,6 +12,9 @@ use rustix::io::Errno;
 static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
 /// Whether the caller had closed standard output. Another file is open in its place now, and takes what is written.
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Where `--json-fd` wants events.
+static EVENTS: OnceLock<OwnedFd> = OnceLock::new();
 
 const CLEAR_LINE: &str = "\r\x1b[K";
 
@@ -23,6 +27,18 @@ pub(super) fn write_at_once(text: &str) {
         text.as_bytes()
     };
     let _ = write_fully(rustix::stdio::stderr(), bytes);
+}
+
+/// Sends events to this descriptor, too. The first one counts.
+pub(crate) fn use_events(fd: OwnedFd) {
+    let _ = EVENTS.set(fd);
+}
+
+/// Writes an event, if there is a descriptor for them. A reader that has gone must not make the write fail.
+pub(super) fn write_event(line: impl FnOnce() -> String) {
+    if let Some(events) = EVENTS.get() {
+        let _ = write_fully(events.as_fd(), line().as_bytes());
+    }
 }
 
 /// Shows `line` as the progress line.

@@ -41,7 +41,7 @@ use crate::remedy::Remedy;
 use crate::stage::Stage;
 use crate::sys::{FileStatus, set_mode};
 
-/// What a write has done.
+/// What a write has done; a dry run: would have done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
@@ -90,6 +90,9 @@ impl Commit {
             }
         }
         let (bytes, digest, (backup, durable)) = self.replace(stage, &made, original.as_ref())?;
+        if self.options.dry_run {
+            return self.release(Committed { bytes, changed: true, backup: None, digest }, durable);
+        }
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
                 // The backup itself is complete; only its age will be misjudged.
@@ -220,6 +223,9 @@ impl Commit {
         self.verify(&stage.file, digest)?;
         // After the sync, which may take longer than a link lock lives.
         self.ensure_held()?;
+        if self.options.dry_run {
+            return draft.map_or(Ok(()), Draft::give_up).map(|()| Ok((None, Ok(()))));
+        }
         let mut backup = self.place_backup(draft, false)?;
         self.announce();
         let create = self.hold.expected.as_ref().is_some_and(|expected| expected.creates(&self.hold.target));
@@ -247,6 +253,12 @@ impl Commit {
             // What is exchanged must be on the disk before.
             self.sync(stage)?;
             self.verify(&stage.file, digest)?;
+        }
+        if options.dry_run {
+            self.ensure_held()?;
+            // To open it for writing would wake those who watch it.
+            target.dir.may_write(&target.name).map_err(|e| self.failed(e))?;
+            return draft.map_or(Ok(()), Draft::give_up).map(|()| (None, Ok(())));
         }
         let opened = Opened::new(stage, target, options.mode, options.keep_inode);
         // That it has been removed may be what was not expected.
@@ -326,6 +338,10 @@ impl Commit {
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
+        if self.options.dry_run {
+            // Whether this user may set them is found out on the stage.
+            return Ok(None);
+        }
         self.ensure_claim()?;
         self.ensure_held()?;
         match metadata::amend(original, made, wanted) {
@@ -379,6 +395,9 @@ impl Commit {
             return Ok(());
         }
         visitor.kept_out(lease, &target.given, &options.observer)?;
+        if options.dry_run {
+            return Ok(());
+        }
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 
@@ -449,6 +468,9 @@ impl Commit {
 
     /// The directories made for the target stay, the observer is told, and the lock is released.
     fn release(mut self, committed: Committed, durable: Result<()>) -> Result<Committed> {
+        if self.options.dry_run {
+            return Ok(self.release_unchanged(committed));
+        }
         let sync = committed.changed && self.options.durability == Durability::Full;
         let kept = self.hold.target.keep_dirs(sync);
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
@@ -465,6 +487,19 @@ impl Commit {
         }
         lock.release_or_warn();
         durable.map(|()| committed)
+    }
+
+    /// After a dry run: the observer is told, the lock is released, and the directories made for the target go.
+    fn release_unchanged(self, committed: Committed) -> Committed {
+        let Commit { hold: Hold { target, lock, .. }, options: WriteOptions { observer, .. }, .. } = self;
+        observer.tell(&Notice::WouldReplace {
+            target: &target.given,
+            bytes: committed.bytes,
+            changed: committed.changed,
+            exists: target.status.is_some(),
+        });
+        lock.release_or_warn();
+        committed
     }
 
     fn failed(&self, e: io::Error) -> Error {

@@ -68,6 +68,14 @@ static void test_write(void)
         CHECK(glob("kept.*.backup", 0, NULL, &found) == 0 && found.gl_pathc == 1);
         globfree(&found);
     }
+    options.flags = AWRITE_DRY_RUN;
+    EXPECT(AWRITE_OK, awrite_write("kept", "dry run", 7, &options, &result));
+    CHECK(result.bytes == 7 && result.changed == 1 && result.backup == NULL);
+    CHECK(has_content("kept", "3") && access("kept.lock", F_OK) != 0);
+    options.flags |= AWRITE_IF_CHANGED;
+    EXPECT(AWRITE_OK, awrite_write("kept", "3", 1, &options, &result));
+    CHECK(result.changed == 0);
+    options.flags = 0;
     /* Programs that were built before this member was there. */
     options.size = offsetof(awrite_write_options, backup_keep);
     EXPECT(AWRITE_OK, awrite_write("kept", "4", 1, &options, &result));

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -93,6 +94,28 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x', {environment}pass_
     let script = format!("{FRESH} AWRITE_HELD=\"$AWRITE_HELD\" \"$BIN\" -w 50ms f");
     assert_says(&lock(&dir, &["-o"], &script).stdin("x").run(), 2, "Lock acquisition timeout after 50ms");
     dir.assert_holds(&["f"]);
+}
+
+/// It looks around some milliseconds after it has begun to wait, and then even if its time is over by then.
+#[test]
+fn a_wait_for_itself_ends_whatever_its_limit_is() {
+    let dir = TestDir::new();
+    let started = Instant::now();
+    for limit in ["--wait", "-n", "-w1ms", "-w20ms", "-w600"] {
+        let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" {limit} f 9>&-");
+        assert_says(&dir.sh(&script).stdin("x").run(), 1, CLOSED);
+        let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; exec 8>>f.lock; \"$BIN\" lock {limit} 8 9>&-");
+        assert_says(&dir.sh(&script).run(), 1, CLOSED);
+        lock(&dir, &[], &format!("exec {FRESH} \"$BIN\" {limit} f")).stdin("new").quiet_success();
+    }
+    // What seems to have been taken after it had begun to wait, it takes for another's at first.
+    let script = "exec 9>>f.lock; \"$BIN\" lock 9
+        { touch in; while ! test -e go; do touch f.lock; done; } 9>&- & while ! test -e in; do sleep 0.01; done
+        \"$BIN\" f 9>&-; code=$?; touch go; wait; exit $code";
+    assert_says(&dir.sh(script).stdin("x").run(), 1, CLOSED);
+    // Of 16 waits, most of which last 20 ms, and one a second. The machine may be busy.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    dir.assert_holds(&["f", "f.lock", "go", "in"]);
 }
 
 /// By link(2) the holder's baton stands for the lock file.

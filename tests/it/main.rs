@@ -13,6 +13,8 @@ mod common;
 mod comparison;
 mod completions;
 mod documents;
+mod dry_run;
+mod events;
 mod exclusion;
 mod expect;
 mod filesystems;

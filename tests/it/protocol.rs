@@ -97,6 +97,7 @@ const EXPECTED: Way = Way {
     ..PLAIN
 };
 const EXPECTED_ABSENT: Way = Way { args: &["--if-match=absent", "f"], old: None, ..PLAIN };
+const DRY_RUN: Way = Way { args: &["--dry-run", "f"], new: OLD, ..PLAIN };
 const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
 /// Without --no-wait, a run that cannot see whether the holder is dead would wait for a minute.
 const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
@@ -758,6 +759,7 @@ sweeps! {
     if_unchanged: UNCHANGED;
     if_it_is_what_was_read: EXPECTED;
     if_it_is_absent: EXPECTED_ABSENT;
+    dry: DRY_RUN;
     with_a_link_lock: LINK;
     breaking_a_link_lock: LINK_BREAK;
     holding: HOLD;

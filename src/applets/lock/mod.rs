@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 
 use awrite::{Error, lock_callers_descriptor, unlock_descriptor};
 
+use super::common;
 use super::flags::Stop;
 use crate::process::{self, Inherited, InheritedFd};
-use crate::report::{self, exit};
+use crate::report::exit;
 use command::{fail, lockable, run_command};
 pub(super) use options::GRAMMAR;
 use options::Settings;
@@ -31,7 +32,7 @@ use request::{Action, check};
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
     let parsed = GRAMMAR.parse(args, &mut settings)?;
-    report::use_style(settings.style);
+    common::use_style(settings.style)?;
     let request = check(settings, parsed)?;
     process::hold(inherited);
     let outcome = match &request.action {

@@ -195,6 +195,7 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    common::json_fd(),
     common::help(),
     common::version(),
 ];

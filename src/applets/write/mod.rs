@@ -20,7 +20,7 @@ use std::process::Stdio;
 
 use awrite::{AtomicFile, Committed, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
-use super::common::cannot_run;
+use super::common::{self, cannot_run};
 use super::flags::{CommandLine, Stop};
 use crate::process::{self, Inherited};
 use crate::report::{self, exit};
@@ -41,7 +41,7 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         }
         stop => stop,
     })?;
-    report::use_style(settings.style);
+    common::use_style(settings.style)?;
     if settings.digest {
         let digest = digest(to_digest(parsed)?)?;
         report::print(&format!("{digest}\n"))?;

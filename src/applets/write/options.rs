@@ -222,6 +222,9 @@ const FLAGS: &[Flag<Settings>] = &[
         "before OUTPUT is replaced, read the new content back from the disk and compare it with the input",
         |s| s.options.verify = true,
     ),
+    Flag::set(CONTENT, &["--dry-run"], "do everything but the commit, and say whether OUTPUT would be replaced", |s| {
+        s.options.dry_run = true;
+    }),
     Flag::set(CONTENT, &["-f", "--force"], "replace a file that is not writable for you", |s| s.options.force = true),
     Flag::set(CONTENT, &["--no-follow"], "replace a symbolic link itself, not the file behind it", |s| {
         s.options.lock.follow = false;
@@ -252,6 +255,7 @@ const FLAGS: &[Flag<Settings>] = &[
     common::verbose(),
     common::quiet(),
     common::json(),
+    common::json_fd(),
     Flag::set(OTHER, &["--digest"], "print what --if-match takes, of the file given as OUTPUT, and exit", |s| {
         s.digest = true;
     }),
