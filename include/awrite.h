@@ -293,7 +293,7 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 #define AWRITE_METHOD_LINK 2
 
 /**
- * A lock that is held.
+ * A lock that is held, or those of several targets.
  *
  * Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
  * be called by several threads at once; awrite_lock_release() and awrite_lock_free() only while nobody else uses it.
@@ -338,6 +338,11 @@ typedef struct {
     awrite_notice_fn notice;
     /** Passed to notice. What it points to must stay valid until the handle is freed. */
     void *notice_context;
+    /**
+     * For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One line
+     * of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
+     */
+    const char *reason;
 } awrite_lock_options;
 
 /**
@@ -388,8 +393,26 @@ awrite_status awrite_lock_shared(awrite_lock **lock,
                                  const awrite_lock_options *options);
 
 /**
- * The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do
- * not lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+ * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
+ * two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
+ * lock that is taken in addition later has no part in this.
+ *
+ * lock: receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
+ * targets, count: the files, at least one. One that is named twice is locked once.
+ * options: NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
+ * target only.
+ *
+ * Returns as awrite_lock_acquire(). Thread-safe.
+ */
+awrite_status awrite_lock_acquire_all(awrite_lock **lock,
+                                      const char *const *targets,
+                                      size_t count,
+                                      const awrite_lock_options *options);
+
+/**
+ * The descriptor of the lock file (of several targets: the first one's), through which the lock is held. It belongs to
+ * the handle: do not close it, and do not lock or unlock it. It is closed on exec; a child process that is to keep the
+ * lock alive needs a copy of it.
  *
  * Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
  * parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
@@ -397,7 +420,7 @@ awrite_status awrite_lock_shared(awrite_lock **lock,
 int awrite_lock_fd(const awrite_lock *lock);
 
 /**
- * The path of the lock file.
+ * The path of the lock file; of several targets: the first one's.
  *
  * Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
  * handle is NULL. Thread-safe, with the same handle too.
@@ -405,7 +428,7 @@ int awrite_lock_fd(const awrite_lock *lock);
 const char *awrite_lock_path(const awrite_lock *lock);
 
 /**
- * Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+ * Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
  * stopped, or cut off from the file server, for too long.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
@@ -811,6 +834,10 @@ typedef struct {
     char owner[256];
     /** The host that wrote the record. */
     char host[256];
+    /** Why the lease was taken; "" if its owner did not say. */
+    char reason[256];
+    /** Since when the lock is held; 0 where it is not or that is not known. */
+    int64_t lock_since_ms;
 } awrite_lease_info;
 
 /**
@@ -927,6 +954,88 @@ awrite_status awrite_lease_end(const char *target,
                                const char *owner,
                                uint64_t token,
                                const awrite_lock_options *options);
+
+/**
+ * Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
+ * token is greater, as ever. For those who may write the target only.
+ *
+ * target, options: as in awrite_lease_acquire().
+ * info: receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+ *
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
+ * AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
+ */
+awrite_status awrite_lease_break(const char *target,
+                                 const awrite_lock_options *options,
+                                 awrite_lease_info *info);
+
+/* === What is held ==================================================================================================
+ *
+ * Who holds, leases or waits for the files in a directory.
+ */
+
+/** awrite_hold.state: the process holds the lock. */
+#define AWRITE_HOLD_HELD 1
+
+/** awrite_hold.state: the process waits for the lock. Known on Linux only. */
+#define AWRITE_HOLD_WAITING 2
+
+/** awrite_hold.state: the target is leased. */
+#define AWRITE_HOLD_LEASED 3
+
+/** awrite_hold_list(), flags: also what is below the directory; never through symbolic links. */
+#define AWRITE_HOLDS_RECURSIVE 1
+
+/**
+ * Somebody who holds, leases or waits for a target. The library makes it and its strings. They exist only during the
+ * callback.
+ */
+typedef struct {
+    /** The size of this struct in the library that runs. */
+    size_t size;
+    /** AWRITE_HOLD_*. Later versions may add some: ignore those that you do not know. */
+    uint32_t state;
+    /** The process that holds the lock or waits for it; 0 where it could not be found, and for a lease. */
+    uint32_t pid;
+    /**
+     * The target: the directory as it was given, and the path from there. The path of the lock file where its name does
+     * not say which target it is of. Never NULL.
+     */
+    const char *target;
+    /** The lock file. Never NULL. */
+    const char *lock_file;
+    /** The command line of the process. Never NULL; "" where it is not known. */
+    const char *command;
+    /** Since when, in milliseconds since 1970; 0 where it is not known. */
+    int64_t since_ms;
+    /** AWRITE_HOLD_LEASED: the lease. Otherwise NULL. */
+    const awrite_lease_info *lease;
+} awrite_hold;
+
+/**
+ * Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+ * exception.
+ */
+typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
+
+/**
+ * Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
+ * for nothing. Those who wait for the end of a lease are not known.
+ *
+ * dir: the directory.
+ * flags: AWRITE_HOLDS_RECURSIVE or 0.
+ * options: where the locks are: lock_dir; NULL for the defaults.
+ * tell: called on this thread for each of them; not NULL.
+ * context: passed to tell.
+ *
+ * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+ * be read, or if something in it could not be looked at (the rest was told); AWRITE_BAD_ARGUMENT. Thread-safe.
+ */
+awrite_status awrite_hold_list(const char *dir,
+                               uint32_t flags,
+                               const awrite_lock_options *options,
+                               awrite_hold_fn tell,
+                               void *context);
 
 /* === Housekeeping ==================================================================================================
  *

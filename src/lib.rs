@@ -1,6 +1,7 @@
 //! Replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
 //!
 //! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
+//! - [`Set`] replaces several files together, or none.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`digest`](digest()) says what a file contains, and [`WriteOptions::expect`] replaces it only if it still does: for
 //!   those who read a file, take minutes, and write it back.
@@ -74,6 +75,7 @@ mod old_backups;
 mod options;
 mod original;
 mod remedy;
+mod scratch;
 mod shown;
 mod stage;
 mod sys;
@@ -103,5 +105,9 @@ pub use options::check_reason;
 pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
 pub use remedy::Remedy;
 #[doc(hidden)]
+pub use scratch::Scratch;
+#[doc(hidden)]
 pub use shown::shown;
+pub use write::set::Set;
+pub use write::together::Staged;
 pub use write::{AtomicFile, Committed, update, write};

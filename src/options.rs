@@ -322,6 +322,8 @@ options_struct! {
         /// Permission bits of the new file. Default: the original's, or 0666 less umask. Where the group should be kept
         /// and cannot, its bits are cut down to those of others.
         mode: Option<u32> = None,
+        /// Permission bits of a file that is new, less umask. Default: 0666. For a copy: those of the file it is made of.
+        new_mode: u32 = 0o666,
         /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
         preserve_mode: bool = true,
         /// What happens to owner and group.

@@ -1,9 +1,10 @@
 //! The names in one directory.
 //!
-//! Lock files, leases and temporary files are judged one by one: they are handed out while the directory is being read,
-//! and forgotten. Backups are judged by group, so a whole group must be known first. They come at the end. Where they are
-//! too many, the directory is read again for each part of them. So the memory is bounded, whatever the directory contains,
-//! unless a single file has hundreds of thousands of backups.
+//! Lock files and leases are judged one by one: they are handed out while the directory is being read, and forgotten.
+//! Temporary files come when all leases have been handed out, because a lease's record may say that one of them is still
+//! needed. Backups are judged by group, so a whole group must be known first. Where both are too many, the directory is
+//! read again for each part of them. So the memory is bounded, whatever the directory contains, unless a single file has
+//! hundreds of thousands of backups.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,11 +20,14 @@ use crate::sys::{Dir, FileKind};
 /// How many bytes of memory the candidates may take. A name takes its length and 16 bytes.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// What is judged one by one, before it is handed out.
+    /// What is judged one by one, before it is handed out, together with the files beside it.
     singles: usize,
-    /// Backups, before a part of them is left for another reading: 300,000 with names of usual length.
+    /// Backups and temporary files, before a part of them is left for another reading: 300,000 with names of usual length.
     grouped: usize,
 }
+
+/// How many names are read before the caller is told: a signal must not wait for a very large directory.
+const MOST_NAMES: usize = 100_000;
 
 const LIMITS: Limits = Limits { singles: 2 << 20, grouped: 16 << 20 };
 
@@ -64,14 +68,23 @@ impl Candidates {
         self.text.len() + self.all.len() * size_of::<Candidate>()
     }
 
-    /// Keeps those that are in `partition`.
+    /// Keeps those that are in `partition`, in the memory that they have.
     fn retain(&mut self, partition: Partition) {
-        let old = std::mem::take(self);
-        for candidate in old.all.iter().filter(|candidate| partition.contains(old.group(candidate))) {
-            self.add(old.name(candidate), candidate.group.into(), candidate.kind);
+        let (mut kept, mut end) = (0, 0);
+        for at in 0..self.all.len() {
+            let candidate = self.all[at];
+            if partition.contains(self.group(&candidate)) {
+                let length = usize::from(candidate.length);
+                self.text.copy_within(candidate.start..candidate.start + length, end);
+                self.all[kept] = Candidate { start: end, ..candidate };
+                (kept, end) = (kept + 1, end + length);
+            }
         }
+        self.all.truncate(kept);
+        self.text.truncate(end);
     }
 
+    /// Sorts them by group, and by name in each group.
     fn into_groups(mut self) -> Part {
         let mut all = std::mem::take(&mut self.all);
         all.sort_unstable_by(|a, b| self.group(a).cmp(self.group(b)).then_with(|| self.name(a).cmp(self.name(b))));
@@ -89,7 +102,7 @@ impl Candidates {
 pub(super) enum Part {
     /// What is judged one by one, and the files that were seen beside it.
     Singles(Candidates, Files),
-    /// Backups, and the files that have names like theirs, sorted by group.
+    /// Temporary files, backups, and the files that have names like those, sorted by group.
     Groups(Candidates),
 }
 
@@ -100,7 +113,7 @@ pub(super) struct Scan<'a> {
     limits: Limits,
     /// The first reading has come to its end.
     read: bool,
-    /// The backups that the first reading has found so far.
+    /// What the first reading has found so far of what comes after it.
     grouped: Grouped,
     /// Those that other readings are for.
     left: Vec<Partition>,
@@ -149,16 +162,18 @@ impl<'a> Scan<'a> {
     ) -> io::Result<Part> {
         let (mut singles, mut files) = (Candidates::default(), Files::default());
         let wants_files = self.options.own && !self.options.locks;
-        while !self.read && singles.size() + files.size() < self.limits.singles {
+        let mut names = 0;
+        while !self.read && names < MOST_NAMES && singles.size() + files.size() < self.limits.singles {
             self.read = !self.dir.read_some(buffer, |name, file_kind| {
+                names += 1;
                 every(name, file_kind);
                 if wants_files && file_kind == Some(FileKind::Regular) {
                     files.add(name);
                 }
                 let Some(kind) = candidate(name, file_kind, self.options) else { return };
                 match kind {
-                    NameKind::Backup(_) | NameKind::DatedTarget => self.grouped.add(name, kind),
-                    NameKind::Lock | NameKind::Lease | NameKind::Temp => singles.add(name.as_bytes(), 0, kind),
+                    NameKind::Lock | NameKind::Lease => singles.add(name.as_bytes(), 0, kind),
+                    NameKind::Temp | NameKind::Backup(_) | NameKind::DatedTarget => self.grouped.add(name, kind),
                 }
             })?;
             self.grouped.limit(&mut self.left);
@@ -167,7 +182,7 @@ impl<'a> Scan<'a> {
         Ok(Part::Singles(singles, files))
     }
 
-    /// Reads the directory once more for some of the backups.
+    /// Reads the directory once more, for one of the partitions.
     fn read_again(
         &mut self,
         partition: Partition,
@@ -180,10 +195,9 @@ impl<'a> Scan<'a> {
         while more {
             more = self.dir.read_some(buffer, |name, file_kind| {
                 every(name, file_kind);
-                if let Some(kind @ (NameKind::Backup(_) | NameKind::DatedTarget)) =
-                    candidate(name, file_kind, self.options)
-                {
-                    grouped.add(name, kind);
+                match candidate(name, file_kind, self.options) {
+                    None | Some(NameKind::Lock | NameKind::Lease) => {}
+                    Some(kind) => grouped.add(name, kind),
                 }
             })?;
             grouped.limit(&mut self.left);
@@ -200,7 +214,7 @@ fn candidate(name: &OsStr, file_kind: Option<FileKind>, options: &HousekeepOptio
     fits.then_some(kind)
 }
 
-/// The backups of a partition.
+/// What comes after the first reading, of a partition.
 struct Grouped {
     partition: Partition,
     found: Candidates,
@@ -215,10 +229,11 @@ impl Grouped {
 
     fn add(&mut self, name: &OsStr, kind: NameKind) {
         let name = name.as_bytes();
-        // Backups that may turn out to be of the same file have this in common.
         let group = match kind {
+            // Backups that may turn out to be of the same file have this in common.
             NameKind::Backup(length) => group_of(&name[..usize::from(length)]),
-            _ => group_of(name),
+            NameKind::DatedTarget => group_of(name),
+            NameKind::Temp | NameKind::Lock | NameKind::Lease => name,
         };
         if self.partition.contains(group) {
             self.found.add(name, group.len(), kind);
@@ -269,6 +284,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::TempNames;
 
     #[test]
     fn partitions_divide_without_overlap_or_gap() {
@@ -313,6 +329,7 @@ mod tests {
                 format!("f{n}"),
                 format!("f{n}.lock"),
                 format!("f{n}.lease"),
+                TempNames::new(OsStr::new(&format!("f{n}")), None).numbered(0, 255).into_string().unwrap(),
                 format!("f{n}.backup"),
                 format!("f{n}.20260102-030405.backup"),
                 format!("f{n}.20260102-030405-1.backup"),
@@ -335,7 +352,10 @@ mod tests {
                     Part::Singles(candidates, _) => candidates,
                     Part::Groups(candidates) => {
                         assert!(scan.has_read_all());
-                        assert!(candidates.groups().all(|group| group.len() == 3));
+                        assert!(candidates.groups().all(|group| match group {
+                            [temp] => temp.kind == NameKind::Temp,
+                            backups => backups.len() == 3,
+                        }));
                         candidates
                     }
                 };

@@ -134,7 +134,12 @@ impl<'a> Sweep<'a> {
             self.tell(&HousekeepEvent::Progress { directories: self.summary.directories, entries: self.entries })?;
             match part {
                 Part::Singles(candidates, files) => self.delete_singles(dir, &candidates, &files)?,
-                Part::Groups(candidates) => self.delete_backups(dir, &candidates)?,
+                Part::Groups(candidates) => {
+                    for temp in candidates.all.iter().filter(|candidate| candidate.kind == NameKind::Temp) {
+                        self.delete(dir, candidates.name(temp), Deletion::Temp)?;
+                    }
+                    self.delete_backups(dir, &candidates)?;
+                }
             }
         }
     }
@@ -149,8 +154,7 @@ impl<'a> Sweep<'a> {
                     }
                 }
                 NameKind::Lease => self.delete(dir, name, Deletion::Lease)?,
-                NameKind::Temp => self.delete(dir, name, Deletion::Temp)?,
-                NameKind::Backup(_) | NameKind::DatedTarget => {}
+                NameKind::Temp | NameKind::Backup(_) | NameKind::DatedTarget => {}
             }
         }
         self.empty_aside()
@@ -337,7 +341,16 @@ impl<'a> Sweep<'a> {
                 let how = LockDeletion { only_unopened, older_than, aside: &mut self.aside };
                 (Leftover::Lock, delete::lock(dir, file, how, attempt))
             }
-            Deletion::Lease => (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt)),
+            Deletion::Lease => {
+                let set = || delete::set_record(dir, file, options.temps_older_than, attempt);
+                match if options.cleans_temps() { set() } else { None } {
+                    Some(outcome) => (Leftover::Temp, outcome),
+                    None if options.cleans_locks() => {
+                        (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt))
+                    }
+                    None => return ControlFlow::Continue(None),
+                }
+            }
             Deletion::Temp => (Leftover::Temp, delete::temp(dir, file, options.temps_older_than, attempt)),
             Deletion::DatedBackup { time, ref seen } => {
                 (Leftover::Backup, delete::dated_backup(dir, file, time, seen.as_deref(), attempt))

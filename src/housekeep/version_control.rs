@@ -63,5 +63,12 @@ mod tests {
         assert!(is_repository(&["config", "refs", "HEAD", "objects"]));
         assert!(!is_repository(&["refs", "HEAD"]));
         assert!(!is_repository(&["refs", "HEAD", "object"]));
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        for part in BARE_REPOSITORY {
+            assert!(!is_bare_repository(&dir));
+            std::fs::write(place.path().join(part), "").unwrap();
+        }
+        assert!(is_bare_repository(&dir));
     }
 }

@@ -22,9 +22,14 @@
 mod clock;
 mod descriptor;
 mod door;
+mod found;
 mod inherited;
 mod many;
 mod record;
+mod set;
+#[cfg(test)]
+mod set_model;
+mod set_record;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -32,9 +37,15 @@ mod visitor;
 
 pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
-pub use record::MAX_TTL;
 #[cfg(fuzzing)]
-pub(crate) use record::any_record;
+pub(crate) use found::any_record;
+pub(crate) use many::lock_targets;
+pub use record::MAX_TTL;
+pub(crate) use set::{
+    DraftRecord, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set, finish_target,
+    is_in_set,
+};
+pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
@@ -44,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
+use found::lease_at;
 use record::LeaseRecord;
 use store::{LeaseStore, Written};
 
@@ -192,7 +204,7 @@ impl Lease {
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = LeaseRecord::read_and_tell(&place.lease, observer)?;
+        let record = lease_at(&place.lease, observer)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::status(&place, &target, observer)?;
         let since = held_since(&place).filter(|_| held);
@@ -368,7 +380,7 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
 
 /// The lease of the target at `place`, unless it has expired. The observer is told of one that does not count.
 pub(crate) fn live_lease(place: &Place, observer: &Observer) -> Result<Option<LeaseInfo>> {
-    let record = LeaseRecord::read_and_tell(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
+    let record = lease_at(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
     Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 

@@ -17,6 +17,10 @@ use crate::target::Target;
 /// Takes the lock that `request` asks for.
 pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
     squatter::clear_away(request)?;
+    by_method(request).map_err(|e| squatter::help_past(e, request.place))
+}
+
+fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
     if request.method() == LockMethod::Link && !LockFile::is_below(request.place) {
         return link::acquire(request);
     }

@@ -21,7 +21,7 @@ use super::request::Patience;
 use super::waiting::{self, Lockable, Nesting, Waited};
 use super::{filesystem, look, open_files, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
-use crate::notice::Observer;
+use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::remedy::Remedy;
 use crate::sys::{self, FileId, FileKind, FileStatus, ofd};
@@ -43,6 +43,19 @@ impl Descriptor<'_> {
     fn shares_byte(&self) -> bool {
         let is_readable = || rustix::fs::fcntl_getfl(self.fd).is_ok_and(|flags| !flags.contains(OFlags::WRONLY));
         self.shared && is_readable()
+    }
+
+    /// What is said of EBADF by file systems that lock as NFS does (flock(2)): the descriptor is open, but not for this.
+    fn mode_needed(&self, error: &io::Error) -> Option<&'static str> {
+        let is_it = self.nests && error.raw_os_error() == Some(libc::EBADF);
+        let flags = rustix::fs::fcntl_getfl(self.fd).ok().filter(|_| is_it)?;
+        match flags & OFlags::RWMODE {
+            OFlags::WRONLY if self.shared => Some("a shared lock needs a descriptor for reading here (9<>FILE.lock)"),
+            OFlags::RDONLY if !self.shared => {
+                Some("an exclusive lock needs a descriptor for writing here (9>>FILE.lock)")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -136,7 +149,11 @@ fn lock_open_file(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Pati
 fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>) -> Result<bool> {
     let name = patience.target;
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
-    if !lock.try_lock().map_err(cannot)? {
+    let locked = lock.try_lock().map_err(|e| match lock.mode_needed(&e) {
+        Some(hint) => cannot(e).with_hint(hint),
+        None => cannot(e),
+    })?;
+    if !locked {
         let asks = lock.nests && lock.above.is_none() && lock.trusts_environment;
         let waited = match asks.then(|| inherited::find(lock.fd, lock.id)).flatten() {
             Some(ancestor) => Waited::Not(Around::Ancestor(ancestor)),
@@ -155,6 +172,11 @@ fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>) -> Result<b
     let Some(above) = &lock.above else { return Ok(true) };
     let confirmed = above.confirm(lock.fd);
     if confirmed == Confirmed::Holds {
+        if lock.shared && !lock.shares_byte() {
+            let text = "opened for writing only: below another lock, it keeps out other shared locks too (to share, open it \
+                for both: 9<>FILE.lock)";
+            patience.observer.tell(&Notice::Warning { path: name, text });
+        }
         return Ok(true);
     }
     lock.trusts_environment &= confirmed != Confirmed::Forged;

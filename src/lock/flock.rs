@@ -449,7 +449,7 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     }
     // This comes before the flock is tried. A waiter that is registered for the lock tries it once more before it gives
     // up, and must not fail because of this look.
-    if ofd::has_locks(&file)? {
+    if ofd::has_locks(&file)? && inherited::has_more_than_brief(&file)? {
         return Ok(true);
     }
     inherited::mark_brief(&file);
@@ -459,4 +459,27 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
 fn has_waiter(file: &File) -> bool {
     ofd::is_registered(file).unwrap_or(false)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Two writers of an empty file may look at it at the same moment.
+    #[test]
+    fn a_look_is_no_use() {
+        let place = tempfile::tempdir().unwrap();
+        let other = File::create_new(place.path().join("f")).unwrap();
+        let reading = File::open(place.path().join("f")).unwrap();
+        let in_use = || is_in_use(&Dir::open(place.path()).unwrap(), OsStr::new("f")).unwrap();
+        inherited::mark_brief(&reading);
+        assert!(sys::try_flock(&reading, true).unwrap());
+        assert!(!in_use());
+        ofd::register(&reading).unwrap();
+        assert!(in_use());
+        ofd::withdraw(&reading).unwrap();
+        assert!(sys::try_flock(&other, true).unwrap() && !in_use());
+        drop(reading);
+        assert!(sys::try_flock(&other, false).unwrap() && in_use());
+    }
 }

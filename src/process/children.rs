@@ -138,6 +138,17 @@ pub(crate) fn supervise(command: Command, inherited: &Inherited) -> io::Result<E
     })
 }
 
+/// The same for a command that is a step of this process's work: a signal that comes after the command's end ends the
+/// work. Does not return if the work was to end meanwhile; see [`signals::end_was_asked`].
+pub(crate) fn supervise_step(command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
+    let status = supervise(command, inherited)?;
+    signals::take_back(inherited);
+    if signals::end_was_asked(!status.success()) {
+        signals::end_interrupted();
+    }
+    Ok(status)
+}
+
 /// What a task beside a supervised child asks for next.
 pub(crate) enum Next {
     /// To be called again after this time, or earlier.

@@ -11,6 +11,7 @@
 //!   hold_again                                                                    blocked | ignored
 //!   supervise               passed on to the child, if a process has sent them | ignored; QUIT, USR1, USR2 too
 //!                           (all other deadly ones are blocked meanwhile, and passed on: outlived.rs)
+//!   take_back                                                                     blocked | ignored
 //!   COMMAND (hand_to)       exactly what this process was started with, the signal mask included
 //! ```
 //!
@@ -25,6 +26,7 @@
 mod children;
 mod ended;
 mod environment;
+mod limits;
 mod masks;
 mod outlived;
 mod panic;
@@ -34,8 +36,9 @@ mod stdio;
 
 pub(crate) use children::{
     Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start, supervise,
-    supervise_beside,
+    supervise_beside, supervise_step,
 };
+pub(crate) use limits::raise_descriptor_limit;
 pub(crate) use masks::{Inherited, take_over};
 pub(crate) use panic::guard;
 pub(crate) use running::kill_after;

@@ -45,6 +45,9 @@ const HAS_ENDED: i32 = -1;
 static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
 /// Whether the supervised child has been told to end.
 static CHILD_WAS_TOLD: AtomicBool = AtomicBool::new(false);
+/// Whether a process, or the end of the session, has asked for the end of the work while a child was supervised. A
+/// terminal's ^C is the child's business: it may be a program that a person works with.
+static END_WAS_ASKED: AtomicBool = AtomicBool::new(false);
 /// Whether signals from a terminal are passed on too.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
@@ -77,11 +80,15 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             }
             child => {
                 let only_to_us = signal == libc::SIGHUP && LEADS_SESSION.load(Ordering::SeqCst);
-                if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
+                let sent = sent_by_a_process((*info).si_code);
+                if sent || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
                     libc::kill(child, signal);
                 }
                 if ENDING.contains(&signal) {
                     CHILD_WAS_TOLD.store(true, Ordering::SeqCst);
+                    if sent || signal == libc::SIGHUP {
+                        END_WAS_ASKED.store(true, Ordering::SeqCst);
+                    }
                 }
                 return;
             }
@@ -151,12 +158,7 @@ fn sent_by_a_process(code: c_int) -> bool {
 /// that never waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came
 /// meanwhile.
 pub(crate) fn hold(inherited: &Inherited) {
-    let mut held = inherited.mask;
-    for signal in ENDING {
-        // SAFETY: the pointer is to a local set that was filled in by the kernel.
-        unsafe { libc::sigaddset(&raw mut held, signal) };
-    }
-    set_mask(Some(&held));
+    hold_with(inherited.mask);
     // Never set before: this is called once, when the process starts.
     let _ = HELD.set(*inherited);
 }
@@ -173,13 +175,16 @@ pub(crate) fn about_to_wait() -> Result<(), Error> {
 /// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child:
 /// what begins here must not be left half done. Does not return if a signal has come already.
 pub(crate) fn hold_again() {
-    let mut held = set_mask(None);
+    hold_with(set_mask(None));
+    give_way_now();
+}
+
+fn hold_with(mut mask: libc::sigset_t) {
     for signal in ENDING {
         // SAFETY: the pointer is to a local set that was filled in by the kernel.
-        unsafe { libc::sigaddset(&raw mut held, signal) };
+        unsafe { libc::sigaddset(&raw mut mask, signal) };
     }
-    set_mask(Some(&held));
-    give_way_now();
+    set_mask(Some(&mask));
 }
 
 /// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too,
@@ -335,6 +340,45 @@ pub(super) fn pass_nothing_on() {
     SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
 }
 
+/// After the end of a supervised child: signals end the work again, as after [`hold`].
+pub(super) fn take_back(inherited: &Inherited) {
+    hold_with(inherited.mask);
+    for signal in PASSED_ON.into_iter().filter(|signal| !ENDING.contains(signal)) {
+        if disposition(signal) != libc::SIG_IGN {
+            set_disposition(signal, libc::SIG_DFL);
+        }
+    }
+    SUPERVISED.store(0, Ordering::SeqCst);
+    if WAKE.load(Ordering::SeqCst) == 0 {
+        // Nobody watches until the thread is started.
+        WATCHED.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Whether somebody has asked for the end of the work while a child was supervised, or since. If the child `failed`, a ^C
+/// that it got counts too.
+pub(super) fn end_was_asked(failed: bool) -> bool {
+    let late = LATE_SIGNAL_MS.load(Ordering::SeqCst) != 0;
+    late || END_WAS_ASKED.load(Ordering::SeqCst) || (failed && child_was_told())
+}
+
+/// Ends the process as the first signal does. Nothing has been replaced.
+pub(super) fn end_interrupted() -> ! {
+    let status = clean_up(Shutdown::begin());
+    // Not `exit`: the clean-up has stopped all other threads for good.
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Removes what must not stay, and says so. Returns the exit status.
+fn clean_up(shutdown: Shutdown) -> u8 {
+    let files = shutdown.temporary_files();
+    shutdown.clean();
+    // Last, because it may block: standard error may be a pipe that nobody reads.
+    report::interrupted(exit::INTERRUPTED, files);
+    exit::INTERRUPTED
+}
+
 /// The reaction to the first signal. Runs in ctrlc's thread, or in the main thread if that has not had to wait yet.
 /// Returns only if the target is replaced.
 fn first_signal() {
@@ -352,11 +396,7 @@ fn first_signal() {
         let only_to_us = SENT_BY_A_PROCESS.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
         // The lock is given back when COMMAND has ended, not before: it may still write what the lock protects.
         end_children(Signal::from_named_raw(signal), !only_to_us);
-        let files = shutdown.temporary_files();
-        shutdown.clean();
-        // Last, because it may block: standard error may be a pipe that nobody reads.
-        report::interrupted(exit::INTERRUPTED, files);
-        Some(exit::INTERRUPTED)
+        Some(clean_up(shutdown))
     });
     let status = outcome.unwrap_or_else(|error| {
         report::error(&error);

@@ -14,6 +14,8 @@
 mod expected;
 mod hold;
 mod sequence;
+pub(crate) mod set;
+pub(crate) mod together;
 mod verify;
 
 use std::fs::File;
@@ -152,6 +154,22 @@ impl AtomicFile {
     /// inode, size and modification time are compared. That it was removed is no error. For a command that should write its output here, and edits the target instead.
     pub fn watch(&mut self) {
         self.watched = true;
+    }
+
+    /// Sets [`WriteOptions::new_mode`] for this file. To be called before anything is written.
+    pub fn mode_if_new(&mut self, mode: u32) {
+        self.options.new_mode = mode;
+    }
+
+    /// Whether the current content is all of `file`.
+    ///
+    /// # Errors
+    ///
+    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
+    pub fn contains(&self, file: &File) -> Result<bool> {
+        let old = self.original()?;
+        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
+        same.map_err(|e| self.target.failed(e).during("cannot compare"))
     }
 
     /// Writes all of `bytes`.
@@ -362,7 +380,7 @@ fn lock_now(
 fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions, hasher: Option<&mut Hasher>) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
-    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
+    let birth = if options.mode.is_none() && is_new { Birth::Plain(options.new_mode & 0o777) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {

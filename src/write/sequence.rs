@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use super::hold::{Hold, ensure_not_locked, open_original};
 use super::verify::verify;
-use crate::backup::{self, Backup, Draft};
+use crate::backup::{self, Backup, Draft, Making};
 use crate::commit::{self, Opened};
 use crate::copy::{self, Content};
 use crate::digest::Digest;
@@ -102,7 +102,8 @@ impl Commit {
         }
         // An old one may be all that is left if the new content does not survive.
         if let (Some(options), Ok(())) = (&self.options.backup, &durable) {
-            backup::delete_older(&self.hold.target, options, backup.as_ref(), &self.options.observer);
+            let made = backup.as_ref().map(Backup::place);
+            backup::delete_older(&self.hold.target, options, made, &self.options.observer);
         }
         self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path), digest }, durable)
     }
@@ -141,7 +142,7 @@ impl Commit {
         }
     }
 
-    fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
+    pub(super) fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
         match original {
             Some(old) if self.options.if_changed && !self.hold.target.is_link() => {
                 let same = old.content().and_then(|old| copy::same_content(&stage.file, old));
@@ -151,7 +152,7 @@ impl Commit {
         }
     }
 
-    fn ensure_untouched(&self) -> Result<()> {
+    pub(super) fn ensure_untouched(&self) -> Result<()> {
         // Says more of what happened, if it is asked.
         self.ensure_expected()?;
         let target = &self.hold.target;
@@ -290,14 +291,14 @@ impl Commit {
         self.verify(&file, digest)
     }
 
-    fn verify(&self, file: &File, digest: Option<Digest>) -> Result<()> {
+    pub(super) fn verify(&self, file: &File, digest: Option<Digest>) -> Result<()> {
         match digest {
             Some(received) if self.options.verify => verify(file, received, &self.hold.target),
             _ => Ok(()),
         }
     }
 
-    fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
+    pub(super) fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
         let (options, target) = (&self.options, &self.hold.target);
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
         // The producer may have removed the file. What is to be kept of it was read before.
@@ -322,7 +323,7 @@ impl Commit {
     }
 
     /// What is asked for of the new file's metadata, where there is an original.
-    fn wanted(&self, stage: &Stage) -> io::Result<Wanted> {
+    pub(super) fn wanted(&self, stage: &Stage) -> io::Result<Wanted> {
         let options = &self.options;
         let mode = match options.mode {
             None if !options.preserve_mode => Some(stage.plain_mode()?),
@@ -388,38 +389,52 @@ impl Commit {
     }
 
     /// The last look at the lease that this write acts under, if it does: nobody else may have taken it.
-    fn ensure_claim(&self) -> Result<()> {
+    pub(super) fn ensure_claim(&self) -> Result<()> {
         let (Hold { lease, target, lock, .. }, options) = (&self.hold, &self.options);
-        let visitor = Visitor::of(&options.lock);
-        if !visitor.is_bound(lease) {
+        if !self.ensure_leased()? {
             return Ok(());
         }
-        visitor.kept_out(lease, &target.given, &options.observer)?;
         if options.dry_run {
             return Ok(());
         }
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 
+    /// The same, without a change of the lease. False: this write acts under none.
+    pub(super) fn ensure_leased(&self) -> Result<bool> {
+        let (Hold { lease, target, .. }, options) = (&self.hold, &self.options);
+        let visitor = Visitor::of(&options.lock);
+        let bound = visitor.is_bound(lease);
+        if bound {
+            visitor.kept_out(lease, &target.given, &options.observer)?;
+        }
+        Ok(bound)
+    }
+
     /// The last look at the lock and at the target.
-    fn ensure_held(&self) -> Result<()> {
+    pub(super) fn ensure_held(&self) -> Result<()> {
         let target = &self.hold.target;
         self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
         ensure_not_locked(target)?;
         self.ensure_expected()
     }
 
-    fn ensure_expected(&self) -> Result<()> {
+    pub(super) fn ensure_expected(&self) -> Result<()> {
         self.hold.expected.as_ref().map_or(Ok(()), |expected| expected.still(&self.hold.target))
     }
 
-    fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
+    pub(super) fn prepare_backup<'a>(
+        &'a self,
+        original: Option<&Original>,
+        in_place: bool,
+    ) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
-        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
+        let how = Making { nonce: lock.held.nonce(), temp: None, durability: *durability, in_place };
+        backup::prepare(target, original, options, how, observer).map(Some)
     }
 
-    fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
+    pub(super) fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
         let Some(draft) = draft else { return Ok(None) };
         let backup = draft.place(self.options.durability, in_place)?;
         let (target, path, linked) = (&self.hold.target.given, &backup.path, backup.linked);
@@ -454,7 +469,7 @@ impl Commit {
         }
     }
 
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.options.observer.tell(&Notice::Committing { target: &self.hold.target.given });
     }
 
@@ -467,11 +482,20 @@ impl Commit {
     }
 
     /// The directories made for the target stay, the observer is told, and the lock is released.
-    fn release(mut self, committed: Committed, durable: Result<()>) -> Result<Committed> {
+    pub(super) fn release(self, committed: Committed, durable: Result<()>) -> Result<Committed> {
         if self.options.dry_run {
             return Ok(self.release_unchanged(committed));
         }
         let sync = committed.changed && self.options.durability == Durability::Full;
+        self.release_and(sync, committed, durable)
+    }
+
+    /// The same, where those directories have been synced.
+    pub(super) fn release_synced(self, committed: Committed) -> Result<Committed> {
+        self.release_and(false, committed, Ok(()))
+    }
+
+    fn release_and(mut self, sync: bool, committed: Committed, durable: Result<()>) -> Result<Committed> {
         let kept = self.hold.target.keep_dirs(sync);
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
         let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
@@ -502,7 +526,7 @@ impl Commit {
         committed
     }
 
-    fn failed(&self, e: io::Error) -> Error {
+    pub(super) fn failed(&self, e: io::Error) -> Error {
         self.hold.target.failed(e)
     }
 
@@ -514,7 +538,7 @@ impl Commit {
         self.failed(e).during("cannot name the temporary file")
     }
 
-    fn not_durable(&self, e: io::Error) -> Error {
+    pub(super) fn not_durable(&self, e: io::Error) -> Error {
         self.failed(e)
             .of_kind(ErrorKind::NotDurable)
             .during("replaced, but not known to be durable")

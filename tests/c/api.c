@@ -624,6 +624,129 @@ static void test_update(void)
     CHECK(!exists("n.lock"));
 }
 
+/* The locks of several files, by one handle. */
+static void test_several_locks(void)
+{
+    const char *one_way[] = {"a", "b", "./a"}, *other_way[] = {"b", "a"}, *nothing[] = {"a", NULL};
+    awrite_lock_options options = {.size = sizeof options, .wait = AWRITE_WAIT_NO};
+    awrite_lock *lock, *second;
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire_all(&lock, one_way, 3, NULL));
+    CHECK(exists("a.lock") && exists("b.lock"));
+    CHECK(strstr(awrite_lock_path(lock), "a.lock") != NULL && awrite_lock_fd(lock) >= 0);
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "b", NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lock_acquire_all(&second, other_way, 2, &options));
+    CHECK(second == NULL);
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_check(lock));
+    awrite_lock_free(lock);
+    CHECK(!exists("a.lock") && !exists("b.lock"));
+    EXPECT(AWRITE_OK, awrite_lock_acquire_all(&lock, other_way, 2, &options));
+    awrite_lock_free(lock);
+    CHECK(!exists("a.lock") && !exists("b.lock"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(NULL, one_way, 3, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, NULL, 1, NULL));
+    CHECK(lock == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, one_way, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, nothing, 2, NULL));
+    options.lock_file = "l";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, other_way, 2, &options));
+    CHECK(!exists("a.lock") && !exists("b.lock") && !exists("l"));
+}
+
+/* Why a lease was taken, and its end by somebody else. */
+static void test_reason_and_break(void)
+{
+    awrite_lock_options why = {.size = sizeof why, .reason = "rebuilding"};
+    awrite_lease_info info = {.size = sizeof info};
+    awrite_lease *lease;
+    awrite_lock *lock;
+    uint64_t token;
+
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    token = awrite_lease_token(lease);
+    EXPECT(AWRITE_OK, awrite_lease_refresh(lease));
+    EXPECT(AWRITE_OK, awrite_lease_read("r", NULL, &info));
+    CHECK(strcmp(info.reason, "rebuilding") == 0 && info.lock_since_ms == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "r", NULL));
+    CHECK(strstr(awrite_last_error(), "(rebuilding)") != NULL);
+
+    memset(&info.state, 0xff, sizeof info - offsetof(awrite_lease_info, state));
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_LIVE && info.token == token && strcmp(info.owner, "a") == 0);
+    CHECK(strcmp(info.reason, "rebuilding") == 0 && info.locked == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
+    awrite_lease_free(lease);
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_NONE && info.token == 0 && info.reason[0] == '\0');
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, NULL));
+    CHECK(!exists("r.lease"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_break(NULL, NULL, NULL));
+    info.size = 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_break("r", NULL, &info));
+    why.reason = "two\nlines";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    why.reason = "";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    CHECK(!exists("r.lease"));
+}
+
+struct holds {
+    int calls, held, leased, stop;
+};
+
+static int note_hold(const awrite_hold *hold, void *context)
+{
+    struct holds *holds = context;
+
+    CHECK(hold->size == sizeof *hold);
+    holds->calls++;
+    if (hold->state == AWRITE_HOLD_HELD) {
+        CHECK(strcmp(hold->target, "held/l") == 0 && strcmp(hold->lock_file, "held/l.lock") == 0);
+        CHECK(hold->lease == NULL && hold->since_ms > 0);
+        /* 0 if /proc/locks cannot be read. */
+        CHECK(hold->pid == (uint32_t)getpid() || hold->pid == 0);
+        holds->held++;
+    } else if (hold->state == AWRITE_HOLD_LEASED) {
+        CHECK(strcmp(hold->target, "held/sub/p") == 0 && hold->command[0] == '\0' && hold->pid == 0);
+        CHECK(hold->lease->size == sizeof *hold->lease && strcmp(hold->lease->owner, "a") == 0);
+        CHECK(hold->since_ms == hold->lease->locked_at_ms);
+        holds->leased++;
+    }
+    return holds->stop;
+}
+
+static void test_holds(void)
+{
+    struct holds holds = {0}, first = {.stop = 1};
+    awrite_lease *lease;
+    awrite_lock *lock;
+
+    CHECK(mkdir("held", 0777) == 0 && mkdir("held/sub", 0777) == 0);
+    EXPECT(AWRITE_OK, awrite_hold_list("held", 0, NULL, note_hold, &holds));
+    CHECK(holds.calls == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "held/l", NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "held/sub/p", "a", 60000, NULL));
+    EXPECT(AWRITE_OK, awrite_hold_list("held", 0, NULL, note_hold, &holds));
+    CHECK(holds.calls == 1 && holds.held == 1);
+    EXPECT(AWRITE_OK, awrite_hold_list("held", AWRITE_HOLDS_RECURSIVE, NULL, note_hold, &holds));
+    CHECK(holds.calls == 3 && holds.held == 2 && holds.leased == 1);
+    EXPECT(AWRITE_STOPPED, awrite_hold_list("held", AWRITE_HOLDS_RECURSIVE, NULL, note_hold, &first));
+    CHECK(first.calls == 1);
+    awrite_lock_free(lock);
+    awrite_lease_free(lease);
+
+    EXPECT(AWRITE_ERROR, awrite_hold_list("missing", 0, NULL, note_hold, &holds));
+    CHECK(awrite_last_errno() == ENOENT);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list(NULL, 0, NULL, note_hold, &holds));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list("held", 2, NULL, note_hold, &holds));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list("held", 0, NULL, NULL, &holds));
+    CHECK(rmdir("held/sub") == 0 && rmdir("held") == 0);
+}
+
 static void test_lease(void)
 {
     awrite_lease *lease, *other;
@@ -1057,6 +1180,9 @@ int main(void)
     test_file();
     test_full();
     test_update();
+    test_several_locks();
+    test_reason_and_break();
+    test_holds();
     test_lease();
     test_housekeep();
     test_threads();

@@ -164,6 +164,36 @@ fn under_a_descriptor_of_the_shell() {
     assert_says(&dir.sh(script).stdin("x").run(), 1, "An exclusive lock cannot be taken below a shared one");
 }
 
+/// The kernel shares a byte with those only who may read the file.
+#[test]
+fn a_shared_lock_needs_a_descriptor_for_reading() {
+    let dir = TestDir::new();
+    let beside = |open: &str| {
+        let script = format!(
+            "(exec {open}; \"$BIN\" lock -s 9; touch in; while ! test -e go; do sleep 0.01; done) &
+            while ! test -e in; do sleep 0.01; done
+            \"$BIN\" lock -ns f -- true; code=$?; touch go; wait; rm in go; exit $code"
+        );
+        lock(&dir, &[], &script)
+    };
+    beside("9<>f.lock").quiet_success();
+    let done = beside("9>>f.lock").run();
+    assert_says(&done, 2, "opened for writing only: below another lock, it keeps out other shared locks too");
+    // Where nobody is above, it shares.
+    dir.sh("exec 9>>f.lock; \"$BIN\" lock -s 9; exec 8>>f.lock; \"$BIN\" lock -ns 8 9>&-").quiet_success();
+    if !needs_strace() {
+        return;
+    }
+    for (open, option, hint) in [
+        ("9>>f.lock", "-s", "a shared lock needs a descriptor for reading here (9<>FILE.lock)"),
+        ("9<f.lock", "-x", "an exclusive lock needs a descriptor for writing here (9>>FILE.lock)"),
+    ] {
+        let as_on_nfs = "strace -o /dev/null -e trace=flock -e inject=flock:error=EBADF";
+        let done = dir.sh(&format!("exec {open}; exec {as_on_nfs} \"$BIN\" lock {option} 9")).run();
+        done.assert_error(1, "Error: descriptor 9: cannot lock: Bad file descriptor").assert_hint(hint);
+    }
+}
+
 #[test]
 fn unlocking_a_descriptor_waits_for_those_below() {
     let dir = TestDir::new();

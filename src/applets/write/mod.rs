@@ -4,10 +4,14 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs; all, or none
+//!   awrite [OPTIONS] --into DIR FILE...          each FILE replaces the one of its name in DIR; all, or none
 //!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod edit;
 mod expectations;
+mod into;
 mod options;
 mod request;
 mod source;
@@ -49,12 +53,21 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
     }
     let request = check(settings, parsed, inherited)?;
     let unchanged = request.unchanged_status;
-    let committed = work(request, inherited)?;
-    Ok(if committed.changed { exit::SUCCESS } else { unchanged })
+    let changed = work(request, inherited)?;
+    Ok(if changed { exit::SUCCESS } else { unchanged })
 }
 
-fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
+/// Returns whether anything has changed.
+fn work(request: Request, inherited: &Inherited) -> Result<bool, Stop> {
     process::hold(inherited);
+    if let (true, Some(command)) = (request.edit, &request.command) {
+        return Ok(edit::edit(&request, command, inherited)?);
+    }
+    if let Some(dir) = &request.into {
+        let outcome = into::into(&request, dir, inherited);
+        report::end_progress();
+        return outcome;
+    }
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
         Some(Input::File(path)) => {
@@ -74,7 +87,7 @@ fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
         Some(command) => transform(source, &request, command, inherited),
     };
     report::end_progress();
-    outcome
+    Ok(outcome?.changed)
 }
 
 /// The source of a request whose input is OUTPUT itself, which may have been replaced before the lock was held.
@@ -147,7 +160,7 @@ fn transform(
     command: &CommandLine,
     inherited: &Inherited,
 ) -> Result<Committed, Error> {
-    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
+    let cannot_run = |e| cannot_run(&command.program, request.output.as_path(), e);
     process::about_to_wait()?;
     let mut file = AtomicFile::open(&request.output, &request.options)?;
     let stdin = match (opened_again(request)?.or(source), &request.input) {
@@ -180,7 +193,7 @@ fn transform(
         Ok(())
     })?;
     let status = child.wait().map_err(cannot_run)?;
-    ensure_success(status, "command failed", &request.output)?;
+    ensure_success(status, "command failed", Some(&request.output))?;
     if bytes == 0 && request.options.refuse_empty {
         // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
         let reason = "COMMAND printed nothing";

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(super) options: WriteOptions,
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
+    pub(super) edit: bool,
+    pub(super) into: Option<PathBuf>,
     pub(super) validate: Option<OsString>,
     pub(super) kill_after: Option<Duration>,
     pub(super) unchanged_status: Option<u8>,
@@ -59,12 +61,15 @@ const PAGE: Page = Page {
         "[OPTIONS] OUTPUT",
         "[OPTIONS] -i FILE OUTPUT",
         "[OPTIONS] OUTPUT -- COMMAND [ARG...]",
+        "[OPTIONS] -e OUTPUT... -- COMMAND [ARG...]",
+        "[OPTIONS] --into DIR FILE...",
         "--digest FILE",
     ],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
-            The content comes from standard input, from FILE, or from COMMAND, which reads the current content.",
+            The content comes from standard input, from FILE, or from COMMAND, which reads the current content, or \
+            with -e edits a copy of it. Several files are replaced together, or none of them.",
     operand: Value::File("OUTPUT"),
-    several: false,
+    several: true,
     takes_command: true,
     epilogue: "\
 Examples:
@@ -72,6 +77,8 @@ Examples:
                                           half-way is not noticed
   awrite config.json -- jq .x=1           read, change, write, under one lock;
                                           if jq fails, nothing is changed
+  awrite -e config.json -- yq -i .x=1     for programs that edit files
+  awrite --into /etc/app build/           all files of a tree, or none
   awrite -b -w 5 -i new.conf app.conf     keep a backup, wait 5 seconds at most
   awrite --validate 'visudo -cf \"$AWRITE_NEW\"' -i new /etc/sudoers
 
@@ -108,6 +115,21 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(INPUT, &["-a", "--append"], "the new content is the current content plus the input", |s| {
         s.options.append = true;
     }),
+    Flag::set(
+        INPUT,
+        &["-e", "--edit"],
+        "for a COMMAND that edits files: it gets the path of a private copy of each OUTPUT behind its arguments, and what \
+         it leaves there is the new content",
+        |s| s.edit = true,
+    ),
+    Flag::value(
+        INPUT,
+        &["--into"],
+        Value::Dir("DIR"),
+        "replace the file in DIR that has the name of FILE, for each FILE, or none of them; a directory stands for the \
+         files below it",
+        |s, value| put(&mut s.into, parse_path(value)),
+    ),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
     Flag::value(
         INPUT,
