@@ -256,9 +256,9 @@ impl Commit {
             self.verify(&stage.file, digest)?;
         }
         if options.dry_run {
+            self.ensure_held()?;
             // To open it for writing would wake those who watch it.
             target.dir.may_write(&target.name).map_err(|e| self.failed(e))?;
-            self.ensure_held()?;
             return draft.map_or(Ok(()), Draft::give_up).map(|()| (None, Ok(())));
         }
         let opened = Opened::new(stage, target, options.mode, options.keep_inode);
