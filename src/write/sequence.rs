@@ -3,7 +3,7 @@
 //! 1. If the content is the same, leave the target alone, but for a mode and an owner that are asked for
 //!    ([`WriteOptions::if_changed`]).
 //! 2. Give the stage the target's metadata.
-//! 3. Ask the caller's check.
+//! 3. Ask the caller's check. Show what will change, if that is asked for.
 //! 4. Make sure that nobody else has taken the lease.
 //! 5. Back up the old content under a temporary name, and sync it.
 //! 6. Give the stage a name (publish) and sync it. Or, where the target is to be written into, open it and try what can be
@@ -69,8 +69,8 @@ impl Commit {
         if self.watched {
             self.ensure_untouched()?;
         }
-        // Of a link only a backup needs what is behind it.
-        let is_needed = !self.hold.target.is_link() || self.options.backup.is_some();
+        // Of a link only a backup and a preview need what is behind it.
+        let is_needed = !self.hold.target.is_link() || self.options.backup.is_some() || self.options.preview.is_some();
         let original = if is_needed { open_original(&self.hold.target)? } else { None };
         let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
         let bytes = made.size;
@@ -164,6 +164,11 @@ impl Commit {
         let mut bytes = made.size;
         if let Some(check) = &self.options.check {
             bytes = self.run_check(check, &mut stage)?;
+        }
+        if let Some(preview) = &self.options.preview {
+            let old = original.map(Original::content).transpose();
+            let old = old.map_err(|e| self.failed(e).during("cannot read the current content"))?;
+            preview.run(&self.hold.target.given, old, &stage.file)?;
         }
         self.ensure_claim()?;
         if into {

@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
     pub(super) validate: Option<OsString>,
+    pub(super) diff: bool,
     pub(super) kill_after: Option<Duration>,
     pub(super) unchanged_status: Option<u8>,
     pub(super) install: bool,
@@ -192,6 +193,7 @@ const FLAGS: &[Flag<Settings>] = &[
          succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
+    Flag::set(CONTENT, &["--diff"], "print what changes on standard output first, as diff -u does", |s| s.diff = true),
     Flag::set(CONTENT, &["--dry-run"], "do everything but the commit, and say whether OUTPUT would be replaced", |s| {
         s.options.dry_run = true;
     }),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use awrite::{Notice, WriteOptions};
+use awrite::{Notice, Preview, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
@@ -10,7 +10,7 @@ use super::options::{GRAMMAR, Settings};
 use super::source::same_file;
 use super::validation::validation;
 use crate::process::{self, Inherited};
-use crate::report::exit;
+use crate::report::{self, exit};
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
@@ -62,6 +62,14 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
     options.check = settings.validate.map(|script| validation(script, *inherited));
+    options.preview = settings.diff.then(|| {
+        Preview::new(|target, old, new| {
+            // The reader may take its time.
+            process::about_to_wait()?;
+            report::end_progress();
+            report::diff::print(target, old, new)
+        })
+    });
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
             // The disk may have been slow, and a signal may have come meanwhile.
