@@ -1,6 +1,7 @@
 /* The floor: the system calls that replace a file as awrite does, and nothing else.
  *
  *     floor [-n] TARGET < input        -n: no fsync, as awrite --sync none
+ *     floor -l                         deletes the lock files here, as awrite-housekeep --clean-locks does
  *
  * It makes the file calls of an uncontended `awrite TARGET` in the same order: resolve, lock, look again under the
  * lock, stage, metadata, name, sync, rename, sync the directory, unlock. What awrite takes beyond this is its own cost:
@@ -8,9 +9,11 @@
  * input over 1 MiB, waiting for a lock, links, attributes to copy, and file systems without O_TMPFILE. After an error
  * its files stay. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,11 +30,45 @@ static void must(int ok, const char *what)
         err(1, "%s", what);
 }
 
+/* A lease says that nobody has the lock file open. It is renamed over the last one, and not unlinked, because its name
+ * could not be given back to who comes to open it in between. */
+static int delete_locks(void)
+{
+    static const char aside[] = ".awrite-removed";
+    static char names[4 << 20];
+    size_t used = 0;
+    DIR *here = opendir(".");
+    must(here != NULL, ".");
+    for (struct dirent *entry; (entry = readdir(here)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        if (length <= 5 || strcmp(entry->d_name + length - 5, ".lock") != 0 || used + length >= sizeof names)
+            continue;
+        memcpy(names + used, entry->d_name, length + 1);
+        used += length + 1;
+    }
+    int dir = dirfd(here);
+    for (char *name = names; name < names + used; name += strlen(name) + 1) {
+        struct stat seen, now;
+        int lock = openat(dir, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+        must(lock >= 0 && fstat(lock, &seen) == 0, name);
+        must(fcntl(lock, F_SETSIG, SIGURG) == 0 && fcntl(lock, F_SETLEASE, F_WRLCK) == 0, "lease");
+        must(fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0, name);
+        if (now.st_ino != seen.st_ino || now.st_dev != seen.st_dev || now.st_size != 0 || now.st_nlink != 1)
+            errx(1, "%s was replaced", name);
+        must(renameat(dir, name, dir, aside) == 0, name);
+        must(fcntl(lock, F_GETLEASE) == F_WRLCK, "somebody has come to open it");
+        close(lock);
+    }
+    return used > 0 && unlinkat(dir, aside, 0) != 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "-l") == 0)
+        return delete_locks();
     int sync = !(argc == 3 && strcmp(argv[1], "-n") == 0);
     if (argc != (sync ? 2 : 3))
-        errx(1, "usage: floor [-n] TARGET");
+        errx(1, "usage: floor [-n] TARGET | floor -l");
     char *target = argv[argc - 1];
 
     struct stat old, seen, held, here;

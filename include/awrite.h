@@ -45,10 +45,11 @@
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
- * system error it was. A callback is told what is not an error but should be known (a wait; a file system that cannot
- * sync a directory): see Notices. A wrong argument is an error and not a crash, if the library can detect it: NULL, an
- * impossible size, an unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is
- * AWRITE_INTERNAL; a panic does not leave the library (but Rust writes about it to standard error).
+ * system error it was; after AWRITE_CONFLICT, awrite_last_found() says what the target contains. A callback is told
+ * what is not an error but should be known (a wait; a file system that cannot sync a directory): see Notices. A wrong
+ * argument is an error and not a crash, if the library can detect it: NULL, an impossible size, an unknown flag, a
+ * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
+ * leave the library (but Rust writes about it to standard error).
  *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
@@ -94,7 +95,7 @@ extern "C" {
  * awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
  */
 
-/** The result of a call. 0 to 3 are also the exit codes of the commands. */
+/** The result of a call. 0 to 4 are also the exit codes of the commands. */
 typedef enum {
     /** It is done. */
     AWRITE_OK = 0,
@@ -110,22 +111,26 @@ typedef enum {
      */
     AWRITE_INTERRUPTED = 3,
     /**
+     * The target is not what awrite_write_options.expect says. It is unchanged. awrite_last_found() says what it is.
+     */
+    AWRITE_CONFLICT = 4,
+    /**
      * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
      * that contradict each other, a handle of the parent process. Nothing was done.
      */
-    AWRITE_BAD_ARGUMENT = 4,
+    AWRITE_BAD_ARGUMENT = 5,
     /** The caller's own callback stopped it. A target is unchanged then. */
-    AWRITE_STOPPED = 5,
+    AWRITE_STOPPED = 6,
     /**
      * A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
      * new content if it had just been replaced.
      */
-    AWRITE_INTERNAL = 6,
+    AWRITE_INTERNAL = 7,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
      * back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
      */
-    AWRITE_NOT_DURABLE = 7,
+    AWRITE_NOT_DURABLE = 8,
 } awrite_status;
 
 /**
@@ -164,6 +169,15 @@ const char *awrite_last_hint(void);
  * its own.
  */
 int awrite_last_errno(void);
+
+/**
+ * What the target was found to contain when the last call on this thread failed with AWRITE_CONFLICT: "sha256:" and 64
+ * hexadecimal digits, or "absent". The next awrite_write_options.expect, once the caller has read the target again.
+ *
+ * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
+ * one failed otherwise. Never NULL. Thread-safe: each thread has its own.
+ */
+const char *awrite_last_found(void);
 
 /**
  * The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
@@ -279,7 +293,7 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 #define AWRITE_METHOD_LINK 2
 
 /**
- * A lock that is held.
+ * A lock that is held, or those of several targets.
  *
  * Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
  * be called by several threads at once; awrite_lock_release() and awrite_lock_free() only while nobody else uses it.
@@ -324,6 +338,11 @@ typedef struct {
     awrite_notice_fn notice;
     /** Passed to notice. What it points to must stay valid until the handle is freed. */
     void *notice_context;
+    /**
+     * For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One line
+     * of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
+     */
+    const char *reason;
 } awrite_lock_options;
 
 /**
@@ -374,8 +393,26 @@ awrite_status awrite_lock_shared(awrite_lock **lock,
                                  const awrite_lock_options *options);
 
 /**
- * The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do
- * not lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+ * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
+ * two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
+ * lock that is taken in addition later has no part in this.
+ *
+ * lock: receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
+ * targets, count: the files, at least one. One that is named twice is locked once.
+ * options: NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
+ * target only.
+ *
+ * Returns as awrite_lock_acquire(). Thread-safe.
+ */
+awrite_status awrite_lock_acquire_all(awrite_lock **lock,
+                                      const char *const *targets,
+                                      size_t count,
+                                      const awrite_lock_options *options);
+
+/**
+ * The descriptor of the lock file (of several targets: the first one's), through which the lock is held. It belongs to
+ * the handle: do not close it, and do not lock or unlock it. It is closed on exec; a child process that is to keep the
+ * lock alive needs a copy of it.
  *
  * Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
  * parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
@@ -383,7 +420,7 @@ awrite_status awrite_lock_shared(awrite_lock **lock,
 int awrite_lock_fd(const awrite_lock *lock);
 
 /**
- * The path of the lock file.
+ * The path of the lock file; of several targets: the first one's.
  *
  * Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
  * handle is NULL. Thread-safe, with the same handle too.
@@ -391,7 +428,7 @@ int awrite_lock_fd(const awrite_lock *lock);
 const char *awrite_lock_path(const awrite_lock *lock);
 
 /**
- * Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+ * Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
  * stopped, or cut off from the file server, for too long.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
@@ -480,6 +517,13 @@ void awrite_lock_free(awrite_lock *lock);
  */
 #define AWRITE_DRY_RUN 4096
 
+/**
+ * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+ * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+ * target is unchanged. Not with AWRITE_SYNC_NONE.
+ */
+#define AWRITE_VERIFY 8192
+
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
 
@@ -503,6 +547,9 @@ void awrite_lock_free(awrite_lock *lock);
 
 /** awrite_write_options.ownership: the new file belongs to the user who writes it. */
 #define AWRITE_OWNER_WRITER 2
+
+/** The size of a string that says what a target contains, with the zero byte at its end. */
+#define AWRITE_DIGEST_SIZE 72
 
 /**
  * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
@@ -564,6 +611,17 @@ typedef struct {
      * one that was just made is among these, and has a time in its name. 0: delete none.
      */
     uint64_t backup_keep;
+    /**
+     * Replace the target only if it contains this: what awrite_digest() says, the 64 digits alone, or "absent". It is
+     * compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
+     * with AWRITE_CONFLICT. NULL: it may contain anything.
+     */
+    const char *expect;
+    /**
+     * Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
+     * it may contain anything. Not together with expect.
+     */
+    const char *expect_same;
 } awrite_write_options;
 
 /** What a write has done. */
@@ -581,6 +639,11 @@ typedef struct {
     uint32_t changed;
     /** 0. */
     uint32_t reserved;
+    /**
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+     * The next awrite_write_options.expect.
+     */
+    char digest[AWRITE_DIGEST_SIZE];
 } awrite_result;
 
 /**
@@ -590,6 +653,20 @@ typedef struct {
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
 /**
+ * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+ * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+ *
+ * target: the file, which need not exist.
+ * digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ */
+awrite_status awrite_digest(const char *target,
+                            char *digest,
+                            size_t capacity);
+
+/**
  * Replaces a target by a block of memory.
  *
  * target: the file, which need not exist.
@@ -597,8 +674,8 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * options: NULL for the defaults.
  * result: receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
- * AWRITE_NOT_DURABLE. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+ * the options; AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_write(const char *target,
                            const void *data,
@@ -616,8 +693,8 @@ awrite_status awrite_write(const char *target,
  * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
- * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
- * Thread-safe.
+ * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+ * AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_update(const char *target,
                             awrite_update_fn change,
@@ -653,7 +730,7 @@ awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t
  * target: the file, which need not exist.
  * options: NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_file_open(awrite_file **file, const char *target, const awrite_write_options *options);
 
@@ -690,8 +767,8 @@ awrite_status awrite_file_write_from(awrite_file *file,
  * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
- * taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
- * same handle from one thread at a time.
+ * taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+ * AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
  */
 awrite_status awrite_file_commit(awrite_file *file,
                                  awrite_result *result);
@@ -757,6 +834,10 @@ typedef struct {
     char owner[256];
     /** The host that wrote the record. */
     char host[256];
+    /** Why the lease was taken; "" if its owner did not say. */
+    char reason[256];
+    /** Since when the lock is held; 0 where it is not or that is not known. */
+    int64_t lock_since_ms;
 } awrite_lease_info;
 
 /**
@@ -873,6 +954,88 @@ awrite_status awrite_lease_end(const char *target,
                                const char *owner,
                                uint64_t token,
                                const awrite_lock_options *options);
+
+/**
+ * Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
+ * token is greater, as ever. For those who may write the target only.
+ *
+ * target, options: as in awrite_lease_acquire().
+ * info: receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+ *
+ * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
+ * AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
+ */
+awrite_status awrite_lease_break(const char *target,
+                                 const awrite_lock_options *options,
+                                 awrite_lease_info *info);
+
+/* === What is held ==================================================================================================
+ *
+ * Who holds, leases or waits for the files in a directory.
+ */
+
+/** awrite_hold.state: the process holds the lock. */
+#define AWRITE_HOLD_HELD 1
+
+/** awrite_hold.state: the process waits for the lock. Known on Linux only. */
+#define AWRITE_HOLD_WAITING 2
+
+/** awrite_hold.state: the target is leased. */
+#define AWRITE_HOLD_LEASED 3
+
+/** awrite_hold_list(), flags: also what is below the directory; never through symbolic links. */
+#define AWRITE_HOLDS_RECURSIVE 1
+
+/**
+ * Somebody who holds, leases or waits for a target. The library makes it and its strings. They exist only during the
+ * callback.
+ */
+typedef struct {
+    /** The size of this struct in the library that runs. */
+    size_t size;
+    /** AWRITE_HOLD_*. Later versions may add some: ignore those that you do not know. */
+    uint32_t state;
+    /** The process that holds the lock or waits for it; 0 where it could not be found, and for a lease. */
+    uint32_t pid;
+    /**
+     * The target: the directory as it was given, and the path from there. The path of the lock file where its name does
+     * not say which target it is of. Never NULL.
+     */
+    const char *target;
+    /** The lock file. Never NULL. */
+    const char *lock_file;
+    /** The command line of the process. Never NULL; "" where it is not known. */
+    const char *command;
+    /** Since when, in milliseconds since 1970; 0 where it is not known. */
+    int64_t since_ms;
+    /** AWRITE_HOLD_LEASED: the lease. Otherwise NULL. */
+    const awrite_lease_info *lease;
+} awrite_hold;
+
+/**
+ * Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
+ * exception.
+ */
+typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
+
+/**
+ * Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
+ * for nothing. Those who wait for the end of a lease are not known.
+ *
+ * dir: the directory.
+ * flags: AWRITE_HOLDS_RECURSIVE or 0.
+ * options: where the locks are: lock_dir; NULL for the defaults.
+ * tell: called on this thread for each of them; not NULL.
+ * context: passed to tell.
+ *
+ * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+ * be read, or if something in it could not be looked at (the rest was told); AWRITE_BAD_ARGUMENT. Thread-safe.
+ */
+awrite_status awrite_hold_list(const char *dir,
+                               uint32_t flags,
+                               const awrite_lock_options *options,
+                               awrite_hold_fn tell,
+                               void *context);
 
 /* === Housekeeping ==================================================================================================
  *

@@ -25,7 +25,7 @@ use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cleanup::{Ticket, Undo};
+use crate::cleanup::{self, Ticket, Undo};
 use crate::copy::{self, Failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Place;
@@ -36,7 +36,7 @@ use crate::old_backups;
 use crate::options::{BackupOptions, Durability, Ownership};
 use crate::original::Original;
 use crate::remedy::Remedy;
-use crate::stage::{Birth, Stage, clear_for, link_temp, rename_new};
+use crate::stage::{Birth, Stage, clear_for, link_temp, link_temp_as, rename_new};
 use crate::sys::{self, Dir, FileId, FileKind, FileStatus, retry};
 use crate::target::Target;
 
@@ -114,6 +114,15 @@ fn stands_for(dir: &Dir, name: &OsStr, id: FileId) -> io::Result<bool> {
     Ok(dir.status(name)?.is_some_and(|there| there.id == id))
 }
 
+/// A backup of a target in a set, under its temporary name; dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct SetDraft {
+    /// `None`: it is no longer this process's to remove.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) linked: bool,
+    _copy: Option<File>,
+}
+
 impl Draft<'_> {
     /// Takes it back, if it could get its name.
     pub(crate) fn give_up(self) -> Result<()> {
@@ -121,6 +130,11 @@ impl Draft<'_> {
         let taken =
             !self.names.is_dated() && matches!(dir.status(&name), Ok(Some(there)) if there.kind == FileKind::Directory);
         if taken { Err(unplaced(dir, &name, io::Error::from_raw_os_error(libc::EISDIR))) } else { Ok(()) }
+    }
+
+    pub(crate) fn into_set(self) -> SetDraft {
+        let Draft { file, linked, _copy, .. } = self;
+        SetDraft { ticket: file.ticket, linked, _copy }
     }
 
     /// Gives the backup its name, and makes that as durable as `durability` says. `in_place`: the target will be
@@ -226,6 +240,24 @@ impl Backup {
         }
     }
 
+    /// What would take it back, for a commit of several files.
+    pub(crate) fn give_up_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+
+    /// Removes the earlier backup, once nothing takes this one back any more.
+    pub(crate) fn remove_earlier(&mut self) {
+        if let Some(earlier) = self.earlier.take() {
+            // What cannot be removed is what a crash would leave.
+            let _ = cleanup::step(|| self.dir.unlink(&earlier));
+        }
+    }
+
+    /// Its directory and name.
+    pub(crate) fn place(&self) -> (&Arc<Dir>, &OsStr) {
+        (&self.dir, &self.name)
+    }
+
     /// Called after the commit: a link has the old content's time, but a backup has the time when it was made.
     pub(crate) fn date(&self) -> io::Result<()> {
         if self.linked { self.dir.touch(&self.name) } else { Ok(()) }
@@ -233,9 +265,14 @@ impl Backup {
 }
 
 /// After the commit: deletes the target's dated backups that are too many. `made` is the one of this write.
-pub(crate) fn delete_older(target: &Target, options: &BackupOptions, made: Option<&Backup>, observer: &Observer) {
+pub(crate) fn delete_older(
+    target: &Target,
+    options: &BackupOptions,
+    made: Option<(&Arc<Dir>, &OsStr)>,
+    observer: &Observer,
+) {
     let Some(keep) = options.keep else { return };
-    let dir = match made.map_or_else(|| open_dir(options), |made| Ok(Some(made.dir.clone()))) {
+    let dir = match made.map_or_else(|| open_dir(options), |(dir, _)| Ok(Some(dir.clone()))) {
         Ok(dir) => dir.unwrap_or_else(|| target.dir.clone()),
         // There was nothing to back up, so it was not made.
         Err(e) if e.errno() == Some(libc::ENOENT) => return,
@@ -244,7 +281,7 @@ pub(crate) fn delete_older(target: &Target, options: &BackupOptions, made: Optio
             return observer.tell(&Notice::Warning { path, text: &e.reason() });
         }
     };
-    old_backups::delete(target, &dir, options, keep, made.map(|made| &*made.name), observer);
+    old_backups::delete(target, &dir, options, keep, made.map(|(_, name)| name), observer);
 }
 
 /// Refuses options that name no backup or a directory that is not there, before anything is locked or read. With `mkdir` a
@@ -297,31 +334,66 @@ fn open_dir(options: &BackupOptions) -> Result<Option<Arc<Dir>>> {
     Ok(Some(Arc::new(dir)))
 }
 
-/// Makes the backup under a temporary name, as durable as `durability` says. `nonce`: of the link lock that is held. `in_place`: the original will be overwritten,
-/// so that a link to it is no backup.
+/// How a backup is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Making<'a> {
+    /// Of the link lock that is held.
+    pub(crate) nonce: Option<&'a str>,
+    /// The temporary name that it must have.
+    pub(crate) temp: Option<&'a OsStr>,
+    pub(crate) durability: Durability,
+    /// The original will be overwritten, so that a link to it is no backup.
+    pub(crate) in_place: bool,
+}
+
+/// The name that the backup of a target in a set will have, and whether it replaces an earlier one. `None`: it is in another
+/// directory.
+pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Option<(OsString, bool)>> {
+    if open_dir(options)?.is_some_and(|dir| dir.id() != target.dir.id()) {
+        return Ok(None);
+    }
+    let (dir, dated) = (&*target.dir, options.is_dated());
+    let names = names_of(target, options, dir);
+    let fail = |e: io::Error| Error::io(dir.join(&names.plain()), e).during("cannot make the backup");
+    let free = |name: &OsStr| match dir.status(name)? {
+        None => Ok(()),
+        Some(there) if !dated && there.kind == FileKind::Directory => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        Some(_) if dated => Err(io::ErrorKind::AlreadyExists.into()),
+        Some(_) => Ok(()),
+    };
+    let name = names.first_free(free).map_err(fail)?;
+    Ok(Some((name, !dated)))
+}
+
+/// The names that a backup in `dir` may get.
+fn names_of<'a>(target: &'a Target, options: &'a BackupOptions, dir: &Dir) -> BackupNames<'a> {
+    let mut names = BackupNames::new(&target.name, &options.suffix, options.is_dated());
+    if options.keep.is_some() {
+        names.begin_above(&old_backups::find(dir, &names).unwrap_or_default());
+    }
+    names
+}
+
+/// Makes the backup under a temporary name.
 pub(crate) fn prepare<'a>(
     target: &'a Target,
     original: &Original,
     options: &'a BackupOptions,
-    nonce: Option<&str>,
-    durability: Durability,
-    in_place: bool,
+    how: Making<'_>,
     observer: &Observer,
 ) -> Result<Draft<'a>> {
+    let Making { durability, in_place, .. } = how;
     let dir = open_dir(options)?.unwrap_or_else(|| target.dir.clone());
-    let mut names = BackupNames::new(&target.name, &options.suffix, options.is_dated());
-    if options.keep.is_some() {
-        names.begin_above(&old_backups::find(&dir, &names).unwrap_or_default());
-    }
+    let names = names_of(target, options, &dir);
     let fail = |e: io::Error| unplaced(&dir, &names.plain(), e);
     // One name for all backups of the target, whatever time it is.
     let base = BackupNames::new(&target.name, &options.suffix, false).plain();
-    let nonce = nonce.map(str::to_owned);
+    let nonce = how.nonce.map(str::to_owned);
     // A link that a dead writer has left is no other name of the file.
     let mut old = original.status;
     old.links -= u64::from(clear_for(&dir, &base, nonce.as_deref(), &old));
     let may_link = !in_place && options.mode.is_none() && is_plain(target, &old);
-    let link = if may_link { link(target, original, &dir, &base, nonce.clone()) } else { None };
+    let link = if may_link { link(target, original, &dir, &base, how) } else { None };
     let linked = link.is_some();
     let (copy, temp, ticket, id) = match link {
         Some((temp, ticket)) => {
@@ -332,7 +404,7 @@ pub(crate) fn prepare<'a>(
         }
         None => {
             let stage = Stage::create_under(dir.clone(), &base, nonce, Birth::Private).map_err(fail)?;
-            let (stage, lost) = copy(stage, original, options, durability).map_err(fail)?;
+            let (stage, lost) = copy(stage, original, options, how).map_err(fail)?;
             metadata::tell_of_backup(&lost, &dir.join(&names.plain()), observer);
             let (file, temp, ticket) = stage.into_named().map_err(fail)?;
             let id = FileStatus::of(&file).map_err(fail)?.id;
@@ -356,14 +428,17 @@ fn link(
     original: &Original,
     dir: &Arc<Dir>,
     base: &OsStr,
-    nonce: Option<String>,
+    how: Making<'_>,
 ) -> Option<(OsString, Ticket)> {
     let old = &original.status;
     // The name could not be taken away again.
     if dir.protects(old) {
         return None;
     }
-    let (temp, ticket) = link_temp(&target.dir, &target.name, dir, base, nonce).ok()?;
+    let (temp, ticket) = match how.temp {
+        Some(temp) => (temp.to_owned(), link_temp_as(&target.dir, &target.name, dir, temp).ok()?),
+        None => link_temp(&target.dir, &target.name, dir, base, how.nonce.map(str::to_owned)).ok()?,
+    };
     // Not a file that somebody without the lock has put there, nor a number that each name has for itself (sshfs).
     stands_for(dir, &temp, old.id).ok()?.then_some((temp, ticket))
 }
@@ -381,7 +456,7 @@ fn copy(
     mut stage: Stage,
     original: &Original,
     options: &BackupOptions,
-    durability: Durability,
+    how: Making<'_>,
 ) -> io::Result<(Stage, Vec<Lost>)> {
     let mut content = original.content()?;
     content.rewind()?;
@@ -389,8 +464,11 @@ fn copy(
     let wanted = Wanted { mode: options.mode, ownership: Ownership::TryKeep, xattrs: true };
     let made = FileStatus::of(&stage.file)?;
     let lost = metadata::apply(&stage.file, &made, original, wanted)?;
-    stage.publish()?;
-    if durability != Durability::None {
+    match how.temp {
+        Some(temp) => stage = stage.publish_as(temp)?,
+        None => drop(stage.publish()?),
+    }
+    if how.durability != Durability::None {
         stage.file.sync_all()?;
     }
     stage.flush()?;
@@ -430,9 +508,8 @@ mod tests {
                 let how = crate::target::Resolve { follow: true, mkdir: false };
                 let target = Target::resolve(&at("f"), how).unwrap();
                 let original = target.open_original().unwrap().unwrap();
-                let draft = || {
-                    prepare(&target, &original, options, None, Durability::Full, false, &Observer::default()).unwrap()
-                };
+                let how = Making { nonce: None, temp: None, durability: Durability::Full, in_place: false };
+                let draft = || prepare(&target, &original, options, how, &Observer::default()).unwrap();
                 drop(draft());
                 assert_eq!((count(), read("f.backup").as_deref()), (before, earlier));
                 drop(draft().place(Durability::Full, false).unwrap());

@@ -7,6 +7,7 @@
 //!   (none) --make: the thing is made-->              listed
 //!   listed --turn: it becomes another thing-->       listed
 //!   listed --settle, commit: it is renamed-->        (gone from the list)
+//!   listed --commit_all: others will finish it-->    (gone from the list)
 //!   listed --keep: it stays as it is-->              (gone from the list)
 //!   listed --remove, drop: it is undone-->           (gone from the list)
 //!   listed --Shutdown::clean: it is undone-->        (the process ends)
@@ -19,6 +20,7 @@
 //! Every entry belongs to the process that made it. A forked child has a copy of the list, and removes nothing that is its
 //! parent's.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -79,6 +81,29 @@ pub(crate) fn commit<T, E>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> 
     let mut registry = registry();
     let done = step()?;
     registry.commits += 1;
+    Ok(done)
+}
+
+/// Runs the step that commits several files together. On success none of what `tickets` stand for is listed any more: what
+/// is left to do is done by whoever takes the locks next.
+pub(crate) fn commit_all<T>(
+    tickets: Vec<Ticket>,
+    step: impl FnOnce() -> io::Result<T>,
+) -> Result<T, (io::Error, Vec<Ticket>)> {
+    let mut registry = registry();
+    let done = match step() {
+        Ok(done) => done,
+        Err(e) => {
+            // Unlocked first, since dropping the tickets locks it again.
+            drop(registry);
+            return Err((e, tickets));
+        }
+    };
+    let ids: HashSet<u64> = tickets.iter().map(|ticket| ticket.id).collect();
+    registry.entries.retain(|entry| !ids.contains(&entry.id));
+    registry.commits += 1;
+    drop(registry);
+    tickets.into_iter().for_each(std::mem::forget);
     Ok(done)
 }
 

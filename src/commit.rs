@@ -18,9 +18,11 @@ use crate::stage::{Rename, Stage};
 use crate::sys::{self, Dir, set_mode};
 use crate::target::Target;
 
-/// Renames the stage over the target: the commit point. Returns the file, which is the target now.
-pub(crate) fn replace(stage: Stage, target: &Target) -> std::result::Result<File, (io::Error, Stage)> {
-    stage.rename(&target.dir, &target.name, Rename::Commit)
+/// Renames the stage over the target: the commit point. Returns the file, which is the target now. With `create` there must
+/// be none.
+pub(crate) fn replace(stage: Stage, target: &Target, create: bool) -> std::result::Result<File, (io::Error, Stage)> {
+    let how = if create { Rename::Create } else { Rename::Commit };
+    stage.rename(&target.dir, &target.name, how)
 }
 
 /// Makes the names in `dir` durable, where the file system can.

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 
+use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Observer};
 use crate::remedy::Remedy;
@@ -47,6 +48,16 @@ impl Failed {
 pub(crate) fn copy(
     source: impl AsFd,
     to: &File,
+    told: impl FnMut(u64, Option<u64>),
+) -> std::result::Result<u64, Failed> {
+    copy_and_hash(source, to, None, told)
+}
+
+/// The same, and adds what it reads to `hasher`. What the kernel has copied is read once more for that.
+pub(crate) fn copy_and_hash(
+    source: impl AsFd,
+    to: &File,
+    mut hasher: Option<&mut Hasher>,
     mut told: impl FnMut(u64, Option<u64>),
 ) -> std::result::Result<u64, Failed> {
     let status = FileStatus::of(&source).map_err(Failed::Reading)?;
@@ -56,23 +67,10 @@ pub(crate) fn copy(
     let mut copied = 0;
     #[cfg(target_os = "linux")]
     if file {
-        if reflink(&source, to, status.size) {
-            told(status.size, total);
-            return Ok(status.size);
-        }
-        while status.size > DENSE && ends_here(to) {
-            let Some(hole) = next_hole(&source, status.size) else { break };
-            let data = stretch(&source, to, hole.data, |n| told(copied + n, total))?;
-            copied += data;
-            if data < hole.data {
-                // The source has been cut meanwhile.
-                break;
-            }
-            skip(&source, to, hole.length).map_err(Failed::Writing)?;
-            copied += hole.length;
-            told(copied, total);
-        }
-        copied += in_kernel(&source, to, u64::MAX, |n| told(copied + n, total))?;
+        copied = a_file(&source, to, status.size, |n| told(n, total))?;
+    }
+    if let (Some(hasher), 1..) = (&mut hasher, copied) {
+        read_again(&source, copied, hasher).map_err(Failed::Reading)?;
     }
     let mut wide = status.kind != FileKind::Fifo;
     let before = copied;
@@ -80,7 +78,7 @@ pub(crate) fn copy(
         // All of it, and the kernel has found the end behind it.
         return Ok(copied);
     }
-    copied += by_hand(&source, to, u64::MAX, |n| {
+    copied += by_hand(&source, to, u64::MAX, hasher, |n| {
         told(before + n, total);
         if !wide && n >= BUFFER as u64 {
             wide = true;
@@ -90,11 +88,42 @@ pub(crate) fn copy(
     Ok(copied)
 }
 
+/// Copies as much of a file of this size as the kernel can.
+#[cfg(target_os = "linux")]
+fn a_file(source: impl AsFd, to: &File, size: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+    if reflink(&source, to, size) {
+        told(size);
+        return Ok(size);
+    }
+    let mut copied = 0;
+    while size > DENSE && ends_here(to) {
+        let Some(hole) = next_hole(&source, size) else { break };
+        let data = stretch(&source, to, hole.data, |n| told(copied + n))?;
+        copied += data;
+        if data < hole.data {
+            // The source has been cut meanwhile.
+            break;
+        }
+        skip(&source, to, hole.length).map_err(Failed::Writing)?;
+        copied += hole.length;
+        told(copied);
+    }
+    Ok(copied + in_kernel(&source, to, u64::MAX, |n| told(copied + n))?)
+}
+
+/// Adds the `copied` bytes before the position of `source` to `hasher`. A source that is written meanwhile gives other bytes
+/// than have been copied.
+fn read_again(source: impl AsFd, copied: u64, hasher: &mut Hasher) -> io::Result<()> {
+    let end = rustix::fs::seek(&source, rustix::fs::SeekFrom::Current(0))?;
+    rustix::fs::seek(&source, rustix::fs::SeekFrom::Start(end.saturating_sub(copied)))?;
+    hash(source, copied, hasher)
+}
+
 /// Copies up to `most` bytes between two files. `told` hears the bytes so far.
 #[cfg(target_os = "linux")]
 fn stretch(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
     let copied = in_kernel(&source, to, most, &mut told)?;
-    Ok(copied + by_hand(&source, to, most - copied, |n| told(copied + n))?)
+    Ok(copied + by_hand(&source, to, most - copied, None, |n| told(copied + n))?)
 }
 
 /// The same as far as the kernel can copy between these two: from then on both positions are behind what was copied.
@@ -118,7 +147,40 @@ fn in_kernel(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64))
 }
 
 /// The same by `read` and `write`, from any descriptor.
-fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -> std::result::Result<u64, Failed> {
+fn by_hand(
+    source: impl AsFd,
+    to: &File,
+    most: u64,
+    mut hasher: Option<&mut Hasher>,
+    mut told: impl FnMut(u64),
+) -> std::result::Result<u64, Failed> {
+    let mut copied = 0;
+    by_pieces(source, most, |bytes| {
+        if let Some(hasher) = &mut hasher {
+            hasher.add(bytes);
+        }
+        (&*to).write_all(bytes).map_err(Failed::Writing)?;
+        copied += bytes.len() as u64;
+        told(copied);
+        Ok(())
+    })
+}
+
+/// Adds up to `most` bytes of what is left to read in `source` to `hasher`.
+pub(crate) fn hash(source: impl AsFd, most: u64, hasher: &mut Hasher) -> io::Result<()> {
+    let read = by_pieces(source, most, |bytes| {
+        hasher.add(bytes);
+        Ok(())
+    });
+    read.map(drop).map_err(Failed::into_inner)
+}
+
+/// Reads up to `most` bytes, piece by piece.
+fn by_pieces(
+    source: impl AsFd,
+    most: u64,
+    mut each: impl FnMut(&[u8]) -> std::result::Result<(), Failed>,
+) -> std::result::Result<u64, Failed> {
     if most == 0 {
         return Ok(0);
     }
@@ -134,9 +196,8 @@ fn by_hand(source: impl AsFd, to: &File, most: u64, mut told: impl FnMut(u64)) -
             Err(e) => return Err(Failed::Reading(e.into())),
         };
         buffer.truncate(n);
-        (&*to).write_all(&buffer).map_err(Failed::Writing)?;
+        each(&buffer)?;
         copied += n as u64;
-        told(copied);
     }
     Ok(copied)
 }

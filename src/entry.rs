@@ -43,9 +43,27 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     args
 }
 
+/// Whether descriptors 0, 1 and 2 are certainly open. One call instead of three.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn are_open() -> bool {
+    let mut fds = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the pointer is to three live structures, which the call fills in.
+    let asked = unsafe { libc::poll(fds.as_mut_ptr(), 3, 0) };
+    asked >= 0 && fds.iter().all(|fd| fd.revents & libc::POLLNVAL == 0)
+}
+
+/// poll(2) says POLLNVAL of devices on some systems.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn are_open() -> bool {
+    false
+}
+
 /// Opens descriptors 0, 1 and 2 where the caller closed them. Otherwise the lock file or the target would be opened as
 /// number 2, and messages would be written into it.
 fn open_missing_descriptors() {
+    if are_open() {
+        return;
+    }
     // In ascending order: a new descriptor gets the lowest free number, so each one lands where it is missing.
     for fd in 0..=2 {
         // SAFETY: these calls take plain numbers, a C string literal and a pointer to a local array of two. Nothing

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::digest::Digest;
 use crate::holder::Holder;
 use crate::remedy::Remedy;
 use crate::shown::shown;
@@ -38,6 +39,8 @@ pub enum ErrorKind {
     Leased,
     /// The lock or the lease was held and has been lost. Or the lease that the caller claims is not that owner's.
     LockLost,
+    /// The target is not what [`WriteOptions::expect`](crate::WriteOptions::expect) says; see [`Error::found`].
+    Conflict,
     /// The record of a lease is damaged, or of a newer version. Whether there is a lease cannot be told.
     DamagedRecord,
     /// The caller's check or callback refused the new content.
@@ -61,13 +64,20 @@ struct Inner {
     source: Option<io::Error>,
     remedy: Option<Remedy>,
     holder: Option<Holder>,
+    conflict: Option<Conflict>,
+}
+
+/// Two digests that should be the same.
+#[derive(Debug)]
+struct Conflict {
+    expected: Digest,
+    found: Digest,
 }
 
 impl Error {
     /// An error of `kind` with this reason, and without a path.
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Error {
-        let reason = Some(reason.into());
-        Error(Box::new(Inner { kind, path: None, reason, operation: None, source: None, remedy: None, holder: None }))
+        Error::made(kind, None, Some(reason.into()), None)
     }
 
     /// A system call on `path` has failed with `source`.
@@ -79,9 +89,25 @@ impl Error {
             Some(libc::EFBIG) => Some("this file system takes no file of this size"),
             _ => None,
         };
-        let (kind, path, source) = (ErrorKind::Io, Some(path.into()), Some(source));
-        let remedy = hint.map(|text| Remedy::Other(text.to_owned()));
-        Error(Box::new(Inner { kind, path, reason: None, operation: None, source, remedy, holder: None }))
+        let mut error = Error::made(ErrorKind::Io, Some(path.into()), None, Some(source));
+        error.0.remedy = hint.map(|text| Remedy::Other(text.to_owned()));
+        error
+    }
+
+    /// The target `path` is not what was expected.
+    pub(crate) fn conflict(path: &Path, expected: Digest, found: Digest) -> Error {
+        let hint = match found {
+            Digest::Absent => "there is no such file now".to_owned(),
+            found => format!("read it again before you write; it is now {found}"),
+        };
+        let mut error = Error::new(ErrorKind::Conflict, "Not what was expected").on(path).with_hint(hint);
+        error.0.conflict = Some(Conflict { expected, found });
+        error
+    }
+
+    fn made(kind: ErrorKind, path: Option<PathBuf>, reason: Option<String>, source: Option<io::Error>) -> Error {
+        let (operation, remedy, holder, conflict) = (None, None, None, None);
+        Error(Box::new(Inner { kind, path, reason, operation, source, remedy, holder, conflict }))
     }
 
     /// An error of `kind` that is caused by the system error `errno`.
@@ -210,11 +236,25 @@ impl Error {
         self.0.holder.as_ref()
     }
 
-    /// The exit status of a command for this error: 2 where the lock was not acquired or was lost, else 1.
+    /// What the target should have contained, of [`ErrorKind::Conflict`].
+    #[must_use]
+    pub fn expected(&self) -> Option<Digest> {
+        self.0.conflict.as_ref().map(|conflict| conflict.expected)
+    }
+
+    /// What it did contain.
+    #[must_use]
+    pub fn found(&self) -> Option<Digest> {
+        self.0.conflict.as_ref().map(|conflict| conflict.found)
+    }
+
+    /// The exit status of a command for this error: 2 where the lock was not acquired or was lost, 4 where the target was
+    /// not what was expected, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
             ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::Leased | ErrorKind::LockLost => 2,
+            ErrorKind::Conflict => 4,
             _ => 1,
         }
     }
@@ -274,8 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn only_lock_failures_exit_with_2() {
+    fn only_lock_failures_exit_with_2_and_conflicts_with_4() {
         assert_eq!(Error::new(ErrorKind::LockBusy, "x").exit_code(), 2);
         assert_eq!(Error::new(ErrorKind::NotDurable, "x").exit_code(), 1);
+        assert_eq!(Error::conflict(Path::new("f"), Digest::Absent, Digest::Sha256([0; 32])).exit_code(), 4);
     }
 }

@@ -1,8 +1,7 @@
 //! What is held, leased and waited for in a directory.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
 use crate::lease::{LeaseInfo, held_since, live_lease};
 use crate::lock::{self, LockTable, Place};
-use crate::names::{is_lease_name, is_lock_name, leased_name, locked_name};
+use crate::names::{flat_path, is_lease_name, is_lock_name, leased_name, locked_name};
+use crate::notice::Observer;
 use crate::options::LockOptions;
 use crate::sys::Dir;
 use crate::target::{Resolve, Target};
@@ -50,7 +50,8 @@ pub enum HoldState {
 
 /// Gives `tell` everybody who holds, leases or waits for a file in `dir`, or also below it, in the order of the names; or
 /// the error that keeps it from knowing about one. With [`LockOptions::dir`] it looks there. Changes nothing and waits for
-/// nothing. Waiting processes are known on Linux only, and those that wait for the end of a lease are not.
+/// nothing. Waiting processes are known on Linux only, and those that wait for the end of a lease are not. The observer is
+/// told of records that do not count, since their makers may not write the target.
 ///
 /// # Errors
 ///
@@ -59,28 +60,27 @@ pub fn list_holds(
     dir: impl AsRef<Path>,
     recursive: bool,
     options: &LockOptions,
+    observer: &Observer,
     tell: &mut dyn FnMut(Result<Hold>),
 ) -> Result<()> {
-    let lister = Lister { options, table: LockTable::read() };
+    let lister = Lister { options, observer, table: LockTable::read() };
     match &options.dir {
         Some(locks) => lister.in_lock_dir(locks, dir.as_ref(), recursive, tell),
         None => lister.in_dir(dir.as_ref(), recursive, tell),
     }
 }
 
-/// The path of a file in `dir`, without a `./` that says nothing.
-fn below(dir: &Path, name: &OsStr) -> PathBuf {
-    if dir == Path::new(".") { name.into() } else { dir.join(name) }
-}
-
 struct Lister<'a> {
     options: &'a LockOptions,
+    observer: &'a Observer,
     table: LockTable,
 }
 
 impl Lister<'_> {
     fn in_dir(&self, path: &Path, recursive: bool, tell: &mut dyn FnMut(Result<Hold>)) -> Result<()> {
-        let opened = Arc::new(Dir::open(path).map_err(|e| Error::io(path, e))?);
+        // Without a `./` in front of every name, which says nothing.
+        let dir = if path == Path::new(".") { Path::new("") } else { path };
+        let opened = Arc::new(Dir::open(dir).map_err(|e| Error::io(path, e))?);
         let names = opened.names().map_err(|e| Error::io(path, e))?;
         let mut targets = BTreeSet::new();
         for name in names.iter().filter(|name| is_lock_name(name) || is_lease_name(name)) {
@@ -97,8 +97,8 @@ impl Lister<'_> {
             }
         }
         for name in targets {
-            let found = Target::in_dir(&opened, &name).map_err(|e| Error::io(below(path, &name), e));
-            if let Err(e) = found.and_then(|target| self.target(&target, &below(path, &name), tell)) {
+            let found = Target::in_dir(&opened, &name).map_err(|e| Error::io(dir.join(&name), e));
+            if let Err(e) = found.and_then(|target| self.target(&target, &dir.join(&name), tell)) {
                 tell(Err(e));
             }
         }
@@ -106,7 +106,7 @@ impl Lister<'_> {
             let mut names = names;
             names.retain(|name| name != "." && name != "..");
             names.sort();
-            for below in names.iter().map(|name| below(path, name)) {
+            for below in names.iter().map(|name| dir.join(name)) {
                 let is_dir = std::fs::symlink_metadata(&below).is_ok_and(|status| status.is_dir());
                 if is_dir {
                     self.in_dir(&below, true, tell).unwrap_or_else(|e| tell(Err(e)));
@@ -129,8 +129,7 @@ impl Lister<'_> {
         let mut targets = BTreeSet::new();
         for name in opened.names().map_err(|e| Error::io(locks, e))? {
             let flat = if is_lock_name(&name) { locked_name(&name) } else { leased_name(&name) };
-            let whole = flat.map(|flat| flat.as_bytes().iter().map(|&b| if b == b'%' { b'/' } else { b }).collect());
-            let Some(whole) = whole.map(|whole| PathBuf::from(OsString::from_vec(whole))) else { continue };
+            let Some(whole) = flat.and_then(flat_path) else { continue };
             let is_there = whole.parent() == Some(&*wanted) || (recursive && whole.starts_with(&wanted));
             if is_there {
                 targets.insert(whole);
@@ -155,7 +154,7 @@ impl Lister<'_> {
         let since = held_since(&place);
         if holders.is_empty() {
             // The table does not show everything: not link locks, nor what is held outside this PID namespace.
-            match lock::status(&place, target) {
+            match lock::status(&place, target, self.observer) {
                 Ok((true, by)) => tell(hold(HoldState::Held { by, since })),
                 Ok((false, _)) => {}
                 // Another program's file of such a name.
@@ -169,7 +168,7 @@ impl Lister<'_> {
         for by in waiters {
             tell(hold(HoldState::Waiting { by }));
         }
-        if let Some(lease) = live_lease(&place)? {
+        if let Some(lease) = live_lease(&place, self.observer)? {
             tell(hold(HoldState::Leased(lease)));
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! Replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
 //!
 //! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
+//! - [`Set`] replaces several files together, or none.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
+//! - [`digest`](digest()) says what a file contains, and [`WriteOptions::expect`] replaces it only if it still does: for
+//!   those who read a file, take minutes, and write it back.
 //! - [`FileLock`] holds the same lock for anything else.
 //! - [`Lease`] keeps others from the file across many processes, for a limited time.
 //! - [`housekeep()`] clears away what crashes left, and old backups.
@@ -52,8 +55,10 @@ mod capi;
 mod cleanup;
 mod commit;
 mod copy;
+mod digest;
 mod duration;
 mod error;
+mod expect;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -70,6 +75,7 @@ mod old_backups;
 mod options;
 mod original;
 mod remedy;
+mod scratch;
 mod shown;
 mod stage;
 mod sys;
@@ -79,16 +85,18 @@ mod write;
 pub use cleanup::Shutdown;
 #[doc(hidden)]
 pub use copy::read_all;
+pub use digest::Digest;
 #[doc(hidden)]
 pub use duration::{parse_duration, shown_duration};
 pub use error::{Error, ErrorKind, Result};
+pub use expect::{Expect, digest};
 pub use holder::Holder;
 pub use holds::{Hold, HoldState, list_holds};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
-pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL};
+pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL, lock_callers_descriptor};
 #[doc(hidden)]
 pub use local_time::shown_time;
-pub use lock::{FileLock, HandOver, lock_callers_descriptor, lock_descriptor, unlock_descriptor};
+pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
 #[doc(hidden)]
 pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
@@ -99,5 +107,9 @@ pub use options::{
 };
 pub use remedy::Remedy;
 #[doc(hidden)]
+pub use scratch::Scratch;
+#[doc(hidden)]
 pub use shown::shown;
+pub use write::set::Set;
+pub use write::together::Staged;
 pub use write::{AtomicFile, Committed, update, write};

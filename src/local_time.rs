@@ -1,6 +1,9 @@
 //! The local time zone, as `TZ` or else `/etc/localtime` has it.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -33,28 +36,56 @@ impl fmt::Display for Moment {
     }
 }
 
+/// The names that TZ may have are files here, if TZDIR is not set.
+const ZONES: [&str; 3] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
+
+/// The zone that tzset(3) finds. UTC, if there is none.
+///
+/// Not by jiff's features `tz-system` and `tzdb-zoneinfo`. They look up the zone's name in a list of all zones, which they
+/// make first: a hundred system calls and 3 million instructions.
 pub(crate) fn zone() -> TimeZone {
-    // Without TZ, jiff would look up the zone's name in a list of all zones, which it makes first: a hundred system calls
-    // and 3 million instructions for a name that nothing here needs.
-    if std::env::var_os("TZ").is_none() {
-        let zone = std::fs::read("/etc/localtime").ok().and_then(|data| TimeZone::tzif("", &data).ok());
-        if let Some(zone) = zone {
-            return zone;
-        }
+    zone_of(std::env::var_os("TZ").as_deref()).unwrap_or(TimeZone::UTC)
+}
+
+fn zone_of(tz: Option<&OsStr>) -> Option<TimeZone> {
+    let file = |path: &Path| TimeZone::tzif("", &std::fs::read(path).ok()?).ok();
+    let Some(tz) = tz else { return file(Path::new("/etc/localtime")) };
+    let name = OsStr::from_bytes(tz.as_bytes().strip_prefix(b":").unwrap_or(tz.as_bytes()));
+    if name.is_empty() {
+        return None;
     }
-    TimeZone::system()
+    // A path from the root is not below the directory that it is joined to.
+    match std::env::var_os("TZDIR") {
+        Some(dir) => file(&Path::new(&dir).join(name)),
+        None => ZONES.iter().find_map(|dir| file(&Path::new(dir).join(name))),
+    }
+    .or_else(|| TimeZone::posix(tz.to_str()?).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// That they are the system's is tested beside date(1), with backups.
     #[test]
-    fn it_is_the_system_s() {
-        for month in 1..=12 {
-            let time = jiff::civil::date(2026, month, 15).at(12, 30, 15, 0);
-            let instant = |zone: TimeZone| zone.to_timestamp(time).unwrap();
-            assert_eq!(instant(zone()), instant(TimeZone::system()), "{time}");
+    fn all_forms_of_tz() {
+        let noons = |tz: Option<&str>| {
+            let zone = zone_of(tz.map(OsStr::new)).unwrap();
+            let noon = |month| zone.to_timestamp(jiff::civil::date(2026, month, 15).at(12, 0, 0, 0)).unwrap();
+            (1..=12).map(noon).collect::<Vec<_>>()
+        };
+        let by_rule = noons(Some("CET-1CEST,M3.5.0,M10.5.0/3"));
+        assert_ne!(by_rule, noons(Some("CET-1")));
+        if Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+            for name in ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"] {
+                assert_eq!(noons(Some(name)), by_rule, "{name}");
+            }
+        }
+        if Path::new("/etc/localtime").exists() {
+            assert_eq!(noons(None), noons(Some("/etc/localtime")));
+        }
+        for none in ["", ":", "Atlantis/Capital", "../../../etc/passwd", "/nowhere", "1", "\u{e4}"] {
+            assert_eq!(zone_of(Some(OsStr::new(none))), None, "{none}");
         }
     }
 }

@@ -6,6 +6,9 @@
 //!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
 //!   .awrite-HHHHHHHH[-N].NAME          a temporary file          TempNames, is_temp_name
 //!   .awrite-HHHHHHHH-NONCE[-N].NAME    the same under link(2)    TempNames, is_temp_name
+//!   .awrite-HHHHHHHH-NONCE[-1].NAME    the same in a set         set_temp_name, is_set_temp_name
+//!   .awrite-set-NONCE                  the journal of a set      journal_name, journal_nonce
+//!   .awrite-set-NONCE.tmp              the draft of a journal    journal_draft_name, journal_nonce
 //!   NAME.backup                        a backup                  BackupNames
 //!   NAME.YYYYMMDD-HHMMSS[-N].backup    a dated backup            BackupNames, split_stamp
 //! ```
@@ -17,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::DateTime;
 
@@ -39,6 +43,11 @@ const TEMP_PREFIX: &str = ".awrite-";
 const TEMP_HASH: usize = 8;
 /// How many names of temporary files are tried, where others have taken some of them.
 const TEMP_NAMES: u32 = 10_000;
+
+/// What the name of a set's journal begins with. No temporary file is called so: `set-` is no hash.
+const JOURNAL_PREFIX: &str = ".awrite-set-";
+/// What the name of its draft ends in.
+const DRAFT_SUFFIX: &str = ".tmp";
 
 /// What stands between a lock's name and the nonce in the name of a mark.
 const MARK_INFIX: &str = ".break-";
@@ -152,9 +161,19 @@ pub(crate) fn leased_name(name: &OsStr) -> Option<&OsStr> {
 
 fn target_name<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     let base = name.as_bytes().strip_suffix(suffix.as_bytes())?;
-    let hash = base.rsplit(|&b| b == b'-').next().unwrap_or_default();
-    let cut = may_be_cut(name.len()) && hash.len() == 16 && hash.iter().all(u8::is_ascii_hexdigit);
-    (!cut).then(|| OsStr::from_bytes(base))
+    hash_in(base, suffix).is_none().then(|| OsStr::from_bytes(base))
+}
+
+/// The hash of its target's whole name in the name of a lock file, if that has been cut.
+pub(crate) fn cut_hash(name: &OsStr) -> Option<u64> {
+    hash_in(name.as_bytes().strip_suffix(LOCK_SUFFIX.as_bytes())?, LOCK_SUFFIX)
+}
+
+/// The hash at the end of `base`, which stands before `suffix` in a name that has been cut.
+fn hash_in(base: &[u8], suffix: &str) -> Option<u64> {
+    let (rest, hash) = base.split_at_checked(base.len().checked_sub(16)?)?;
+    let cut = may_be_cut(base.len() + suffix.len()) && rest.ends_with(b"-") && is_hex(hash);
+    u64::from_str_radix(std::str::from_utf8(hash).ok()?, 16).ok().filter(|_| cut)
 }
 
 /// Whether backups with this suffix would look like lock files or leases.
@@ -189,10 +208,25 @@ impl<'a> TempNames<'a> {
         if number > 0 {
             head.push_str(&format!("-{number}"));
         }
+        self.headed(head, limit)
+    }
+
+    fn headed(&self, mut head: String, limit: usize) -> OsString {
         head.push('.');
         let base = self.base.as_bytes();
         let room = limit.saturating_sub(head.len());
         joined(&[head.as_bytes(), &base[base.len().saturating_sub(room)..]])
+    }
+
+    fn in_set(&self, what: InSet, elsewhere: bool, limit: usize) -> OsString {
+        let mut head = self.stem();
+        if elsewhere {
+            head.push_str("-0");
+        }
+        if what == InSet::Backup {
+            head.push_str("-1");
+        }
+        self.headed(head, limit)
     }
 
     /// The first of them.
@@ -270,6 +304,52 @@ pub(crate) fn is_temp_name(name: &OsStr) -> bool {
 pub(crate) fn is_temp_name_under_nonce(name: &OsStr, base: &OsStr) -> bool {
     let rest = name.as_bytes().strip_prefix(temp_stem(base).as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
     is_temp_name(name) && rest.and_then(|rest| rest.get(..NONCE)).is_some_and(is_nonce)
+}
+
+/// What a temporary file of a set is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InSet {
+    Stage,
+    Backup,
+}
+
+/// The temporary name for `base` in the set with this nonce. Housekeeping finds the set's record by it, beside it. If that
+/// is elsewhere, the name is one that housekeeping does not know: it would take the file for a dead writer's.
+pub(crate) fn set_temp_name(base: &OsStr, nonce: &str, what: InSet, elsewhere: bool, dir: &Dir) -> OsString {
+    let names = TempNames::new(base, Some(nonce));
+    names.in_set(what, elsewhere, names.limit(dir))
+}
+
+/// Whether `name` is one of those.
+pub(crate) fn is_set_temp_name(name: &OsStr, base: &OsStr, nonce: &str, what: InSet) -> bool {
+    let names = TempNames::new(base, Some(nonce));
+    let limits = [NAME_MAX, SHORT_NAME_MAX];
+    limits.iter().any(|&limit| [false, true].iter().any(|&elsewhere| names.in_set(what, elsewhere, limit) == name))
+}
+
+/// The nonce in the name of a temporary file, and the file that it is for; `None` in its place: the name may have been cut.
+pub(crate) fn temp_name_under_nonce(name: &OsStr) -> Option<(&str, Option<&OsStr>)> {
+    let (head, base) = name.as_bytes().strip_prefix(TEMP_PREFIX.as_bytes())?.split_at_checked(TEMP_HASH + 1 + NONCE)?;
+    let nonce = std::str::from_utf8(&head[TEMP_HASH + 1..]).ok().filter(|nonce| is_nonce(nonce.as_bytes()))?;
+    let base = base.iter().position(|&b| b == b'.').map(|dot| OsStr::from_bytes(&base[dot + 1..]))?;
+    is_temp_name(name).then_some((nonce, Some(base).filter(|_| !may_be_cut(name.len()))))
+}
+
+/// The name of the journal of the set with this nonce.
+pub(crate) fn journal_name(nonce: &str) -> OsString {
+    format!("{JOURNAL_PREFIX}{nonce}").into()
+}
+
+/// The name of the journal's draft: it becomes the journal by being renamed.
+pub(crate) fn journal_draft_name(nonce: &str) -> OsString {
+    format!("{JOURNAL_PREFIX}{nonce}{DRAFT_SUFFIX}").into()
+}
+
+/// The nonce of a journal or of a draft of one, by its name.
+pub(crate) fn journal_nonce(name: &OsStr) -> Option<&str> {
+    let rest = name.as_bytes().strip_prefix(JOURNAL_PREFIX.as_bytes())?;
+    let nonce = rest.strip_suffix(DRAFT_SUFFIX.as_bytes()).unwrap_or(rest);
+    std::str::from_utf8(nonce).ok().filter(|nonce| is_nonce(nonce.as_bytes()))
 }
 
 fn is_hex(text: &[u8]) -> bool {
@@ -369,8 +449,9 @@ impl<'a> BackupNames<'a> {
     pub(crate) fn new(base: &'a OsStr, suffix: &'a OsStr, timestamp: bool) -> BackupNames<'a> {
         let time = timestamp.then(|| {
             // Whole seconds, as in a name. A time that is now cannot be out of range.
-            let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-            now.to_zoned(local_time::zone()).datetime()
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = i64::try_from(now).ok().and_then(|now| jiff::Timestamp::from_second(now).ok());
+            now.unwrap_or_default().to_zoned(local_time::zone()).datetime()
         });
         BackupNames { base, suffix, time, from: 0 }
     }
@@ -436,6 +517,9 @@ pub(crate) fn any_name(name: &OsStr) {
         let back = target_name(&side, suffix);
         assert!(back == Some(name) || back.is_none(), "{name:?} becomes {back:?}");
         assert!(back.is_some() || may_be_cut(side.len()), "{name:?} is not known again");
+        if suffix == LOCK_SUFFIX && side.len() != name.len() + suffix.len() {
+            assert_eq!(cut_hash(&side), Some(fnv1a(name.as_bytes())));
+        }
     }
     for limit in [NAME_MAX, SHORT_NAME_MAX] {
         for (nonce, number) in [(None, 0), (None, 7), (Some("0123456789abcdef"), 0), (Some("0123456789abcdef"), 9999)] {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::digest::Digest;
+
 /// Something that happened, or is about to.
 ///
 /// A path that the caller gave is as the caller gave it. New kinds may be added, so match with a `_` arm.
@@ -81,6 +83,8 @@ pub enum Notice<'a> {
         changed: bool,
         /// The backup of the previous content, if one was made.
         backup: Option<&'a Path>,
+        /// The digest of the content, if it is known.
+        digest: Option<Digest>,
         /// The time since the file was opened for writing.
         took: Duration,
     },

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::duration::parse_duration;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expect::Expect;
 use crate::notice::Observer;
 
 /// Defines a struct of options: its fields with their defaults, and a setter for each. Fields may be added, so a
@@ -347,6 +348,8 @@ options_struct! {
         /// Permission bits of the new file. Default: the original's, or 0666 less umask. Where the group should be kept
         /// and cannot, its bits are cut down to those of others.
         mode: Option<u32> = None,
+        /// Permission bits of a file that is new, less umask. Default: 0666. For a copy: those of the file it is made of.
+        new_mode: u32 = 0o666,
         /// Keep the original's mode. Default: true; otherwise the new file gets 0666 less umask.
         preserve_mode: bool = true,
         /// What happens to owner and group.
@@ -355,6 +358,11 @@ options_struct! {
         preserve_xattrs: bool = true,
         /// Replace a file that this user may not write.
         force: bool = false,
+        /// Replace the target only if it contains this: for whoever reads it, takes a while without holding the lock, and
+        /// writes it back. Compared under the lock as soon as it is held, and again right before the target is replaced;
+        /// otherwise the write fails with [`ErrorKind::Conflict`](crate::ErrorKind::Conflict). Of a symbolic link that is
+        /// replaced itself, the content of the file behind it counts.
+        expect: Option<Expect> = None,
         /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
         refuse_empty: bool = false,
         /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on
@@ -369,6 +377,10 @@ options_struct! {
         keep_inode: bool = false,
         /// What is synced.
         durability: Durability = Durability::default(),
+        /// Before the target is replaced, read the new content back and compare it with what was received: from the device,
+        /// where the system allows to drop what it has cached. Whatever is overwritten in place is read back afterwards.
+        /// Not with [`Durability::None`].
+        verify: bool = false,
         /// Create missing parent directories.
         mkdir: bool = false,
         /// Keep the current content.

@@ -31,6 +31,14 @@ pub enum Remedy {
     InPlaceLockedElsewhere,
     /// Keep lock files in another directory: [`LockOptions::dir`](crate::LockOptions::dir).
     LockElsewhere,
+    /// Have another user's file removed that stands in place of the lock file, or of the record of a lease, and that this
+    /// user may not remove; or keep lock files in another directory: [`LockOptions::dir`](crate::LockOptions::dir).
+    LockPast {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
     /// Remove the link that stands in place of the lock file, or use another lock file:
     /// [`LockOptions::file`](crate::LockOptions::file).
     LockFile,
@@ -68,6 +76,14 @@ impl fmt::Display for Remedy {
                 "check directory permissions; or ask to overwrite it in place, with its lock file in another directory"
             }
             Remedy::LockElsewhere => "keep lock files in another directory, the same for every writer",
+            Remedy::LockPast { path, uid } => {
+                let path = shown(path);
+                return write!(
+                    f,
+                    "{path} is uid {uid}'s; that user, root or the directory's owner may remove it; or keep lock files in \
+                     another directory, the same for every writer"
+                );
+            }
             Remedy::LockFile => "a lock file is never opened through a link; remove the link or use another lock file",
             Remedy::Inspect(path) => return write!(f, "look at {}; remove it or use another lock file", shown(path)),
             Remedy::Mkdir(parent) => {

@@ -75,9 +75,9 @@ enum State {
 pub(crate) enum Birth {
     /// 0600, until its final mode is set.
     Private,
-    /// As any new file: 0666, filtered by the kernel with the umask or a default ACL. The umask itself is never toggled:
-    /// every thread would see that.
-    Plain,
+    /// As any new file: these bits (usually 0666), filtered by the kernel with the umask or a default ACL. The umask itself
+    /// is never toggled: every thread would see that.
+    Plain(u32),
 }
 
 /// What renaming a stage means.
@@ -85,6 +85,8 @@ pub(crate) enum Birth {
 pub(crate) enum Rename {
     /// It becomes the target: the commit point.
     Commit,
+    /// The same, if there is none yet (EEXIST), as far as the file system can see to that.
+    Create,
     /// It becomes another file, in place of an earlier one.
     Place,
 }
@@ -169,17 +171,17 @@ impl Stage {
 
     /// Whether its mode is that of any new file already.
     pub(crate) fn is_plain(&self) -> bool {
-        self.birth == Birth::Plain
+        matches!(self.birth, Birth::Plain(_))
     }
 
     /// The mode that a new file has here.
     pub(crate) fn plain_mode(&self) -> io::Result<u32> {
         match self.birth {
-            Birth::Plain => Ok(FileStatus::of(&self.file)?.mode),
+            Birth::Plain(_) => Ok(FileStatus::of(&self.file)?.mode),
             // Asked of another file, which stays empty: the content of this one may not be for everyone.
             Birth::Private => {
                 let Label { base, nonce } = self.label.clone();
-                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain)?.plain_mode()
+                Stage::create_under(self.dir.clone(), &base, nonce, Birth::Plain(0o666))?.plain_mode()
             }
         }
     }
@@ -199,6 +201,23 @@ impl Stage {
         Ok((file, name, ticket))
     }
 
+    /// Gives it exactly this temporary name.
+    pub(crate) fn publish_as(self, name: &OsStr) -> io::Result<Stage> {
+        let Stage { state, dir, file, label, birth } = self;
+        let ticket = match state {
+            State::Unnamed(way) => {
+                mark(&file);
+                make_temp_name(&dir, name, || dir.link_unnamed(&file, way, name))
+            }
+            State::Named { name: old, ticket } => {
+                let listed = || TempName { dir: dir.clone(), name: name.to_owned() };
+                let turned = ticket.turn(|| rename_new(&dir, &old, name).map(|()| listed()));
+                turned.map_err(|(e, _)| e)
+            }
+        }?;
+        Ok(Stage { state: State::Named { name: name.to_owned(), ticket }, dir, file, label, birth })
+    }
+
     /// Renames it to `name` in `to`. On error the stage is as before, and handed back.
     pub(crate) fn rename(self, to: &Dir, name: &OsStr, how: Rename) -> Result<File, (io::Error, Stage)> {
         let Stage { state, dir, file, label, birth } = self;
@@ -209,13 +228,20 @@ impl Stage {
                 Err(e) => return Err((e, Stage { state, dir, file, label, birth })),
             },
         };
-        let replace = || match retry(|| dir.rename(&from, to, name)) {
+        let rename = || match how {
+            Rename::Create => match dir.rename_new(&from, to, name) {
+                Err(e) if sys::unsupported(&e) => dir.rename(&from, to, name),
+                outcome => outcome,
+            },
+            Rename::Commit | Rename::Place => dir.rename(&from, to, name),
+        };
+        let replace = || match retry(rename) {
             // Over NFS the answer can be lost after the deed: what counts is which file has the name.
             Err(_) if stands_for(to, name, &file).unwrap_or(false) => Ok(()),
             outcome => outcome,
         };
         let outcome = match how {
-            Rename::Commit => ticket.commit(replace),
+            Rename::Commit | Rename::Create => ticket.commit(replace),
             Rename::Place => ticket.settle(replace),
         };
         match outcome {
@@ -232,7 +258,7 @@ impl Birth {
     fn mode(self) -> u32 {
         match self {
             Birth::Private => 0o600,
-            Birth::Plain => 0o666,
+            Birth::Plain(bits) => bits,
         }
     }
 }
@@ -335,6 +361,17 @@ fn with_temp_name<T>(
     });
     let ((made, name), ticket) = taken?;
     Ok((made, name, ticket))
+}
+
+/// Makes exactly this temporary name, and lists it.
+fn make_temp_name(dir: &Arc<Dir>, name: &OsStr, make: impl FnOnce() -> io::Result<()>) -> io::Result<Ticket> {
+    let listed = || TempName { dir: dir.clone(), name: name.to_owned() };
+    cleanup::make(|| make().map(|()| ((), listed()))).map(|((), ticket)| ticket)
+}
+
+/// The same as [`link_temp`] with exactly this temporary name.
+pub(crate) fn link_temp_as(from: &Dir, name: &OsStr, dir: &Arc<Dir>, temp: &OsStr) -> io::Result<Ticket> {
+    make_temp_name(dir, temp, || from.link(name, dir, temp))
 }
 
 /// Gives an unnamed `file` in `dir` a temporary name.
@@ -498,7 +535,7 @@ mod tests {
     fn a_private_stage_knows_the_mode_of_a_plain_one() {
         let place = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(place.path()).unwrap());
-        let [private, plain] = [Birth::Private, Birth::Plain].map(|birth| {
+        let [private, plain] = [Birth::Private, Birth::Plain(0o666)].map(|birth| {
             let stage = Stage::create(dir.clone(), OsStr::new("f"), birth).unwrap();
             (FileStatus::of(&stage.file).unwrap().mode, stage.plain_mode().unwrap())
         });

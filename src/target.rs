@@ -123,13 +123,15 @@ impl Target {
         for made in self.made_dirs.drain(..) {
             made.ticket.keep();
             if sync {
-                let parent = made.path.parent().unwrap_or(Path::new(""));
-                // On the target's file system. If that cannot sync directories, the user has been told so already.
-                let synced = retry(|| Dir::open(parent)).and_then(|parent| parent.sync());
-                outcome = outcome.and(synced.map(drop));
+                outcome = outcome.and(sync_parent(&made.path));
             }
         }
         outcome
+    }
+
+    /// Makes the names of the directories made for it durable.
+    pub(crate) fn sync_dirs(&self) -> io::Result<()> {
+        self.made_dirs.iter().try_for_each(|made| sync_parent(&made.path))
     }
 
     /// Makes a directory that the write needs, and the missing ones above it. They go with the target's own.
@@ -381,6 +383,13 @@ fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the name of a directory that was made for the target durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    // On the target's file system. If that cannot sync directories, the user has been told so already.
+    retry(|| Dir::open(parent)).and_then(|parent| parent.sync()).map(drop)
 }
 
 fn is_dangling(path: &Path) -> bool {

@@ -7,11 +7,12 @@
 //! | variable | what |
 //! |---|---|
 //! | `AWRITE_BENCH_QUICK` | if set: few rounds with little data, to see that it works; the figures then mean little |
+//! | `AWRITE_BENCH_LONG` | if set: also housekeeping of a million files |
 //! | `AWRITE_BENCH_STATIC` | a static awrite to measure; otherwise one is built |
 //! | `AWRITE_BENCH_MUSL` | an awrite that is linked with musl; otherwise that row is left out |
 //!
-//! What is not installed is left out, and the output says so: a C compiler with a static libc (the floor: ../floor.c),
-//! `sponge`, `flock`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
+//! What is not installed is left out, and the output says so: a C compiler with a static libc (the floors: ../floor.c,
+//! ../floor_set.c), `sponge`, `flock`, `time`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
 //! tmpfs and the file system of the target directory.
 //! target directory's.
 
@@ -25,6 +26,7 @@ mod locks;
 mod measure;
 mod places;
 mod programs;
+mod several;
 mod writes;
 
 use std::path::Path;
@@ -43,8 +45,12 @@ struct Amount {
     stream: u64,
     /// Bytes in the large file, for work that should not depend on the size.
     large: u64,
+    /// Files that are replaced together.
+    files: usize,
     locks: usize,
     backups: usize,
+    /// How many files housekeeping finds, in its turns.
+    growth: &'static [usize],
     writers: usize,
     updates: usize,
 }
@@ -54,19 +60,25 @@ const FULL: Amount = Amount {
     large_rounds: 5,
     stream: 2 << 30,
     large: 1 << 30,
+    files: 1000,
     locks: 10_000,
     backups: 100_000,
+    growth: &[10_000, 100_000],
     writers: 100,
     updates: 20,
 };
+
+const LONG: Amount = Amount { growth: &[10_000, 100_000, 1_000_000], ..FULL };
 
 const QUICK: Amount = Amount {
     small_rounds: 20,
     large_rounds: 2,
     stream: 64 << 20,
     large: 64 << 20,
+    files: 100,
     locks: 1000,
     backups: 2000,
+    growth: &[10_000, 100_000],
     writers: 20,
     updates: 5,
 };
@@ -77,7 +89,12 @@ fn main() {
         return;
     }
     let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let amount = if std::env::var_os("AWRITE_BENCH_QUICK").is_some() { &QUICK } else { &FULL };
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let amount = match (is_set("AWRITE_BENCH_QUICK"), is_set("AWRITE_BENCH_LONG")) {
+        (true, _) => &QUICK,
+        (_, true) => &LONG,
+        _ => &FULL,
+    };
     let programs = Programs::find(work);
     let report = &mut Report::default();
 
@@ -94,6 +111,8 @@ fn main() {
     writes::stream(places[0], &programs, amount, report);
     writes::simple_memory(places[0], &programs, amount, report);
     files::large_and_small(xfs.as_ref().unwrap_or(&disk), &programs, amount, report);
+    several::together(&disk, &programs, amount, report);
+    several::edit_one(places[0], &programs, amount, report);
     for place in &places {
         locks::library(place, amount, report);
     }
@@ -103,6 +122,7 @@ fn main() {
     for place in &places {
         housekeeping::beside_find(place, &programs, amount, report);
     }
+    housekeeping::growth(places[0], &programs, amount, report);
     counts::of_one_run(places[0], &programs);
     counts::sizes(&programs, report);
     report.print();

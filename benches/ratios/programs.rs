@@ -12,6 +12,7 @@ pub(crate) struct Programs {
     pub(crate) static_glibc: Option<PathBuf>,
     pub(crate) static_musl: Option<PathBuf>,
     pub(crate) floor: Option<PathBuf>,
+    pub(crate) floor_set: Option<PathBuf>,
     pub(crate) sponge: Option<PathBuf>,
     pub(crate) flock: Option<PathBuf>,
 }
@@ -23,7 +24,8 @@ impl Programs {
             dynamic: env!("CARGO_BIN_EXE_awrite").into(),
             static_glibc: given("AWRITE_BENCH_STATIC").or_else(|| build_static(work)),
             static_musl: given("AWRITE_BENCH_MUSL"),
-            floor: build_floor(work),
+            floor: build_floor(work, "floor"),
+            floor_set: build_floor(work, "floor_set"),
             sponge: find("sponge"),
             flock: find("flock"),
         }
@@ -51,14 +53,14 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     found
 }
 
-fn build_floor(work: &Path) -> Option<PathBuf> {
-    let output = work.join("floor");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/floor.c");
+fn build_floor(work: &Path, name: &str) -> Option<PathBuf> {
+    let output = work.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name).with_extension("c");
     let done = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&output).arg(source).status();
     if done.is_ok_and(|status| status.success()) {
         return Some(output);
     }
-    println!("no C compiler with a static libc: the floor is left out");
+    println!("no C compiler with a static libc: the {name} is left out");
     None
 }
 

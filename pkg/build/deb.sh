@@ -48,7 +48,8 @@ cc -o "$scratch/rotate" examples/counter.c $(pkg-config --cflags --libs awrite)
 "$scratch/rotate" "$scratch/count" 1
 [ "$(cat "$scratch/count")" = 1 ]
 if command -v systemd-analyze >/dev/null; then
-    systemd-analyze verify /lib/systemd/system/awrite-housekeep.{service,timer}
+    systemd-analyze verify /lib/systemd/system/awrite-housekeep.{service,timer} \
+        /lib/systemd/system/awrite-recover@.service
 else
     say "no systemd here: its units are not verified"
 fi

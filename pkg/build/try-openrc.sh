@@ -19,6 +19,8 @@ for deb in "$scratch"/debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --k
 cp "$housekeep" "$root/usr/bin/awrite-housekeep"
 install -D -m 755 pkg/openrc/awrite-housekeep.initd "$root/etc/init.d/awrite-housekeep"
 install -D -m 644 pkg/openrc/awrite-housekeep.confd "$root/etc/conf.d/awrite-housekeep"
+install -D -m 755 pkg/openrc/awrite-recover.initd "$root/etc/init.d/awrite-recover"
+install -D -m 644 pkg/openrc/awrite-recover.confd "$root/etc/conf.d/awrite-recover"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
 # The state that openrc leaves after boot.
@@ -32,7 +34,8 @@ touch "$root/etc/insserv.conf"
 touch "$root/run/test/old" "$root/run/test/new"
 touch -d '8 days ago' "$root/run/test/old.lock"
 touch "$root/run/test/new.lock"
-service() { chroot "$root" /sbin/openrc-run /etc/init.d/awrite-housekeep --nocolor --nodeps "$@"; }
+run=awrite-housekeep
+service() { chroot "$root" /sbin/openrc-run "/etc/init.d/$run" --nocolor --nodeps "$@"; }
 
 say "with no directory named it does nothing"
 service start
@@ -46,4 +49,15 @@ service status
 service zap
 say "one that is not there is an error"
 echo 'directories=/nowhere' >>"$root/etc/conf.d/awrite-housekeep"
+! service start || die "it said that all was well"
+
+run=awrite-recover
+say "what finishes interrupted sets runs where it is told to"
+service start
+service zap
+mkdir "$root/run/test/conf"
+echo 'directories=/run/test/conf' >>"$root/etc/conf.d/awrite-recover"
+service start
+service zap
+echo 'directories=/nowhere' >>"$root/etc/conf.d/awrite-recover"
 ! service start || die "it said that all was well"

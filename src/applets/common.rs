@@ -67,8 +67,16 @@ pub(crate) const fn version<S>() -> Flag<S> {
     Flag::check("Other", &["-V", "--version"], "print the version and exit", |_, _| Err(Stop::Version))
 }
 
-/// The error that `program`, which was to work on `target`, cannot be run.
-pub(crate) fn cannot_run(program: &OsStr, target: &Path, error: io::Error) -> Error {
+/// The error that `program`, which was to work on `target`, or on several, cannot be run.
+pub(crate) fn cannot_run<'a>(program: &OsStr, target: impl Into<Option<&'a Path>>, error: io::Error) -> Error {
     let reason = Error::io(program, error).to_string();
-    Error::new(ErrorKind::Io, format!("cannot run {reason}")).on(target)
+    about(target.into(), Error::new(ErrorKind::Io, format!("cannot run {reason}")))
+}
+
+/// The error, about `target` if it is about a single one.
+pub(crate) fn about(target: Option<&Path>, error: Error) -> Error {
+    match target {
+        Some(target) => error.on(target),
+        None => error,
+    }
 }

@@ -76,6 +76,23 @@ pub(super) unsafe fn block<'a>(data: *const c_void, size: usize) -> Result<&'a [
     Ok(unsafe { std::slice::from_raw_parts(data.cast(), size) })
 }
 
+/// An array to read from. NULL with a count of 0 is an empty one.
+///
+/// # Safety
+///
+/// `at` is NULL, or `count` elements there can be read and do not change during `'a`. Any bytes are a valid element.
+pub(super) unsafe fn array<'a, T>(at: *const T, count: usize) -> Result<&'a [T]> {
+    ensure_block(at.cast(), count.saturating_mul(size_of::<T>()))?;
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if !at.is_aligned() {
+        return Err(bad_argument("the array is not aligned"));
+    }
+    // SAFETY: it is not NULL, aligned, and not longer than a slice may be; the caller promises the rest.
+    Ok(unsafe { std::slice::from_raw_parts(at, count) })
+}
+
 /// A block to write into. It is filled with zeros first.
 ///
 /// # Safety

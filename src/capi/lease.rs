@@ -5,11 +5,12 @@
 //! lease by itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
 
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
-use super::lock::{awrite_lock_options, claim, lock_options, lock_options_and_observer};
-use super::status::{awrite_status, guard, guard_or};
+use super::lock::{awrite_lock_options, claim, lock_options_and_observer};
+use super::status::{awrite_status, c_array, guard, guard_or};
 use crate::lease::{Lease, LeaseInfo};
 
 /// A lease of a target.
@@ -180,12 +181,16 @@ pub struct awrite_lease_info {
     pub owner: [c_char; 256],
     /// The host that wrote the record.
     pub host: [c_char; 256],
+    /// Why the lease was taken; "" if its owner did not say.
+    pub reason: [c_char; 256],
+    /// Since when the lock is held; 0 where it is not or that is not known.
+    pub lock_since_ms: i64,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_lease_info {
     const NAME: &'static str = "awrite_lease_info";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, reason);
 }
 
 /// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
@@ -207,21 +212,27 @@ pub unsafe extern "C" fn awrite_lease_read(
         if info.is_null() {
             return Err(bad_argument("info is NULL"));
         }
-        let (target, options) = (argument::path(target, "target")?, lock_options(options)?);
+        let target = argument::path(target, "target")?;
+        let (options, observer) = lock_options_and_observer(options)?;
         let out = Out::new(info)?;
-        let status = Lease::status(target, &options)?;
-        let none = awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zeroed() };
-        let mut found = status.lease.as_ref().map_or(none, info_of);
+        let status = Lease::status_with(target, &options, &observer)?;
+        let mut found = info_or_none(status.lease.as_ref());
         found.locked = u32::from(status.held);
+        found.lock_since_ms = status.since.map_or(0, since_1970);
         found.lock_pid = status.holder.map_or(0, |holder| holder.pid);
         out.put(&found);
         Ok(())
     })
 }
 
-fn info_of(lease: &LeaseInfo) -> awrite_lease_info {
+fn info_or_none(lease: Option<&LeaseInfo>) -> awrite_lease_info {
+    lease.map_or(awrite_lease_info { state: AWRITE_LEASE_NONE, ..awrite_lease_info::zeroed() }, info_of)
+}
+
+/// The members about the lease.
+pub(super) fn info_of(lease: &LeaseInfo) -> awrite_lease_info {
     awrite_lease_info {
-        size: 0,
+        size: size_of::<awrite_lease_info>(),
         state: if lease.left.is_some() { AWRITE_LEASE_LIVE } else { AWRITE_LEASE_EXPIRED },
         locked: 0,
         lock_pid: 0,
@@ -234,6 +245,8 @@ fn info_of(lease: &LeaseInfo) -> awrite_lease_info {
         expires_at_ms: since_1970(lease.expires_at),
         owner: c_array(&lease.owner),
         host: c_array(&lease.host),
+        reason: c_array(lease.reason.as_deref().unwrap_or_default()),
+        lock_since_ms: 0,
     }
 }
 
@@ -241,18 +254,9 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn since_1970(time: SystemTime) -> i64 {
+pub(super) fn since_1970(time: SystemTime) -> i64 {
     let clamp = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
-}
-
-/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
-fn c_array<const N: usize>(text: &str) -> [c_char; N] {
-    let mut array = [0; N];
-    for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
-        *to = from as c_char;
-    }
-    array
 }
 
 /// Gives back a lease that was kept, without a handle.
@@ -274,5 +278,29 @@ pub unsafe extern "C" fn awrite_lease_end(
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
         let (options, observer) = lock_options_and_observer(options)?;
         Lease::end(target, &claim, &options, &observer).map(drop)
+    })
+}
+
+/// Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
+/// token is greater, as ever. For those who may write the target only.
+///
+/// target, options: as in awrite_lease_acquire().
+/// info: receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+///
+/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
+/// AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lease_break(
+    target: *const c_char,
+    options: *const awrite_lock_options,
+    info: *mut awrite_lease_info,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let (target, out) = (argument::path(target, "target")?, Out::new(info)?);
+        let (options, observer) = lock_options_and_observer(options)?;
+        let was = Lease::break_any(target, &options, &observer)?;
+        out.put(&info_or_none(was.as_ref()));
+        Ok(())
     })
 }

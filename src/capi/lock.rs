@@ -7,6 +7,7 @@
 //! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::error::Result;
 use crate::lock::FileLock;
 use crate::notice::Observer;
 use crate::options::Claim;
-use crate::options::{LockMethod, LockOptions, Wait};
+use crate::options::{LockMethod, LockOptions, Wait, check_reason};
 
 /// awrite_lock_options.wait: wait until the lock is free.
 pub const AWRITE_WAIT_FOREVER: u32 = 0;
@@ -87,12 +88,15 @@ pub struct awrite_lock_options {
     pub notice: awrite_notice_fn,
     /// Passed to notice. What it points to must stay valid until the handle is freed.
     pub notice_context: *mut c_void,
+    /// For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One line
+    /// of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
+    pub reason: *const c_char,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_lock_options {
     const NAME: &'static str = "awrite_lock_options";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, reason);
 }
 
 /// Reads and checks the options of a lock.
@@ -144,6 +148,12 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
     } else if given.token != 0 {
         return Err(bad_argument("a token without an owner"));
     }
+    if !given.reason.is_null() {
+        // SAFETY: the caller promises that it is a C string.
+        let reason = unsafe { argument::text(given.reason, "reason") }?;
+        check_reason(reason)?;
+        options.reason = Some(reason.to_owned());
+    }
     Ok(options)
 }
 
@@ -192,34 +202,37 @@ pub(super) unsafe fn lock_options_and_observer(at: *const awrite_lock_options) -
     unsafe { Ok((lock_options(at)?, lock_observer(at)?.unwrap_or_default())) }
 }
 
-/// A lock that is held.
+/// A lock that is held, or those of several targets.
 ///
 /// Thread-safety: may be passed from thread to thread. awrite_lock_fd(), awrite_lock_path() and awrite_lock_check() may
 /// be called by several threads at once; awrite_lock_release() and awrite_lock_free() only while nobody else uses it.
 pub struct awrite_lock {
-    held: Handle<FileLock>,
+    /// Not empty.
+    held: Handle<Vec<FileLock>>,
     path: CString,
 }
 
-/// Acquires a lock, after `change` has adapted the options.
+/// Acquires the locks of all `targets`, or none, after `change` has adapted the options.
 ///
 /// # Safety
 ///
 /// The same as for the exports below.
 unsafe fn acquire(
     lock: *mut *mut awrite_lock,
-    target: *const c_char,
+    targets: &[*const c_char],
     options: *const awrite_lock_options,
     change: impl FnOnce(&mut LockOptions),
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     unsafe {
         new_handle(lock, || {
-            let target = argument::path(target, "target")?;
+            let targets: Result<Vec<&Path>> = targets.iter().map(|target| argument::path(*target, "target")).collect();
+            let targets = targets?;
             let (mut options, observer) = lock_options_and_observer(options)?;
             change(&mut options);
-            let held = FileLock::acquire_with(target, &options, &observer)?;
-            let path = c_path(held.path());
+            let held = FileLock::acquire_all(&targets, &options, &observer)?;
+            let path = held.first().map(|first| c_path(first.path()));
+            let path = path.ok_or_else(|| bad_argument("there is no target: count is 0"))?;
             Ok(awrite_lock { held: Handle::new(held), path })
         })
     }
@@ -240,7 +253,7 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, target, options, |_| {}) }
+    unsafe { acquire(lock, &[target], options, |_| {}) }
 }
 
 /// The same without waiting, whatever the options say about that.
@@ -255,7 +268,7 @@ pub unsafe extern "C" fn awrite_lock_try(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, target, options, |options| options.wait = Wait::No) }
+    unsafe { acquire(lock, &[target], options, |options| options.wait = Wait::No) }
 }
 
 /// The same with a limited time to wait, whatever the options say about that.
@@ -271,8 +284,9 @@ pub unsafe extern "C" fn awrite_lock_timed(
     timeout_ms: u64,
     options: *const awrite_lock_options,
 ) -> awrite_status {
+    let limit = Wait::For(Duration::from_millis(timeout_ms));
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, target, options, |options| options.wait = Wait::For(Duration::from_millis(timeout_ms))) }
+    unsafe { acquire(lock, &[target], options, |options| options.wait = limit) }
 }
 
 /// The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
@@ -287,21 +301,48 @@ pub unsafe extern "C" fn awrite_lock_shared(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, target, options, |options| options.shared = true) }
+    unsafe { acquire(lock, &[target], options, |options| options.shared = true) }
 }
 
-/// The descriptor of the lock file, through which the lock is held. It belongs to the handle: do not close it, and do
-/// not lock or unlock it. It is closed on exec; a child process that is to keep the lock alive needs a copy of it.
+/// Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
+/// two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
+/// lock that is taken in addition later has no part in this.
+///
+/// lock: receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
+/// targets, count: the files, at least one. One that is named twice is locked once.
+/// options: NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
+/// target only.
+///
+/// Returns as awrite_lock_acquire(). Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_lock_acquire_all(
+    lock: *mut *mut awrite_lock,
+    targets: *const *const c_char,
+    count: usize,
+    options: *const awrite_lock_options,
+) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    unsafe {
+        match argument::array(targets, count) {
+            Ok(targets) => acquire(lock, targets, options, |_| {}),
+            Err(error) => new_handle(lock, || Err(error)),
+        }
+    }
+}
+
+/// The descriptor of the lock file (of several targets: the first one's), through which the lock is held. It belongs to
+/// the handle: do not close it, and do not lock or unlock it. It is closed on exec; a child process that is to keep the
+/// lock alive needs a copy of it.
 ///
 /// Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
 /// parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
     // SAFETY: what the header asks of the caller.
-    guard_or(-1, || unsafe { Ok(handle(lock)?.held.get()?.descriptor().map_or(-1, |fd| fd.as_raw_fd())) })
+    guard_or(-1, || unsafe { Ok(handle(lock)?.held.get()?[0].descriptor().map_or(-1, |fd| fd.as_raw_fd())) })
 }
 
-/// The path of the lock file.
+/// The path of the lock file; of several targets: the first one's.
 ///
 /// Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
 /// handle is NULL. Thread-safe, with the same handle too.
@@ -311,7 +352,7 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
     guard_or(std::ptr::null(), || unsafe { Ok(handle(lock)?.path.as_ptr()) })
 }
 
-/// Makes sure that the lock is still held. A lock by flock(2) always is. A link lock is lost if the process was
+/// Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
 /// stopped, or cut off from the file server, for too long.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
@@ -319,7 +360,7 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle(lock)?.held.get()?.ensure_held() })
+    guard(|| unsafe { handle(lock)?.held.get()?.iter().try_for_each(FileLock::ensure_held) })
 }
 
 /// Gives the lock back. The handle is still to be freed.
@@ -330,7 +371,12 @@ pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_release(lock: *mut awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(lock)?.held.take()?.release() })
+    guard(|| unsafe {
+        let all = handle_mut(lock)?.held.take()?;
+        // All of them, whatever becomes of one.
+        let outcomes: Vec<Result<()>> = all.into_iter().rev().map(FileLock::release).collect();
+        outcomes.into_iter().collect()
+    })
 }
 
 /// Frees a handle, giving the lock back if it is still held; NULL is fine. In a forked child it frees the copy, and the

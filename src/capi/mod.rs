@@ -10,12 +10,13 @@
 //! before it does anything, so a call with a bad argument changes nothing.
 //!
 //! The modules import from one another in one direction: `status`, `argument`, `notice`, `lock`, and then `write`,
-//! `lease` and `housekeep`.
+//! `lease`, `holds` and `housekeep`.
 
 // Unsafe code is allowed because pointers come in from C. The names are C's. cbindgen exports only what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]
 
 mod argument;
+mod holds;
 mod housekeep;
 mod lease;
 mod lock;

@@ -45,10 +45,11 @@
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
- * system error it was. A callback is told what is not an error but should be known (a wait; a file system that cannot
- * sync a directory): see Notices. A wrong argument is an error and not a crash, if the library can detect it: NULL, an
- * impossible size, an unknown flag, a handle that is used up or belongs to the parent process. A bug in the library is
- * AWRITE_INTERNAL; a panic does not leave the library (but Rust writes about it to standard error).
+ * system error it was; after AWRITE_CONFLICT, awrite_last_found() says what the target contains. A callback is told
+ * what is not an error but should be known (a wait; a file system that cannot sync a directory): see Notices. A wrong
+ * argument is an error and not a crash, if the library can detect it: NULL, an impossible size, an unknown flag, a
+ * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
+ * leave the library (but Rust writes about it to standard error).
  *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *

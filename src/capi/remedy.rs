@@ -13,6 +13,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
             "check directory permissions; or overwrite it: AWRITE_IN_PLACE and lock_dir, which is not atomic"
         }
         Remedy::LockElsewhere => "keep lock files elsewhere: lock_dir, the same for every writer",
+        Remedy::LockPast { .. } => return format!("{remedy}: lock_dir"),
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: lock_file",
         Remedy::Mkdir(_) => return format!("{remedy}: AWRITE_MKDIR"),
         Remedy::RunAgain => "call it again; with AWRITE_BACKUP the old content is kept",

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The result of a call. 0 to 3 are also the exit codes of the commands.
+/// The result of a call. 0 to 4 are also the exit codes of the commands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum awrite_status {
@@ -27,29 +27,33 @@ pub enum awrite_status {
     /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
     #[allow(dead_code)]
     AWRITE_INTERRUPTED = 3,
+    /// The target is not what awrite_write_options.expect says. It is unchanged. awrite_last_found() says what it is.
+    AWRITE_CONFLICT = 4,
     /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
     /// that contradict each other, a handle of the parent process. Nothing was done.
-    AWRITE_BAD_ARGUMENT = 4,
+    AWRITE_BAD_ARGUMENT = 5,
     /// The caller's own callback stopped it. A target is unchanged then.
-    AWRITE_STOPPED = 5,
+    AWRITE_STOPPED = 6,
     /// A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
     /// new content if it had just been replaced.
-    AWRITE_INTERNAL = 6,
+    AWRITE_INTERNAL = 7,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
     /// back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
-    AWRITE_NOT_DURABLE = 7,
+    AWRITE_NOT_DURABLE = 8,
 }
 
 use awrite_status::{
-    AWRITE_BAD_ARGUMENT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK, AWRITE_STOPPED,
+    AWRITE_BAD_ARGUMENT, AWRITE_CONFLICT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK,
+    AWRITE_STOPPED,
 };
 
-/// What `awrite_last_error()` and the two functions beside it return.
+/// What `awrite_last_error()` and the functions beside it return.
 #[derive(Default)]
 struct LastError {
     text: CString,
     hint: CString,
     errno: c_int,
+    found: CString,
 }
 
 thread_local! {
@@ -68,8 +72,16 @@ pub(super) fn c_path(path: &Path) -> CString {
     c_string(path.as_os_str().as_bytes())
 }
 
-fn set_last_error(text: String, hint: Option<String>, errno: c_int) {
-    let last = LastError { text: c_string(text), hint: c_string(hint.unwrap_or_default()), errno };
+/// A C string of fixed size: as much of `text` as there is room for, and a zero byte at its end.
+pub(super) fn c_array<const N: usize>(text: &str) -> [c_char; N] {
+    let mut array = [0; N];
+    for (to, &from) in array.iter_mut().take(N - 1).zip(text.as_bytes()) {
+        *to = from as c_char;
+    }
+    array
+}
+
+fn set_last_error(last: LastError) {
     // A thread that is ending may have destroyed its `LAST` already. Nobody will ask for the error then.
     let _ = LAST.try_with(|cell| cell.replace(last));
 }
@@ -77,6 +89,7 @@ fn set_last_error(text: String, hint: Option<String>, errno: c_int) {
 fn status_of(kind: ErrorKind) -> awrite_status {
     match kind {
         ErrorKind::Usage => AWRITE_BAD_ARGUMENT,
+        ErrorKind::Conflict => AWRITE_CONFLICT,
         ErrorKind::Refused => AWRITE_STOPPED,
         ErrorKind::NotDurable => AWRITE_NOT_DURABLE,
         ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::Leased | ErrorKind::LockLost => AWRITE_LOCKED,
@@ -85,7 +98,12 @@ fn status_of(kind: ErrorKind) -> awrite_status {
 }
 
 fn record_error(error: &Error) -> awrite_status {
-    set_last_error(error.to_string(), error.hint_in(remedy::words), error.errno().unwrap_or(0));
+    set_last_error(LastError {
+        text: c_string(error.to_string()),
+        hint: c_string(error.hint_in(remedy::words).unwrap_or_default()),
+        errno: error.errno().unwrap_or(0),
+        found: c_string(error.found().map(|found| found.to_string()).unwrap_or_default()),
+    });
     status_of(error.kind())
 }
 
@@ -95,7 +113,7 @@ fn record_panic(payload: Box<dyn Any + Send>) -> awrite_status {
         (None, Some(text)) => text.clone(),
         (None, None) => "a panic".to_owned(),
     };
-    set_last_error(format!("internal error: {text}"), None, 0);
+    set_last_error(LastError { text: c_string(format!("internal error: {text}")), ..LastError::default() });
     // Dropping the payload may panic too, and here nothing else would catch that. The payload of that second panic is
     // leaked, because dropping it could panic again.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -138,10 +156,11 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
         1 => c"input/output or general error",
         2 => c"the lock was not acquired, or was lost",
         3 => c"interrupted by a signal",
-        4 => c"bad argument",
-        5 => c"stopped by the callback",
-        6 => c"internal error",
-        7 => c"replaced, but not known to be durable",
+        4 => c"the target is not what was expected",
+        5 => c"bad argument",
+        6 => c"stopped by the callback",
+        7 => c"internal error",
+        8 => c"replaced, but not known to be durable",
         _ => c"unknown status",
     };
     text.as_ptr()
@@ -177,6 +196,16 @@ pub extern "C" fn awrite_last_hint() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_errno() -> c_int {
     LAST.try_with(|cell| cell.try_borrow().map_or(0, |last| last.errno)).unwrap_or(0)
+}
+
+/// What the target was found to contain when the last call on this thread failed with AWRITE_CONFLICT: "sha256:" and 64
+/// hexadecimal digits, or "absent". The next awrite_write_options.expect, once the caller has read the target again.
+///
+/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
+/// one failed otherwise. Never NULL. Thread-safe: each thread has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn awrite_last_found() -> *const c_char {
+    LAST.try_with(|cell| cell.try_borrow().map_or(c"".as_ptr(), |last| last.found.as_ptr())).unwrap_or(c"".as_ptr())
 }
 
 /// The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.

@@ -54,7 +54,7 @@ fn a_later_callers_options_count_if_they_are_default() {
     // The word that is not zero is now outside of the size.
     later.0.size = known + 8;
     assert!(read(&later).is_ok());
-    for size in [0, 8, known - 1, 1 << 40, usize::MAX] {
+    for size in [0, 8, awrite_lock_options::MIN_SIZE - 1, 1 << 40, usize::MAX] {
         later.0.size = size;
         let reason = read(&later).err().unwrap().to_string();
         assert!(reason.contains("must be sizeof(awrite_lock_options)"), "{reason}");
@@ -105,6 +105,7 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
             (|c| c.lock_file = c"a".as_ptr(), |r| r.file = Some("a".into())),
             (|c| c.lock_dir = c"b".as_ptr(), |r| r.dir = Some("b".into())),
             (|c| c.stale_after_ms = 7, |r| r.stale_after = Some(Duration::from_millis(7))),
+            (|c| c.reason = c"why".as_ptr(), |r| r.reason = Some("why".to_owned())),
             (|c| c.owner = c"o".as_ptr(), |r| r.claim = Some(Claim::new("o").unwrap())),
             (|c| (c.owner, c.token) = (c"o".as_ptr(), 9), |r| r.claim = Some(Claim::new("o").unwrap().with_token(9))),
         ],

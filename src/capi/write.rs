@@ -17,8 +17,10 @@ use super::argument::{
 };
 use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
 use super::notice::{self, awrite_notice_fn};
-use super::status::{awrite_status, c_path, guard};
+use super::status::{awrite_status, c_array, c_path, guard};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expect::{Expect, digest};
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed, update};
 
@@ -55,6 +57,10 @@ pub const AWRITE_KEEP_INODE: u32 = 2048;
 /// awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
 /// left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
 pub const AWRITE_DRY_RUN: u32 = 4096;
+/// awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+/// received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+/// target is unchanged. Not with AWRITE_SYNC_NONE.
+pub const AWRITE_VERIFY: u32 = 8192;
 
 /// awrite_write_options.sync: file and directory. The new content survives power loss.
 pub const AWRITE_SYNC_FULL: u32 = 0;
@@ -71,6 +77,9 @@ pub const AWRITE_OWNER_TRY: u32 = 0;
 pub const AWRITE_OWNER_KEEP: u32 = 1;
 /// awrite_write_options.ownership: the new file belongs to the user who writes it.
 pub const AWRITE_OWNER_WRITER: u32 = 2;
+
+/// The size of a string that says what a target contains, with the zero byte at its end.
+pub const AWRITE_DIGEST_SIZE: usize = 72;
 
 /// Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
 /// the call. It gets the path of the new file, which is complete, and the target as it was given. It may read and
@@ -115,6 +124,13 @@ pub struct awrite_write_options {
     /// After the commit, delete the target's backups with a time in their names but this number of the newest ones. The
     /// one that was just made is among these, and has a time in its name. 0: delete none.
     pub backup_keep: u64,
+    /// Replace the target only if it contains this: what awrite_digest() says, the 64 digits alone, or "absent". It is
+    /// compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
+    /// with AWRITE_CONFLICT. NULL: it may contain anything.
+    pub expect: *const c_char,
+    /// Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
+    /// it may contain anything. Not together with expect.
+    pub expect_same: *const c_char,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
@@ -138,12 +154,16 @@ pub struct awrite_result {
     pub changed: u32,
     /// 0.
     pub reserved: u32,
+    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+    /// The next awrite_write_options.expect.
+    pub digest: [c_char; AWRITE_DIGEST_SIZE],
 }
 
-// SAFETY: repr(C), begins with its size, and numbers and a pointer follow without a gap (tests/it/capi checks).
+// SAFETY: repr(C), begins with its size, and numbers, a pointer and characters follow without a gap (tests/it/capi
+// checks).
 unsafe impl Extensible for awrite_result {
     const NAME: &'static str = "awrite_result";
-    const MIN_SIZE: usize = size_of::<Self>();
+    const MIN_SIZE: usize = offset_of!(Self, digest);
 }
 
 thread_local! {
@@ -161,7 +181,8 @@ impl Out<awrite_result> {
             BACKUP.try_with(keep).unwrap_or(std::ptr::null())
         });
         let changed = u32::from(done.changed);
-        self.put(&awrite_result { bytes: done.bytes, backup, changed, ..awrite_result::zeroed() });
+        let digest = c_array(&done.digest.map(|digest| digest.to_string()).unwrap_or_default());
+        self.put(&awrite_result { bytes: done.bytes, backup, changed, digest, ..awrite_result::zeroed() });
     }
 }
 
@@ -171,13 +192,13 @@ impl Out<awrite_result> {
 ///
 /// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
-    const ALL: u32 = 2 * AWRITE_DRY_RUN - 1;
+    const ALL: u32 = 2 * AWRITE_VERIFY - 1;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
     ensure_reserved(given.reserved, "awrite_write_options.reserved")?;
     // SAFETY: the caller promises that each is NULL, or options, a string or a function.
-    let (lock, suffix, dir, check, observer) = unsafe {
+    let (lock, suffix, dir, check, observer, expect) = unsafe {
         let observer = notice::observer(given.notice, given.notice_context);
         (
             lock_options(given.lock)?,
@@ -185,6 +206,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             optional_path(given.backup_dir, "backup_dir")?,
             check_calling(given.check, given.check_context),
             observer.map_or_else(|| lock_observer(given.lock), |observer| Ok(Some(observer)))?,
+            expectation(given.expect, given.expect_same)?,
         )
     };
     let mode = permission_bits(given.mode, "mode")?;
@@ -207,6 +229,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         lock_on_commit: has(AWRITE_LATE_LOCK),
         append: has(AWRITE_APPEND),
         mode,
+        new_mode: 0o666,
         preserve_mode: !has(AWRITE_NO_PRESERVE_MODE),
         ownership: match given.ownership {
             AWRITE_OWNER_TRY => Ownership::TryKeep,
@@ -216,6 +239,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         },
         preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
+        expect,
         refuse_empty: has(AWRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
         in_place: has(AWRITE_IN_PLACE),
@@ -226,6 +250,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             AWRITE_SYNC_NONE => Durability::None,
             other => return Err(bad_argument(format!("awrite_write_options.sync is {other}"))),
         },
+        verify: has(AWRITE_VERIFY),
         mkdir: has(AWRITE_MKDIR),
         backup,
         check,
@@ -233,6 +258,22 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         dry_run: has(AWRITE_DRY_RUN),
         observer: observer.unwrap_or_default(),
     })
+}
+
+/// What the target must contain.
+///
+/// # Safety
+///
+/// Each is NULL or a string.
+unsafe fn expectation(text: *const c_char, same: *const c_char) -> Result<Option<Expect>> {
+    // SAFETY: the caller promises it.
+    match unsafe { (text.is_null(), optional_path(same, "expect_same")?) } {
+        (true, None) => Ok(None),
+        (true, Some(copy)) => Ok(Some(Expect::SameAs(copy.to_owned()))),
+        // SAFETY: the same.
+        (false, None) => Ok(unsafe { argument::text(text, "expect") }?.parse::<Digest>()?.into()),
+        (false, Some(_)) => Err(bad_argument("expect and expect_same contradict each other")),
+    }
 }
 
 /// A check that calls the caller's function; `None` if that is NULL.
@@ -253,6 +294,28 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
     }))
 }
 
+/// Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+/// lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+///
+/// target: the file, which need not exist.
+/// digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+/// capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+///
+/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_char, capacity: usize) -> awrite_status {
+    // SAFETY: what the header asks of the caller.
+    guard(|| unsafe {
+        let target = argument::path(target, "target")?;
+        if digest.is_null() || capacity < AWRITE_DIGEST_SIZE {
+            return Err(bad_argument("digest has no room for AWRITE_DIGEST_SIZE bytes"));
+        }
+        let text = self::digest(target)?.to_string();
+        buffer(digest.cast(), AWRITE_DIGEST_SIZE)?[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(())
+    })
+}
+
 /// Replaces a target by a block of memory.
 ///
 /// target: the file, which need not exist.
@@ -260,8 +323,8 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
 /// options: NULL for the defaults.
 /// result: receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
-/// AWRITE_NOT_DURABLE. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+/// the options; AWRITE_NOT_DURABLE. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_write(
     target: *const c_char,
@@ -314,8 +377,8 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 /// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
-/// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_NOT_DURABLE.
-/// Thread-safe.
+/// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+/// AWRITE_NOT_DURABLE. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update(
     target: *const c_char,
@@ -413,7 +476,7 @@ pub struct awrite_file(Handle<AtomicFile>);
 /// target: the file, which need not exist.
 /// options: NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_open(
     file: *mut *mut awrite_file,
@@ -468,8 +531,8 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
 /// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
-/// taken; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options; AWRITE_NOT_DURABLE. With the
-/// same handle from one thread at a time.
+/// taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+/// AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
     // SAFETY: what the header asks of the caller.

@@ -4,14 +4,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::options::HousekeepOptions;
-use crate::names::{is_lease_name, is_lock_name, is_mark_name, is_temp_name, split_stamp};
+use crate::names::{is_lease_name, is_lock_name, is_mark_name, is_temp_name, journal_nonce, split_stamp};
 
 /// What a file may be, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NameKind {
     /// A lock file, or the mark of one who breaks it.
     Lock,
+    /// The record of a lease, or of a set that its target is part of.
     Lease,
+    /// A temporary file, or the journal of a set.
     Temp,
     /// A backup: the length of the name before the suffix.
     Backup(u16),
@@ -22,14 +24,14 @@ pub(super) enum NameKind {
 
 /// What `name` may stand for; `None` where `options` do not ask for that.
 pub(super) fn classify(name: &OsStr, options: &HousekeepOptions) -> Option<NameKind> {
-    if is_temp_name(name) {
+    if is_temp_name(name) || journal_nonce(name).is_some() {
         return options.cleans_temps().then_some(NameKind::Temp);
     }
     if is_lock_name(name) || is_mark_name(name) {
         return options.cleans_locks().then_some(NameKind::Lock);
     }
     if is_lease_name(name) {
-        return options.cleans_locks().then_some(NameKind::Lease);
+        return (options.cleans_locks() || options.cleans_temps()).then_some(NameKind::Lease);
     }
     if !options.cleans_backups() {
         return None;
@@ -127,6 +129,10 @@ mod tests {
             (".awrite-29623195.f", Some(NameKind::Temp)),
             (".awrite-29623195-1.f", Some(NameKind::Temp)),
             (".awrite-29623195.g", None),
+            (".awrite-set-0123456789abcdef", Some(NameKind::Temp)),
+            (".awrite-set-0123456789abcdef.tmp", Some(NameKind::Temp)),
+            (".awrite-set-0123456789abcdef.tmp2", None),
+            (".awrite-set-f", None),
             ("awrite-29623195.f", None),
             (".f.awrite-aB3xyZ", None),
             ("f.backup", Some(NameKind::Backup(1))),
@@ -142,6 +148,8 @@ mod tests {
             assert_eq!(classify(OsStr::new(name), &all()), expected, "{name}");
         }
         assert_eq!(classify(OsStr::new("f.lock"), &HousekeepOptions { locks: false, ..all() }), None);
+        let neither = HousekeepOptions { locks: false, temps: false, ..all() };
+        assert_eq!(classify(OsStr::new("f.lease"), &neither), None);
         assert_eq!(classify(OsStr::new("f.backup"), &HousekeepOptions { backups: false, ..all() }), None);
         assert_eq!(classify(OsStr::new(".awrite-29623195.f"), &HousekeepOptions { temps: false, ..all() }), None);
     }

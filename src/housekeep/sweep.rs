@@ -15,10 +15,10 @@ use super::classify::NameKind;
 use super::delete::{self, Aside, Attempt, Deleted, LockDeletion, NotDeleted};
 use super::events::{Flow, HousekeepEvent, HousekeepSummary, Leftover};
 use super::options::HousekeepOptions;
-use super::ownership::{is_own_backup, is_own_lock};
+use super::ownership::{Files, is_own_backup, is_own_lock};
 use super::retention::Retention;
-use super::scan::{Batches, Candidate};
-use super::version_control::RepositoryNames;
+use super::scan::{Candidate, Candidates, Part, Scan};
+use super::version_control::{RepositoryNames, is_bare_repository};
 use crate::error::Error;
 use crate::local_time;
 use crate::names::{BackupNames, Stamp, is_mark_name, split_stamp};
@@ -109,17 +109,17 @@ impl<'a> Sweep<'a> {
     /// Deletes what is to be deleted in `dir` itself. Returns whether it may have subdirectories to go on with.
     pub(super) fn clean(&mut self, dir: &Arc<Dir>) -> Flow<bool> {
         self.summary.directories += 1;
-        let mut batches = Batches::new(dir, self.options);
+        let mut scan = Scan::new(dir, self.options);
         let mut repository = RepositoryNames::default();
         let mut has_directories = false;
         loop {
-            let batch = batches.next(&mut self.buffer, |name, kind| {
+            let part = scan.next(&mut self.buffer, |name, kind| {
                 self.entries += 1;
                 repository.add(name);
                 has_directories |= matches!(kind, None | Some(FileKind::Directory));
             });
-            let candidates = match batch {
-                Ok(Some(candidates)) => candidates,
+            let part = match part {
+                Ok(Some(part)) => part,
                 Ok(None) => return ControlFlow::Continue(has_directories),
                 Err(e) => {
                     // A name that could not be read may be the newest backup's, on which the other backups depend.
@@ -127,30 +127,37 @@ impl<'a> Sweep<'a> {
                     return ControlFlow::Continue(has_directories);
                 }
             };
-            if repository.are_complete() {
+            if repository.are_complete() || (!scan.has_read_all() && is_bare_repository(dir)) {
                 self.not_entered(dir.path(), "bare git repository")?;
                 return ControlFlow::Continue(false);
             }
             self.tell(&HousekeepEvent::Progress { directories: self.summary.directories, entries: self.entries })?;
-            self.delete_all(dir, &candidates)?;
+            match part {
+                Part::Singles(candidates, files) => self.delete_singles(dir, &candidates, &files)?,
+                Part::Groups(candidates) => {
+                    for temp in candidates.all.iter().filter(|candidate| candidate.kind == NameKind::Temp) {
+                        self.delete(dir, candidates.name(temp), Deletion::Temp)?;
+                    }
+                    self.delete_backups(dir, &candidates)?;
+                }
+            }
         }
     }
 
-    fn delete_all(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
-        for Candidate { name, kind } in candidates {
-            match kind {
+    fn delete_singles(&mut self, dir: &Arc<Dir>, candidates: &Candidates, files: &Files) -> Flow {
+        for candidate in &candidates.all {
+            let name = candidates.name(candidate);
+            match candidate.kind {
                 NameKind::Lock => {
-                    if self.may_delete_lock(dir, name)? {
+                    if self.may_delete_lock(dir, name, files)? {
                         self.delete(dir, name, Deletion::Lock)?;
                     }
                 }
                 NameKind::Lease => self.delete(dir, name, Deletion::Lease)?,
-                NameKind::Temp => self.delete(dir, name, Deletion::Temp)?,
-                NameKind::Backup(_) | NameKind::DatedTarget => {}
+                NameKind::Temp | NameKind::Backup(_) | NameKind::DatedTarget => {}
             }
         }
-        self.empty_aside()?;
-        self.delete_backups(dir, candidates)
+        self.empty_aside()
     }
 
     /// Removes the lock file that was renamed last.
@@ -162,12 +169,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether the lock file is ours, or may be anybody's. Reports and counts one that stays for that reason.
-    fn may_delete_lock(&mut self, dir: &Arc<Dir>, name: &[u8]) -> Flow<bool> {
+    fn may_delete_lock(&mut self, dir: &Arc<Dir>, name: &[u8], files: &Files) -> Flow<bool> {
         let name = OsStr::from_bytes(name);
         if self.options.locks {
             return ControlFlow::Continue(true);
         }
-        let looked = is_own_lock(dir, name).and_then(|own| if own { Ok(None) } else { dir.status(name) });
+        let looked = is_own_lock(dir, name, files).and_then(|own| if own { Ok(None) } else { dir.status(name) });
         match looked {
             // What has content is ours if it is a record, and stays otherwise.
             Ok(Some(status)) if status.kind == FileKind::Regular && status.size == 0 && !is_mark_name(name) => {
@@ -190,54 +197,69 @@ impl<'a> Sweep<'a> {
     }
 
     /// Deletes the backups among `candidates` that are too many or too old.
-    fn delete_backups(&mut self, dir: &Arc<Dir>, candidates: &[Candidate]) -> Flow {
+    fn delete_backups(&mut self, dir: &Arc<Dir>, candidates: &Candidates) -> Flow {
         let options = self.options;
         let retention = Retention::new(options.keep_newest, options.backups_older_than, options.own);
         let now = now();
-        let mut backups = self.find_backups(dir, candidates, retention)?;
-        // Group by group, the newest first. The names order those that have a time in them, even where a copy has mixed up
-        // their modification times. A group has one without at most: it comes first, and then finds its place.
-        backups.sort_unstable_by(|a, b| {
-            a.of.cmp(b.of).then(a.stamp.is_some().cmp(&b.stamp.is_some())).then(b.stamp.cmp(&a.stamp))
-        });
-        for group in backups.chunk_by_mut(|a, b| a.of == b.of) {
-            if group[0].stamp.is_none() {
-                let newer = group[1..].iter().take_while(|dated| dated.made > group[0].made).count();
-                group[..=newer].rotate_left(1);
-            }
-            // The oldest first: if the work ends half-way, the most valuable backups are left.
-            for (newer, Backup { of, name, stamp, made, seen }) in group.iter_mut().enumerate().rev() {
-                if retention.keeps(newer, *made, now) {
-                    let path = dir.join(OsStr::from_bytes(name));
-                    let reason = "among the newest, or not old enough";
-                    self.tell(&HousekeepEvent::Kept { path: &path, leftover: Leftover::Backup, reason })?;
-                    continue;
-                }
-                let deletion = match (stamp, seen.take()) {
-                    (None, Some(planned)) => Deletion::PlainBackup { of: of.len() as u16, planned: *planned },
-                    (_, seen) => Deletion::DatedBackup { time: *made, seen },
-                };
-                self.delete(dir, name, deletion)?;
+        for group in candidates.groups() {
+            let mut backups = self.find_backups(dir, candidates, group, retention)?;
+            // File by file, the newest first. The names order those that have a time in them, even where a copy has mixed
+            // up their modification times. A file has one without at most: it comes first, and then finds its place.
+            backups.sort_unstable_by(|a, b| {
+                a.of.cmp(b.of).then(a.stamp.is_some().cmp(&b.stamp.is_some())).then(b.stamp.cmp(&a.stamp))
+            });
+            for backups in backups.chunk_by_mut(|a, b| a.of == b.of) {
+                self.delete_backups_of_one(dir, backups, retention, now)?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// The backups among `candidates` that may go, each with the file it is of and its time.
+    fn delete_backups_of_one(
+        &mut self,
+        dir: &Arc<Dir>,
+        backups: &mut [Backup<'_>],
+        retention: Retention,
+        now: i128,
+    ) -> Flow {
+        if backups[0].stamp.is_none() {
+            let newer = backups[1..].iter().take_while(|dated| dated.made > backups[0].made).count();
+            backups[..=newer].rotate_left(1);
+        }
+        // The oldest first: if the work ends half-way, the most valuable backups are left.
+        for (newer, Backup { of, name, stamp, made, seen }) in backups.iter_mut().enumerate().rev() {
+            if retention.keeps(newer, *made, now) {
+                let path = dir.join(OsStr::from_bytes(name));
+                let reason = "among the newest, or not old enough";
+                self.tell(&HousekeepEvent::Kept { path: &path, leftover: Leftover::Backup, reason })?;
+                continue;
+            }
+            let deletion = match (stamp, seen.take()) {
+                (None, Some(planned)) => Deletion::PlainBackup { of: of.len() as u16, planned: *planned },
+                (_, seen) => Deletion::DatedBackup { time: *made, seen },
+            };
+            self.delete(dir, name, deletion)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The backups in `group` that may go, each with the file it is of and its time.
     fn find_backups<'c>(
         &mut self,
         dir: &Dir,
-        candidates: &'c [Candidate],
+        candidates: &'c Candidates,
+        group: &[Candidate],
         retention: Retention,
     ) -> Flow<Vec<Backup<'c>>> {
-        let mut backups = Vec::new();
-        let position = |name: &[u8]| candidates.binary_search_by(|c| (*c.name).cmp(name));
-        for Candidate { name, kind } in candidates {
-            let NameKind::Backup(length) = *kind else { continue };
+        let mut backups = Vec::with_capacity(group.len());
+        let position = |name: &[u8]| group.binary_search_by(|c| candidates.name(c).cmp(name));
+        for candidate in group {
+            let NameKind::Backup(length) = candidate.kind else { continue };
+            let name = candidates.name(candidate);
             let (base, suffix) = name.split_at(usize::from(length));
             let dated = split_stamp(base).filter(|_| {
                 // `log.20260102-030405.backup` is a plain backup where `log.20260102-030405` is a file.
-                !position(base).is_ok_and(|at| candidates[at].kind == NameKind::DatedTarget)
+                !position(base).is_ok_and(|at| group[at].kind == NameKind::DatedTarget)
             });
             let of = dated.map_or(base, |(length, _)| &base[..length]);
             let stamp = dated.map(|(_, stamp)| stamp);
@@ -319,7 +341,16 @@ impl<'a> Sweep<'a> {
                 let how = LockDeletion { only_unopened, older_than, aside: &mut self.aside };
                 (Leftover::Lock, delete::lock(dir, file, how, attempt))
             }
-            Deletion::Lease => (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt)),
+            Deletion::Lease => {
+                let set = || delete::set_record(dir, file, options.temps_older_than, attempt);
+                match if options.cleans_temps() { set() } else { None } {
+                    Some(outcome) => (Leftover::Temp, outcome),
+                    None if options.cleans_locks() => {
+                        (Leftover::Lease, delete::lease(dir, file, options.locks_older_than, attempt))
+                    }
+                    None => return ControlFlow::Continue(None),
+                }
+            }
             Deletion::Temp => (Leftover::Temp, delete::temp(dir, file, options.temps_older_than, attempt)),
             Deletion::DatedBackup { time, ref seen } => {
                 (Leftover::Backup, delete::dated_backup(dir, file, time, seen.as_deref(), attempt))

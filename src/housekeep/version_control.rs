@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Dir;
 
 /// What a bare git repository has in its first directory. The `.git` of a working tree has it too.
 const BARE_REPOSITORY: [&str; 3] = ["HEAD", "objects", "refs"];
@@ -27,6 +28,11 @@ impl RepositoryNames {
     pub(super) fn are_complete(self) -> bool {
         self.0.iter().all(|found| *found)
     }
+}
+
+/// Whether `dir` is a bare git repository: asks the file system, where not all names in it have been read.
+pub(super) fn is_bare_repository(dir: &Dir) -> bool {
+    BARE_REPOSITORY.iter().all(|part| matches!(dir.status(OsStr::new(part)), Ok(Some(_))))
 }
 
 /// Refuses to begin in a version control directory, or below one.
@@ -57,5 +63,12 @@ mod tests {
         assert!(is_repository(&["config", "refs", "HEAD", "objects"]));
         assert!(!is_repository(&["refs", "HEAD"]));
         assert!(!is_repository(&["refs", "HEAD", "object"]));
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        for part in BARE_REPOSITORY {
+            assert!(!is_bare_repository(&dir));
+            std::fs::write(place.path().join(part), "").unwrap();
+        }
+        assert!(is_bare_repository(&dir));
     }
 }

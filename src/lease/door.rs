@@ -1,7 +1,7 @@
 //! The one way to a target: resolve it, take its lock, resolve it again under the lock, and check its lease.
 //!
 //! ```text
-//!   unlocked ──acquire──> locked ──settle, kept_out──> held, for the caller
+//!   unlocked ──acquire──> locked ──settle, recover, judge──> held, for the caller
 //!                            ├──settle: the path means another file by now──> unlocked, again
 //!                            └──another's lease──> unlocked; wait for its end; again
 //! ```
@@ -10,6 +10,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::found::{Found, Record};
+use super::set::recover;
 use super::visitor::{Leased, Visitor};
 use crate::duration::shown_duration;
 use crate::error::Result;
@@ -134,12 +136,20 @@ pub(super) fn lock_unless_leased(
             drop(lock);
             continue;
         }
-        if patience.told || target.status != before {
+        let mut found = Record::read(&place.lease, patience.observer)?;
+        if let Some(Found { record: Record::Set(set), uid }) = &found {
+            // A set of files that its writer has not finished. The target is not what it is to be.
+            recover(&target, &place.lease, &lock, (set, *uid), options, patience.observer)?;
+            found = Record::read(&place.lease, patience.observer)?;
+            target.settle()?;
+        }
+        if patience.has_waited || target.status != before {
             accept(&target, &place)?;
         }
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
         let may_write = lock.held.method() == "inherited" && purpose == Purpose::Replace;
-        if let Some(leased) = visitor.kept_out(&place.lease, given, patience.observer)?.filter(|_| !may_write) {
+        let leased = visitor.judge(found.and_then(Found::lease), &place.lease, given)?;
+        if let Some(leased) = leased.filter(|_| !may_write) {
             return Ok(Outcome::Leased(leased, place));
         }
         lock.since = Instant::now();

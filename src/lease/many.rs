@@ -19,7 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, Patience, Place};
 use crate::notice::Observer;
 use crate::options::LockOptions;
+use crate::shown::shown;
 use crate::target::{Resolve, Target};
+
+/// Refuses a target, of this number.
+type Accept<'a> = &'a dyn Fn(usize, &Target, &Place) -> Result<()>;
 
 /// What decides the order: the lock file's name, then its directory. The same for every process that sees these files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +63,15 @@ impl FileLock {
     ) -> Result<Vec<FileLock>> {
         let given: Vec<PathBuf> = targets.iter().map(|target| target.as_ref().to_owned()).collect();
         let how = Resolve { follow: options.follow, mkdir: false };
-        let all = lock_targets(&given, how, options, &Visitor::of(options), observer, Purpose::Hold)?;
+        let accept = |_, _: &Target, _: &Place| Ok(());
+        let all = lock_targets(&given, how, options, &Visitor::of(options), observer, Purpose::Hold, &accept)?;
         Ok(all.into_iter().map(|(_, _, lock)| lock).collect())
     }
 }
 
-/// Locks all of `given`, or none, as [`lock_target`](super::lock_target) does with one. Those that are the same file come
-/// once. The result is in the order of `given`.
+/// Locks all of `given`, or none, as [`lock_target`](super::lock_target) does with one; `accept` is told the number of the
+/// target. The result is in the order of `given`. Those that are the same file come once; to replace one file by several
+/// is an error. What was made for all of them belongs to the last target.
 pub(crate) fn lock_targets(
     given: &[PathBuf],
     how: Resolve,
@@ -73,27 +79,31 @@ pub(crate) fn lock_targets(
     visitor: &Visitor<'_>,
     observer: &Observer,
     purpose: Purpose,
+    accept: Accept<'_>,
 ) -> Result<Vec<(Target, Place, FileLock)>> {
     if let (Some(file), true) = (&options.file, given.len() > 1) {
         let reason = "one lock file cannot be the lock of several targets";
         return Err(Error::new(ErrorKind::Usage, reason).on(file));
     }
     if let [path] = given {
-        return lock_target(path, how, options, visitor, observer, purpose, |_, _| Ok(())).map(|one| vec![one]);
+        let accept = |target: &Target, place: &Place| accept(0, target, place);
+        return lock_target(path, how, options, visitor, observer, purpose, accept).map(|one| vec![one]);
     }
     let mut patience: Vec<Patience<'_>> = given.iter().map(|path| Patience::new(path, options, observer)).collect();
     loop {
-        let mut plan = Vec::new();
-        for (number, path) in given.iter().enumerate() {
-            plan.push((Rank::of(&Place::of(&Target::resolve(path, how)?, options)?), number));
+        let mut plan = plan(given, how, options)?;
+        if purpose == Purpose::Replace {
+            ensure_together(&plan, given)?;
         }
-        plan.sort();
-        plan.dedup_by(|a, b| a.0 == b.0);
-        match lock_in_order(&plan, how, options, visitor, purpose, &mut patience)? {
+        plan.ranks.dedup_by(|a, b| a.0 == b.0);
+        match lock_in_order(&plan.ranks, how, options, visitor, purpose, &mut patience, accept)? {
             Round::Held(mut all) => {
                 all.sort_by_key(|(number, ..)| *number);
                 for (number, _, _, lock) in &all {
                     tell_locked(&patience[*number], lock);
+                }
+                if let (Some(owner), Some((_, last, ..))) = (&mut plan.owner, all.last_mut()) {
+                    owner.pass_dirs_to(last);
                 }
                 return Ok(all.into_iter().map(|(_, target, place, lock)| (target, place, lock)).collect());
             }
@@ -103,6 +113,45 @@ pub(crate) fn lock_targets(
     }
 }
 
+/// In which order the targets are locked.
+struct Plan {
+    ranks: Vec<(Rank, usize)>,
+    /// Of each target's directory, the device.
+    devs: Vec<u64>,
+    /// Has the directories that were made for the targets: their inode numbers are part of the order.
+    owner: Option<Target>,
+}
+
+fn plan(given: &[PathBuf], how: Resolve, options: &LockOptions) -> Result<Plan> {
+    let mut plan = Plan { ranks: Vec::with_capacity(given.len()), devs: Vec::new(), owner: None };
+    for (number, path) in given.iter().enumerate() {
+        let mut target = Target::resolve(path, how)?;
+        plan.ranks.push((Rank::of(&Place::of(&target, options)?), number));
+        plan.devs.push(target.dir.id().dev);
+        match &mut plan.owner {
+            // What was made last is removed first.
+            Some(owner) => target.pass_dirs_to(owner),
+            owner => *owner = Some(target),
+        }
+    }
+    plan.ranks.sort();
+    Ok(plan)
+}
+
+/// Refuses two names of one file, and files on several file systems: no sync and no crash is of both.
+fn ensure_together(plan: &Plan, given: &[PathBuf]) -> Result<()> {
+    if let Some(apart) = plan.devs.iter().position(|dev| *dev != plan.devs[0]) {
+        let reason = format!("is on another file system than {}", shown(&given[0]));
+        return Err(Error::new(ErrorKind::Usage, reason)
+            .on(&given[apart])
+            .with_hint("files can only be replaced together on one file system"));
+    }
+    let Some(same) = plan.ranks.windows(2).find(|two| two[0].0 == two[1].0) else { return Ok(()) };
+    let (one, other) = (&given[same[0].1], &given[same[1].1]);
+    let reason = format!("is the same file as {}: it would be replaced twice", shown(one));
+    Err(Error::new(ErrorKind::Usage, reason).on(other))
+}
+
 fn lock_in_order(
     plan: &[(Rank, usize)],
     how: Resolve,
@@ -110,13 +159,14 @@ fn lock_in_order(
     visitor: &Visitor<'_>,
     purpose: Purpose,
     patience: &mut [Patience<'_>],
+    accept: Accept<'_>,
 ) -> Result<Round> {
     let mut all = Vec::with_capacity(plan.len());
     for (rank, number) in plan {
         let moved = Cell::new(false);
-        let stays = |_: &Target, place: &Place| {
+        let stays = |target: &Target, place: &Place| {
             if Rank::of(place) == *rank {
-                return Ok(());
+                return accept(*number, target, place);
             }
             moved.set(true);
             Err(Error::new(ErrorKind::LockLost, "it has come to mean another file"))

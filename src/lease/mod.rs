@@ -20,19 +20,32 @@
 //! token by then, the record stays, marked as released.
 
 mod clock;
+mod descriptor;
 mod door;
+mod found;
 mod inherited;
 mod many;
 mod record;
+mod set;
+#[cfg(test)]
+mod set_model;
+mod set_record;
 mod store;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
+pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
-pub use record::MAX_TTL;
 #[cfg(fuzzing)]
-pub(crate) use record::any_record;
+pub(crate) use found::any_record;
+pub(crate) use many::lock_targets;
+pub use record::MAX_TTL;
+pub(crate) use set::{
+    DraftRecord, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set, finish_target,
+    is_in_set,
+};
+pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
@@ -42,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
+use found::lease_at;
 use record::LeaseRecord;
 use store::{LeaseStore, Written};
 
@@ -138,14 +152,20 @@ impl Lease {
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
     }
 
-    /// Gives back a lease that another process has acquired and kept. False: there was none.
+    /// Gives back a lease that another process has acquired and kept. Returns what it was; `None`: there was none.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::LockLost`]: there is one, but not the one that `claim` says. Nothing is changed then. Otherwise as
     /// [`FileLock::acquire`](crate::FileLock::acquire).
-    pub fn end(target: impl AsRef<Path>, claim: &Claim, options: &LockOptions, observer: &Observer) -> Result<bool> {
-        LeaseStore { clock: &Machine, target: target.as_ref(), options, observer }.end(claim)
+    pub fn end(
+        target: impl AsRef<Path>,
+        claim: &Claim,
+        options: &LockOptions,
+        observer: &Observer,
+    ) -> Result<Option<LeaseInfo>> {
+        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        Ok(store.end(claim)?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
 
     /// Ends a lease of `target`, whoever has it. Returns what it was; `None`: there was none. Whoever works under it is told
@@ -171,13 +191,22 @@ impl Lease {
     /// [`ErrorKind::DamagedRecord`]: the lease's record cannot be read or trusted. Otherwise, the lock file or the record
     /// could not be opened.
     pub fn status(target: impl AsRef<Path>, options: &LockOptions) -> Result<LockStatus> {
+        Lease::status_with(target, options, &Observer::default())
+    }
+
+    /// The same, with an observer that is told of a record that does not count, since its maker may not write `target`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::status`].
+    pub fn status_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<LockStatus> {
         let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(target.as_ref(), how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = LeaseRecord::read(&place.lease)?;
+        let record = lease_at(&place.lease, observer)?;
         let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
-        let (held, holder) = lock::status(&place, &target)?;
+        let (held, holder) = lock::status(&place, &target, observer)?;
         let since = held_since(&place).filter(|_| held);
         Ok(LockStatus { lock_file: place.path, held, holder, since, lease })
     }
@@ -349,9 +378,9 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
     i64::try_from(status.modified / 1_000_000).ok().map(system_time)
 }
 
-/// The lease of the target at `place`, unless it has expired.
-pub(crate) fn live_lease(place: &Place) -> Result<Option<LeaseInfo>> {
-    let record = LeaseRecord::read(&place.lease)?.filter(|record| record.left(&Machine).is_some());
+/// The lease of the target at `place`, unless it has expired. The observer is told of one that does not count.
+pub(crate) fn live_lease(place: &Place, observer: &Observer) -> Result<Option<LeaseInfo>> {
+    let record = lease_at(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
     Ok(record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine)))
 }
 

@@ -7,32 +7,28 @@
 //! ```
 //!
 //! `"reason"`, behind these, is why it was taken, if its owner said so. `boot_id` and `expires_boottime_ms` are null where there is no boot clock. A record with `"released":true` is of a lease
-//! that was given back, and is only kept for its token. A record with any other field is refused and never replaced: what
+//! that was given back, and is only kept for its token. A file in the same place with a field `"set"` is another record
+//! (set_record.rs). A record with any other field is refused and never replaced: what
 //! we do not know may be what keeps us out.
 
-use std::ffi::OsStr;
-use std::io::Read;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::OFlags;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use serde_json::{Map, Value};
 
 use super::clock::{Boot, Clock};
-use crate::error::{Error, ErrorKind, Result};
 use crate::local_time::Moment;
-use crate::lock::LeaseFile;
-use crate::notice::Observer;
 use crate::options::{check_owner, check_reason};
-use crate::sys::{Dir, FileKind, FileStatus, host};
+use crate::sys::host;
 
 /// The error says what is wrong with a record.
-type Parsed<T> = std::result::Result<T, String>;
+pub(super) type Parsed<T> = std::result::Result<T, String>;
 
-const VERSION: u64 = 1;
-/// Many times the size of the longest record.
-const MAX_SIZE: u64 = 64 * 1024;
+pub(super) const VERSION: u64 = 1;
+/// The field that only the record of a set has.
+pub(super) const SET: &str = "set";
 /// The greatest token, which every program that reads JSON can read. Microseconds since 1970 reach it in the year 2255.
 const MAX_TOKEN: u64 = 1 << 53;
 /// The longest time that a lease can last without a refresh: ten years.
@@ -144,19 +140,15 @@ impl LeaseRecord {
         Some(format!("{{{}}}\n", fields.join(",")))
     }
 
-    /// Reads the text of a file. The error says why it is not a record.
+    /// Reads the text of a file. The error says why it is not the record of a lease.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn parse(text: &[u8]) -> Parsed<LeaseRecord> {
-        let value: Value = serde_json::from_slice(text).map_err(|_| "it is not JSON".to_owned())?;
-        let Value::Object(mut fields) = value else { return Err("it is not a JSON object".to_owned()) };
-        match fields.remove("version") {
-            Some(Value::Number(n)) if n.as_u64() == Some(VERSION) => {}
-            Some(Value::Number(n)) => {
-                return Err(format!("it has format version {n}, which this version of awrite does not know"));
-            }
-            Some(_) => return Err("\"version\" is not a number".to_owned()),
-            None => {}
-        }
+        LeaseRecord::of_fields(object(text)?)
+    }
+
+    pub(super) fn of_fields(mut fields: Map<String, Value>) -> Parsed<LeaseRecord> {
         let fields = &mut fields;
+        ensure_version(fields)?;
         let record = LeaseRecord {
             owner: string(fields, "owner")?,
             token: number(fields, "token")?,
@@ -178,12 +170,7 @@ impl LeaseRecord {
                 Some(_) => return Err("\"released\" is not true or false".to_owned()),
             },
         };
-        if let Some(name) = fields.keys().next() {
-            return Err(format!(
-                "it has a field \"{}\", which this version of awrite does not know",
-                name.escape_debug()
-            ));
-        }
+        ensure_no_other(fields)?;
         if check_owner(&record.owner).is_err() {
             return Err("\"owner\" is not a name".to_owned());
         }
@@ -196,61 +183,32 @@ impl LeaseRecord {
         }
         Ok(record)
     }
+}
 
-    /// The record at `lease`, if there is one that counts. Needs no lock, since a record is only replaced as a whole.
-    pub(super) fn read(lease: &LeaseFile) -> Result<Option<LeaseRecord>> {
-        LeaseRecord::read_and_tell(lease, &Observer::default())
-    }
-
-    /// The same, and tells the observer of one that does not count.
-    pub(super) fn read_and_tell(lease: &LeaseFile, observer: &Observer) -> Result<Option<LeaseRecord>> {
-        let mut ignored = None;
-        let accept = |uid| {
-            let counts = lease.writers.may_record(uid);
-            ignored = (!counts).then_some(uid);
-            counts
-        };
-        let record = LeaseRecord::read_of(&lease.dir, &lease.name, accept)?;
-        if let Some(uid) = ignored {
-            lease.writers.tell_ignored(&lease.path(), uid, observer);
-        }
-        Ok(record)
-    }
-
-    /// The record `name` in `dir`, if there is one and it belongs to a user whom `accept` accepts.
-    pub(super) fn read_of(dir: &Dir, name: &OsStr, mut accept: impl FnMut(u32) -> bool) -> Result<Option<LeaseRecord>> {
-        let fail = |e: std::io::Error| Error::io(dir.join(name), e).during("cannot read the lease");
-        // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
-        let Some(status) = dir.status(name).map_err(fail)?.filter(|status| accept(status.uid)) else { return Ok(None) };
-        let damaged = |why: &str| damaged(dir.join(name), why);
-        if status.kind != FileKind::Regular {
-            return Err(damaged(&format!("it is a {}", status.kind.name())));
-        }
-        let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
-            // Removed between the two calls. Only a caller without the lock can see that.
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            file => file.map_err(fail)?,
-        };
-        // Replaced between the two calls.
-        if !accept(FileStatus::of(&file).map_err(fail)?.uid) {
-            return Ok(None);
-        }
-        let mut text = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(fail)?;
-        if text.len() as u64 > MAX_SIZE {
-            return Err(damaged("it is too long"));
-        }
-        LeaseRecord::parse(&text).map(Some).map_err(|why| damaged(&why))
+pub(super) fn object(text: &[u8]) -> Parsed<Map<String, Value>> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err("it is not a JSON object".to_owned()),
+        Err(_) => Err("it is not JSON".to_owned()),
     }
 }
 
-fn damaged(path: PathBuf, why: &str) -> Error {
-    Error::new(ErrorKind::DamagedRecord, format!("Not a lease record that can be trusted: {why}"))
-        .on(path)
-        .with_hint("remove it if nobody works under this lease any more")
+pub(super) fn ensure_version(fields: &mut Map<String, Value>) -> Parsed<()> {
+    match fields.remove("version") {
+        None => Ok(()),
+        Some(Value::Number(n)) if n.as_u64() == Some(VERSION) => Ok(()),
+        Some(Value::Number(n)) => Err(format!("it has format version {n}, which this version of awrite does not know")),
+        Some(_) => Err("\"version\" is not a number".to_owned()),
+    }
 }
 
-fn string(fields: &mut Map<String, Value>, name: &str) -> Parsed<String> {
+/// Refuses fields that have not been removed.
+pub(super) fn ensure_no_other(fields: &Map<String, Value>) -> Parsed<()> {
+    let Some(name) = fields.keys().next() else { return Ok(()) };
+    Err(format!("it has a field \"{}\", which this version of awrite does not know", name.escape_debug()))
+}
+
+pub(super) fn string(fields: &mut Map<String, Value>, name: &str) -> Parsed<String> {
     match fields.remove(name) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(format!("\"{name}\" is not a string")),
@@ -258,14 +216,34 @@ fn string(fields: &mut Map<String, Value>, name: &str) -> Parsed<String> {
     }
 }
 
-fn number(fields: &mut Map<String, Value>, name: &str) -> Parsed<u64> {
+pub(super) fn number(fields: &mut Map<String, Value>, name: &str) -> Parsed<u64> {
     let value = fields.remove(name).ok_or_else(|| format!("it has no \"{name}\""))?;
     value.as_u64().ok_or_else(|| format!("\"{name}\" is not a whole number"))
 }
 
 fn time(fields: &mut Map<String, Value>, name: &str) -> Parsed<i64> {
-    let time: Timestamp = string(fields, name)?.parse().map_err(|_| format!("\"{name}\" is not a time"))?;
+    let time = parse_time(&string(fields, name)?).ok_or_else(|| format!("\"{name}\" is not a time"))?;
     Ok(time.as_millisecond())
+}
+
+/// A time in the form that [`LeaseRecord::to_json`] writes, with any number of decimal places.
+///
+/// Not by jiff's parser: it has an `unwrap`, for which the texts of all errors of jiff are linked, a tenth of the program.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    // Nothing else that `parse` takes for a number.
+    if !text.bytes().all(|b| b.is_ascii_digit() || b"-T:.Z".contains(&b)) {
+        return None;
+    }
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+    // From the right: a year can be negative.
+    let mut date = date.rsplitn(3, '-');
+    let (day, month, year) = (date.next()?.parse().ok()?, date.next()?.parse().ok()?, date.next()?.parse().ok()?);
+    let mut time = time.splitn(3, ':');
+    let (hour, minute, second) = (time.next()?.parse().ok()?, time.next()?.parse().ok()?, time.next()?.parse().ok()?);
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let time = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    Offset::UTC.to_timestamp(time).ok()
 }
 
 fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
@@ -280,7 +258,7 @@ fn boot_end(fields: &mut Map<String, Value>) -> Parsed<Option<Boot>> {
 
 /// What holds for any content of a file.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn any_record(bytes: &[u8]) {
+pub(super) fn any_lease_record(bytes: &[u8]) {
     match LeaseRecord::parse(bytes) {
         Ok(record) => {
             // A time that was read can be written again.
@@ -304,11 +282,11 @@ mod tests {
     proptest! {
         #[test]
         fn contents(bytes: Vec<u8>, cut: prop::sample::Index, with: u8) {
-            any_record(&bytes);
+            any_lease_record(&bytes);
             let mut damaged = record().to_json().unwrap().into_bytes();
             let place = cut.index(damaged.len());
             damaged[place] = with;
-            any_record(&damaged);
+            any_lease_record(&damaged);
         }
 
         #[test]
@@ -328,7 +306,7 @@ mod tests {
             let record =
                 LeaseRecord { owner, token, locked_at, refreshed_at, expires_at, ttl_ms, host, pid, boot_end, reason, released };
             let text = record.to_json().unwrap();
-            any_record(text.as_bytes());
+            any_lease_record(text.as_bytes());
             prop_assert_eq!(LeaseRecord::parse(text.as_bytes()), Ok(record));
         }
     }
@@ -455,6 +433,47 @@ mod tests {
         assert_eq!(LeaseRecord::new("a", TTL, None, &clock).unwrap().token, 1);
         let last = LeaseRecord { token: u64::MAX, ..first };
         assert_eq!(LeaseRecord::new("a", TTL, Some(&last), &clock), None);
+    }
+
+    /// Against jiff's own parser.
+    #[test]
+    fn times() {
+        for good in [
+            "2026-01-02T03:04:05.123Z",
+            "2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05.1Z",
+            "2024-02-29T23:59:59.123456789Z",
+            "0000-01-01T00:00:00.000Z",
+            "-009999-01-02T01:59:59.000Z",
+            "9999-12-30T22:00:00.999Z",
+        ] {
+            assert_eq!(parse_time(good), Some(good.parse().unwrap()), "{good}");
+        }
+        for bad in [
+            "",
+            "Z",
+            "TZ",
+            "soon",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04Z",
+            "2026-02-29T03:04:05Z",
+            "2026-01-02T24:04:05Z",
+            "2026-01-02T-3:04:05Z",
+            "+2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05.+12Z",
+            "2026-01-02T03:04:05.-12Z",
+            "2026-01-02T03:04:05.1.2Z",
+            "2026-01-02T03:04:05:06Z",
+            "2026-01-2-3T03:04:05Z",
+            "2026-01-02T03:04:05ZZ",
+            "10000-01-02T03:04:05Z",
+            "2026-13-02T03:04:05Z",
+            "9999-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(parse_time(bad), None, "{bad}");
+            assert!(bad.parse::<Timestamp>().is_err() || bad.ends_with("04Z"), "{bad}");
+        }
     }
 
     #[test]

@@ -5,14 +5,16 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{Clock, Machine};
 use super::door::{Purpose, lock_target};
+use super::found::{Record, lease_at, stage_record};
 use super::record::{LeaseRecord, MAX_TTL};
+use super::set::UNFINISHED;
 use super::visitor::{Role, Visitor, ensure_claimed};
 use crate::cleanup;
 use crate::commit::sync_dir;
@@ -21,8 +23,9 @@ use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::leased_name;
 use crate::notice::{Notice, Observer};
 use crate::options::{Claim, LockOptions, check_owner, check_reason};
-use crate::stage::{Birth, Rename, Stage};
-use crate::sys::{Dir, FileId, FileStatus};
+use crate::remedy::Remedy;
+use crate::stage::Rename;
+use crate::sys::{Dir, FileId};
 use crate::target::{Resolve, Target};
 
 /// The lease of a target, whoever has it, and how to lock the target to change the lease.
@@ -49,7 +52,7 @@ impl LeaseStore<'_> {
         ensure_ttl(ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Taker(owner), |store| {
-            let mut record = match LeaseRecord::read(store.lease)? {
+            let mut record = match lease_at(store.lease, &Observer::default())? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
@@ -79,7 +82,7 @@ impl LeaseStore<'_> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
-            let record = LeaseRecord::read(store.lease)?;
+            let record = lease_at(store.lease, store.observer)?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -91,40 +94,34 @@ impl LeaseStore<'_> {
         })
     }
 
-    /// Gives back the lease that `claim` says. False: there was none.
-    pub(super) fn end(&self, claim: &Claim) -> Result<bool> {
-        self.under_lock(Role::Keeper, |store| {
-            let Some(mut record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
-                return Ok(false);
-            };
-            ensure_claimed(claim, Some(&record), self.target, self.clock)?;
-            self.finish(store, &mut record)?;
-            Ok(true)
-        })
+    /// Gives back the lease that `claim` says. Returns what it was; `None`: there was none.
+    pub(super) fn end(&self, claim: &Claim) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.finish(|record, _| ensure_claimed(claim, Some(record), self.target, self.clock))
     }
 
     /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none.
     pub(super) fn end_any(&self) -> Result<Option<(LeaseRecord, PathBuf)>> {
-        self.under_lock(Role::Keeper, |store| {
-            let Some(mut record) = LeaseRecord::read(store.lease)?.filter(|record| !record.released) else {
-                return Ok(None);
-            };
-            if let (true, Err(e)) = (store.target.status.is_some(), store.target.dir.may_write(&store.target.name)) {
-                return Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"));
+        self.finish(|_, target| match target.dir.may_write(&target.name) {
+            Err(e) if target.status.is_some() => {
+                Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"))
             }
-            let was = record.clone();
-            self.finish(store, &mut record)?;
-            Ok(Some((was, store.lease.path())))
+            _ => Ok(()),
         })
     }
 
-    /// Removes the record of a lease that is given back, or keeps its token where that is ahead of the clock.
-    fn finish(&self, store: &LockedStore<'_>, record: &mut LeaseRecord) -> Result<()> {
-        if is_past(record.token, self.clock) {
-            return remove(&store.lease.dir, &store.lease.name, store.lock);
-        }
-        record.released = true;
-        store.put(record)
+    /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
+    fn finish(&self, may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        self.under_lock(Role::Keeper, |store| {
+            let record = lease_at(store.lease, store.observer)?;
+            let Some(record) = record.filter(|record| !record.released) else { return Ok(None) };
+            may(&record, store.target)?;
+            if is_past(record.token, self.clock) {
+                remove(&store.lease.dir, &store.lease.name, store.lock)?;
+            } else {
+                store.put(&LeaseRecord { released: true, ..record.clone() })?;
+            }
+            Ok(Some((record, store.lease.path())))
+        })
     }
 
     fn under_lock<T>(&self, role: Role<'_>, change: impl FnOnce(&LockedStore<'_>) -> Result<T>) -> Result<T> {
@@ -154,7 +151,7 @@ pub(crate) fn refresh_for_ancestor(
     if (Visitor { role: Role::Anybody, clock }).inherited_token(lease).is_none() {
         return Ok(());
     }
-    let Some(mut record) = LeaseRecord::read(lease)? else { return Ok(()) };
+    let Some(mut record) = lease_at(lease, &Observer::default())? else { return Ok(()) };
     let ttl = Duration::from_millis(record.ttl_ms);
     if record.left(clock).is_some_and(|left| left > ttl * 2 / 3) {
         return Ok(());
@@ -172,14 +169,18 @@ pub(crate) fn clear(dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Clear
 }
 
 pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run: bool) -> Result<Cleared> {
-    let why_not = || match LeaseRecord::read_of(dir, name, |_| true) {
+    let read = || Record::read_of(dir, name, |_| true);
+    let why_not = || match read().map(|found| found.map(|found| found.record)) {
         // Somebody's file with such a name, or a damaged record, which is reported when the lease is needed.
         Err(e) if e.kind() == ErrorKind::DamagedRecord => Ok(Some(Cleared::Kept("not a lease that can be read"))),
         Err(e) => Err(e),
         Ok(None) => Ok(Some(Cleared::Gone)),
-        Ok(Some(record)) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
-        Ok(Some(record)) if !is_past(record.token, clock) => Ok(Some(Cleared::Kept("its token is ahead of the clock"))),
-        Ok(Some(_)) => Ok(None),
+        Ok(Some(Record::Set(_))) => Ok(Some(Cleared::Kept(UNFINISHED))),
+        Ok(Some(Record::Lease(record))) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
+        Ok(Some(Record::Lease(record))) if !is_past(record.token, clock) => {
+            Ok(Some(Cleared::Kept("its token is ahead of the clock")))
+        }
+        Ok(Some(Record::Lease(_))) => Ok(None),
     };
     if let Some(reason) = why_not()? {
         return Ok(reason);
@@ -189,7 +190,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     };
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target)?;
+        let (held, _) = lock::status(&Place::of(&target, &LockOptions::default())?, &target, &Observer::default())?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
     }
     let (_, lock) = lock::lock_as_found(&target)?;
@@ -252,18 +253,14 @@ impl LockedStore<'_> {
         let text = record.to_json().ok_or_else(|| {
             Error::new(ErrorKind::Io, "the clock is set to a year that cannot be written down").on(&path)
         })?;
-        let mut stage =
-            Stage::create_under(dir.clone(), name, self.lock.held.nonce().map(str::to_owned), Birth::Private)
-                .map_err(fail)?;
-        let born = FileStatus::of(&stage.file).map_err(fail)?;
-        Writers::of(self.target, dir).give(&stage.file, &born, self.options.mode).map_err(fail)?;
-        (&stage.file).write_all(text.as_bytes()).map_err(fail)?;
+        let (writers, nonce) = (Writers::of(self.target, dir), self.lock.held.nonce());
+        let mut stage = stage_record(self.lease, &writers, self.options.mode, nonce, &text).map_err(fail)?;
         // Synced once it has a name: btrfs does not log an inode that has none.
         stage.publish().map_err(fail)?;
         stage.file.sync_all().map_err(fail)?;
         stage.flush().map_err(fail)?;
         self.lock.ensure_undisputed()?;
-        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| fail(e))?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| help_past(fail(e), self.lease))?;
         if let Err(e) = sync_dir(dir, &path, self.observer) {
             // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
             // its token.
@@ -271,6 +268,16 @@ impl LockedStore<'_> {
             self.observer.tell(&Notice::Warning { path: &path, text: &text });
         }
         Ok(())
+    }
+}
+
+/// The error `e`, with what helps where the record that is there is another user's and may not be replaced.
+fn help_past(e: Error, lease: &LeaseFile) -> Error {
+    match lease.dir.status(&lease.name) {
+        Ok(Some(there)) if lease.dir.protects(&there) => {
+            e.with_remedy(Remedy::LockPast { path: lease.path(), uid: there.uid })
+        }
+        _ => e,
     }
 }
 

@@ -54,7 +54,7 @@ impl Scene {
     }
 
     fn end(&self, owner: &str, token: Option<u64>) -> Result<bool> {
-        self.on(&self.target(), |store| store.end(&claim(owner, token)))
+        self.on(&self.target(), |store| store.end(&claim(owner, token)).map(|was| was.is_some()))
     }
 
     /// Whether a plain writer gets in.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{Clock, Machine};
+use super::found::{Found, Record};
 use super::inherited;
 use super::record::LeaseRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -70,7 +71,19 @@ impl<'a> Visitor<'a> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
         }
-        let record = LeaseRecord::read_and_tell(lease, observer)?;
+        self.judge(Record::read(lease, observer)?.and_then(Found::lease), lease, target)
+    }
+
+    /// The same, where `record` has been read.
+    pub(super) fn judge(
+        &self,
+        record: Option<LeaseRecord>,
+        lease: &LeaseFile,
+        target: &Path,
+    ) -> Result<Option<Leased>> {
+        if matches!(self.role, Role::Keeper) {
+            return Ok(None);
+        }
         if let Role::Holder(claim) = self.role {
             return ensure_claimed(claim, record.as_ref(), target, self.clock).map(|()| None);
         }

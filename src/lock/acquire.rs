@@ -6,7 +6,7 @@ use super::held::{FileLock, Taken, list};
 use super::inherited::{Confirmed, Intent};
 use super::place::Place;
 use super::request::{Patience, Request};
-use super::waiting::Lockable;
+use super::waiting::{self, Lockable};
 use super::{below, link, look, squatter};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
@@ -17,6 +17,10 @@ use crate::target::Target;
 /// Takes the lock that `request` asks for.
 pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
     squatter::clear_away(request)?;
+    by_method(request).map_err(|e| squatter::help_past(e, request.place))
+}
+
+fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
     if request.method() == LockMethod::Link && !LockFile::is_below(request.place) {
         return link::acquire(request);
     }
@@ -92,18 +96,15 @@ pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
 }
 
 /// Whether the lock at `place` is held, and by whom. Makes and removes nothing; takes the lock for an instant.
-pub(crate) fn status(place: &Place, target: &Target) -> Result<(bool, Option<Holder>)> {
+pub(crate) fn status(place: &Place, target: &Target, observer: &Observer) -> Result<(bool, Option<Holder>)> {
     let Some(file) = LockFile::existing(place).map_err(|e| place.explain(&target.given, e))? else {
         return Ok((false, None));
     };
     if file.has_content() {
-        return look::holder(place);
+        return look::holder(place, observer);
     }
     file.ensure_lock_file()?;
-    let (options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let taken = file.try_lock().and_then(|locked| {
-        if locked { Ok(true) } else { file.wait(&mut Patience::new(&target.given, &options, &observer)) }
-    });
+    let taken = file.try_lock().and_then(|locked| if locked { Ok(true) } else { waiting::try_again(&file) });
     if matches!(&taken, Err(e) if e.raw_os_error().is_some_and(has_no_flock)) {
         // As for those who lock by link(2).
         return Ok((true, None));

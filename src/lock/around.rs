@@ -1,4 +1,4 @@
-//! The last look before waiting for a lock: would this process wait for itself?
+//! A look at who is in the way, for a process that waits for a lock: does it wait for itself?
 //!
 //! The environment may have been reset on the way to this process (sudo, `env -i`), or the descriptors closed. A shell that
 //! locks a descriptor of its own (`exec 9>>f.lock; awrite-lock 9`) does not get an environment from that. So the
@@ -13,6 +13,7 @@
 //!
 //! Who holds the lock without having handed it over is another program, or wants to be waited for.
 
+use std::cell::LazyCell;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -74,7 +75,8 @@ pub(super) fn lost_on_the_way(pid: u32, target: &Path) -> Error {
 /// Looks who holds what this process is about to wait for: the `flock` of the lock file `id`, or the byte below `above`.
 /// `fresh` is its descriptor of the file. `alone`: no thread of this process has locks of its own.
 pub(super) fn look(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>, alone: bool) -> Around {
-    let own: Vec<OpenFile> = open_files::of("self", id).into_iter().filter(|file| file.is_inherited).collect();
+    let own = open_files::of("self", id).unwrap_or_default();
+    let own: Vec<OpenFile> = own.into_iter().filter(|file| file.is_inherited).collect();
     let (chain, unmarked) = chain_of(&own, id);
     if let Some(file) = unmarked {
         let pid = file.flock.map_or(0, |flock| flock.pid);
@@ -158,16 +160,14 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
     if marks == Some(false) {
         return None;
     }
-    // One look at a list, instead of one at the descriptors of each ancestor, before every wait.
-    if above.is_none() && proc_locks::is_held_by_others(id, &ancestors) {
-        return None;
-    }
     let above = above.map(Ancestor::innermost);
-    let has_lost = |pid: &&u32| {
-        let files = open_files::of(&pid.to_string(), id);
-        files.iter().any(|file| holds(file, above).is_some() && (marks.is_none() || mark_of(file).is_some()))
-            // Another user's descriptors cannot be seen.
-            || files.is_empty() && above.is_none() && proc_locks::holds(**pid, id)
+    let is_it = |file: &OpenFile| holds(file, above).is_some() && (marks.is_none() || mark_of(file).is_some());
+    // The list of all locks of the machine may be long.
+    let holders = LazyCell::new(|| proc_locks::holders(id));
+    let has_lost = |pid: &&u32| match open_files::of(&pid.to_string(), id) {
+        Some(files) => files.iter().any(is_it),
+        // Another user's descriptors cannot be seen.
+        None => above.is_none() && holders.contains(pid),
     };
     ancestors.iter().find(has_lost).copied()
 }

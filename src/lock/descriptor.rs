@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -17,16 +18,19 @@ use rustix::fs::OFlags;
 use super::around::{self, Around};
 use super::inherited::{self, Ancestor, Confirmed, Intent};
 use super::request::Patience;
-use super::waiting::{self, Lockable};
+use super::waiting::{self, Lockable, Nesting, Waited};
 use super::{filesystem, look, open_files, proc_locks};
 use crate::error::{Error, ErrorKind, Result};
-use crate::notice::Observer;
+use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::remedy::Remedy;
 use crate::sys::{self, FileId, FileKind, FileStatus, ofd};
 
 struct Descriptor<'a> {
     fd: BorrowedFd<'a>,
+    id: FileId,
+    /// It takes part in nesting.
+    nests: bool,
     shared: bool,
     /// Who holds the lock above.
     above: Option<Ancestor>,
@@ -39,6 +43,19 @@ impl Descriptor<'_> {
     fn shares_byte(&self) -> bool {
         let is_readable = || rustix::fs::fcntl_getfl(self.fd).is_ok_and(|flags| !flags.contains(OFlags::WRONLY));
         self.shared && is_readable()
+    }
+
+    /// What is said of EBADF by file systems that lock as NFS does (flock(2)): the descriptor is open, but not for this.
+    fn mode_needed(&self, error: &io::Error) -> Option<&'static str> {
+        let is_it = self.nests && error.raw_os_error() == Some(libc::EBADF);
+        let flags = rustix::fs::fcntl_getfl(self.fd).ok().filter(|_| is_it)?;
+        match flags & OFlags::RWMODE {
+            OFlags::WRONLY if self.shared => Some("a shared lock needs a descriptor for reading here (9<>FILE.lock)"),
+            OFlags::RDONLY if !self.shared => {
+                Some("an exclusive lock needs a descriptor for writing here (9>>FILE.lock)")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -58,6 +75,22 @@ impl Lockable for Descriptor<'_> {
     }
 }
 
+impl Nesting for Descriptor<'_> {
+    fn can_be_its_own(&self) -> bool {
+        self.nests
+    }
+
+    fn was_taken_in(&self, times: RangeInclusive<i128>) -> bool {
+        // A descriptor's own lock leaves no sign, but the lock of the name does.
+        let status = || FileStatus::of(self.fd);
+        self.above.is_none() && status().is_ok_and(|status| times.contains(&status.modified))
+    }
+
+    fn look_around(&self, alone: bool) -> Around {
+        around::look(self.fd, self.id, self.above.as_ref(), alone)
+    }
+}
+
 /// Locks an open file, waiting as `options` say; only their `wait`, `shared`, `keep` and `use_alarm` matter. The lock
 /// belongs to the open file description: it ends with the last descriptor of that, or by [`unlock_descriptor`]. Returns
 /// how long it took. Messages call the file `name`.
@@ -67,45 +100,36 @@ impl Lockable for Descriptor<'_> {
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. [`ErrorKind::LockLost`]: the
 /// file has been deleted, so nobody else would see the lock; not checked with `keep`, which says that nobody deletes it.
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
-    lock_open_file(fd.as_fd(), name, options, observer, false)
+    let mut patience = Patience::new(name, options, observer);
+    lock_open_file(fd.as_fd(), options, &mut patience, false)?;
+    Ok(patience.started.elapsed())
 }
 
-/// The same on behalf of the process that has started this one, whose descriptor it is. The lock takes part in nesting: if
-/// an ancestor holds the lock of the same file, the description gets a share of that; and the processes that inherit the
-/// descriptor from now on go on under its lock. (So would the threads of this process.)
-///
-/// # Errors
-///
-/// As [`lock_descriptor`]. [`ErrorKind::Usage`]: it would wait for itself.
-pub fn lock_callers_descriptor(
-    fd: impl AsFd,
-    name: &Path,
-    options: &LockOptions,
-    observer: &Observer,
-) -> Result<Duration> {
-    let fd = fd.as_fd();
+/// The same on behalf of the process that has started this one, whose descriptor it is, and whatever leases there are. The
+/// lock takes part in nesting.
+pub(crate) fn lock_and_mark(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Patience<'_>) -> Result<()> {
     // Those who go on below it rely on the lock as it is.
     take_back(fd);
-    let took = lock_open_file(fd, name, options, observer, true)?;
+    lock_open_file(fd, options, patience, true)?;
     if FileStatus::of(fd).is_ok_and(|status| status.kind == FileKind::Regular) {
         // Where that does not work, it is an error there to ask for the lock.
         inherited::mark(fd, if options.shared { Intent::Shared } else { Intent::Exclusive });
     }
-    Ok(took)
+    Ok(())
 }
 
-fn lock_open_file(
-    fd: BorrowedFd<'_>,
-    name: &Path,
-    options: &LockOptions,
-    observer: &Observer,
-    nests: bool,
-) -> Result<Duration> {
-    let mut patience = Patience::new(name, options, observer);
+/// Whether the open file description holds the `flock` of its file. Without /proc this cannot be known: false.
+pub(crate) fn holds_flock(fd: BorrowedFd<'_>) -> bool {
+    open_files::one("self", fd.as_raw_fd()).is_some_and(|file| file.flock.is_some())
+}
+
+fn lock_open_file(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Patience<'_>, nests: bool) -> Result<()> {
+    let name = patience.target;
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     let status = FileStatus::of(fd).map_err(cannot)?;
-    let mut lock = Descriptor { fd, shared: options.shared, above: None, trusts_environment: true };
-    while !lock_once(&mut lock, &mut patience, status.id, nests)? {}
+    let mut lock =
+        Descriptor { fd, id: status.id, nests, shared: options.shared, above: None, trusts_environment: true };
+    while !lock_once(&mut lock, patience)? {}
     if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
         sys::unflock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
@@ -118,31 +142,41 @@ fn lock_open_file(
             .on(name)
             .with_hint("open it again, for appending (9>>FILE.lock), and then lock it"));
     }
-    Ok(patience.started.elapsed())
+    Ok(())
 }
 
 /// False: the one above has given the lock up, or another one is above.
-fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>, id: FileId, nests: bool) -> Result<bool> {
+fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>) -> Result<bool> {
     let name = patience.target;
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
-    if !lock.try_lock().map_err(cannot)? {
-        let said = (nests && lock.above.is_none() && lock.trusts_environment).then(|| inherited::find(lock.fd, id));
-        let around = match said.flatten() {
-            Some(ancestor) => Around::Ancestor(ancestor),
-            None if nests => around::look(lock.fd, id, lock.above.as_ref(), patience.use_alarm),
-            None => Around::Nothing,
+    let locked = lock.try_lock().map_err(|e| match lock.mode_needed(&e) {
+        Some(hint) => cannot(e).with_hint(hint),
+        None => cannot(e),
+    })?;
+    if !locked {
+        let asks = lock.nests && lock.above.is_none() && lock.trusts_environment;
+        let waited = match asks.then(|| inherited::find(lock.fd, lock.id)).flatten() {
+            Some(ancestor) => Waited::Not(Around::Ancestor(ancestor)),
+            None => wait(lock, patience).map_err(cannot)?,
         };
-        if let Some(nearer) = around.ensure_not_itself(name, patience.wait)? {
+        if let Waited::Not(around) = waited {
+            let Some(nearer) = around.ensure_not_itself(name, patience.wait)? else {
+                return Err(patience.given_up().held_by(proc_locks::find(lock.id)));
+            };
             let intent = if lock.shared { Intent::Shared } else { Intent::Exclusive };
             nearer.ensure_grantable(intent, name)?;
             lock.above = Some(nearer);
             return Ok(false);
         }
-        wait(lock, patience, id)?;
     }
     let Some(above) = &lock.above else { return Ok(true) };
     let confirmed = above.confirm(lock.fd);
     if confirmed == Confirmed::Holds {
+        if lock.shared && !lock.shares_byte() {
+            let text = "opened for writing only: below another lock, it keeps out other shared locks too (to share, open it \
+                for both: 9<>FILE.lock)";
+            patience.observer.tell(&Notice::Warning { path: name, text });
+        }
         return Ok(true);
     }
     lock.trusts_environment &= confirmed != Confirmed::Forged;
@@ -151,23 +185,19 @@ fn lock_once(lock: &mut Descriptor<'_>, patience: &mut Patience<'_>, id: FileId,
     Ok(false)
 }
 
-fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>, id: FileId) -> Result<()> {
-    let (name, wait) = (patience.target, patience.wait);
-    let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
-    let locked = if wait == Wait::No {
-        waiting::try_again(lock).map_err(cannot)?
-    } else {
-        // Where this does not work, the holder removes the file, and the caller has to open it again.
-        let registration = lock.above.is_none().then(|| register(lock.fd));
-        patience.tell_waiting(name);
-        let locked = waiting::wait(lock, patience).map_err(cannot)?;
-        drop(registration);
-        locked || lock.try_lock().map_err(cannot)?
-    };
-    if locked { Ok(()) } else { Err(patience.given_up().held_by(proc_locks::find(id))) }
+fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>) -> io::Result<Waited> {
+    let waits = patience.wait != Wait::No;
+    // Where this does not work, the holder removes the file, and the caller has to open it again.
+    let registration = (waits && lock.above.is_none()).then(|| register(lock.fd));
+    let waited = waiting::wait(lock, patience, patience.target)?;
+    drop(registration);
+    match waited {
+        Waited::Not(_) if waits && lock.try_lock()? => Ok(Waited::Locked),
+        waited => Ok(waited),
+    }
 }
 
-/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`], once nobody works under it any more.
+/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`](crate::lock_callers_descriptor), once nobody works under it any more.
 ///
 /// # Errors
 ///
@@ -202,8 +232,9 @@ fn is_record(fd: BorrowedFd<'_>) -> bool {
     open_again(fd).is_ok_and(|file| look::is_record(&file))
 }
 
-/// Registers as a waiter, through a descriptor of our own. The registration ends when that is closed.
-fn register(fd: BorrowedFd<'_>) -> Option<File> {
+/// Registers as a waiter, through a descriptor of our own. The registration ends when that is closed. Until then those who
+/// release the lock leave the file in place.
+pub(crate) fn register(fd: BorrowedFd<'_>) -> Option<File> {
     // Asked before opening: opening a FIFO or a device has effects.
     if FileStatus::of(fd).ok()?.kind != FileKind::Regular || !filesystem::is_local(fd) {
         return None;

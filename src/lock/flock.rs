@@ -27,6 +27,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use super::inherited::{self, Ancestor, Confirmed, HandOver, Handed, Intent};
 use super::look::is_held_by_link;
 use super::place::{Place, not_ours, not_regular};
 use super::request::{Patience, Request};
-use super::waiting::{self, Lockable};
+use super::waiting::{self, Lockable, Nesting, Waited};
 use super::writers::Writers;
 use super::{baton, filesystem, proc_locks};
 use crate::error::Result;
@@ -118,6 +119,23 @@ impl Lockable for LockFile {
 
     fn is_held_briefly(&self) -> bool {
         filesystem::is_local(&self.file) && inherited::is_marked_brief(&self.file)
+    }
+}
+
+impl Nesting for LockFile {
+    fn can_be_its_own(&self) -> bool {
+        // Its baton is an ancestor's, and nobody else's.
+        !matches!(self.level, Level::BelowLink(..))
+    }
+
+    fn was_taken_in(&self, times: RangeInclusive<i128>) -> bool {
+        // By its creation, or show_since. Below a lock there is no such sign.
+        let status = || FileStatus::of(&self.file);
+        matches!(self.level, Level::Top) && status().is_ok_and(|status| times.contains(&status.modified))
+    }
+
+    fn look_around(&self, alone: bool) -> Around {
+        around::look(&self.file, self.status.id, self.ancestor(), alone)
     }
 }
 
@@ -236,37 +254,20 @@ impl LockFile {
 
     /// Locks it if it is free: true.
     pub(super) fn lock_now(&self) -> io::Result<bool> {
-        let locked = self.try_lock()?;
-        if locked {
-            self.let_strangers_finish()?;
-        }
-        Ok(locked)
+        Ok(self.try_lock()? && self.let_strangers_finish()?)
     }
 
-    /// Who is in the way of locking it.
-    pub(super) fn look_around(&self, alone: bool) -> Around {
-        match &self.level {
-            // Its baton is an ancestor's, and nobody else's.
-            Level::BelowLink(..) => Around::Nothing,
-            Level::Top | Level::Below(_) => around::look(&self.file, self.status.id, self.ancestor(), alone),
-        }
-    }
-
-    /// Waits for the lock, which was not free, as long as `patience` allows. False: it was not free in that time.
-    pub(super) fn wait(&self, patience: &mut Patience<'_>) -> io::Result<bool> {
-        if patience.wait == Wait::No {
-            return waiting::try_again(self);
-        }
-        if matches!(self.level, Level::Top) && filesystem::is_local(&self.file) {
+    /// Waits for the lock, which was not free, as long as `patience` allows.
+    pub(super) fn wait(&self, patience: &mut Patience<'_>) -> io::Result<Waited> {
+        if patience.wait != Wait::No && matches!(self.level, Level::Top) && filesystem::is_local(&self.file) {
             // Without a registration the lock works too, but a release wakes us on a dead inode.
             self.registered.store(ofd::register(&self.file).is_ok(), Ordering::SeqCst);
         }
-        patience.tell_waiting(&self.path);
-        let outcome = waiting::wait(self, patience);
+        let outcome = waiting::wait(self, patience, &self.path);
         self.withdraw()?;
         match outcome {
             // Again, now that we have withdrawn: a releaser that saw us registered has left the lock file to us.
-            Ok(false) => self.try_lock(),
+            Ok(Waited::Not(_)) if patience.wait != Wait::No && self.try_lock()? => Ok(Waited::Locked),
             outcome => outcome,
         }
     }
@@ -278,19 +279,30 @@ impl LockFile {
     /// Some programs lock a file `f` by making `f.lock`, into which they write the new content, to rename it over `f`: git,
     /// for one. They hold no `flock`, but have it open, and it is empty at first. So an empty lock file that nobody has
     /// locked may be theirs. Gives them a moment to go on, after which the file has content or another name.
-    fn let_strangers_finish(&self) -> io::Result<()> {
+    ///
+    /// It may also have been created by one of us, who has not locked it yet. The first moment is for that one to do so:
+    /// then this is false, and the lock is not held.
+    fn let_strangers_finish(&self) -> io::Result<bool> {
         let may_be_theirs = !self.created && !self.keep && !self.shared && matches!(self.level, Level::Top);
         if !may_be_theirs || has_waiter(&self.file) {
-            return Ok(());
+            return Ok(true);
         }
-        for pause in LOOKS {
+        for (look, pause) in LOOKS.into_iter().enumerate() {
             // Where that cannot be asked, what they do is found before the commit, but for the worst moment.
             if !lease::is_open_elsewhere(&self.file).unwrap_or(false) || !self.is_current()? {
                 break;
             }
+            if look > 0 {
+                sleep(pause);
+                continue;
+            }
+            sys::unflock(&self.file)?;
             sleep(pause);
+            if !self.try_lock()? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the locked file is still the one that others will find under its name, and still a lock file.
@@ -437,7 +449,7 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     }
     // This comes before the flock is tried. A waiter that is registered for the lock tries it once more before it gives
     // up, and must not fail because of this look.
-    if ofd::has_locks(&file)? {
+    if ofd::has_locks(&file)? && inherited::has_more_than_brief(&file)? {
         return Ok(true);
     }
     inherited::mark_brief(&file);
@@ -447,4 +459,27 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.
 fn has_waiter(file: &File) -> bool {
     ofd::is_registered(file).unwrap_or(false)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Two writers of an empty file may look at it at the same moment.
+    #[test]
+    fn a_look_is_no_use() {
+        let place = tempfile::tempdir().unwrap();
+        let other = File::create_new(place.path().join("f")).unwrap();
+        let reading = File::open(place.path().join("f")).unwrap();
+        let in_use = || is_in_use(&Dir::open(place.path()).unwrap(), OsStr::new("f")).unwrap();
+        inherited::mark_brief(&reading);
+        assert!(sys::try_flock(&reading, true).unwrap());
+        assert!(!in_use());
+        ofd::register(&reading).unwrap();
+        assert!(in_use());
+        ofd::withdraw(&reading).unwrap();
+        assert!(sys::try_flock(&other, true).unwrap() && !in_use());
+        drop(reading);
+        assert!(sys::try_flock(&other, false).unwrap() && in_use());
+    }
 }

@@ -124,6 +124,13 @@ impl LinkLock {
         self.record.stale_after()
     }
 
+    /// How long the lock lasts without another sign of life.
+    pub(super) fn left(&self) -> Duration {
+        let pulse = self.pulse();
+        let silence = boot_clock().saturating_sub(pulse.last);
+        if pulse.lost { Duration::ZERO } else { self.record.longest_silence().saturating_sub(silence) }
+    }
+
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         // A panic leaves no half-done state behind.
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,7 +152,7 @@ impl LinkLock {
     pub(super) fn keep_alive(self: &Arc<LinkLock>) {
         let lock = self.clone();
         // If no thread can be started the lock is lost after a while, and ensure_held reports that.
-        let _ = sys::thread::start("awrite-heartbeat", move || {
+        let _ = sys::thread::start(c"awrite-heartbeat", move || {
             let mut pulse = lock.pulse();
             let mut pause = lock.record.heartbeat();
             while !pulse.stop && !pulse.lost {

@@ -13,12 +13,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
 use super::inherited::{self, Ancestor, HandOver, Intent};
 use super::request::Request;
+use super::waiting::Waited;
 use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
@@ -142,13 +143,12 @@ impl FileLock {
         if file.lock_now().map_err(cannot)? {
             return taken(lock);
         }
-        let around = file.look_around(patience.use_alarm);
-        if let Some(nearer) = around.ensure_not_itself(&request.target.given, patience.wait)? {
-            return Ok(Taken::Below(nearer));
-        }
         match file.wait(patience).map_err(cannot)? {
-            true => taken(lock),
-            false => Err(patience.given_up().held_by(file.holder())),
+            Waited::Locked => taken(lock),
+            Waited::Not(around) => match around.ensure_not_itself(&request.target.given, patience.wait)? {
+                Some(nearer) => Ok(Taken::Below(nearer)),
+                None => Err(patience.given_up().held_by(file.holder())),
+            },
         }
     }
 
@@ -236,6 +236,16 @@ impl FileLock {
                 Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How long a link lock lasts if no further sign of life of this process reaches the file server, as while that cannot
+    /// be written. `None`: a `flock`, which lasts until it is released.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        match &self.held {
+            Held::Flock(_) => None,
+            Held::Link(lock) => Some(lock.left()),
         }
     }
 

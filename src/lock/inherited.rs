@@ -494,6 +494,15 @@ pub(super) fn is_marked_brief(file: impl AsFd) -> bool {
     ofd::is_locked(file, BRIEF).unwrap_or(false)
 }
 
+/// Whether there are record locks besides such a mark, on a file that has some.
+pub(super) fn has_more_than_brief(file: impl AsFd) -> io::Result<bool> {
+    if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+        // There are no marks there.
+        return Ok(true);
+    }
+    Ok(ofd::is_locked(&file, 0..BRIEF.start)? || ofd::is_locked(file, BRIEF.end..ofd::END)?)
+}
+
 /// Whether any holder hands the lock on; an error where nobody can.
 pub(super) fn has_marks(file: impl AsFd) -> io::Result<bool> {
     ofd::is_locked(file, BRIEF.end..ofd::END)

@@ -13,6 +13,7 @@ use super::record::{Here, LONGEST, LockRecord, Unreadable};
 use super::waiting::{TRIES, TRY_PAUSE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
+use crate::notice::Observer;
 use crate::remedy::Remedy;
 use crate::sys::dir::modified_and_links;
 use crate::sys::lease::open_past_leases;
@@ -136,11 +137,14 @@ pub(crate) fn is_held_by_link(dir: &Dir, name: &OsStr) -> bool {
 }
 
 /// Whether the lock at `place` is held, and by whom. A holder that has been silent for too long, here or elsewhere, still
-/// has the lock until somebody breaks it.
-pub(super) fn holder(place: &Place) -> Result<(bool, Option<Holder>)> {
+/// has the lock until somebody breaks it. The observer is told of a record that does not count.
+pub(super) fn holder(place: &Place, observer: &Observer) -> Result<(bool, Option<Holder>)> {
     let here = Here::now();
     Ok(match look(&place.dir, &place.name)? {
-        Seen::Record { uid, .. } if !place.lease.writers.may_record(uid) => (false, None),
+        Seen::Record { uid, .. } if !place.lease.writers.may_record(uid) => {
+            place.lease.writers.tell_ignored(&place.path, uid, observer);
+            (false, None)
+        }
         Seen::Record { record, .. } if !record.is_dead(&here) => (true, Some(record.holder(&here))),
         // Somebody has locked it by flock since the caller looked.
         Seen::Empty => (true, None),

@@ -42,7 +42,7 @@ mod table;
 mod waiting;
 mod writers;
 
-pub use descriptor::{lock_callers_descriptor, lock_descriptor, unlock_descriptor};
+pub use descriptor::{lock_descriptor, unlock_descriptor};
 pub use held::FileLock;
 pub use inherited::HandOver;
 pub use look::is_link_record;
@@ -50,6 +50,7 @@ pub use range::{lock_range, unlock_range};
 
 pub(crate) use acquire::{acquire_at, lock_as_found, status};
 pub(crate) use clear::{Cleared, clear_link, clear_mark};
+pub(crate) use descriptor::{holds_flock, lock_and_mark, register};
 pub(crate) use flock::is_in_use;
 pub(crate) use inherited::{Intent, mark_brief};
 pub(crate) use place::{LeaseFile, Place};

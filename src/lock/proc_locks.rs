@@ -31,24 +31,9 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
     }
 }
 
-/// Whether this process, whose descriptors cannot be seen, may hold a `flock` on this file.
-pub(super) fn holds(pid: u32, id: FileId) -> bool {
-    candidates(id).is_some_and(|lines| lines.iter().any(|line| line.pid == pid))
-}
-
-/// Whether those who hold a `flock` on this file are living processes, and none of them is one of `ancestors`. False also
-/// where the list does not say.
-#[cfg(target_os = "linux")]
-pub(super) fn is_held_by_others(id: FileId, ancestors: &[u32]) -> bool {
-    let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
-    let lines = candidates(id).unwrap_or_default();
-    let is_other = |line: &Line| !ancestors.contains(&line.pid) && is_there(line.pid);
-    !lines.is_empty() && lines.iter().all(|line| (line.major, line.minor) == (major, minor) && is_other(line))
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn is_held_by_others(_id: FileId, _ancestors: &[u32]) -> bool {
-    false
+/// Those who may hold a `flock` on this file, or on one with its inode number on another file system.
+pub(super) fn holders(id: FileId) -> Vec<u32> {
+    candidates(id).unwrap_or_default().into_iter().map(|line| line.pid).collect()
 }
 
 fn candidates(id: FileId) -> Option<Vec<Line>> {

@@ -41,7 +41,8 @@ pub fn lock_range(fd: impl AsFd, name: &Path, options: &LockOptions, bytes: Rang
     let patience = Patience::new(name, options, &observer);
     let cannot = |e: io::Error| Error::io(name, e).during("cannot lock");
     let locked = part.try_lock().map_err(cannot)?
-        || (patience.wait != Wait::No && waiting::wait(&part, &patience).map_err(cannot)?);
+        || (patience.wait != Wait::No
+            && waiting::wait_within(&part, patience.left(), patience.use_alarm).map_err(cannot)?);
     if locked { Ok(()) } else { Err(patience.given_up()) }
 }
 

@@ -124,7 +124,12 @@ impl LockRecord {
 
     /// The same of a silence of this length.
     pub(super) fn is_too_long(&self, silence: Duration) -> bool {
-        silence >= self.stale_after() / 10 * 9
+        silence >= self.longest_silence()
+    }
+
+    /// How long the holder itself relies on the lock after a sign of life.
+    pub(super) fn longest_silence(&self) -> Duration {
+        self.stale_after() / 10 * 9
     }
 
     /// Whether its process ran here, so that its process id says something.
@@ -186,7 +191,7 @@ fn from_json(value: &Value) -> Option<LockRecord> {
 pub(crate) fn fresh_nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
-    hasher.write_u128(host::boot_clock().as_nanos());
+    hasher.write_i128(host::wall_clock());
     format!("{:016x}", hasher.finish())
 }
 

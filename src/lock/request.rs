@@ -62,6 +62,8 @@ pub(crate) struct Patience<'p> {
     pub(crate) wait: Wait,
     pub(super) use_alarm: bool,
     pub(crate) started: Instant,
+    /// The lock was not free at once. Others may have changed the target meanwhile.
+    pub(crate) has_waited: bool,
     /// The observer has been told that we wait.
     pub(crate) told: bool,
     /// The lock is only held for a moment. A caller that does not wait must not fail because of that.
@@ -77,8 +79,17 @@ impl<'p> Patience<'p> {
             Wait::For(limit) if limit.is_zero() => Wait::No,
             wait => wait,
         };
-        let (use_alarm, started) = (options.use_alarm, Instant::now());
-        Patience { target, wait, use_alarm, started, told: false, briefly: false, told_method: false, observer }
+        Patience {
+            target,
+            wait,
+            use_alarm: options.use_alarm,
+            started: Instant::now(),
+            has_waited: false,
+            told: false,
+            briefly: false,
+            told_method: false,
+            observer,
+        }
     }
 
     pub(crate) fn limit(&self) -> Option<Duration> {
@@ -99,6 +110,7 @@ impl<'p> Patience<'p> {
 
     /// The same for the end of another's lease, which is described by `leased`.
     pub(crate) fn tell_waiting_for(&mut self, lock_file: &Path, leased: Option<&str>) {
+        self.has_waited = true;
         if !self.told {
             self.told = true;
             self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit(), leased });

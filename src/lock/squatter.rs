@@ -8,8 +8,9 @@ use super::place::Place;
 use super::record::fresh_nonce;
 use super::request::Request;
 use crate::cleanup;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::names::TempNames;
+use crate::remedy::Remedy;
 use crate::sys::{FileId, thread};
 
 /// In the mode of a directory: only its owner, that of a file in it, and root may remove the file.
@@ -44,6 +45,23 @@ pub(super) fn clear_away(request: &Request<'_, '_>) -> Result<()> {
         cleanup::step(|| take_away(place, there.id)).map_err(fail)?;
     }
     Ok(())
+}
+
+/// The error `e`, with what helps where another user's file stands under the lock's name and this user may not remove it. A
+/// lock that is held counts, if its holder's does.
+pub(super) fn help_past(e: Error, place: &Place) -> Error {
+    let of_stranger = match e.kind() {
+        ErrorKind::LockBusy | ErrorKind::LockTimeout => true,
+        _ if e.path() == Some(&place.path) => false,
+        _ => return e,
+    };
+    let there = place.dir.status(&place.name).ok().flatten().filter(|there| place.dir.protects(there));
+    match there {
+        Some(there) if place.is_awrites() && !(of_stranger && place.lease.writers.may_record(there.uid)) => {
+            e.with_remedy(Remedy::LockPast { path: place.path.clone(), uid: there.uid })
+        }
+        _ => e,
+    }
 }
 
 /// Two of us may be about to do this at once, and the other one may have made a lock file since. So the file is looked at

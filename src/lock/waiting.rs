@@ -1,17 +1,37 @@
 //! How to wait for a lock that is not free.
+//!
+//! A process must not wait for itself (around.rs). To find that out takes a hundred system calls, as many as all the rest
+//! of a write, and most waits are short. So it is asked late:
+//!
+//! ```text
+//!   busy ──20 ms──> taken meanwhile? ──no───────────────> look around ──> wait
+//!                        └──yes──until 1 s have passed──────┘
+//! ```
+//!
+//! A lock that was taken while this process waited is not one that it runs under. But clocks are set, and times of files
+//! too; so that is believed for a second only. A look interrupts the wait, and a `flock` that is interrupted goes to the
+//! end of the queue. So there are no more looks than that.
 
 use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::around::Around;
 use super::request::Patience;
+use crate::options::Wait;
 use crate::sys::alarm::Alarm;
+use crate::sys::host::wall_clock;
 
 /// How often a caller that does not wait tries again, and the pause before each try.
 pub(super) const TRIES: u32 = 5;
 pub(super) const TRY_PAUSE: Duration = Duration::from_millis(1);
 /// How long a housekeeper may have a lock before it counts as any other holder: it unlinks files, which takes a while.
 const LONGEST_BRIEF_HOLD: Duration = Duration::from_secs(1);
+/// How long a wait lasts before this process looks around, and how much longer if the lock was taken meanwhile.
+const BEFORE_LOOK: Duration = Duration::from_millis(20);
+const BEFORE_LATE_LOOK: Duration = Duration::from_millis(980);
 /// The pauses of a timed wait without an alarm.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
@@ -30,6 +50,26 @@ pub(super) trait Lockable {
     }
 }
 
+/// A lock that takes part in nesting, so that a process may run under the very lock that it waits for.
+pub(super) trait Nesting: Lockable {
+    /// Whether it takes part indeed.
+    fn can_be_its_own(&self) -> bool;
+
+    /// Whether it has certainly been taken at these times (nanoseconds since 1970), and not before.
+    fn was_taken_in(&self, times: RangeInclusive<i128>) -> bool;
+
+    /// Who is in the way of locking it. `alone`: no thread of this process has locks of its own.
+    fn look_around(&self, alone: bool) -> Around;
+}
+
+/// What has come of a wait.
+#[derive(Debug)]
+pub(super) enum Waited {
+    Locked,
+    /// The time is over, or it would last for ever: this is in the way.
+    Not(Around),
+}
+
 /// The pauses of a process that asks again and again. They grow to the longest one.
 pub(crate) struct Pauses {
     pause: Duration,
@@ -46,7 +86,12 @@ impl Pauses {
 
     /// The next pause, no longer than what is left of `patience`; `None`: nothing is left.
     pub(crate) fn next(&mut self, patience: &Patience<'_>) -> Option<Duration> {
-        let left = patience.left().unwrap_or(self.longest);
+        self.next_within(patience.left())
+    }
+
+    /// The same of what is `left` of something else.
+    fn next_within(&mut self, left: Option<Duration>) -> Option<Duration> {
+        let left = left.unwrap_or(self.longest);
         let pause = self.pause.min(left);
         if self.growth == 0 {
             self.growth = 100 + std::process::id() % 50;
@@ -73,12 +118,43 @@ pub(super) fn try_again(lock: &impl Lockable) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Waits as long as `patience` allows; false: it was not free in that time.
-pub(super) fn wait(lock: &impl Lockable, patience: &Patience<'_>) -> io::Result<bool> {
-    match patience.left() {
+/// Waits as long as `patience` allows, if at all, but not for this process itself.
+pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: &Path) -> io::Result<Waited> {
+    patience.has_waited = true;
+    let can_be_its_own = lock.can_be_its_own();
+    if patience.wait == Wait::No {
+        return Ok(match try_again(lock)? {
+            true => Waited::Locked,
+            false if can_be_its_own => Waited::Not(lock.look_around(patience.use_alarm)),
+            false => Waited::Not(Around::Nothing),
+        });
+    }
+    let since = wall_clock();
+    for limit in [BEFORE_LOOK, BEFORE_LATE_LOOK].into_iter().filter(|_| can_be_its_own) {
+        let limit = patience.left().map_or(limit, |left| left.min(limit));
+        if wait_within(lock, Some(limit), patience.use_alarm)? {
+            return Ok(Waited::Locked);
+        }
+        if limit == BEFORE_LOOK && lock.was_taken_in(since + 1..=wall_clock()) {
+            patience.tell_waiting(lock_file);
+            continue;
+        }
+        match lock.look_around(patience.use_alarm) {
+            Around::Nothing => break,
+            itself => return Ok(Waited::Not(itself)),
+        }
+    }
+    patience.tell_waiting(lock_file);
+    let locked = wait_within(lock, patience.left(), patience.use_alarm)?;
+    Ok(if locked { Waited::Locked } else { Waited::Not(Around::Nothing) })
+}
+
+/// Waits for `limit`, if there is one; false: it was not free in that time.
+pub(super) fn wait_within(lock: &impl Lockable, limit: Option<Duration>, use_alarm: bool) -> io::Result<bool> {
+    match limit {
         None => block(lock).map(|()| true),
-        Some(left) if patience.use_alarm => block_until(lock, left, patience),
-        Some(_) => poll(lock, patience),
+        Some(limit) if use_alarm => block_until(lock, limit),
+        Some(limit) => poll(lock, limit),
     }
 }
 
@@ -92,13 +168,14 @@ fn block(lock: &impl Lockable) -> io::Result<()> {
 }
 
 /// A blocking wait that the timer interrupts at the deadline.
-fn block_until(lock: &impl Lockable, left: Duration, patience: &Patience<'_>) -> io::Result<bool> {
-    let _alarm = Alarm::after(left)?;
+fn block_until(lock: &impl Lockable, limit: Duration) -> io::Result<bool> {
+    let started = Instant::now();
+    let _alarm = Alarm::after(limit)?;
     loop {
         match lock.wait_once() {
             Ok(()) => return Ok(true),
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
-            Err(_) if patience.left().is_some_and(|left| left.is_zero()) => return Ok(false),
+            Err(_) if started.elapsed() >= limit => return Ok(false),
             // Another signal.
             Err(_) => {}
         }
@@ -106,9 +183,9 @@ fn block_until(lock: &impl Lockable, left: Duration, patience: &Patience<'_>) ->
 }
 
 /// Tries again and again, without signals or threads.
-fn poll(lock: &impl Lockable, patience: &Patience<'_>) -> io::Result<bool> {
-    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
-    while let Some(pause) = pauses.next(patience) {
+fn poll(lock: &impl Lockable, limit: Duration) -> io::Result<bool> {
+    let (started, mut pauses) = (Instant::now(), Pauses::new(FIRST_PAUSE, LONGEST_PAUSE));
+    while let Some(pause) = pauses.next_within(Some(limit.saturating_sub(started.elapsed()))) {
         sleep(pause);
         if lock.try_lock()? {
             return Ok(true);

@@ -20,7 +20,7 @@ const STICKY: u32 = 0o1000;
 const WRITABLE: u32 = 0o022;
 
 /// Who may write a target, as it was when its path was resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Writers {
     /// As the caller called it, for a message.
     given: PathBuf,
@@ -54,6 +54,12 @@ impl Writers {
             makers: [0, beside.uid, dir.opened().uid, target.status.map_or(0, |status| status.uid)],
             is_open: anybody_may_make_it || decides.is_some_and(|status| status.mode & WRITABLE != 0),
         }
+    }
+
+    /// The same, for a file that stays this process's own, which tells who made it.
+    pub(crate) fn of_own(self) -> Writers {
+        let own = rustix::process::geteuid().as_raw();
+        Writers { owner: self.owner.map(|(_, gid)| (own, gid)), ..self }
     }
 
     /// Whether a record counts that belongs to `uid`.

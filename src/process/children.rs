@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 
 use super::ended::{End, Failed, await_end, await_readable};
+use super::environment::set_variable;
 use super::masks::{Inherited, all_signals, set_mask};
 use super::outlived::Outlived;
 use super::running::{self, children};
@@ -137,6 +138,17 @@ pub(crate) fn supervise(command: Command, inherited: &Inherited) -> io::Result<E
     })
 }
 
+/// The same for a command that is a step of this process's work: a signal that comes after the command's end ends the
+/// work. Does not return if the work was to end meanwhile; see [`signals::end_was_asked`].
+pub(crate) fn supervise_step(command: Command, inherited: &Inherited) -> io::Result<ExitStatus> {
+    let status = supervise(command, inherited)?;
+    signals::take_back(inherited);
+    if signals::end_was_asked(!status.success()) {
+        signals::end_interrupted();
+    }
+    Ok(status)
+}
+
 /// What a task beside a supervised child asks for next.
 pub(crate) enum Next {
     /// To be called again after this time, or earlier.
@@ -177,9 +189,8 @@ pub(crate) fn supervise_beside(
         signals::pass_nothing_on();
         return child.wait();
     };
-    let lost = watch(pid, own_group, &outlived, &mut beside);
     // Before it is reaped, which frees its number, the handler must forget it.
-    await_end(pid);
+    let lost = watch(pid, own_group, &outlived, &mut beside);
     signals::pass_nothing_on();
     let status = child.wait();
     if let Some(deadline) = lost.filter(|_| own_group) {
@@ -188,7 +199,7 @@ pub(crate) fn supervise_beside(
     status
 }
 
-/// Passes signals on and calls `beside`, until the child has ended or has been killed at its deadline. Returns that
+/// Passes signals on and calls `beside`, until the child has ended or, at its deadline, has been killed. Returns that
 /// deadline if `beside` has set it.
 fn watch(pid: Pid, own_group: bool, outlived: &Outlived, beside: &mut dyn FnMut() -> Next) -> Option<Instant> {
     // It may have ended already, which is what is wanted.
@@ -198,7 +209,6 @@ fn watch(pid: Pid, own_group: bool, outlived: &Outlived, beside: &mut dyn FnMut(
     let end = End::of(pid);
     let (mut goes_on, mut deadline, mut lost) = (true, None, false);
     loop {
-        outlived.pass_on_to(pid);
         let mut limit = Duration::MAX;
         if goes_on {
             match beside() {
@@ -217,6 +227,7 @@ fn watch(pid: Pid, own_group: bool, outlived: &Outlived, beside: &mut dyn FnMut(
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 kill(Signal::KILL);
+                await_end(pid);
                 break;
             }
             limit = limit.min(left);
@@ -224,6 +235,7 @@ fn watch(pid: Pid, own_group: bool, outlived: &Outlived, beside: &mut dyn FnMut(
         if end.comes_within_or(limit, outlived) {
             break;
         }
+        outlived.pass_on_to(pid);
     }
     deadline.filter(|_| lost)
 }
@@ -269,23 +281,22 @@ fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
 
 /// The same with several locks.
 pub(crate) fn hand_locks(command: &mut Command, locks: &[HandOver]) {
-    for lock in locks {
-        hand_lock(command, lock);
+    if let Some(first) = locks.first() {
+        set_variable(command, first.variable, HandOver::value_of_all(locks).as_deref());
     }
-    let Some(first) = locks.first() else { return };
-    match HandOver::value_of_all(locks) {
-        Some(value) => command.env(first.variable, value),
-        None => command.env_remove(first.variable),
-    };
+    for lock in locks {
+        hand_descriptors(command, lock);
+    }
 }
 
 /// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
-/// started.
+/// started. The command's environment must not be changed otherwise.
 pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
-    match &lock.value {
-        Some(value) => command.env(lock.variable, value),
-        None => command.env_remove(lock.variable),
-    };
+    set_variable(command, lock.variable, lock.value.as_deref());
+    hand_descriptors(command, lock);
+}
+
+fn hand_descriptors(command: &mut Command, lock: &HandOver) {
     for fd in lock.fd.iter().chain(&lock.more) {
         set_close_on_exec(command, fd.as_raw_fd(), false);
     }
@@ -352,7 +363,7 @@ const NAMES: [(c_int, &str); 19] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::masks::HANDED_ON;
+    use super::super::masks::{HANDED_ON, disposition};
     use super::*;
 
     fn sh(script: &str) -> Command {
@@ -395,7 +406,10 @@ mod tests {
             let set = u64::from_str_radix(line.trim(), 16).unwrap();
             HANDED_ON.map(|signal| set & (1 << (signal - 1)) != 0)
         };
-        for ignored in [[false; 6], [true; 6], [true, false, true, false, true, false]] {
+        // Those of this process itself are not changed before a child is started.
+        let own = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].map(|signal| disposition(signal) == libc::SIG_IGN);
+        for others in [[false; 3], [true; 3], [true, false, true], [false, true, false]] {
+            let ignored = [own, others].concat().try_into().unwrap();
             assert_eq!(ignored_by_child(ignored), ignored);
         }
     }

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 
+use super::limits;
+
 /// Their dispositions are restored in a child.
 pub(super) const HANDED_ON: [c_int; 6] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD];
@@ -46,12 +48,18 @@ impl Inherited {
     /// Makes `command` start as this process was started.
     pub(crate) fn hand_to(&self, command: &mut Command) {
         let Inherited { ignored, mask } = *self;
+        limits::lower_again(command);
         // `pre_exec` runs after std's own preparations, which set SIGPIPE to its default and empty the mask.
         // SAFETY: the closure runs between fork and exec. It makes only async-signal-safe calls, on its own data.
         unsafe {
             command.pre_exec(move || {
                 for (signal, ignored) in HANDED_ON.into_iter().zip(ignored) {
-                    set_disposition(signal, if ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+                    // What is handled has its default in a new program. Of what was ignored, only these two are not.
+                    match signal {
+                        libc::SIGPIPE | libc::SIGXFSZ if !ignored => set_disposition(signal, libc::SIG_DFL),
+                        libc::SIGPIPE | libc::SIGCHLD if ignored => set_disposition(signal, libc::SIG_IGN),
+                        _ => continue,
+                    };
                 }
                 set_mask(Some(&mask));
                 Ok(())

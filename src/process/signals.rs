@@ -3,8 +3,9 @@
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Barrier, OnceLock};
+use std::{io, ptr};
 
 use awrite::{Error, ErrorKind, Shutdown};
 use rustix::process::Signal;
@@ -23,6 +24,8 @@ const PASSED_ON: [c_int; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 /// ctrlc's own handler, which wakes its thread.
 static WAKE: AtomicUsize = AtomicUsize::new(0);
+/// Where that thread and the one that starts it meet.
+static STARTED: Barrier = Barrier::new(2);
 /// The arrival of the first signal on the monotonic clock; 0: none has come.
 static FIRST_SIGNAL_MS: AtomicI64 = AtomicI64::new(0);
 /// The same for the signals after COMMAND's end.
@@ -42,6 +45,9 @@ const HAS_ENDED: i32 = -1;
 static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
 /// Whether the supervised child has been told to end.
 static CHILD_WAS_TOLD: AtomicBool = AtomicBool::new(false);
+/// Whether a process, or the end of the session, has asked for the end of the work while a child was supervised. A
+/// terminal's ^C is the child's business: it may be a program that a person works with.
+static END_WAS_ASKED: AtomicBool = AtomicBool::new(false);
 /// Whether signals from a terminal are passed on too.
 static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 
@@ -51,8 +57,7 @@ static PASS_ALL_ON: AtomicBool = AtomicBool::new(false);
 const SAME_REQUEST_MS: i64 = 250;
 
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: all calls are async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, and ctrlc's handler,
-    // which posts a semaphore. WAKE has held that handler's address since before this one was installed. `info` is
+    // SAFETY: all calls are async-signal-safe: getpid, signal, raise, kill, clock_gettime, _exit, wake_thread. `info` is
     // valid during the call, since the handler was installed with SA_SIGINFO. The interrupted code keeps its errno:
     // `signal` and `raise` could change it, but this process ends after them; `kill` cannot fail, since the child
     // exists until it is reaped and SUPERVISED is reset before that; the others do not set it.
@@ -75,11 +80,15 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             }
             child => {
                 let only_to_us = signal == libc::SIGHUP && LEADS_SESSION.load(Ordering::SeqCst);
-                if sent_by_a_process((*info).si_code) || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
+                let sent = sent_by_a_process((*info).si_code);
+                if sent || only_to_us || PASS_ALL_ON.load(Ordering::SeqCst) {
                     libc::kill(child, signal);
                 }
                 if ENDING.contains(&signal) {
                     CHILD_WAS_TOLD.store(true, Ordering::SeqCst);
+                    if sent || signal == libc::SIGHUP {
+                        END_WAS_ASKED.store(true, Ordering::SeqCst);
+                    }
                 }
                 return;
             }
@@ -89,17 +98,23 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _context: *mu
             Ok(_) => {
                 FIRST_SIGNAL.store(signal, Ordering::SeqCst);
                 SENT_BY_A_PROCESS.store(sent_by_a_process((*info).si_code), Ordering::SeqCst);
-                let wake = WAKE.load(Ordering::SeqCst);
-                if wake != 0 {
-                    let wake: extern "C" fn(c_int) = std::mem::transmute::<usize, extern "C" fn(c_int)>(wake);
-                    wake(signal);
-                }
+                wake_thread(signal);
             }
             Err(first_ms) if now_ms - first_ms > SAME_REQUEST_MS && !kill_awaited() => {
                 libc::_exit(IMPATIENT_STATUS.load(Ordering::SeqCst));
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Wakes ctrlc's thread, if there is one. Async-signal-safe.
+fn wake_thread(signal: c_int) {
+    let wake = WAKE.load(Ordering::SeqCst);
+    if wake != 0 {
+        // SAFETY: it is the address of ctrlc's handler, which has this type and posts a semaphore.
+        let wake = unsafe { std::mem::transmute::<usize, extern "C" fn(c_int)>(wake) };
+        wake(signal);
     }
 }
 
@@ -143,12 +158,7 @@ fn sent_by_a_process(code: c_int) -> bool {
 /// that never waits ends before anybody would miss the reaction to a signal; [`give_way`] finds a signal that came
 /// meanwhile.
 pub(crate) fn hold(inherited: &Inherited) {
-    let mut held = inherited.mask;
-    for signal in ENDING {
-        // SAFETY: the pointer is to a local set that was filled in by the kernel.
-        unsafe { libc::sigaddset(&raw mut held, signal) };
-    }
-    set_mask(Some(&held));
+    hold_with(inherited.mask);
     // Never set before: this is called once, when the process starts.
     let _ = HELD.set(*inherited);
 }
@@ -156,7 +166,8 @@ pub(crate) fn hold(inherited: &Inherited) {
 /// What was inherited, if [`hold`] was called.
 static HELD: OnceLock<Inherited> = OnceLock::new();
 
-/// Must be called where the process may have to wait for somebody else. Signals are delivered from here on.
+/// Must be called where the process may have to wait for somebody else. Signals are delivered from here on. The first
+/// call starts a thread: it comes before anything is made that an abort would leave behind, a lock above all.
 pub(crate) fn about_to_wait() -> Result<(), Error> {
     HELD.get().map_or(Ok(()), watch)
 }
@@ -164,13 +175,16 @@ pub(crate) fn about_to_wait() -> Result<(), Error> {
 /// Blocks the ending signals again, until the process is [`about_to_wait`], calls [`give_way`] or supervises a child:
 /// what begins here must not be left half done. Does not return if a signal has come already.
 pub(crate) fn hold_again() {
-    let mut held = set_mask(None);
+    hold_with(set_mask(None));
+    give_way_now();
+}
+
+fn hold_with(mut mask: libc::sigset_t) {
     for signal in ENDING {
         // SAFETY: the pointer is to a local set that was filled in by the kernel.
-        unsafe { libc::sigaddset(&raw mut held, signal) };
+        unsafe { libc::sigaddset(&raw mut mask, signal) };
     }
-    set_mask(Some(&held));
-    give_way_now();
+    set_mask(Some(&mask));
 }
 
 /// Whether a signal that ends the work is pending. One that was ignored or blocked from the start can be pending too,
@@ -210,13 +224,12 @@ pub(super) fn watch(inherited: &Inherited) -> Result<(), Error> {
     // The thread inherits this mask and keeps it. Every signal, SIGALRM too, is then delivered to the main thread, and
     // interrupts a blocking call there. The mask also hides that ctrlc for a moment catches what has to stay ignored.
     set_mask(Some(&all_signals()));
-    let started = ctrlc::set_handler(first_signal);
+    let started = start_thread();
     if started.is_ok() {
         for signal in ENDING {
             if inherited.ignores(signal) {
                 set_disposition(signal, libc::SIG_IGN);
             } else {
-                WAKE.store(disposition(signal), Ordering::SeqCst);
                 catch(signal);
             }
         }
@@ -227,12 +240,49 @@ pub(super) fn watch(inherited: &Inherited) -> Result<(), Error> {
     }
     set_mask(Some(&inherited.mask));
     started.map_err(|e| {
-        let reason = match e {
-            ctrlc::Error::System(source) => Error::io("cannot start the signal thread", source).to_string(),
-            other => format!("cannot start the signal thread: {other}"),
-        };
-        Error::new(ErrorKind::Io, reason).with_hint("check the limit on processes (ulimit -u)")
+        let limit = if e.raw_os_error() == Some(libc::ENOMEM) { "memory (ulimit -v)" } else { "processes (ulimit -u)" };
+        let reason = Error::io("cannot start the signal thread", e).to_string();
+        Error::new(ErrorKind::Io, reason).with_hint(format!("check the limit on {limit}"))
     })
+}
+
+/// Room for the thread's stack, which std makes 2 MiB, and for all that is allocated until it waits for a signal.
+const ROOM: usize = 4 << 20;
+
+/// Starts ctrlc's thread, and waits until it has allocated all that it needs before a signal comes. The C library aborts
+/// a thread that finds no memory for that (glibc: "failed to register TLS destructor").
+fn start_thread() -> io::Result<()> {
+    ensure_memory(ROOM)?;
+    let mut first = true;
+    let started = ctrlc::set_handler(move || {
+        if std::mem::take(&mut first) {
+            STARTED.wait();
+        } else {
+            first_signal();
+        }
+    });
+    started.map_err(|e| match e {
+        ctrlc::Error::System(e) => e,
+        other => io::Error::other(other),
+    })?;
+    WAKE.store(disposition(libc::SIGINT), Ordering::SeqCst);
+    wake_thread(libc::SIGINT);
+    STARTED.wait();
+    Ok(())
+}
+
+/// Fails if so much memory cannot be had now. Not through the allocator: malloc would raise its threshold for mappings
+/// once such a block is freed (mallopt(3), M_MMAP_THRESHOLD), and large buffers would be copied where they grow.
+fn ensure_memory(bytes: usize) -> io::Result<()> {
+    let (protection, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+    // SAFETY: a new mapping at an address that the kernel chooses, which nothing refers to when it is unmapped.
+    unsafe {
+        let room = libc::mmap(ptr::null_mut(), bytes, protection, kind, -1, 0);
+        if room == libc::MAP_FAILED || libc::munmap(room, bytes) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Only remembers that SIGINT, SIGTERM or SIGHUP has come, for work in small steps: between two of them the caller asks
@@ -241,13 +291,16 @@ pub(super) fn watch(inherited: &Inherited) -> Result<(), Error> {
 pub(crate) fn remember(inherited: &Inherited) {
     // SAFETY: getpid has no preconditions.
     WATCHED.store(unsafe { libc::getpid() }, Ordering::SeqCst);
-    ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)).for_each(catch);
+    for signal in ENDING.into_iter().filter(|signal| !inherited.ignores(*signal)) {
+        catch(signal);
+    }
     set_mask(Some(&inherited.mask));
 }
 
-fn catch(signal: c_int) {
+/// Returns the former disposition.
+fn catch(signal: c_int) -> libc::sighandler_t {
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
-    set_disposition(signal, handler as libc::sighandler_t);
+    set_disposition(signal, handler as libc::sighandler_t)
 }
 
 /// From here on signals that processes send here are passed on to `child`. The caller has blocked all signals; this
@@ -258,8 +311,9 @@ pub(super) fn pass_on_to(child: i32, inherited: &Inherited) {
     LEADS_SESSION.store(leads_session(), Ordering::SeqCst);
     SUPERVISED.store(child, Ordering::SeqCst);
     for signal in PASSED_ON {
-        if disposition(signal) != libc::SIG_IGN {
-            catch(signal);
+        // All signals are blocked meanwhile.
+        if catch(signal) == libc::SIG_IGN {
+            set_disposition(signal, libc::SIG_IGN);
         }
     }
     // A pending ^C of a terminal may have been sent before the child existed.
@@ -286,7 +340,47 @@ pub(super) fn pass_nothing_on() {
     SUPERVISED.store(HAS_ENDED, Ordering::SeqCst);
 }
 
-/// The reaction to the first signal. Runs in ctrlc's thread.
+/// After the end of a supervised child: signals end the work again, as after [`hold`].
+pub(super) fn take_back(inherited: &Inherited) {
+    hold_with(inherited.mask);
+    for signal in PASSED_ON.into_iter().filter(|signal| !ENDING.contains(signal)) {
+        if disposition(signal) != libc::SIG_IGN {
+            set_disposition(signal, libc::SIG_DFL);
+        }
+    }
+    SUPERVISED.store(0, Ordering::SeqCst);
+    if WAKE.load(Ordering::SeqCst) == 0 {
+        // Nobody watches until the thread is started.
+        WATCHED.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Whether somebody has asked for the end of the work while a child was supervised, or since. If the child `failed`, a ^C
+/// that it got counts too.
+pub(super) fn end_was_asked(failed: bool) -> bool {
+    let late = LATE_SIGNAL_MS.load(Ordering::SeqCst) != 0;
+    late || END_WAS_ASKED.load(Ordering::SeqCst) || (failed && child_was_told())
+}
+
+/// Ends the process as the first signal does. Nothing has been replaced.
+pub(super) fn end_interrupted() -> ! {
+    let status = clean_up(Shutdown::begin());
+    // Not `exit`: the clean-up has stopped all other threads for good.
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Removes what must not stay, and says so. Returns the exit status.
+fn clean_up(shutdown: Shutdown) -> u8 {
+    let files = shutdown.temporary_files();
+    shutdown.clean();
+    // Last, because it may block: standard error may be a pipe that nobody reads.
+    report::interrupted(exit::INTERRUPTED, files);
+    exit::INTERRUPTED
+}
+
+/// The reaction to the first signal. Runs in ctrlc's thread, or in the main thread if that has not had to wait yet.
+/// Returns only if the target is replaced.
 fn first_signal() {
     let outcome = panic::contain(|| {
         // Before anything else: from here on the main thread cannot commit the unfinished output of a COMMAND that is
@@ -302,11 +396,7 @@ fn first_signal() {
         let only_to_us = SENT_BY_A_PROCESS.load(Ordering::SeqCst) || (signal == libc::SIGHUP && leads_session());
         // The lock is given back when COMMAND has ended, not before: it may still write what the lock protects.
         end_children(Signal::from_named_raw(signal), !only_to_us);
-        let files = shutdown.temporary_files();
-        shutdown.clean();
-        // Last, because it may block: standard error may be a pipe that nobody reads.
-        report::interrupted(exit::INTERRUPTED, files);
-        Some(exit::INTERRUPTED)
+        Some(clean_up(shutdown))
     });
     let status = outcome.unwrap_or_else(|error| {
         report::error(&error);
@@ -327,11 +417,18 @@ pub(crate) fn interrupted() -> bool {
 /// The main thread calls this before it commits, and before it reports a failure that a signal may have caused. Returns
 /// only if no signal has come or the target has been replaced already.
 pub(crate) fn give_way() {
-    if HELD.get().is_some_and(is_pending) {
-        // This delivers the signal. Where no thread can be started, the signal ends the process as it would any other.
-        let _ = about_to_wait();
+    match HELD.get().filter(|inherited| is_pending(inherited)) {
+        // No thread is started under a lock. This one is about to do nothing else.
+        Some(inherited) if WATCHED.load(Ordering::SeqCst) == 0 => {
+            remember(inherited);
+            first_signal();
+        }
+        pending => {
+            // This delivers the signal.
+            pending.map(|inherited| set_mask(Some(&inherited.mask)));
+            give_way_now();
+        }
     }
-    give_way_now();
 }
 
 /// The same for a signal that was delivered.

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 pub(crate) const SUCCESS: u8 = 0;
-/// An error. [`awrite::Error::exit_code`] gives this status and the next one.
+/// An error. [`awrite::Error::exit_code`] gives this status and the next one, and 4 for a conflict.
 pub(crate) const FAILURE: u8 = 1;
 /// The lock or lease was not acquired, or was lost.
 pub(crate) const NOT_HELD: u8 = 2;

@@ -15,11 +15,14 @@ pub(crate) fn error(error: &Error) {
 /// The same for a process that ends with `exit_code`, which is not the error's own.
 pub(crate) fn failure(error: &Error, exit_code: u8) {
     let hint = error.hint_in(remedy::words);
-    Message::new(Level::Error, "error", error.to_string())
+    let event = if error.found().is_some() { "conflict" } else { "error" };
+    Message::new(Level::Error, event, error.to_string())
         .with_known("path", error.path())
         .with("exit_code", u64::from(exit_code))
         .with_known("errno", error.errno())
         .with_known("hint", hint)
+        .with_known("expected", error.expected().map(|expected| expected.to_string()))
+        .with_known("found", error.found().map(|found| found.to_string()))
         .with_known("holder_pid", error.holder().map(|holder| u64::from(holder.pid)))
         .say();
 }

@@ -5,16 +5,16 @@
 //! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` and the lease's fields |
 //! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
 //! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
-//! | `lease_released` | stderr | info | `path` `owner` `token` |
-//! | `lease_broken` | stdout | info | `path` and the lease's fields |
+//! | `lease_released` | stderr | info | `path` `owner` `token` `held_ms` |
+//! | `lease_broken` | stdout | info | `path` `held_ms` and the lease's fields |
 //!
 //! A lease's fields: `lease_file` `owner` `token` `locked_at` `refreshed_at` `expires_at` `ttl_ms` `left_ms` `host`
 //! `pid` `reason`. They are always there; an unknown value is `null`.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use awrite::{Claim, Error, LeaseInfo, LockStatus, shown, shown_time};
+use awrite::{Error, LeaseInfo, LockStatus, shown, shown_time};
 
 use super::message::{Field, Level, Message, json, shows};
 use super::output::{print, print_all};
@@ -112,12 +112,17 @@ pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
 }
 
 /// Reports that the lease was released.
-pub(crate) fn released(target: &Path, claim: &Claim) {
+pub(crate) fn released(target: &Path, lease: &LeaseInfo) {
     if shows(Level::Info) {
-        let text = format!("No longer leased by {}", claim.owner());
+        let text = format!("No longer leased by {}", lease.owner);
         let message = Message::about(Level::Info, "lease_released", target, &text);
-        message.with("owner", claim.owner()).with("token", claim.token()).say();
+        message.with("owner", lease.owner.as_str()).with("token", lease.token).with("held_ms", held(lease)).say();
     }
+}
+
+/// How long the lease was held until now. By the wall clock, since the process that acquired it may be gone.
+fn held(lease: &LeaseInfo) -> Duration {
+    lease.locked_at.elapsed().unwrap_or_default()
 }
 
 /// Prints whose lease was broken.
@@ -127,7 +132,8 @@ pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Err
         None => "Not leased".to_owned(),
     };
     if json() {
-        return print(&with_lease(Message::about(Level::Info, "lease_broken", target, &text), lease).json_line());
+        let message = Message::about(Level::Info, "lease_broken", target, &text).with("held_ms", lease.map(held));
+        return print(&with_lease(message, lease).json_line());
     }
     print(&format!("{}: {text}\n", shown(target)))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use awrite::shown;
 
@@ -188,7 +188,7 @@ impl<'a> Message<'a> {
 
     fn text_lines(&self) -> String {
         let prefix = match self.event {
-            "error" => "Error: ",
+            "error" | "conflict" => "Error: ",
             "warning" => "Warning: ",
             _ => "",
         };
@@ -204,7 +204,8 @@ impl<'a> Message<'a> {
         let mut line = String::with_capacity(256);
         // Not through serde_json's map, which would sort the fields.
         line.push_str("{\"time\":");
-        push_json(&mut line, &format!("{:.3}", jiff::Timestamp::now()));
+        let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        push_json(&mut line, &format!("{now:.3}"));
         for (name, value) in [("level", self.level.name()), ("event", self.event), ("message", &self.text)] {
             push_name(&mut line, name);
             push_json(&mut line, value);

@@ -16,7 +16,7 @@
 //! | `lock_released` | info | `lock_file` `held_ms` |
 //! | `backed_up` | info | `path` `backup` `method` (`link`, `copy`) |
 //! | `backup_deleted` | info | `path` `backup` |
-//! | `committed` | info | `path` `bytes` `changed` `backup` `duration_ms` |
+//! | `committed` | info | `path` `bytes` `changed` `backup` `digest` `duration_ms` |
 //! | `would_replace` | info | `path` `bytes` `changed` |
 //! | `warning` | warn | `path` |
 //! | `info`, `debug` | the same | `path` |
@@ -24,6 +24,7 @@
 //! | `cleaning_up` | info | `files` |
 //! | `summary`, `kept`, `not_entered` | | see report/housekeep.rs, which also lists the events on standard output |
 //! | `error` | error | `path` `exit_code` `errno` `hint` `holder_pid` |
+//! | `conflict` | error | the same, and `expected` `found` |
 //! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released`, `lease_broken` | | see report/lease.rs |
 //! | `hold` | | see report/holds.rs |
 

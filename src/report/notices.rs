@@ -89,13 +89,14 @@ fn message<'a>(notice: &Notice<'a>) -> Option<Message<'a>> {
                 .with("path", target)
                 .with("backup", backup)
         }
-        Notice::Committed { target, bytes, changed, backup, took } => {
+        Notice::Committed { target, bytes, changed, backup, digest, took } => {
             let verb = if changed { "Wrote" } else { "Unchanged:" };
             Message::new(Level::Info, "committed", format!("{verb} {} ({bytes} bytes)", shown(target)))
                 .with("path", target)
                 .with("bytes", bytes)
                 .with("changed", changed)
                 .with_known("backup", backup)
+                .with_known("digest", digest.map(|digest| digest.to_string()))
                 .with("duration_ms", took)
         }
         Notice::WouldReplace { target, bytes, changed, exists } => {

@@ -15,6 +15,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
             "Run with sudo or check directory permissions; or overwrite it: --in-place --lock-dir DIR, which is not atomic"
         }
         Remedy::LockElsewhere => "keep lock files elsewhere: --lock-dir DIR, the same for every writer",
+        Remedy::LockPast { .. } => return format!("{remedy}: --lock-dir DIR"),
         Remedy::LockFile => "a lock file is never opened through a link; remove the link or name another: --lock-file",
         Remedy::Inspect(path) => return format!("look at {}; remove it or choose another: --lock-file", shown(path)),
         Remedy::Mkdir(parent) => {
@@ -23,7 +24,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Permissions if rustix::process::geteuid().is_root() => "check directory permissions",
         Remedy::Permissions => "Run with sudo or check directory permissions",
         Remedy::ToStdout => {
-            "write the new content to the command's standard output, or run it as awrite-lock FILE -- COMMAND"
+            "write the new content to the command's standard output; one that edits files: awrite -e FILE -- COMMAND"
         }
         Remedy::RunAgain => "run it again; with --backup the old content is kept",
         Remedy::Stream => "use --stream: it needs no memory for the input",

@@ -32,6 +32,16 @@ pub(crate) fn flush(file: &File) -> io::Result<()> {
     })
 }
 
+/// Makes the next read of `file` ask the device for what has been synced: the kernel forgets its copy, where it can
+/// (posix_fadvise(2)). A file system in memory has nothing else.
+pub(crate) fn forget_cached(file: &File) {
+    // Only advice: what cannot be forgotten is not.
+    #[cfg(not(target_vendor = "apple"))]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    #[cfg(target_vendor = "apple")]
+    let _ = file; // no such call
+}
+
 /// Sets the permission bits, whatever the umask.
 pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(mode))

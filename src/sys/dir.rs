@@ -83,6 +83,14 @@ impl FileStatus {
         Ok(from_stat(&rustix::fs::fstat(fd)?))
     }
 
+    /// The same as it is now. NFS and FUSE clients remember it for a while.
+    pub(crate) fn fresh(fd: impl AsFd) -> io::Result<FileStatus> {
+        #[cfg(target_os = "linux")]
+        return Ok(status_at(fd.as_fd(), Path::new(""), AtFlags::STATX_FORCE_SYNC)?);
+        #[cfg(not(target_os = "linux"))]
+        FileStatus::of(fd)
+    }
+
     /// Of the file that `path` means, symbolic links followed.
     pub(crate) fn following(path: &Path) -> io::Result<FileStatus> {
         Ok(from_stat(&rustix::fs::stat(path)?))
@@ -90,7 +98,7 @@ impl FileStatus {
 
     /// Of `path` itself, a symbolic link not followed; `None` when there is nothing.
     pub(crate) fn at(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Option<FileStatus>> {
-        match status_at(dir, path) {
+        match status_at(dir, path, AtFlags::empty()) {
             Ok(status) => Ok(Some(status)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e.into()),
@@ -99,10 +107,10 @@ impl FileStatus {
 }
 
 #[cfg(target_os = "linux")]
-fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+fn status_at(dir: BorrowedFd<'_>, path: &Path, besides: AtFlags) -> Result<FileStatus, Errno> {
     use rustix::fs::{StatxAttributes, StatxFlags, makedev, statx};
     // Unlike lstat(2), statx mounts what an automount point stands for, unless told not to.
-    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | besides;
     if path.as_os_str().is_empty() {
         flags |= AtFlags::EMPTY_PATH;
     }
@@ -130,7 +138,7 @@ fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn status_at(dir: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
+fn status_at(dir: BorrowedFd<'_>, path: &Path, _besides: AtFlags) -> Result<FileStatus, Errno> {
     Ok(from_stat(&rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
@@ -196,7 +204,7 @@ pub(crate) struct Dir {
 
 impl Dir {
     fn new(fd: OwnedFd, path: PathBuf, path_only: bool) -> io::Result<Dir> {
-        let status = status_at(fd.as_fd(), Path::new(""))?;
+        let status = status_at(fd.as_fd(), Path::new(""), AtFlags::empty())?;
         Ok(Dir { fd, path, status, path_only })
     }
 
@@ -226,6 +234,21 @@ impl Dir {
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Dir::new(self.open_at(name, flags, Mode::empty())?, self.path.join(name), false)
+    }
+
+    /// Opens the directory at `path`, relative to this one; an empty path is this one. Messages call it `path` as seen from
+    /// here.
+    pub(crate) fn open_relative(&self, path: &Path) -> io::Result<Dir> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (fd, path_only) = match self.open_at(named(path).as_os_str(), flags | OFlags::RDONLY, Mode::empty()) {
+            Ok(fd) => (fd, false),
+            #[cfg(target_os = "linux")]
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
+                (self.open_at(named(path).as_os_str(), flags | OFlags::PATH, Mode::empty())?, true)
+            }
+            Err(e) => return Err(e),
+        };
+        Dir::new(fd, self.path.join(path), path_only)
     }
 
     /// Reads on from where the last call stopped, as many entries as `buffer` has room for. Calls `each` with their names,
@@ -482,6 +505,27 @@ impl Dir {
         #[cfg(not(target_os = "linux"))]
         rustix::fs::sync();
         Ok(())
+    }
+
+    /// Whether [`Dir::sync_file_system`] makes durable whatever has been written to it, and tells of errors. Linux has told of
+    /// them since 5.8 (syncfs(2)). What serves a FUSE or network file system is not told to sync.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn can_sync_file_system(&self) -> bool {
+        /// ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, overlay (linux/magic.h).
+        const KNOWN: [u32; 6] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010, 0x0102_1994, 0x794C_7630];
+        let release = rustix::system::uname();
+        let mut numbers = release.release().to_bytes().split(|b| !b.is_ascii_digit());
+        let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u32>().ok();
+        let tells = (number(), number()) >= (Some(5), Some(8));
+        // As in lock/filesystem.rs.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let known = || rustix::fs::fstatfs(&self.fd).is_ok_and(|fs| KNOWN.contains(&(fs.f_type as u32)));
+        !self.path_only && tells && known()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn can_sync_file_system(&self) -> bool {
+        false
     }
 
     /// Sets access and modification time of `name` to now.

@@ -16,6 +16,6 @@ pub(crate) mod thread;
 pub(crate) mod xattr;
 
 pub(crate) use borrowed::Borrowed;
-pub(crate) use call::{flush, retry, set_mode, unsupported};
+pub(crate) use call::{flush, forget_cached, retry, set_mode, unsupported};
 pub(crate) use dir::{Dir, FileId, FileKind, FileStatus};
 pub(crate) use flock::{try_flock, unflock, wait_flock};

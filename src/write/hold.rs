@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::expected::Expected;
 use crate::backup;
 use crate::commit;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,8 @@ pub(super) struct Hold {
     pub(super) lock: FileLock,
     pub(super) lease: LeaseFile,
     pub(super) target: Target,
+    /// `None`: it may contain anything.
+    pub(super) expected: Option<Expected>,
 }
 
 impl Hold {
@@ -33,12 +36,13 @@ impl Hold {
         let (how, observer) = (resolve(options), &options.observer);
         let taken = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse);
         let (mut target, place, lock) = taken.map_err(|e| help_to_replace(e, path, options))?;
+        let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
         if let (true, Some(_), Some(backup)) = (options.mkdir, target.status, &options.backup) {
             if let Some(dir) = &backup.dir {
                 target.make_dir(dir)?;
             }
         }
-        Ok(Hold { lock, lease: place.lease, target })
+        Ok(Hold { lock, lease: place.lease, target, expected })
     }
 }
 

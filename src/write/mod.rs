@@ -11,8 +11,12 @@
 //! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
+mod expected;
 mod hold;
 mod sequence;
+pub(crate) mod set;
+pub(crate) mod together;
+mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
@@ -23,17 +27,20 @@ use std::time::Instant;
 
 use crate::backup;
 use crate::copy::{self, Content, Failed};
+use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, HandOver, LeaseFile, Place};
 use crate::notice::Notice;
-use crate::options::WriteOptions;
+use crate::options::{Durability, WriteOptions};
 use crate::remedy::Remedy;
 use crate::stage::{Birth, Stage};
 use crate::sys::{Dir, FileStatus};
 use crate::target::Target;
+use expected::Expected;
 use hold::{Hold, ensure_replaceable, is_writable, open_original, resolve, unreadable};
 use sequence::Commit;
 pub use sequence::Committed;
+use verify::verify;
 
 /// A file that is being replaced: what is written goes to a temporary file, and [`commit`](AtomicFile::commit) makes that
 /// file the target, all at once.
@@ -64,6 +71,8 @@ pub struct AtomicFile {
     phase: Phase,
     target: Target,
     options: WriteOptions,
+    /// Of the new content so far, if its digest is wanted.
+    hasher: Option<Hasher>,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
     /// A change of the target by anybody else is an error.
@@ -80,7 +89,7 @@ enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
     /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: LeaseFile },
+    Held { lock: FileLock, lease: LeaseFile, expected: Option<Expected> },
 }
 
 impl AtomicFile {
@@ -89,22 +98,35 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The target is no regular file, may not be written, or something is mounted on it; the lock could not be taken; the
-    /// options contradict each other. Nothing has been changed then.
+    /// options contradict each other. [`ErrorKind::Conflict`]: it is not what [`WriteOptions::expect`] says. Nothing has
+    /// been changed then.
     pub fn open(path: impl AsRef<Path>, options: &WriteOptions) -> Result<AtomicFile> {
-        let (path, started) = (path.as_ref(), Instant::now());
+        let (path, started, mut options) = (path.as_ref(), Instant::now(), options.clone());
+        if let Some(expect) = &mut options.expect {
+            *expect = expect.digest()?.into();
+        }
         if let Some(backup) = &options.backup {
             backup::ensure_nameable(backup, options.mkdir)?;
         }
+        if options.verify && options.durability == Durability::None {
+            let reason = "without a sync, nothing can be read back from the disk to verify it";
+            return Err(Error::new(ErrorKind::Usage, reason));
+        }
         let (phase, target) = if options.lock_on_commit {
-            let target = Target::resolve(path, resolve(options))?;
-            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, options)?;
+            let target = Target::resolve(path, resolve(&options))?;
+            ensure_replaceable(&target, &Place::of(&target, &options.lock)?, &options)?;
             (Phase::Spooling, target)
         } else {
-            let Hold { lock, lease, target } = Hold::take(path, options)?;
-            (Phase::Held { lock, lease }, target)
+            let Hold { lock, lease, target, expected } = Hold::take(path, &options)?;
+            (Phase::Held { lock, lease, expected }, target)
         };
-        let options = options.clone();
-        Ok(AtomicFile { stage: None, phase, target, options, input: 0, watched: false, broken: false, started })
+        Ok(AtomicFile::new(phase, target, options, false, started))
+    }
+
+    fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
+        // Who expects a content may want to expect the new one next.
+        let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, broken: false, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -134,13 +156,34 @@ impl AtomicFile {
         self.watched = true;
     }
 
+    /// Sets [`WriteOptions::new_mode`] for this file. To be called before anything is written.
+    pub fn mode_if_new(&mut self, mode: u32) {
+        self.options.new_mode = mode;
+    }
+
+    /// Whether the current content is all of `file`.
+    ///
+    /// # Errors
+    ///
+    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
+    pub fn contains(&self, file: &File) -> Result<bool> {
+        let old = self.original()?;
+        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
+        same.map_err(|e| self.target.failed(e).during("cannot compare"))
+    }
+
     /// Writes all of `bytes`.
     ///
     /// # Errors
     ///
     /// The disk is full, or the file too large: the error names the target, which is unchanged.
     pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
-        let outcome = self.stage().map(|stage| (&stage.file).write_all(bytes));
+        let outcome = self.stage().map(|(stage, hasher)| {
+            if let Some(hasher) = hasher {
+                hasher.add(bytes);
+            }
+            (&stage.file).write_all(bytes)
+        });
         let outcome = outcome.and_then(|written| written.map_err(|e| self.target.failed(e)));
         self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
     }
@@ -157,7 +200,7 @@ impl AtomicFile {
             let total = total.map(|t| before + t);
             observer.tell(&Notice::Progress { bytes: before + bytes, total });
         };
-        let outcome = self.stage().map(|stage| copy::copy(source, &stage.file, told));
+        let outcome = self.stage().map(|(stage, hasher)| copy::copy_and_hash(source, &stage.file, hasher, told));
         let outcome = outcome.and_then(|copied| {
             copied.map_err(|failed| match failed {
                 Failed::Reading(e) => Error::io(source_name, e),
@@ -173,7 +216,8 @@ impl AtomicFile {
     ///
     /// The target is as before, except with [`ErrorKind::NotDurable`]: then it has the new content (or, overwritten in
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
-    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost.
+    /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
+    /// not what [`WriteOptions::expect`] says (any more).
     pub fn commit(self) -> Result<Committed> {
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
@@ -181,16 +225,16 @@ impl AtomicFile {
         if self.input == 0 && self.options.refuse_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
-        let AtomicFile { stage, phase, target, options, watched, started, .. } = self;
+        let AtomicFile { stage, phase, target, options, mut hasher, watched, started, .. } = self;
         let (stage, hold) = match phase {
-            Phase::Held { lock, lease } => (stage, Hold { lock, lease, target }),
-            Phase::Spooling => lock_now(target, stage, &options)?,
+            Phase::Held { lock, lease, expected } => (stage, Hold { lock, lease, target, expected }),
+            Phase::Spooling => lock_now(target, stage, &options, &mut hasher)?,
         };
         let stage = match stage {
             Some(stage) => stage,
-            None => begin_stage(&hold.target, &hold.lock, &options)?,
+            None => begin_stage(&hold.target, &hold.lock, &options, hasher.as_mut())?,
         };
-        Commit { hold, options, watched, started }.run(stage)
+        Commit { hold, options, received: hasher.map(Hasher::finish), watched, started }.run(stage)
     }
 
     /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
@@ -239,14 +283,15 @@ impl AtomicFile {
         }
         let AtomicFile { phase, target, options, watched, started, .. } = self;
         let hold = match phase {
-            Phase::Held { lock, lease } => Hold { lock, lease, target },
-            Phase::Spooling => lock_now(target, None, &options)?.1,
+            Phase::Held { lock, lease, expected } => Hold { lock, lease, target, expected },
+            Phase::Spooling => lock_now(target, None, &options, &mut None)?.1,
         };
-        let outcome = Commit { hold, options, watched, started }.leave_if_same(bytes, new)?;
-        Ok(outcome.map_err(|Commit { hold: Hold { lock, lease, target }, options, watched, started }| {
-            let phase = Phase::Held { lock, lease };
-            AtomicFile { stage: None, phase, target, options, input: 0, watched, broken: false, started }
-        }))
+        let outcome = Commit { hold, options, received: None, watched, started }.leave_if_same(bytes, new)?;
+        Ok(outcome.map_err(
+            |Commit { hold: Hold { lock, lease, target, expected }, options, watched, started, .. }| {
+                AtomicFile::new(Phase::Held { lock, lease, expected }, target, options, watched, started)
+            },
+        ))
     }
 
     fn held(&self, otherwise: &str) -> Result<&FileLock> {
@@ -256,14 +301,15 @@ impl AtomicFile {
         }
     }
 
-    fn stage(&mut self) -> Result<&Stage> {
+    /// The stage, and what makes the digest of that which is added to it.
+    fn stage(&mut self) -> Result<(&Stage, Option<&mut Hasher>)> {
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
-            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options)?,
+            (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.hasher.as_mut())?,
             // The mode is decided under the lock.
             (None, Phase::Spooling) => create_stage(&self.target, None, Birth::Private, &self.options)?,
         };
-        Ok(self.stage.insert(stage))
+        Ok((self.stage.insert(stage), self.hasher.as_mut()))
     }
 
     /// Keeps account of the input.
@@ -279,7 +325,13 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let outcome = match self.stage() {
-            Ok(stage) => (&stage.file).write(bytes),
+            Ok((stage, hasher)) => {
+                let outcome = (&stage.file).write(bytes);
+                if let (Ok(n), Some(hasher)) = (&outcome, hasher) {
+                    hasher.add(&bytes[..*n]);
+                }
+                outcome
+            }
             Err(e) => Err(io::Error::other(e)),
         };
         match &outcome {
@@ -299,15 +351,24 @@ impl Write for AtomicFile {
 /// been written meanwhile; it is copied then.
 ///
 /// Parameters are dropped from the last to the first, so that on error the spool goes before the directories around it.
-fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) -> Result<(Option<Stage>, Hold)> {
+fn lock_now(
+    mut before: Target,
+    spool: Option<Stage>,
+    options: &WriteOptions,
+    hasher: &mut Option<Hasher>,
+) -> Result<(Option<Stage>, Hold)> {
     let mut hold = Hold::take(&before.given, options)?;
     before.pass_dirs_to(&mut hold.target);
     let target = &hold.target;
     let stage = match spool {
         Some(spool) if spool.dir.id() != target.dir.id() || options.append => {
+            // The digest is that of the whole file, so it begins anew.
+            if let Some(spooled) = hasher.as_mut().map(std::mem::take).filter(|_| options.verify) {
+                verify(&spool.file, spooled.finish(), target)?;
+            }
             (&spool.file).rewind().map_err(|e| target.failed(e))?;
-            let stage = begin_stage(target, &hold.lock, options)?;
-            copy_all(&spool.file, &stage, target)?;
+            let stage = begin_stage(target, &hold.lock, options, hasher.as_mut())?;
+            copy_all(&spool.file, &stage, target, hasher.as_mut())?;
             Some(stage)
         }
         spool => spool,
@@ -316,21 +377,21 @@ fn lock_now(mut before: Target, spool: Option<Stage>, options: &WriteOptions) ->
 }
 
 /// The stage for a locked target. With `append` it begins with the old content.
-fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions) -> Result<Stage> {
+fn begin_stage(target: &Target, lock: &FileLock, options: &WriteOptions, hasher: Option<&mut Hasher>) -> Result<Stage> {
     // An existing file may be closed to somebody whom a new file's mode lets in. A link is nothing of the new file's.
     let is_new = target.status.is_none() || target.is_link();
-    let birth = if options.mode.is_none() && is_new { Birth::Plain } else { Birth::Private };
+    let birth = if options.mode.is_none() && is_new { Birth::Plain(options.new_mode & 0o777) } else { Birth::Private };
     let stage = create_stage(target, Some(lock), birth, options)?;
     if options.append {
         if let Some(old) = open_original(target)? {
-            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target)?;
+            copy_all(old.content().map_err(|e| unreadable(target, e))?, &stage, target, hasher)?;
         }
     }
     Ok(stage)
 }
 
-fn copy_all(from: &File, stage: &Stage, target: &Target) -> Result<()> {
-    let copied = copy::copy(from, &stage.file, |_, _| {});
+fn copy_all(from: &File, stage: &Stage, target: &Target, hasher: Option<&mut Hasher>) -> Result<()> {
+    let copied = copy::copy_and_hash(from, &stage.file, hasher, |_, _| {});
     copied.map(drop).map_err(|failed| target.failed(failed.into_inner()))
 }
 

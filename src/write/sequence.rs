@@ -6,9 +6,9 @@
 //! 3. Ask the caller's check. Show what will change, if that is asked for.
 //! 4. Make sure that nobody else has taken the lease.
 //! 5. Back up the old content under a temporary name, and sync it.
-//! 6. Give the stage a name (publish) and sync it. Or, where the target is to be written into, open it and try what can be
+//! 6. Give the stage a name (publish), sync it, and read it back ([`WriteOptions::verify`]). Or, where the target is to be written into, open it and try what can be
 //!    known to fail.
-//! 7. Make sure that the lock is still held.
+//! 7. Make sure that the lock is still held, and that the target is what is expected ([`WriteOptions::expect`]).
 //! 8. Give the backup its name. An earlier backup is kept until the commit.
 //! 9. Replace the target: the commit point. The stage is renamed over it. Where that is impossible or not wanted, the
 //!    content of the two is exchanged, or the target is overwritten in place, without step 2.
@@ -20,15 +20,18 @@
 //! has the new content.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, ensure_not_locked, open_original};
-use crate::backup::{self, Backup, Draft};
+use super::hold::{Hold, ensure_not_locked, open_original, unreadable};
+use super::verify::verify;
+use crate::backup::{self, Backup, Draft, Making};
 use crate::commit::{self, Opened};
 use crate::copy::{self, Content};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, reason_of};
+use crate::expect::digest_of;
 use crate::lease::{self, Visitor};
 use crate::metadata::{self, Wanted};
 use crate::notice::Notice;
@@ -48,6 +51,8 @@ pub struct Committed {
     pub changed: bool,
     /// Where the previous content was kept.
     pub backup: Option<PathBuf>,
+    /// The digest of the content: with [`WriteOptions::expect`] and [`WriteOptions::verify`].
+    pub digest: Option<Digest>,
 }
 
 /// The backup that was made, and whether all is known to be durable.
@@ -58,6 +63,8 @@ type Replaced = (Option<Backup>, Result<()>);
 pub(super) struct Commit {
     pub(super) hold: Hold,
     pub(super) options: WriteOptions,
+    /// The digest of what is to be committed, if it is wanted.
+    pub(super) received: Option<Digest>,
     pub(super) watched: bool,
     pub(super) started: Instant,
 }
@@ -78,12 +85,13 @@ impl Commit {
             let wanted = self.wanted(&stage).map_err(|e| self.not_amended(e))?;
             if let Some(changed) = self.amend(wanted, &made, original.as_ref())? {
                 drop(stage);
-                return self.release(Committed { bytes, changed, backup: None }, Ok(()));
+                let digest = self.received;
+                return self.release(Committed { bytes, changed, backup: None, digest }, Ok(()));
             }
         }
-        let (bytes, (backup, durable)) = self.replace(stage, &made, original.as_ref())?;
+        let (bytes, digest, (backup, durable)) = self.replace(stage, &made, original.as_ref())?;
         if self.options.dry_run {
-            return self.release(Committed { bytes, changed: true, backup: None }, durable);
+            return self.release(Committed { bytes, changed: true, backup: None, digest }, durable);
         }
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
@@ -94,9 +102,10 @@ impl Commit {
         }
         // An old one may be all that is left if the new content does not survive.
         if let (Some(options), Ok(())) = (&self.options.backup, &durable) {
-            backup::delete_older(&self.hold.target, options, backup.as_ref(), &self.options.observer);
+            let made = backup.as_ref().map(Backup::place);
+            backup::delete_older(&self.hold.target, options, made, &self.options.observer);
         }
-        self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path) }, durable)
+        self.release(Committed { bytes, changed: true, backup: backup.map(|b| b.path), digest }, durable)
     }
 
     /// For content that has not been staged, of this length: leaves the target alone if it is what that contains. Otherwise
@@ -125,12 +134,15 @@ impl Commit {
         }
         let wanted = Wanted { mode: options.mode, ownership: options.ownership, xattrs: options.preserve_xattrs };
         match self.amend(wanted, &old.status, Some(&old))? {
-            Some(changed) => self.release(Committed { bytes, changed, backup: None }, Ok(())).map(Ok),
+            Some(changed) => {
+                let digest = self.hold.expected.as_ref().map(|expected| expected.digest);
+                self.release(Committed { bytes, changed, backup: None, digest }, Ok(())).map(Ok)
+            }
             None => Ok(Err(self)),
         }
     }
 
-    fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
+    pub(super) fn is_unchanged(&self, stage: &Stage, original: Option<&Original>) -> Result<bool> {
         match original {
             Some(old) if self.options.if_changed && !self.hold.target.is_link() => {
                 let same = old.content().and_then(|old| copy::same_content(&stage.file, old));
@@ -140,7 +152,9 @@ impl Commit {
         }
     }
 
-    fn ensure_untouched(&self) -> Result<()> {
+    pub(super) fn ensure_untouched(&self) -> Result<()> {
+        // Says more of what happened, if it is asked.
+        self.ensure_expected()?;
         let target = &self.hold.target;
         let facts = |status: FileStatus| (status.id, status.size, status.modified);
         match target.dir.status(&target.name).map_err(|e| self.failed(e))? {
@@ -154,37 +168,45 @@ impl Commit {
         Err(Error::new(ErrorKind::Refused, reason).on(&target.given).with_remedy(Remedy::ToStdout))
     }
 
-    /// Steps 2 to 10. Returns the length of what was committed. Once the target has been replaced, an error of step 10 is
-    /// part of the result.
-    fn replace(&self, mut stage: Stage, made: &FileStatus, original: Option<&Original>) -> Result<(u64, Replaced)> {
+    /// Steps 2 to 10. Returns the length and the digest of what was committed. Once the target has been replaced, an error
+    /// of step 10 is part of the result.
+    fn replace(
+        &self,
+        mut stage: Stage,
+        made: &FileStatus,
+        original: Option<&Original>,
+    ) -> Result<(u64, Option<Digest>, Replaced)> {
         let into = self.must_write_into(&stage, original);
         if !into {
             self.set_metadata(&stage, made, original)?;
         }
-        let mut bytes = made.size;
+        let (mut bytes, mut digest) = (made.size, self.received);
         if let Some(check) = &self.options.check {
-            bytes = self.run_check(check, &mut stage)?;
+            (bytes, digest) = self.run_check(check, &mut stage)?;
         }
-        if let Some(preview) = &self.options.preview {
-            let old = original.map(Original::content).transpose();
-            let old = old.map_err(|e| self.failed(e).during("cannot read the current content"))?;
-            preview.run(&self.hold.target.given, old, &stage.file)?;
-        }
+        self.show(&stage, original)?;
         self.ensure_claim()?;
         if into {
-            return Ok((bytes, self.write_into(&stage, original)?));
+            return Ok((bytes, digest, self.write_into(&stage, original, digest)?));
         }
-        let (error, stage) = match self.rename_over(stage, original)? {
-            Ok(replaced) => return Ok((bytes, replaced)),
+        let (error, stage) = match self.rename_over(stage, original, digest)? {
+            Ok(replaced) => return Ok((bytes, digest, replaced)),
             Err(failed) => failed,
         };
         let mounted = commit::is_busy(&error);
         if self.options.may_overwrite() && (mounted || commit::is_refused(&error)) {
             // Mounted on since the target was looked at, or another's in a sticky directory.
-            return Ok((bytes, self.write_into(&stage, original)?));
+            return Ok((bytes, digest, self.write_into(&stage, original, digest)?));
         }
         let target = &self.hold.target;
         Err(if mounted { commit::mounted_on(&target.given) } else { self.failed(error).during("cannot replace it") })
+    }
+
+    /// Shows what will change, if that is asked for.
+    pub(super) fn show(&self, stage: &Stage, original: Option<&Original>) -> Result<()> {
+        let Some(preview) = &self.options.preview else { return Ok(()) };
+        let old = original.map(Original::content).transpose().map_err(|e| unreadable(&self.hold.target, e))?;
+        preview.run(&self.hold.target.given, old, &stage.file)
     }
 
     /// Whether the file that is there must be written into, as far as can be known before a rename is tried.
@@ -202,10 +224,12 @@ impl Commit {
         &self,
         mut stage: Stage,
         original: Option<&Original>,
+        digest: Option<Digest>,
     ) -> Result<std::result::Result<Replaced, (io::Error, Stage)>> {
         let draft = self.prepare_backup(original, false)?;
         stage.publish().map_err(|e| self.unnamed(e))?;
         self.sync(&stage)?;
+        self.verify(&stage.file, digest)?;
         // After the sync, which may take longer than a link lock lives.
         self.ensure_held()?;
         if self.options.dry_run {
@@ -213,8 +237,13 @@ impl Commit {
         }
         let mut backup = self.place_backup(draft, false)?;
         self.announce();
-        let file = match commit::replace(stage, &self.hold.target) {
+        let create = self.hold.expected.as_ref().is_some_and(|expected| expected.creates(&self.hold.target));
+        let file = match commit::replace(stage, &self.hold.target, create) {
             Ok(file) => file,
+            // Made since the last look.
+            Err((e, stage)) if create && e.kind() == io::ErrorKind::AlreadyExists => {
+                return self.ensure_expected().map(|()| Err((e, stage)));
+            }
             Err(failed) => return Ok(Err(failed)),
         };
         if let Some(backup) = &mut backup {
@@ -226,12 +255,13 @@ impl Commit {
     }
 
     /// The same, by writing into the file that is there.
-    fn write_into(&self, stage: &Stage, original: Option<&Original>) -> Result<Replaced> {
+    fn write_into(&self, stage: &Stage, original: Option<&Original>, digest: Option<Digest>) -> Result<Replaced> {
         let (options, target) = (&self.options, &self.hold.target);
         let draft = self.prepare_backup(original, true)?;
         if options.keep_inode {
             // What is exchanged must be on the disk before.
             self.sync(stage)?;
+            self.verify(&stage.file, digest)?;
         }
         if options.dry_run {
             // To open it for writing would wake those who watch it.
@@ -239,7 +269,9 @@ impl Commit {
             self.ensure_held()?;
             return draft.map_or(Ok(()), Draft::give_up).map(|()| (None, Ok(())));
         }
-        let opened = Opened::new(stage, target, options.mode, options.keep_inode)?;
+        let opened = Opened::new(stage, target, options.mode, options.keep_inode);
+        // That it has been removed may be what was not expected.
+        let opened = opened.or_else(|e| self.ensure_expected().and(Err(e)))?;
         self.ensure_held()?;
         let mut backup = self.place_backup(draft, true)?;
         if let Some(backup) = &mut backup {
@@ -249,15 +281,32 @@ impl Commit {
         self.announce();
         let exchanged = opened.is_atomic();
         let file = opened.write(options.durability != Durability::None)?;
-        let durable = if exchanged && options.durability == Durability::Full {
-            file.sync_all().map_err(|e| self.not_durable(e))
-        } else {
-            Ok(())
+        let durable = match exchanged {
+            true if options.durability == Durability::Full => file.sync_all().map_err(|e| self.not_durable(e)),
+            true => Ok(()),
+            // By now nothing can be taken back.
+            false => self.verify_overwritten(digest).map_err(|e| e.of_kind(ErrorKind::NotDurable).without_remedy()),
         };
         Ok((backup, durable))
     }
 
-    fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
+    fn verify_overwritten(&self, digest: Option<Digest>) -> Result<()> {
+        let target = &self.hold.target;
+        if !self.options.verify {
+            return Ok(());
+        }
+        let file = target.dir.open_to_read(&target.name, false).map_err(|e| self.failed(e))?;
+        self.verify(&file, digest)
+    }
+
+    pub(super) fn verify(&self, file: &File, digest: Option<Digest>) -> Result<()> {
+        match digest {
+            Some(received) if self.options.verify => verify(file, received, &self.hold.target),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn set_metadata(&self, stage: &Stage, made: &FileStatus, original: Option<&Original>) -> Result<()> {
         let (options, target) = (&self.options, &self.hold.target);
         let fail = |e: io::Error| self.failed(e).during("cannot set owner and permissions of the new file");
         // The producer may have removed the file. What is to be kept of it was read before.
@@ -282,7 +331,7 @@ impl Commit {
     }
 
     /// What is asked for of the new file's metadata, where there is an original.
-    fn wanted(&self, stage: &Stage) -> io::Result<Wanted> {
+    pub(super) fn wanted(&self, stage: &Stage) -> io::Result<Wanted> {
         let options = &self.options;
         let mode = match options.mode {
             None if !options.preserve_mode => Some(stage.plain_mode()?),
@@ -294,6 +343,7 @@ impl Commit {
     /// The content is the same. Gives the target itself the mode and the owner that are asked for. Returns whether it had
     /// others; `None`: this user may not set them there, but a new file can have them.
     fn amend(&self, wanted: Wanted, made: &FileStatus, original: Option<&Original>) -> Result<Option<bool>> {
+        self.ensure_expected()?;
         let Some(original) = original.filter(|original| metadata::differs(original, made, wanted)) else {
             return Ok(Some(false));
         };
@@ -317,10 +367,15 @@ impl Commit {
     }
 
     /// Comes before the sync: a check may be a formatter, and what it changes in the new file must be synced too. Returns
-    /// the length of what it left.
-    fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<u64> {
+    /// the length and the digest of what it left.
+    fn run_check(&self, check: &Check, stage: &mut Stage) -> Result<(u64, Option<Digest>)> {
         let target = &self.hold.target.given;
         let path = stage.publish().map_err(|e| self.unnamed(e))?;
+        if self.options.verify {
+            // What the check leaves can only be compared with itself.
+            self.sync(stage)?;
+            self.verify(&stage.file, self.received)?;
+        }
         stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
@@ -329,7 +384,7 @@ impl Commit {
                         .on(target)
                         .with_remedy(Remedy::AllowEmpty))
                 }
-                bytes => Ok(bytes),
+                bytes => Ok((bytes, self.received.map(|_| self.digest_of(stage)).transpose()?)),
             };
         }
         Err(Error::new(ErrorKind::Refused, "the check put another file in the place of the new one")
@@ -337,33 +392,57 @@ impl Commit {
             .with_hint("a check may change the new file, but not replace or remove it"))
     }
 
+    fn digest_of(&self, stage: &Stage) -> Result<Digest> {
+        (&stage.file).rewind().and_then(|()| digest_of(&stage.file)).map_err(|e| self.failed(e))
+    }
+
     /// The last look at the lease that this write acts under, if it does: nobody else may have taken it.
-    fn ensure_claim(&self) -> Result<()> {
+    pub(super) fn ensure_claim(&self) -> Result<()> {
         let (Hold { lease, target, lock, .. }, options) = (&self.hold, &self.options);
-        let visitor = Visitor::of(&options.lock);
-        if !visitor.is_bound(lease) {
+        if !self.ensure_leased()? {
             return Ok(());
         }
-        visitor.kept_out(lease, &target.given, &options.observer)?;
         if options.dry_run {
             return Ok(());
         }
         lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
     }
 
-    fn ensure_held(&self) -> Result<()> {
+    /// The same, without a change of the lease. False: this write acts under none.
+    pub(super) fn ensure_leased(&self) -> Result<bool> {
+        let (Hold { lease, target, .. }, options) = (&self.hold, &self.options);
+        let visitor = Visitor::of(&options.lock);
+        let bound = visitor.is_bound(lease);
+        if bound {
+            visitor.kept_out(lease, &target.given, &options.observer)?;
+        }
+        Ok(bound)
+    }
+
+    /// The last look at the lock and at the target.
+    pub(super) fn ensure_held(&self) -> Result<()> {
         let target = &self.hold.target;
         self.hold.lock.ensure_undisputed().map_err(|e| e.on(&target.given))?;
-        ensure_not_locked(target)
+        ensure_not_locked(target)?;
+        self.ensure_expected()
     }
 
-    fn prepare_backup<'a>(&'a self, original: Option<&Original>, in_place: bool) -> Result<Option<Draft<'a>>> {
+    pub(super) fn ensure_expected(&self) -> Result<()> {
+        self.hold.expected.as_ref().map_or(Ok(()), |expected| expected.still(&self.hold.target))
+    }
+
+    pub(super) fn prepare_backup<'a>(
+        &'a self,
+        original: Option<&Original>,
+        in_place: bool,
+    ) -> Result<Option<Draft<'a>>> {
         let (Some(options), Some(original)) = (&self.options.backup, original) else { return Ok(None) };
         let (Hold { target, lock, .. }, WriteOptions { durability, observer, .. }) = (&self.hold, &self.options);
-        backup::prepare(target, original, options, lock.held.nonce(), *durability, in_place, observer).map(Some)
+        let how = Making { nonce: lock.held.nonce(), temp: None, durability: *durability, in_place };
+        backup::prepare(target, original, options, how, observer).map(Some)
     }
 
-    fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
+    pub(super) fn place_backup(&self, draft: Option<Draft<'_>>, in_place: bool) -> Result<Option<Backup>> {
         let Some(draft) = draft else { return Ok(None) };
         let backup = draft.place(self.options.durability, in_place)?;
         let (target, path, linked) = (&self.hold.target.given, &backup.path, backup.linked);
@@ -398,7 +477,7 @@ impl Commit {
         }
     }
 
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.options.observer.tell(&Notice::Committing { target: &self.hold.target.given });
     }
 
@@ -411,11 +490,20 @@ impl Commit {
     }
 
     /// The directories made for the target stay, the observer is told, and the lock is released.
-    fn release(mut self, committed: Committed, durable: Result<()>) -> Result<Committed> {
+    pub(super) fn release(self, committed: Committed, durable: Result<()>) -> Result<Committed> {
         if self.options.dry_run {
             return Ok(self.release_unchanged(committed));
         }
         let sync = committed.changed && self.options.durability == Durability::Full;
+        self.release_and(sync, committed, durable)
+    }
+
+    /// The same, where those directories have been synced.
+    pub(super) fn release_synced(self, committed: Committed) -> Result<Committed> {
+        self.release_and(false, committed, Ok(()))
+    }
+
+    fn release_and(mut self, sync: bool, committed: Committed, durable: Result<()>) -> Result<Committed> {
         let kept = self.hold.target.keep_dirs(sync);
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
         let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
@@ -425,6 +513,7 @@ impl Commit {
                 bytes: committed.bytes,
                 changed: committed.changed,
                 backup: committed.backup.as_deref(),
+                digest: committed.digest,
                 took: started.elapsed(),
             });
         }
@@ -445,7 +534,7 @@ impl Commit {
         committed
     }
 
-    fn failed(&self, e: io::Error) -> Error {
+    pub(super) fn failed(&self, e: io::Error) -> Error {
         self.hold.target.failed(e)
     }
 
@@ -457,7 +546,7 @@ impl Commit {
         self.failed(e).during("cannot name the temporary file")
     }
 
-    fn not_durable(&self, e: io::Error) -> Error {
+    pub(super) fn not_durable(&self, e: io::Error) -> Error {
         self.failed(e)
             .of_kind(ErrorKind::NotDurable)
             .during("replaced, but not known to be durable")

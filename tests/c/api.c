@@ -24,7 +24,8 @@ static void test_status(void)
     CHECK(strcmp(awrite_last_error(), "") == 0);
     CHECK(strcmp(awrite_last_hint(), "") == 0);
     CHECK(awrite_last_errno() == 0);
-    for (status = 0; status < 8; status++)
+    CHECK(strcmp(awrite_last_found(), "") == 0);
+    for (status = 0; status < 9; status++)
         CHECK(strcmp(awrite_strerror(status), awrite_strerror(99)) != 0);
     CHECK(strcmp(awrite_strerror(-1), "unknown status") == 0);
 }
@@ -159,6 +160,69 @@ static void test_check(void)
     EXPECT(AWRITE_STOPPED, awrite_write("checked", "x", 1, &options, NULL));
     CHECK(awrite_last_hint()[0] != '\0');
     CHECK(has_content("checked", "righted") && !exists("checked.lock"));
+}
+
+static void test_expect(void)
+{
+    char before[AWRITE_DIGEST_SIZE], after[AWRITE_DIGEST_SIZE + 8];
+    awrite_write_options options = {.size = sizeof options};
+    awrite_result result = {.size = sizeof result};
+    awrite_file *file;
+
+    EXPECT(AWRITE_OK, awrite_digest("expected", before, sizeof before));
+    CHECK(strcmp(before, "absent") == 0);
+    options.expect = before;
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
+    EXPECT(AWRITE_OK, awrite_digest("expected", after, sizeof after));
+    CHECK(strcmp(after, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    CHECK(strcmp(after, result.digest) == 0);
+
+    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "mine", 4, &options, &result));
+    CHECK(strcmp(awrite_last_error(), "expected: Not what was expected") == 0);
+    CHECK(strcmp(awrite_last_found(), after) == 0 && strstr(awrite_last_hint(), after) != NULL);
+    EXPECT(AWRITE_CONFLICT, awrite_file_open(&file, "expected", &options));
+    CHECK(file == NULL);
+    options.flags = AWRITE_LATE_LOCK;
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
+    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("expected", "abc"));
+
+    options = (awrite_write_options){.size = sizeof options, .expect = after + strlen("sha256:")};
+    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
+    EXPECT(AWRITE_OK, awrite_file_write(file, "mine", 4));
+    make_file("expected", "x");
+    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
+    awrite_file_free(file);
+    CHECK(has_content("expected", "x"));
+    make_file("expected-copy", "x");
+    options = (awrite_write_options){.size = sizeof options, .expect_same = "expected-copy"};
+    EXPECT(AWRITE_OK, awrite_write("expected", "y", 1, &options, NULL));
+    EXPECT(AWRITE_CONFLICT, awrite_write("expected", "z", 1, &options, NULL));
+    EXPECT(AWRITE_ERROR, awrite_digest(".", after, sizeof after));
+    CHECK(strcmp(awrite_last_found(), "") == 0 && after[0] == 's');
+
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_VERIFY};
+    EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
+    CHECK(strcmp(result.digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, NULL, &result));
+    CHECK(strcmp(result.digest, "") == 0);
+    options.sync = AWRITE_SYNC_NONE;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+
+    /* An older program does not have the members. */
+    options = (awrite_write_options){.size = offsetof(awrite_write_options, backup_keep), .expect = "not looked at"};
+    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, &options, NULL));
+
+    options = (awrite_write_options){.size = sizeof options, .expect = "sha256:12"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    options.expect = "";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    options = (awrite_write_options){.size = sizeof options, .expect = "absent", .expect_same = "expected-copy"};
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest(NULL, after, sizeof after));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest("expected", NULL, sizeof after));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest("expected", after, AWRITE_DIGEST_SIZE - 1));
 }
 
 /* Structs of a later version of the header. */
@@ -558,6 +622,129 @@ static void test_update(void)
     }
     CHECK(has_content("n", ""));
     CHECK(!exists("n.lock"));
+}
+
+/* The locks of several files, by one handle. */
+static void test_several_locks(void)
+{
+    const char *one_way[] = {"a", "b", "./a"}, *other_way[] = {"b", "a"}, *nothing[] = {"a", NULL};
+    awrite_lock_options options = {.size = sizeof options, .wait = AWRITE_WAIT_NO};
+    awrite_lock *lock, *second;
+
+    EXPECT(AWRITE_OK, awrite_lock_acquire_all(&lock, one_way, 3, NULL));
+    CHECK(exists("a.lock") && exists("b.lock"));
+    CHECK(strstr(awrite_lock_path(lock), "a.lock") != NULL && awrite_lock_fd(lock) >= 0);
+    EXPECT(AWRITE_OK, awrite_lock_check(lock));
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "b", NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lock_acquire_all(&second, other_way, 2, &options));
+    CHECK(second == NULL);
+    EXPECT(AWRITE_OK, awrite_lock_release(lock));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_check(lock));
+    awrite_lock_free(lock);
+    CHECK(!exists("a.lock") && !exists("b.lock"));
+    EXPECT(AWRITE_OK, awrite_lock_acquire_all(&lock, other_way, 2, &options));
+    awrite_lock_free(lock);
+    CHECK(!exists("a.lock") && !exists("b.lock"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(NULL, one_way, 3, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, NULL, 1, NULL));
+    CHECK(lock == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, one_way, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, nothing, 2, NULL));
+    options.lock_file = "l";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire_all(&lock, other_way, 2, &options));
+    CHECK(!exists("a.lock") && !exists("b.lock") && !exists("l"));
+}
+
+/* Why a lease was taken, and its end by somebody else. */
+static void test_reason_and_break(void)
+{
+    awrite_lock_options why = {.size = sizeof why, .reason = "rebuilding"};
+    awrite_lease_info info = {.size = sizeof info};
+    awrite_lease *lease;
+    awrite_lock *lock;
+    uint64_t token;
+
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    token = awrite_lease_token(lease);
+    EXPECT(AWRITE_OK, awrite_lease_refresh(lease));
+    EXPECT(AWRITE_OK, awrite_lease_read("r", NULL, &info));
+    CHECK(strcmp(info.reason, "rebuilding") == 0 && info.lock_since_ms == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "r", NULL));
+    CHECK(strstr(awrite_last_error(), "(rebuilding)") != NULL);
+
+    memset(&info.state, 0xff, sizeof info - offsetof(awrite_lease_info, state));
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_LIVE && info.token == token && strcmp(info.owner, "a") == 0);
+    CHECK(strcmp(info.reason, "rebuilding") == 0 && info.locked == 0);
+    EXPECT(AWRITE_LOCKED, awrite_lease_refresh(lease));
+    awrite_lease_free(lease);
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, &info));
+    CHECK(info.state == AWRITE_LEASE_NONE && info.token == 0 && info.reason[0] == '\0');
+    EXPECT(AWRITE_OK, awrite_lease_break("r", NULL, NULL));
+    CHECK(!exists("r.lease"));
+
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_break(NULL, NULL, NULL));
+    info.size = 1;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_break("r", NULL, &info));
+    why.reason = "two\nlines";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    why.reason = "";
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_acquire(&lease, "r", "a", 60000, &why));
+    CHECK(!exists("r.lease"));
+}
+
+struct holds {
+    int calls, held, leased, stop;
+};
+
+static int note_hold(const awrite_hold *hold, void *context)
+{
+    struct holds *holds = context;
+
+    CHECK(hold->size == sizeof *hold);
+    holds->calls++;
+    if (hold->state == AWRITE_HOLD_HELD) {
+        CHECK(strcmp(hold->target, "held/l") == 0 && strcmp(hold->lock_file, "held/l.lock") == 0);
+        CHECK(hold->lease == NULL && hold->since_ms > 0);
+        /* 0 if /proc/locks cannot be read. */
+        CHECK(hold->pid == (uint32_t)getpid() || hold->pid == 0);
+        holds->held++;
+    } else if (hold->state == AWRITE_HOLD_LEASED) {
+        CHECK(strcmp(hold->target, "held/sub/p") == 0 && hold->command[0] == '\0' && hold->pid == 0);
+        CHECK(hold->lease->size == sizeof *hold->lease && strcmp(hold->lease->owner, "a") == 0);
+        CHECK(hold->since_ms == hold->lease->locked_at_ms);
+        holds->leased++;
+    }
+    return holds->stop;
+}
+
+static void test_holds(void)
+{
+    struct holds holds = {0}, first = {.stop = 1};
+    awrite_lease *lease;
+    awrite_lock *lock;
+
+    CHECK(mkdir("held", 0777) == 0 && mkdir("held/sub", 0777) == 0);
+    EXPECT(AWRITE_OK, awrite_hold_list("held", 0, NULL, note_hold, &holds));
+    CHECK(holds.calls == 0);
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "held/l", NULL));
+    EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "held/sub/p", "a", 60000, NULL));
+    EXPECT(AWRITE_OK, awrite_hold_list("held", 0, NULL, note_hold, &holds));
+    CHECK(holds.calls == 1 && holds.held == 1);
+    EXPECT(AWRITE_OK, awrite_hold_list("held", AWRITE_HOLDS_RECURSIVE, NULL, note_hold, &holds));
+    CHECK(holds.calls == 3 && holds.held == 2 && holds.leased == 1);
+    EXPECT(AWRITE_STOPPED, awrite_hold_list("held", AWRITE_HOLDS_RECURSIVE, NULL, note_hold, &first));
+    CHECK(first.calls == 1);
+    awrite_lock_free(lock);
+    awrite_lease_free(lease);
+
+    EXPECT(AWRITE_ERROR, awrite_hold_list("missing", 0, NULL, note_hold, &holds));
+    CHECK(awrite_last_errno() == ENOENT);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list(NULL, 0, NULL, note_hold, &holds));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list("held", 2, NULL, note_hold, &holds));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list("held", 0, NULL, NULL, &holds));
+    CHECK(rmdir("held/sub") == 0 && rmdir("held") == 0);
 }
 
 static void test_lease(void)
@@ -986,12 +1173,16 @@ int main(void)
     test_write();
     test_modes();
     test_check();
+    test_expect();
     test_later_structs();
     test_write_wrong();
     test_lock();
     test_file();
     test_full();
     test_update();
+    test_several_locks();
+    test_reason_and_break();
+    test_holds();
     test_lease();
     test_housekeep();
     test_threads();

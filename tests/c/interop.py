@@ -68,7 +68,7 @@ assert awrite.awrite_write(b"f", data, ctypes.c_size_t(len(data)), None, ctypes.
 assert content("f") == data and result.bytes == len(data) and result.changed == 1
 assert awrite.awrite_write(b"missing/f", data, ctypes.c_size_t(1), None, None) == 1
 assert awrite.awrite_last_error() == b"missing/f: No such file or directory"
-assert awrite.awrite_write(None, data, ctypes.c_size_t(1), None, None) == 4
+assert awrite.awrite_write(None, data, ctypes.c_size_t(1), None, None) == 5
 
 lock, other = ctypes.c_void_p(), ctypes.c_void_p()
 assert awrite.awrite_lock_acquire(ctypes.byref(lock), b"f", None) == 0
@@ -95,7 +95,7 @@ def twice(io, context):
 
 assert awrite.awrite_update(b"f", UPDATE(twice), None, None, None) == 0
 assert content("f") == data * 2
-assert awrite.awrite_update(b"f", UPDATE(lambda io, context: 1), None, None, None) == 5
+assert awrite.awrite_update(b"f", UPDATE(lambda io, context: 1), None, None, None) == 6
 assert content("f") == data * 2
 
 lease = ctypes.c_void_p()

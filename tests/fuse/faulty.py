@@ -11,6 +11,7 @@ FAULT is one of:
     link=ERRNO            no hard links
     short-names           names end at 143 bytes, as on eCryptfs
     flip                  one bit of every file's content is wrong when it is read
+    frozen                all times are one minute ahead, and stay so
 
 It stays in the foreground; `fusermount -u MOUNTPOINT` ends it.
 """
@@ -18,6 +19,7 @@ It stays in the foreground; `fusermount -u MOUNTPOINT` ends it.
 import errno
 import os
 import sys
+import time
 
 from fusepy import FUSE, FuseOSError, Operations
 
@@ -30,6 +32,7 @@ class Faulty(Operations):
             name, _, value = fault.partition("=")
             self.faults[name] = getattr(errno, value) if value else True
         self.kept = {}
+        self.ahead = time.time() + 60
 
     def fail(self, name):
         number = self.faults.get(name)
@@ -52,7 +55,10 @@ class Faulty(Operations):
         except OSError as e:
             raise FuseOSError(e.errno) from e
         keys = ("st_atime", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid", "st_ino")
-        return {key: getattr(status, key) for key in keys}
+        found = {key: getattr(status, key) for key in keys}
+        if "frozen" in self.faults:
+            found.update(st_atime=self.ahead, st_ctime=self.ahead, st_mtime=self.ahead)
+        return found
 
     def readdir(self, path, fh):
         return [".", ".."] + os.listdir(self.at(path))

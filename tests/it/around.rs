@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -95,6 +96,28 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x', {environment}pass_
     dir.assert_holds(&["f"]);
 }
 
+/// It looks around some milliseconds after it has begun to wait, and then even if its time is over by then.
+#[test]
+fn a_wait_for_itself_ends_whatever_its_limit_is() {
+    let dir = TestDir::new();
+    let started = Instant::now();
+    for limit in ["--wait", "-n", "-w1ms", "-w20ms", "-w600"] {
+        let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" {limit} f 9>&-");
+        assert_says(&dir.sh(&script).stdin("x").run(), 1, CLOSED);
+        let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; exec 8>>f.lock; \"$BIN\" lock {limit} 8 9>&-");
+        assert_says(&dir.sh(&script).run(), 1, CLOSED);
+        lock(&dir, &[], &format!("exec {FRESH} \"$BIN\" {limit} f")).stdin("new").quiet_success();
+    }
+    // What seems to have been taken after it had begun to wait, it takes for another's at first.
+    let script = "exec 9>>f.lock; \"$BIN\" lock 9
+        { touch in; while ! test -e go; do touch f.lock; done; } 9>&- & while ! test -e in; do sleep 0.01; done
+        \"$BIN\" f 9>&-; code=$?; touch go; wait; exit $code";
+    assert_says(&dir.sh(script).stdin("x").run(), 1, CLOSED);
+    // Of 16 waits, most of which last 20 ms, and one a second. The machine may be busy.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    dir.assert_holds(&["f", "f.lock", "go", "in"]);
+}
+
 /// By link(2) the holder's baton stands for the lock file.
 #[test]
 fn below_a_link_lock_without_an_environment() {
@@ -139,6 +162,36 @@ fn under_a_descriptor_of_the_shell() {
     dir.sh(script).quiet_success();
     let script = "exec 9<>f.lock; \"$BIN\" lock -s 9 && \"$BIN\" lock -s f -- true && \"$BIN\" f";
     assert_says(&dir.sh(script).stdin("x").run(), 1, "An exclusive lock cannot be taken below a shared one");
+}
+
+/// The kernel shares a byte with those only who may read the file.
+#[test]
+fn a_shared_lock_needs_a_descriptor_for_reading() {
+    let dir = TestDir::new();
+    let beside = |open: &str| {
+        let script = format!(
+            "(exec {open}; \"$BIN\" lock -s 9; touch in; while ! test -e go; do sleep 0.01; done) &
+            while ! test -e in; do sleep 0.01; done
+            \"$BIN\" lock -ns f -- true; code=$?; touch go; wait; rm in go; exit $code"
+        );
+        lock(&dir, &[], &script)
+    };
+    beside("9<>f.lock").quiet_success();
+    let done = beside("9>>f.lock").run();
+    assert_says(&done, 2, "opened for writing only: below another lock, it keeps out other shared locks too");
+    // Where nobody is above, it shares.
+    dir.sh("exec 9>>f.lock; \"$BIN\" lock -s 9; exec 8>>f.lock; \"$BIN\" lock -ns 8 9>&-").quiet_success();
+    if !needs_strace() {
+        return;
+    }
+    for (open, option, hint) in [
+        ("9>>f.lock", "-s", "a shared lock needs a descriptor for reading here (9<>FILE.lock)"),
+        ("9<f.lock", "-x", "an exclusive lock needs a descriptor for writing here (9>>FILE.lock)"),
+    ] {
+        let as_on_nfs = "strace -o /dev/null -e trace=flock -e inject=flock:error=EBADF";
+        let done = dir.sh(&format!("exec {open}; exec {as_on_nfs} \"$BIN\" lock {option} 9")).run();
+        done.assert_error(1, "Error: descriptor 9: cannot lock: Bad file descriptor").assert_hint(hint);
+    }
 }
 
 #[test]

@@ -173,7 +173,19 @@ fn local_time(dir: &TestDir, zone: &str) -> String {
 #[test]
 fn a_timestamped_backup_bears_the_local_time() {
     let dir = TestDir::new();
-    for zone in ["UTC0", "XYZ-14", "ABC+11:30", "America/New_York", "Asia/Kolkata", ""] {
+    for zone in [
+        "UTC0",
+        "XYZ-14",
+        "ABC+11:30",
+        "<-03>3",
+        "CET-1CEST,M3.5.0,M10.5.0/3",
+        "EST5EDT",
+        "America/New_York",
+        ":Asia/Kolkata",
+        "/usr/share/zoneinfo/Asia/Tokyo",
+        "Atlantis/Capital",
+        "",
+    ] {
         for suffix in [".backup", ".old"] {
             dir.file("f", "old");
             let before = local_time(&dir, zone);

@@ -328,7 +328,7 @@ fn what_may_not_be_durable_is_told() {
     };
     // The first one is the file's.
     let done = count_with("error=EIO:when=2");
-    done.assert_code(7);
+    done.assert_code(8);
     assert_eq!(done.stderr, "n: replaced, but not known to be durable: Input/output error\n");
     assert_eq!(dir.read("n"), "1\n");
 

@@ -70,6 +70,34 @@ fn with_every_way_to_write() {
     }
 }
 
+/// One after the other, and all before the first is replaced.
+#[test]
+fn with_several_files_together() {
+    let dir = TestDir::new();
+    for (name, content) in [("a", "old\n"), ("b", "same\n"), ("c", "old\n")] {
+        dir.file(name, content);
+    }
+    let diff = |name: &str| format!("--- {name}\n+++ {name}\n@@ -1 +1 @@\n-old\n+new\n");
+    let both = [diff("a"), diff("c")].concat();
+    let edit = ["-e", "a", "b", "c", "--", "sed", "-i", "s/old/new/"];
+    let done = dir.awrite(["--diff", "--dry-run", "-q"].iter().chain(&edit)).run();
+    assert_eq!(done.ok().stdout, both);
+    let done = dir.sh("\"$BIN\" --diff -e a b c -- sed -i s/old/new/ >/dev/full").run();
+    done.assert_error(1, "Error: standard output: No space left on device");
+    assert_eq!([dir.read("a"), dir.read("c")].concat(), "old\nold\n");
+    let done = dir.awrite(["--diff"].iter().chain(&edit)).run();
+    assert_eq!((done.ok().stdout.as_str(), dir.read("c").as_str()), (both.as_str(), "new\n"));
+    // The only one that changes is shown once.
+    dir.file("a", "old\n");
+    let done = dir.awrite(["--diff"].iter().chain(&edit)).run();
+    assert_eq!((done.ok().stdout.as_str(), dir.read("a").as_str()), (diff("a").as_str(), "new\n"));
+    dir.dir("to");
+    dir.file("to/a", "old\n");
+    let done = dir.awrite(["--diff", "--into", "to", "a", "b"]).run();
+    let created = "--- /dev/null\n+++ to/b\n@@ -0,0 +1 @@\n+same\n";
+    assert_eq!(done.ok().stdout, [diff("to/a").as_str(), created].concat());
+}
+
 #[test]
 fn what_is_refused_is_not_replaced() {
     let dir = TestDir::new();

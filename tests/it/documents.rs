@@ -334,6 +334,11 @@ fn the_forms_of_the_readme_work() {
             dir.file("f", "{\"a\": 1}\n");
             dir.file("new", "[]\n");
             let bin = dir.dir("bin");
+            dir.file("g", "[1]\n");
+            dir.script("migrate", "#!/bin/sh\nfor file; do echo [2] >\"$file\"; done\n");
+            dir.dir("build");
+            dir.file("build/f", "[2]\n");
+            let form = &*form.replace("/etc/app", ".");
             dir.sh("cd bin && \"$BIN\" --install . && printf '#!/bin/sh\\necho [2]\\n' >producer && chmod +x producer && cp producer slow")
                 .quiet_success();
             let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());

@@ -282,3 +282,98 @@ fn a_signal_goes_to_command() {
     wait_until("it ends", || waiter.has_ended());
     assert_eq!(waiter.finish().signal, Some(15));
 }
+
+/// What util-linux's own tests ask: each way to lock, while a shared lock of either kind is held.
+#[test]
+fn both_kinds_beside_a_shared_holder() {
+    let dir = TestDir::new();
+    dir.dir("bin");
+    std::os::unix::fs::symlink(crate::common::AWRITE, dir.join("bin/flock")).unwrap();
+    let sh = |script: &str| dir.sh(&format!("PATH=$PWD/bin:$PATH; {script}"));
+    for (kind, other) in [("", "--fcntl"), ("--fcntl", "")] {
+        let hold = format!("flock {kind} --shared L sh -c ': >in; until [ -e go ]; do sleep 0.01; done; : >out'");
+        let holder = sh(&hold).spawn();
+        wait_until("it is held", || dir.join("in").exists());
+        for (script, code, stdout) in [
+            ("flock KIND --nonblocking --conflict-exit-code 123 L echo never", 123, ""),
+            ("flock KIND --no-fork --nonblocking --conflict-exit-code 123 L echo never", 123, ""),
+            ("flock KIND --nb --exclusive --conflict-exit-code 123 L echo never", 123, ""),
+            ("flock KIND --shared L echo shared", 0, "shared\n"),
+            ("exec 4<>L; flock KIND --nonblocking -E 123 4 || s=$?; test ! -e 4 && exit $s", 123, ""),
+            ("exec 4<>L; flock KIND -n -E 123 --fd 4 echo never", 123, ""),
+            ("exec 4<>L; flock KIND -s --fd 4 -c 'echo shared'", 0, "shared\n"),
+            ("flock OTHER --nonblock --exclusive L echo beside", 0, "beside\n"),
+            ("flock KIND --wait 0 -E 9 L echo never", 9, ""),
+            ("flock KIND --timeout 0.05 --conflict-exit-code 5 L echo never", 5, ""),
+        ] {
+            let script = script.replace("KIND", kind).replace("OTHER", other);
+            let done = sh(&script).run();
+            assert_eq!((done.code, &*done.stdout, &*done.stderr), (Some(code), stdout, ""), "{script}");
+        }
+        let waiter = sh(&format!("flock {kind} --timeout 60 -E 5 L sh -c 'test -e out && echo after'")).spawn();
+        let inode = dir.snapshot("L").inode;
+        wait_until("it waits", || somebody_waits_for(inode));
+        dir.file("go", "");
+        assert_eq!(waiter.finish().ok().stdout, "after\n");
+        holder.finish().ok();
+        for name in ["in", "go", "out"] {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn descriptors_are_locked_unlocked_and_closed() {
+    let dir = TestDir::new();
+    dir.dir("bin");
+    std::os::unix::fs::symlink(crate::common::AWRITE, dir.join("bin/flock")).unwrap();
+    for (script, code, stdout, stderr) in [
+        // With --close, COMMAND has no such descriptor.
+        ("exec 8<>L; flock -x -o --fd 8 -c 'flock -xn --fd 8 true'", 65, "", "flock: 8: Bad file descriptor\n"),
+        ("exec 8<>L; flock -x --fd 8 -c 'flock -xn --fd 8 true'", 0, "", ""),
+        (
+            "exec 8<>L; flock -xn --verbose 8; flock -n L true; echo $?; flock -u 8; flock -x --wait 0 --verbose L true",
+            0,
+            "flock: getting lock took\n1\nflock: getting lock took\nflock: executing true\n",
+            "",
+        ),
+        (
+            "exec 8<>L; flock --fcntl -xn 8; flock --fcntl -n L true || flock --fcntl -u 8; flock --fcntl -n L true",
+            0,
+            "",
+            "",
+        ),
+        ("exec 8<L; flock --fcntl -n 8", 65, "", "flock: 8: Bad file descriptor\n"),
+        ("exec 8<L; flock --fcntl -sn 8", 0, "", ""),
+        ("flock --fcntl . true", 65, "", "flock: .: Is a directory\n"),
+        // The kernel has just the bytes that are named: 1 and 2 here, then to the end.
+        (
+            "flock -sF --start 1 --length 2 . -c 'grep lock: /proc/self/fdinfo/3' | cut -d ' ' -f 3-5,8-",
+            0,
+            "ADVISORY  READ 1 2\n",
+            "",
+        ),
+        (
+            "flock --start 1.5K L -c 'grep lock: /proc/self/fdinfo/3' | cut -d ' ' -f 3-5,8-",
+            0,
+            "ADVISORY  WRITE 1536 EOF\n",
+            "",
+        ),
+        ("flock --length x L true", 64, "", "flock: invalid as length of lock range: 'x': Invalid argument\n"),
+        ("flock --fd -1 true", 64, "", "flock: invalid file descriptor: '-1': Numerical result out of range\n"),
+        ("exec 8>L; flock --fd 8 --verbose -n echo x", 0, "flock: getting lock took\nflock: executing echo\nx\n", ""),
+        (
+            "exec 8>L; flock 8; flock --verbose -n L true; flock --verbose -w .01 L true",
+            1,
+            "",
+            "flock: failed to get lock\nflock: timeout while waiting to get lock\n",
+        ),
+        ("exec 8>L; flock --fcntl 8; flock --fcntl --verbose -n L true", 1, "", "flock: failed to get lock\n"),
+    ] {
+        let done = dir.sh(&format!(": >L; PATH=$PWD/bin:$PATH; {script}")).run();
+        let took =
+            |line: &str| line.split_once(" took ").map_or(line.to_owned(), |(before, _)| format!("{before} took"));
+        let said: String = done.stdout.lines().map(|line| took(line) + "\n").collect();
+        assert_eq!((done.code, &*said, &*done.stderr), (Some(code), stdout, stderr), "{script}");
+    }
+}

@@ -188,6 +188,60 @@ fn overwriting_that_does_not_arrive_is_said() {
     }
 }
 
+/// A disk that returns other bytes than were written. They are only seen if they do not come from memory, where whole pages
+/// of what was written are.
+#[test]
+fn what_reads_back_differently_is_not_committed() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["flip"]);
+    let content = "x".repeat(65_536);
+    // A record of a lock that reads back differently is nobody's.
+    let ways = WAYS.iter().filter(|way| !way.contains(&"none") && !way.contains(&"link"));
+    let more: [&[&str]; 4] = [
+        &["--validate", "exit 0", "f"],
+        &["--input", "in", "f"],
+        &["--lock-on-commit", "--append", "f"],
+        &["--if-match", "absent", "new"],
+    ];
+    for way in ways.copied().chain(more) {
+        faulty.file("f", "old\n");
+        faulty.dir.file("backing/in", &content);
+        faulty.file("f.backup", "earlier\n");
+        let args = ["--verify"].iter().chain(way);
+        let done = faulty.dir.awrite(args).current_dir(&faulty.at).stdin(&*content).run();
+        done.assert_error_with(1, &["The new content was written, but reads back differently"]);
+        done.assert_hint("the target is unchanged");
+        assert_eq!((faulty.read("f"), faulty.read("f.backup")), ("old\n".into(), "earlier\n".into()), "{way:?}");
+        faulty.assert_holds(&["f", "f.backup", "in"]);
+    }
+    // Without the option nobody notices.
+    faulty.dir.awrite(["f"]).current_dir(&faulty.at).stdin(&*content).run().ok();
+    // What has been overwritten cannot be taken back, and is said.
+    let args = ["--verify", "--keep-inode", "--sync=data", "f"];
+    let done = faulty.dir.awrite(args).current_dir(&faulty.at).stdin(&*content).run();
+    done.assert_error_with(1, &["reads back differently"]);
+}
+
+/// A change of a few bytes that leaves no trace, as within one tick of the clock: the times count only once they are some
+/// ticks old.
+#[test]
+fn a_change_that_no_time_tells_of_is_found() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["frozen"]);
+    for way in [&["f"][..], &["--stream", "f"], &["--append", "f"], &["--backup", "f"], &["--keep-inode", "f"]] {
+        faulty.file("f", "old");
+        let args = ["--if-match-file", "f", "--validate", "printf odd >f"];
+        let done = faulty.awrite(&[&args[..], way].concat());
+        done.assert_error(4, "Error: f: Not what was expected");
+        assert_eq!(faulty.read("f"), "odd", "{way:?}");
+        faulty.assert_holds(&["f"]);
+    }
+}
+
 /// As on eCryptfs: what stands behind a name, or before it, makes it too long, and it is cut. Every program arrives at the
 /// same lock.
 #[test]

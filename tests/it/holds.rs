@@ -86,6 +86,12 @@ fn the_list_says_who_since_when_and_why() {
     assert_eq!(lock(&dir, &["--list"]).run().ok().stdout, "");
     assert_eq!(lock(&dir, &["--list", "sub"]).run().ok().stdout.lines().count(), 2);
     lock(&dir, &["--list", "missing"]).run().assert_error(1, "Error: missing: No such file or directory");
+    // In a directory of lock files, whatever is in the path.
+    dir.dir("locks");
+    lock(&dir, &["--lock-dir", "locks", "--acquire", "--owner", "B", "--ttl", "1h", "sub/a%b"]).run().ok();
+    let done = lock(&dir, &["--lock-dir", "locks", "--list", "--json", "-r"]).run();
+    let hold: serde_json::Value = serde_json::from_str(&done.ok().stdout).unwrap();
+    assert_eq!(hold["path"].as_str().unwrap(), format!("{}/sub/a%b", dir.path().canonicalize().unwrap().display()));
 }
 
 #[test]
@@ -127,6 +133,23 @@ fn a_release_says_how_long() {
     let last: serde_json::Value = serde_json::from_str(done.ok().stderr.lines().last().unwrap()).unwrap();
     assert_eq!(last["event"], "lock_released");
     assert!((100..10_000).contains(&last["held_ms"].as_u64().unwrap()), "{last}");
+    // A lease, under COMMAND and released or broken by another process.
+    let told = |lines: &str, event: &str| {
+        let line = lines.lines().find(|line| line.contains(event)).unwrap_or_else(|| panic!("{event}: {lines}"));
+        let told: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!((100..10_000).contains(&told["held_ms"].as_u64().unwrap()), "{told}");
+    };
+    let done = lock(&dir, &["--json", "--owner", "A", "--ttl", "60", "f", "--", "sleep", "0.1"]).run();
+    told(&done.ok().stderr, "lease_released");
+    let held = |last: &[&str]| {
+        lock(&dir, &["--acquire", "--owner", "A", "--ttl", "60", "f"]).run().ok();
+        let started = std::time::Instant::now();
+        wait_until("it was held for a while", || started.elapsed().as_millis() > 110);
+        lock(&dir, last).run()
+    };
+    told(&held(&["--json", "--release", "--owner", "A", "f"]).ok().stderr, "lease_released");
+    told(&held(&["--json", "--break", "f"]).ok().stdout, "lease_broken");
+    assert!(lock(&dir, &["--json", "--break", "f"]).run().ok().stdout.contains("\"held_ms\":null"));
 }
 
 /// Whatever signal comes, it ends after COMMAND, and the lock is held until then.

@@ -691,3 +691,31 @@ fn a_long_write_below_does_not_cost_the_lease() {
     assert_eq!(dir.read("f"), "other");
     assert!(!dir.join("f.lease").exists() && !dir.join("f.lock").exists());
 }
+
+/// A descriptor of the lock file is no way round a lease: nobody below could tell.
+#[test]
+fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
+    let dir = TestDir::new();
+    dir.dir("locks");
+    let flat = dir.path().canonicalize().unwrap().display().to_string().replace('/', "%");
+    for (option, lock_file) in [("", "f.lock".to_owned()), ("--lock-dir locks", format!("locks/{flat}%f.lock"))] {
+        let sh = |script: &str| dir.sh(&script.replace("LOCK", &lock_file).replace("LD", option)).run();
+        sh("\"$BIN\" lock LD --acquire --owner A --ttl 1h --reason why f").ok();
+        let done = sh("exec 9>>LOCK; \"$BIN\" lock LD -n 9 && echo x | \"$BIN\" LD f");
+        done.assert_error_with(2, &["Error: descriptor 9: Leased by A until ", " (why)"]);
+        // Nothing is held meanwhile: the owner needs the lock.
+        let done = sh("exec 9>>LOCK; \"$BIN\" lock LD -w 60 9 & p=$!
+            until \"$BIN\" lock LD --release --owner A f; do :; done; wait $p && echo x | \"$BIN\" LD -n f");
+        done.ok();
+        assert_eq!(dir.read("f"), "x\n");
+        // Who has the lock may take a lease, and keeps the lock.
+        let done = sh("exec 9>>LOCK; \"$BIN\" lock LD 9; \"$BIN\" lock LD -q --acquire --owner B --ttl 1h f >token
+            \"$BIN\" lock LD -n 9 && echo kept; \"$BIN\" lock LD --release --owner B f");
+        assert_eq!(done.ok().stdout, "kept\n");
+        for name in ["f", "token", &lock_file] {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+    }
+    // What is no lock file has no lease.
+    dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
+}

@@ -205,7 +205,7 @@ fn pages_have_the_events_and_no_others() {
 #[test]
 fn pages_have_the_exit_codes() {
     for (name, codes) in [
-        ("awrite.1", &["0", "1", "2", "3"][..]),
+        ("awrite.1", &["0", "1", "2", "3", "4"][..]),
         ("awrite-lock.1", &["1", "2", "3", "126", "127"]),
         ("awrite-housekeep.1", &["0", "1", "3"]),
     ] {

@@ -93,6 +93,11 @@ const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
 const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
 const UNCHANGED: Way = Way { old: Some(NEW), ..CHANGED };
 const DRY_RUN: Way = Way { args: &["--dry-run", "f"], new: OLD, ..PLAIN };
+const EXPECTED: Way = Way {
+    args: &["--if-match=40eda80edfc38b36bdcdc408aa6ff2cc40b708e46ece9dfd2b2801a05a18a5fc", "--verify", "f"],
+    ..PLAIN
+};
+const EXPECTED_ABSENT: Way = Way { args: &["--if-match=absent", "f"], old: None, ..PLAIN };
 const LINK: Way = Way { args: &["--lock-method=link", "f"], link: true, ..PLAIN };
 /// Without --no-wait, a run that cannot see whether the holder is dead would wait for a minute.
 const LINK_BREAK: Way = Way { args: &["--lock-method=link", "--no-wait", "f"], before: Before::DeadLock, ..LINK };
@@ -753,6 +758,8 @@ sweeps! {
     if_changed: CHANGED;
     if_unchanged: UNCHANGED;
     dry: DRY_RUN;
+    if_it_is_what_was_read: EXPECTED;
+    if_it_is_absent: EXPECTED_ABSENT;
     with_a_link_lock: LINK;
     breaking_a_link_lock: LINK_BREAK;
     holding: HOLD;

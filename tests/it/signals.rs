@@ -61,7 +61,7 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
     for args in [&["f"][..], &["-i", "new", "f"], &["-a", "f"]] {
         dir.file("new", "new");
         dir.file("trace", "");
-        let strace = ["-f", "-o", "trace", "-e", "trace=fsync,linkat", "-e", slow, AWRITE];
+        let strace = ["-f", "-o", "trace", "-e", "trace=fsync,linkat,clone,clone3", "-e", slow, AWRITE];
         let writer = dir.program("strace", strace.iter().chain(args).copied()).stdin("new").spawn();
         wait_until("it has a name", || dir.read("trace").contains(&temp_name("f")));
         let pid = dir.read("trace").split_whitespace().next().unwrap().parse().unwrap();
@@ -70,7 +70,49 @@ fn a_signal_while_the_disk_is_slow_leaves_everything_as_it_was() {
         assert_interrupted(&done);
         assert_eq!(dir.snapshot("f"), before);
         dir.assert_holds(&["f", "new", "trace"]);
+        // The input was complete, so there was no reason to start a thread before the lock, and under it none may start.
+        let trace = fs::read_to_string(dir.join("trace")).unwrap();
+        assert!(!args.contains(&"-i") || !trace.contains("CLONE_THREAD"), "{trace}");
         fs::remove_file(dir.join("trace")).unwrap();
+    }
+}
+
+/// A thread that finds no memory when it begins makes the C library abort the process, and the lock file would stay.
+#[test]
+fn the_signal_thread_is_there_before_the_lock() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let much = vec![b'x'; 2 << 20];
+    for args in [
+        &["f", "--", "cat"][..],
+        &["-i", "new", "f", "--", "cat"],
+        &["--validate", "true", "-i", "new", "f"],
+        &["-i", "much", "f"],
+        &["--stream", "f"],
+        &["-a", "-i", "new", "much"],
+        &["--stream", "--lock-on-commit", "-i", "new", "f"],
+        &["lock", "f", "g", "--", "true"],
+    ] {
+        dir.file("f", "old");
+        dir.file("new", "new");
+        dir.file("much", &much);
+        dir.file("trace", "");
+        let strace = ["-f", "-o", "trace", "-e", "trace=openat,clone,clone3", AWRITE];
+        let mut writer = dir.program("strace", strace.iter().chain(args).copied()).stdin_open().spawn();
+        if args.contains(&"--stream") && !args.contains(&"-i") {
+            wait_until("it locks", || dir.read("trace").contains(".lock\""));
+        }
+        writer.feed(b"new");
+        writer.close_stdin();
+        writer.finish().ok();
+        let trace = dir.read("trace");
+        let line = |word: &str| trace.lines().position(|line| line.contains(word));
+        let (thread, lock) = (line("CLONE_THREAD"), line(".lock\""));
+        assert!(thread.is_some() && thread < lock, "{args:?}: {trace}");
+        assert_eq!(trace.matches("CLONE_THREAD").count(), 1, "{args:?}: {trace}");
+        dir.assert_holds(&["f", "much", "new", "trace"]);
     }
 }
 

@@ -84,7 +84,12 @@ fn a_strangers_lease_keeps_nobody_out() {
             assert_eq!(dir.read("f"), "new");
             let done = ROOT.awrite(&dir, &["lock", "-n", "f", "--", "true"]).run();
             assert_eq!(done.ok().stderr, warning);
-            assert_eq!(ROOT.awrite(&dir, &["lock", "--status", "f"]).run().ok().stdout, "f: Free\n");
+            for (look, said) in [("--status", "f: Free\n"), ("--break", "f: Not leased\n")] {
+                let done = ROOT.awrite(&dir, &["lock", look, "f"]).run();
+                assert_eq!((&*done.ok().stdout, &*done.stderr), (said, &*warning));
+            }
+            let done = ROOT.awrite(&dir, &["lock", "--list"]).run();
+            assert_eq!((&*done.ok().stdout, &*done.stderr), ("", &*warning));
             // Root gets a lease in its place, and with a token of its own.
             let done = ROOT.awrite(&dir, &["lock", "-n", "--acquire", "--owner", "r", "--ttl", "60", "f"]).run();
             assert_eq!(done.ok().stderr, warning);
@@ -202,6 +207,10 @@ fn a_strangers_link_lock_is_broken() {
             let holder = ROOT.awrite(&dir, &["--lock-method", "link", "f"]).stdin_open().spawn();
             wait_until("it holds the lock", || has_record(&dir.join("f.lock")));
             chown(dir.join("f.lock"), Some(NOBODY), Some(NOBODY)).unwrap();
+            for look in [&["lock", "--status", "f"][..], &["lock", "--list"]] {
+                let done = ROOT.awrite(&dir, look).run();
+                assert!(done.ok().stderr.ends_with(&warning), "{done:?}");
+            }
             let args = ["--lock-method", method, "-n", "f"];
             let done = ROOT.awrite(&dir, &args).stdin("new").run();
             assert!(done.ok().stderr.ends_with(&warning), "{kind:?} {method} {done:?}");
@@ -262,13 +271,67 @@ fn what_a_stranger_has_put_in_the_way_is_removed() {
         held.release();
         remove(&dir, "f.lock");
     }
-    // Who may not remove it waits.
-    make(&dir, ALICE.uid, USERS, 0o644);
+}
+
+/// It is not theirs to remove. They are told whose it is, and what helps.
+#[test]
+fn who_may_not_remove_what_a_stranger_has_put_there_locks_elsewhere() {
+    if !needs_users() {
+        return;
+    }
+    let dir = Kind::Sticky.make();
+    chown(dir.dir("locks"), Some(ALICE.uid), None).unwrap();
+    let acquire = ["lock", "-n", "--acquire", "--owner", "a", "--ttl", "60"];
+    for method in ["flock", "link"] {
+        for (script, code, error) in [
+            ("exec 9>f.lock; flock 9; : >held; exec sleep 600", 2, "Error: f: File locked by another process"),
+            ("umask 077; : >f.lock; : >held", 1, "Error: f.lock: Permission denied"),
+            ("echo nonsense >f.lock; : >held", 1, "Error: f.lock: Lock file is not empty"),
+            ("mkdir f.lock; : >held", 1, "Error: f.lock: Lock file is a directory"),
+            ("ln -s /etc/passwd f.lock; : >held", 1, "Error: f.lock: Lock file is a symbolic link"),
+        ] {
+            if method == "link" && code == 1 {
+                continue;
+            }
+            make(&dir, ALICE.uid, USERS, 0o644);
+            let stranger = STRANGER.runs(&dir, "sh", &["-c", script]).spawn();
+            wait_until("it is there", || dir.join("held").exists());
+            let hint =
+                format!("f.lock is uid {NOBODY}'s; that user, root or the directory's owner may remove it; or keep");
+            for args in [&["-n"][..], &acquire] {
+                let args = [args, &["--lock-method", method, "f"]].concat();
+                let done = ALICE.awrite(&dir, &args).stdin("x").run();
+                done.assert_error_with(code, &[error]).assert_hint(&hint);
+            }
+            assert_eq!(dir.read("f"), "old");
+            ALICE.awrite(&dir, &["-n", "--lock-dir", "locks", "f"]).stdin("new").quiet_success();
+            drop(stranger);
+            remove(&dir, "held");
+            STRANGER.runs(&dir, "rm", &["-rf", "f.lock"]).run().ok();
+        }
+    }
+    // One who may not write the file, but whose lock file counts, is waited for as any other.
+    make(&dir, ALICE.uid, TEAM, 0o664);
     let held = Held::new(&dir.join("f.lock"));
-    chown(dir.join("f.lock"), Some(NOBODY), None).unwrap();
+    chown(dir.join("f.lock"), Some(ANN.uid), None).unwrap();
     chmod(&dir.join("f.lock"), 0o666);
-    ALICE.awrite(&dir, &["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: File locked"]);
+    ALICE
+        .awrite(&dir, &["-n", "f"])
+        .stdin("x")
+        .run()
+        .assert_error_with(2, &["f: File locked"])
+        .assert_hint("held by PID");
     held.release();
+    remove(&dir, "f.lock");
+    // The record of a lease is passed over, but it cannot be replaced.
+    make(&dir, ALICE.uid, USERS, 0o644);
+    forge_lease(&dir, STRANGER, 1 << 40);
+    ALICE.awrite(&dir, &["-n", "f"]).stdin("new").run().ok();
+    let refused = ALICE.awrite(&dir, &[&acquire[..], &["f"]].concat()).run();
+    refused.assert_error(1, "Error: f.lease: cannot write the lease: Operation not permitted");
+    refused.assert_hint(&format!("f.lease is uid {NOBODY}'s; that user, root or the directory's owner may remove it"));
+    ALICE.awrite(&dir, &[&acquire[..], &["--lock-dir", "locks", "f"]].concat()).run().ok();
+    ALICE.awrite(&dir, &["-n", "--lock-dir", "locks", "f"]).stdin("x").run().assert_error_with(2, &["f: Leased by a"]);
 }
 
 #[test]

@@ -223,7 +223,10 @@ fn open(path: &Path, access: Access, creates: bool) -> Outcome<File> {
     // `OpenOptions::create` would need write access.
     options.custom_flags(libc::O_NOCTTY | if creates { libc::O_CREAT } else { 0 });
     let opened = match options.open(path) {
-        // O_CREAT and writing fail on a directory.
+        // O_CREAT and writing fail on a directory. Without writing there is no exclusive record lock.
+        Err(e) if e.raw_os_error() == Some(libc::EISDIR) && access == Access::Write => {
+            return Err(End::Fail(format!("{}: {}", path.to_string_lossy(), strerror(&e)), exit::DATAERR));
+        }
         Err(e) if e.raw_os_error() == Some(libc::EISDIR) => {
             OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path)
         }

@@ -199,7 +199,10 @@ fn apply(name: &str, letter: u8, value: &OsStr, settings: &mut Settings) -> Outc
         FCNTL => drop(settings.part.get_or_insert_default()),
         START => settings.part.get_or_insert_default().0 = size(value, "invalid as start offset")?,
         LENGTH => settings.part.get_or_insert_default().1 = size(value, "invalid as length of lock range")?,
-        FD => settings.fd = Some(number(value, "invalid file descriptor")?),
+        FD => match number(value, "invalid file descriptor")? {
+            fd @ 0.. => settings.fd = Some(fd),
+            fd => return usage(&format!("invalid file descriptor: '{fd}': {TOO_LARGE}")),
+        },
         b'V' => {
             let version = env!("CARGO_PKG_VERSION");
             return Err(End::Print(format!("{name} from awrite {version} (as in util-linux 2.42)\n")));
@@ -217,36 +220,58 @@ pub(super) fn number(text: &OsStr, what: &str) -> Outcome<i32> {
     if bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_digit()) {
         return usage(&format!("{what}: '{shown}'"));
     }
-    digits.parse().or_else(|_| usage(&format!("{what}: '{shown}': Numerical result out of range")))
+    digits.parse().or_else(|_| usage(&format!("{what}: '{shown}': {TOO_LARGE}")))
 }
 
-/// A number of bytes as util-linux's strtosize reads it: `10`, `0x10`, `1KiB`, `1K`, `1kB` is 1000.
+// Texts of strerror(3).
+const INVALID: &str = "Invalid argument";
+const TOO_LARGE: &str = "Numerical result out of range";
+
+/// A number of bytes as util-linux's strtosize reads it: `10`, `0x10`, `1KiB`, `1.5k`; `1kB` is 1000.
 fn size(text: &OsStr, what: &str) -> Outcome<u64> {
-    let wrong = || usage(&format!("{what}: '{}'", text.to_string_lossy()));
-    let Some(shown) = text.to_str().map(str::trim_start) else { return wrong() };
+    let wrong = |why| usage(&format!("{what}: '{}': {why}", text.to_string_lossy()));
+    let Some(shown) = text.to_str().map(str::trim_start) else { return wrong(INVALID) };
+    let shown = shown.strip_prefix('+').unwrap_or(shown);
     let (radix, digits) = match shown.strip_prefix("0x").or_else(|| shown.strip_prefix("0X")) {
         Some(hex) => (16, hex),
-        None if shown.len() > 1 && shown.starts_with('0') => (8, shown),
+        None if shown.starts_with('0') => (8, shown),
         None => (10, shown),
     };
-    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
-    let Ok(number) = u64::from_str_radix(&digits[..end], radix) else { return wrong() };
-    let suffix = &digits[end..];
-    let power = match suffix.chars().next() {
+    let (whole, rest) = split_digits(digits, radix);
+    if whole.is_empty() {
+        return wrong(INVALID);
+    }
+    let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), |rest| split_digits(rest, 10));
+    // A part of a byte is none, and 19 digits are enough for any other.
+    let fraction = &fraction[..fraction.len().min(19)];
+    let mut letters = suffix.chars();
+    let power = match letters.next() {
+        None if rest.starts_with('.') => return wrong(INVALID),
         None => 0,
-        Some(letter) => match "KMGTPE".find(letter.to_ascii_uppercase()) {
+        Some(letter) => match "KMGTPEZY".find(letter.to_ascii_uppercase()) {
             Some(index) => u32::try_from(index).unwrap_or(0) + 1,
-            None => return wrong(),
+            None => return wrong(INVALID),
         },
     };
-    let base: u64 = match suffix.get(1..).unwrap_or_default() {
-        "" | "iB" => 1024,
-        "B" => 1000,
-        _ => return wrong(),
+    let base: u128 = match letters.as_str() {
+        "" | "iB" | "ib" => 1024,
+        "B" | "b" => 1000,
+        _ => return wrong(INVALID),
     };
-    // off_t is signed.
-    let bytes = base.checked_pow(power).and_then(|unit| unit.checked_mul(number)).filter(|b| i64::try_from(*b).is_ok());
-    bytes.map_or_else(wrong, Ok)
+    let bytes = || {
+        let unit = base.pow(power);
+        let whole = u128::from_str_radix(whole, radix).ok()?.checked_mul(unit)?;
+        let places = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        let part = fraction.parse().unwrap_or(0_u128).checked_mul(unit)? / places;
+        // off_t is signed.
+        i64::try_from(whole.checked_add(part)?).ok()?.try_into().ok()
+    };
+    bytes().map_or_else(|| wrong(TOO_LARGE), Ok)
+}
+
+/// Parts `text` behind its digits.
+fn split_digits(text: &str, radix: u32) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_digit(radix)).unwrap_or(text.len()))
 }
 
 /// Seconds as strtod(3) parses them.
@@ -343,11 +368,24 @@ mod tests {
             ("2MiB", 2 << 20),
             ("1KB", 1000),
             ("7E", 7 << 60),
+            ("+5", 5),
+            (" 5", 5),
+            ("1.5K", 1536),
+            ("1.25kb", 1250),
+            ("0.05MB", 50_000),
+            ("1.K", 1024),
+            ("1kib", 1024),
+            ("0x1.8K", 1843),
+            ("9223372036854775807", i64::MAX as u64),
         ] {
             assert_eq!(bytes(text), Some(expected), "{text}");
         }
-        for text in ["", "x", "-1", "1X", "1Kx", "1KiBx", "8E", "0x"] {
+        for text in ["", "x", "-1", "1X", "1Kx", "1KiBx", "0x", "1.5", ".5K", "1 K", "1B", "++1", "08", "5."] {
             assert_eq!(bytes(text), None, "{text}");
+        }
+        for text in ["8E", "1Z", "9.5Y", "9223372036854775808", "99999999999999999999999999999999999999999"] {
+            let refused = size(OsStr::new(text), "x");
+            assert!(matches!(refused, Err(End::Fail(said, _)) if said.ends_with(TOO_LARGE)), "{text}");
         }
     }
 

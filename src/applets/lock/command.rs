@@ -15,31 +15,38 @@ use super::words;
 use crate::process::{self, Inherited, Next};
 use crate::report::{self, exit};
 
-/// How often in the stale time of a link lock, or in the usual one, this looks whether it is still held.
+/// The stale time of link locks, unless the environment says another.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+/// How often in that time this looks whether a link lock is still held.
 const LOOKS: u32 = 6;
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -> Result<u8, Error> {
     let Run { targets, command: line, close, no_fork } = run;
     let paths = targets.iter().map(|target| lockable(target)).collect::<Result<Vec<_>, Error>>()?;
     paths.iter().for_each(|path| words::about_target(path));
+    if paths.len() > 1 {
+        // It may wait for one lock with others held.
+        process::about_to_wait()?;
+    }
     let locks = FileLock::acquire_all(&paths, &request.options, &request.observer)?;
     if *no_fork && !locks.iter().all(FileLock::survives_exec) {
         let reason = "--no-fork: a link lock needs this process, to keep it fresh";
         return Err(Error::new(ErrorKind::Usage, reason).on(&targets[0]));
     }
+    ensure_kill_in_time(&locks, request)?;
     let mut command = line.to_command();
     let handed: Result<Vec<HandOver>, Error> =
         locks.iter().map(|lock| if *close { Ok(lock.keep_back()) } else { lock.hand_over() }).collect();
     let handed = handed?;
     process::hand_locks(&mut command, &handed);
+    let mut lost = None;
     let outcome = if *no_fork {
         Err(process::become_command(command, inherited))
     } else {
-        supervise(command, &locks, request, inherited)
+        supervise(command, &locks, request, inherited, &mut lost)
     };
     drop(handed);
-    let kept = locks.iter().try_for_each(FileLock::ensure_held);
+    let kept = lost.map_or_else(|| locks.iter().try_for_each(FileLock::ensure_held), Err);
     for lock in locks.into_iter().rev() {
         if let Err(error) = lock.release() {
             // Only a warning: the exit status is COMMAND's.
@@ -53,33 +60,71 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
     }
 }
 
-/// Runs `command`. If a link lock is lost meanwhile, COMMAND is told to stop. A lock by `flock` cannot be.
-fn supervise(command: Command, locks: &[FileLock], request: &Request, inherited: &Inherited) -> io::Result<ExitStatus> {
-    let by_link: Vec<&FileLock> = locks.iter().filter(|lock| !lock.survives_exec()).collect();
-    if by_link.is_empty() {
+fn stale_after(request: &Request) -> Duration {
+    request.options.stale_after.unwrap_or(STALE_AFTER)
+}
+
+/// Makes sure that COMMAND can be gone before another breaks a link lock that gets no sign of life any more.
+fn ensure_kill_in_time(locks: &[FileLock], request: &Request) -> Result<(), Error> {
+    let limit = request.kill_after.unwrap_or_default();
+    match locks.iter().find(|lock| lock.left().is_some()) {
+        Some(lock) if limit.saturating_mul(2) > stale_after(request) => {
+            let reason = "--kill-after: is more than half of the time after which others break a link lock";
+            Err(Error::new(ErrorKind::Usage, reason)
+                .on(lock.path())
+                .with_hint("that is AWRITE_STALE_AFTER, default 60s"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `command`. If a link lock is lost meanwhile, or will be before `--kill-after` has ended COMMAND, COMMAND is told
+/// to stop. A lock by `flock` cannot be lost.
+fn supervise(
+    command: Command,
+    locks: &[FileLock],
+    request: &Request,
+    inherited: &Inherited,
+    lost: &mut Option<Error>,
+) -> io::Result<ExitStatus> {
+    if locks.iter().all(|lock| lock.left().is_none()) {
         return process::supervise(command, inherited);
     }
-    let pause = request.options.stale_after.unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE) / LOOKS;
+    let kill_after = request.kill_after.unwrap_or_default();
+    let pause = stale_after(request).min(STALE_AFTER) / LOOKS;
     let mut next = Instant::now() + pause;
     let outcome = process::supervise_beside(command, inherited, || {
         let now = Instant::now();
         if now < next {
             return Next::In(next - now);
         }
-        next = now + pause;
-        let lost = by_link.iter().find_map(|lock| lock.ensure_held().err());
-        match lost.filter(|error| error.kind() == ErrorKind::LockLost) {
-            Some(error) => {
-                report::warning(&error.during("COMMAND is told to stop"));
-                Next::Stop
-            }
-            None => Next::In(pause),
+        if let Some(error) = locks.iter().find_map(|lock| is_lost(lock, kill_after)) {
+            let text = "the lock is lost, COMMAND is told to stop";
+            report::warning(&Error::new(ErrorKind::LockLost, text).on(error.path().unwrap_or(Path::new(""))));
+            *lost = Some(error);
+            return Next::Stop;
         }
+        let left = locks.iter().filter_map(FileLock::left).min().unwrap_or(pause);
+        next = now + pause.min(left.saturating_sub(kill_after));
+        Next::In(next - now)
     });
     if outcome.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {
         process::give_way();
     }
     outcome
+}
+
+/// Gives a sign of life to a link lock. An error if the lock is lost, or will be within `kill_after`.
+fn is_lost(lock: &FileLock, kill_after: Duration) -> Option<Error> {
+    match lock.ensure_held() {
+        Err(error) if error.kind() == ErrorKind::LockLost => return Some(error),
+        // An error may pass.
+        _ => {}
+    }
+    lock.left().filter(|left| *left <= kill_after).map(|_| {
+        let error = Error::new(ErrorKind::LockLost, "Lock lost").on(lock.path());
+        error.with_hint("no sign of life could be written to it, and others will break it")
+    })
 }
 
 pub(super) fn could_not_run(target: &Path, program: &OsStr, error: io::Error) -> Result<u8, Error> {

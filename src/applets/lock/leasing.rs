@@ -25,7 +25,7 @@ use crate::report::{self, exit, lease as lease_report};
 
 /// How long a refresh waits for the lock. COMMAND may end meanwhile, and this process must notice that soon.
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
-/// The pause before the next attempt, after a refresh failed for another reason than the lock.
+/// The longest pause before the next attempt, after a refresh failed for another reason than the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
@@ -55,8 +55,8 @@ pub(super) fn carry_out(
             lease_report::refreshed(target, &info)
         }
         LeaseAction::Release { claim } => {
-            if Lease::end(target, claim, &request.options, &observer)? {
-                lease_report::released(target, claim);
+            if let Some(was) = Lease::end(target, claim, &request.options, &observer)? {
+                lease_report::released(target, &was);
             }
             Ok(())
         }
@@ -65,7 +65,7 @@ pub(super) fn carry_out(
             lease_report::broken(target, was.as_ref())
         }
         LeaseAction::Status => {
-            let status = Lease::status(target, &request.options)?;
+            let status = Lease::status_with(target, &request.options, &observer)?;
             lease_report::status(target, &status)?;
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
@@ -137,9 +137,9 @@ fn run(
             report::warning(&e.during("cannot give the lease back"));
             false
         }
-        Ok(released) => {
-            if released {
-                lease_report::released(target, &claim);
+        Ok(was) => {
+            if let Some(was) = was {
+                lease_report::released(target, &was);
             }
             false
         }
@@ -178,14 +178,17 @@ struct Refresher<'a> {
 }
 
 impl Refresher<'_> {
-    /// Whether there is no more time left than COMMAND may need to end.
-    fn must_stop(&self) -> bool {
-        self.lease.info().left.is_none_or(|left| left <= self.kill_after)
+    /// How long COMMAND can still go on without a refresh. With a limit for its end, that must be over in time; the tenth
+    /// of the lease makes up for an attempt at the lock and for the machine's delays.
+    fn spare(&self) -> Duration {
+        let info = self.lease.info();
+        let reserve = if self.kill_after.is_zero() { Duration::ZERO } else { self.kill_after + info.ttl / 10 };
+        info.left.unwrap_or_default().saturating_sub(reserve)
     }
 
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
     fn may_wait(&self) -> bool {
-        self.kill_after.is_zero() || !self.must_stop()
+        self.kill_after.is_zero() || !self.spare().is_zero()
     }
 
     fn run_if_due(&mut self) -> Next {
@@ -204,7 +207,8 @@ impl Refresher<'_> {
             }
             Err(e) => e,
         };
-        if error.kind() == ErrorKind::LockLost || self.must_stop() {
+        let spare = self.spare();
+        if error.kind() == ErrorKind::LockLost || spare.is_zero() {
             report_lost(self.target, &error, "the lease is lost, COMMAND is told to stop");
             self.lost = true;
             return Next::Stop;
@@ -213,6 +217,6 @@ impl Refresher<'_> {
             self.warned = true;
             report::warning(&error.during("cannot refresh the lease yet"));
         }
-        Next::In(RETRY_INTERVAL)
+        Next::In(RETRY_INTERVAL.min(spare))
     }
 }

@@ -10,7 +10,7 @@ use crate::report::{self, exit, holds};
 /// Lists who holds, leases or waits for what is in `dir`. What cannot be read is reported, and the rest is listed.
 pub(super) fn list(dir: &Path, recursive: bool, request: &Request) -> Result<u8, Error> {
     let (mut found, mut failed) = (Vec::new(), false);
-    list_holds(dir, recursive, &request.options, &mut |outcome| match outcome {
+    list_holds(dir, recursive, &request.options, &request.observer, &mut |outcome| match outcome {
         Ok(hold) => found.push(hold),
         Err(error) => {
             report::error(&error);

@@ -10,7 +10,7 @@ use crate::report;
 /// so, as Cargo.lock. Says what the lock of a directory is.
 pub(super) fn about_target(target: &Path) {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let Some(status) = std::fs::metadata(target).map_or(Some(None), |status| Some(Some(status))) else { return };
+    let status = std::fs::metadata(target).ok();
     if status.as_ref().is_some_and(std::fs::Metadata::is_dir) {
         report::note(
             target,

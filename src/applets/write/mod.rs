@@ -4,8 +4,14 @@
 //!   awrite [OPTIONS] OUTPUT                      stdin -> OUTPUT
 //!   awrite [OPTIONS] -i FILE OUTPUT              FILE -> OUTPUT
 //!   awrite [OPTIONS] OUTPUT -- COMMAND [ARG...]  OUTPUT -> COMMAND -> OUTPUT, the lock held throughout
+//!   awrite [OPTIONS] -e OUTPUT... -- COMMAND [ARG...]   COMMAND edits private copies of the OUTPUTs; all, or none
+//!   awrite [OPTIONS] --into DIR FILE...          each FILE replaces the one of its name in DIR; all, or none
+//!   awrite --digest FILE                         prints what --if-match takes
 //! ```
 
+mod edit;
+mod expectations;
+mod into;
 mod options;
 mod request;
 mod source;
@@ -16,7 +22,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use awrite::{AtomicFile, Committed, Error, ErrorKind, Notice, Remedy, read_all};
+use awrite::{AtomicFile, Committed, Error, ErrorKind, Expect, Notice, Remedy, digest, read_all};
 
 use super::common::{self, cannot_run};
 use super::flags::{CommandLine, Stop};
@@ -24,7 +30,7 @@ use crate::process::{self, Inherited};
 use crate::report::{self, exit};
 pub(super) use options::GRAMMAR;
 use options::Settings;
-use request::{Input, Request, check};
+use request::{Input, Request, check, to_digest};
 use source::{SMALL, Source, same_file};
 use validation::ensure_success;
 
@@ -40,14 +46,28 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
         stop => stop,
     })?;
     common::use_style(settings.style)?;
+    if settings.digest {
+        let digest = digest(to_digest(parsed)?)?;
+        report::print(&format!("{digest}\n"))?;
+        return Ok(exit::SUCCESS);
+    }
     let request = check(settings, parsed, inherited)?;
     let unchanged = request.unchanged_status;
-    let committed = work(request, inherited)?;
-    Ok(if committed.changed { exit::SUCCESS } else { unchanged })
+    let changed = work(request, inherited)?;
+    Ok(if changed { exit::SUCCESS } else { unchanged })
 }
 
-fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
+/// Returns whether anything has changed.
+fn work(request: Request, inherited: &Inherited) -> Result<bool, Stop> {
     process::hold(inherited);
+    if let (true, Some(command)) = (request.edit, &request.command) {
+        return Ok(edit::edit(&request, command, inherited)?);
+    }
+    if let Some(dir) = &request.into {
+        let outcome = into::into(&request, dir, inherited);
+        report::end_progress();
+        return outcome;
+    }
     // Before the lock, so that a missing file is reported without waiting.
     let source = match &request.input {
         Some(Input::File(path)) => {
@@ -59,40 +79,63 @@ fn work(request: Request, inherited: &Inherited) -> Result<Committed, Error> {
         }
         Some(Input::Stdin) | None => None,
     };
-    let file = AtomicFile::open(&request.output, &request.options)?;
-    let source = match source {
-        // The input is OUTPUT itself: it may have been replaced before the lock was held.
-        Some(source) if same_file(&source.name, &request.output, request.options.lock.follow) => {
-            Some(Source::open(&source.name)?)
-        }
-        source => source,
-    };
+    if compares_much(&request) {
+        process::about_to_wait()?;
+    }
     let outcome = match &request.command {
-        None => transfer(file, source, &request),
-        Some(command) => transform(file, source, &request, command, inherited),
+        None => transfer(source.map_or_else(Source::stdin, Ok)?, &request),
+        Some(command) => transform(source, &request, command, inherited),
     };
     report::end_progress();
-    outcome
+    Ok(outcome?.changed)
+}
+
+/// The source of a request whose input is OUTPUT itself, which may have been replaced before the lock was held.
+fn opened_again(request: &Request) -> Result<Option<Source>, Error> {
+    match &request.input {
+        Some(Input::File(path)) if same_file(path, &request.output, request.options.lock.follow) => {
+            Source::open(path).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether OUTPUT's current content must be read and is so much that it may take a while.
 fn reads_much(request: &Request) -> bool {
     let options = &request.options;
-    (options.append || options.if_changed || options.backup.is_some())
-        && std::fs::metadata(&request.output).is_ok_and(|output| output.len() > SMALL)
+    (options.append || options.if_changed || options.backup.is_some() || options.expect.is_some())
+        && is_large(&request.output)
+}
+
+/// Whether it takes a while to find out whether OUTPUT is what is expected.
+fn compares_much(request: &Request) -> bool {
+    match &request.options.expect {
+        None => false,
+        // Opening a FIFO waits for its writer.
+        Some(Expect::SameAs(copy)) => !copy.is_file() || is_large(copy) || is_large(&request.output),
+        Some(_) => is_large(&request.output),
+    }
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > SMALL)
+}
+
+/// Whether this waits for somebody else with something in place that must be removed: the lock, or a stage before it.
+fn may_wait(source: &Source, request: &Request) -> bool {
+    let options = &request.options;
+    !source.is_ready() || options.check.is_some() || (options.lock_on_commit && request.stream) || reads_much(request)
 }
 
 /// Input -> OUTPUT.
-fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> Result<Committed, Error> {
-    let source = match source {
-        Some(source) => source,
-        None => Source::stdin()?,
-    };
+fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
+    if may_wait(&source, request) {
+        process::about_to_wait()?;
+    }
+    let mut file = AtomicFile::open(&request.output, &request.options)?;
+    let source = opened_again(request)?.unwrap_or(source);
     if source.is_terminal() {
         report::reading_terminal();
-    }
-    if !source.is_ready() || reads_much(request) {
-        process::about_to_wait()?;
     }
     // A signal such as ^C also ends the producer in the pipe, and then the input is incomplete.
     if source.is_regular {
@@ -112,14 +155,15 @@ fn transfer(mut file: AtomicFile, source: Option<Source>, request: &Request) -> 
 
 /// OUTPUT (or input) -> COMMAND -> OUTPUT.
 fn transform(
-    mut file: AtomicFile,
     source: Option<Source>,
     request: &Request,
     command: &CommandLine,
     inherited: &Inherited,
 ) -> Result<Committed, Error> {
-    let cannot_run = |e| cannot_run(&command.program, &request.output, e);
-    let stdin = match (source, &request.input) {
+    let cannot_run = |e| cannot_run(&command.program, request.output.as_path(), e);
+    process::about_to_wait()?;
+    let mut file = AtomicFile::open(&request.output, &request.options)?;
+    let stdin = match (opened_again(request)?.or(source), &request.input) {
         (Some(source), _) => source.into_stdio(),
         (None, Some(_)) => Stdio::inherit(),
         (None, None) => match file.original()? {
@@ -149,7 +193,7 @@ fn transform(
         Ok(())
     })?;
     let status = child.wait().map_err(cannot_run)?;
-    ensure_success(status, "command failed", &request.output)?;
+    ensure_success(status, "command failed", Some(&request.output))?;
     if bytes == 0 && request.options.refuse_empty {
         // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
         let reason = "COMMAND printed nothing";

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use awrite::{BackupOptions, Durability, Ownership, WriteOptions};
+use awrite::{BackupOptions, Durability, Expect, Ownership, WriteOptions};
 
 use super::super::common::{self, HasStyle};
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
@@ -12,6 +12,7 @@ use super::super::locking::{self, HasLocking, Locking};
 use super::super::values::{
     one_of, parse_duration, parse_kept, parse_mode, parse_path, parse_shell, parse_status, parse_suffix,
 };
+use super::expectations::Expectations;
 use crate::report::Style;
 
 /// The values of the options.
@@ -23,10 +24,14 @@ pub(crate) struct Settings {
     pub(super) options: WriteOptions,
     pub(super) input: Option<PathBuf>,
     pub(super) stream: bool,
+    pub(super) edit: bool,
+    pub(super) into: Option<PathBuf>,
     pub(super) validate: Option<OsString>,
     pub(super) diff: bool,
     pub(super) kill_after: Option<Duration>,
     pub(super) unchanged_status: Option<u8>,
+    pub(super) expectations: Expectations,
+    pub(super) digest: bool,
     pub(super) install: bool,
 }
 
@@ -53,11 +58,19 @@ pub(crate) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAG
 
 const PAGE: Page = Page {
     name: "awrite",
-    synopsis: &["[OPTIONS] OUTPUT", "[OPTIONS] -i FILE OUTPUT", "[OPTIONS] OUTPUT -- COMMAND [ARG...]"],
+    synopsis: &[
+        "[OPTIONS] OUTPUT",
+        "[OPTIONS] -i FILE OUTPUT",
+        "[OPTIONS] OUTPUT -- COMMAND [ARG...]",
+        "[OPTIONS] -e OUTPUT... -- COMMAND [ARG...]",
+        "[OPTIONS] --into DIR FILE...",
+        "--digest FILE",
+    ],
     about: "Replaces the content of OUTPUT all-or-nothing and durably, under a lock that every other awrite takes too. \
-            The content comes from standard input, from FILE, or from COMMAND, which reads the current content.",
+            The content comes from standard input, from FILE, or from COMMAND, which reads the current content, or \
+            with -e edits a copy of it. Several files are replaced together, or none of them.",
     operand: Value::File("OUTPUT"),
-    several: false,
+    several: true,
     takes_command: true,
     epilogue: "\
 Examples:
@@ -65,6 +78,8 @@ Examples:
                                           half-way is not noticed
   awrite config.json -- jq .x=1           read, change, write, under one lock;
                                           if jq fails, nothing is changed
+  awrite -e config.json -- yq -i .x=1     for programs that edit files
+  awrite --into /etc/app build/           all files of a tree, or none
   awrite -b -w 5 -i new.conf app.conf     keep a backup, wait 5 seconds at most
   awrite --validate 'visudo -cf \"$AWRITE_NEW\"' -i new /etc/sudoers
 
@@ -73,6 +88,7 @@ Exit codes:
   1  error: I/O, permission, bad usage, bad input
   2  the lock was not acquired
   3  interrupted (SIGINT, SIGTERM, SIGHUP)
+  4  conflict: OUTPUT is not what --if-match expects
 ",
 };
 
@@ -100,6 +116,21 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(INPUT, &["-a", "--append"], "the new content is the current content plus the input", |s| {
         s.options.append = true;
     }),
+    Flag::set(
+        INPUT,
+        &["-e", "--edit"],
+        "for a COMMAND that edits files: it gets the path of a private copy of each OUTPUT behind its arguments, and what \
+         it leaves there is the new content",
+        |s| s.edit = true,
+    ),
+    Flag::value(
+        INPUT,
+        &["--into"],
+        Value::Dir("DIR"),
+        "replace the file in DIR that has the name of FILE, for each FILE, or none of them; a directory stands for the \
+         files below it",
+        |s, value| put(&mut s.into, parse_path(value)),
+    ),
     Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
     Flag::value(
         INPUT,
@@ -175,6 +206,21 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(METADATA, &["--no-preserve-xattrs"], "do not carry extended attributes and ACLs over", |s| {
         s.options.preserve_xattrs = false;
     }),
+    Flag::value(
+        CONTENT,
+        &["--if-match"],
+        Value::Text("DIGEST"),
+        "replace OUTPUT only if its content has this digest, of --digest or sha256sum; absent: only if it does not exist. \
+         Otherwise exit 4",
+        |s, value| s.expectations.add(&value),
+    ),
+    Flag::value(
+        CONTENT,
+        &["--if-match-file"],
+        Value::File("COPY"),
+        "replace OUTPUT only if its content is that of COPY; otherwise exit 4",
+        |s, value| s.expectations.set(Expect::SameAs(parse_path(value)?)),
+    ),
     Flag::set(CONTENT, &["--if-changed"], "leave OUTPUT untouched when the content is identical", |s| {
         s.options.if_changed = true;
     }),
@@ -194,6 +240,12 @@ const FLAGS: &[Flag<Settings>] = &[
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
     Flag::set(CONTENT, &["--diff"], "print what changes on standard output first, as diff -u does", |s| s.diff = true),
+    Flag::set(
+        CONTENT,
+        &["--verify"],
+        "before OUTPUT is replaced, read the new content back from the disk and compare it with the input",
+        |s| s.options.verify = true,
+    ),
     Flag::set(CONTENT, &["--dry-run"], "do everything but the commit, and say whether OUTPUT would be replaced", |s| {
         s.options.dry_run = true;
     }),
@@ -228,6 +280,9 @@ const FLAGS: &[Flag<Settings>] = &[
     common::quiet(),
     common::json(),
     common::json_fd(),
+    Flag::set(OTHER, &["--digest"], "print what --if-match takes, of the file given as OUTPUT, and exit", |s| {
+        s.digest = true;
+    }),
     Flag::check(OTHER, &["--list"], "print the names of the applets and exit", |_, _| Err(Stop::List)),
     Flag::set(
         OTHER,

@@ -1,11 +1,15 @@
 //! The checked command line of `awrite`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use awrite::{Notice, Preview, WriteOptions};
+use awrite::{Notice, Ownership, Preview, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
+use super::expectations::Expectations;
 use super::options::{GRAMMAR, Settings};
 use super::source::same_file;
 use super::validation::validation;
@@ -14,12 +18,38 @@ use crate::report::{self, exit};
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
+    /// Those behind the first.
+    pub(super) more: Vec<PathBuf>,
     pub(super) command: Option<CommandLine>,
     pub(super) input: Option<Input>,
     pub(super) stream: bool,
+    /// COMMAND edits copies.
+    pub(super) edit: bool,
+    /// The directory that the OUTPUTs, which are files to read then, are put into.
+    pub(super) into: Option<PathBuf>,
+    /// The script of `--validate`, where `options` does not have it as a check.
+    pub(super) validate: Option<OsString>,
+    /// What several OUTPUTs must contain.
+    pub(super) expectations: Expectations,
     /// The exit status when nothing has changed.
     pub(super) unchanged_status: u8,
     pub(super) options: WriteOptions,
+    pub(super) started: Instant,
+}
+
+impl Request {
+    /// The options for one of several OUTPUTs.
+    pub(super) fn options_for(&self, output: &Path) -> WriteOptions {
+        let mut options = self.options.clone();
+        options.expect = self.expectations.of(output);
+        options
+    }
+
+    /// Whether a mode or an owner is asked for, which a file with the same content gets too.
+    pub(super) fn sets_metadata(&self) -> bool {
+        let options = &self.options;
+        options.mode.is_some() || !options.preserve_mode || options.ownership == Ownership::Writer
+    }
 }
 
 /// The value of `-i`.
@@ -33,8 +63,20 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     if settings.install {
         return Err(install(parsed, &settings));
     }
+    let edit = settings.edit;
+    let is_plain = !edit && settings.into.is_none();
+    if !is_plain {
+        check_several(&settings, &parsed)?;
+    } else if let Some(word) = parsed.more.first() {
+        return Err(GRAMMAR.manual().unexpected(word));
+    }
     let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
-    if output.as_os_str() == "-" {
+    let (more, stream) = (parsed.more.into_iter().map(PathBuf::from).collect::<Vec<_>>(), settings.stream);
+    if std::iter::once(&output).chain(&more).any(|path| path.as_os_str() == "-") {
+        if settings.into.is_some() {
+            let reason = "FILE: standard input has no name in DIR; a file of that name is ./-";
+            return Err(Stop::Usage(reason.to_owned()));
+        }
         return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
     }
     let input = settings.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
@@ -52,16 +94,24 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
         }
     }
+    // What is not changed stays as it is.
+    options.if_changed |= !is_plain;
     if settings.unchanged_status.is_some() && !options.if_changed {
         return Err(Stop::Usage("--unchanged-exit-code: needs --if-changed".to_owned()));
     }
     if let Some(limit) = settings.kill_after {
         process::kill_after(limit);
     }
+    if settings.into.is_none() {
+        let all: Vec<&Path> = std::iter::once(&output).chain(&more).map(PathBuf::as_path).collect();
+        settings.expectations.ensure_about(&all)?;
+    }
+    if is_plain {
+        options.expect = settings.expectations.of(&output);
+    }
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
-    options.check = settings.validate.map(|script| validation(script, *inherited));
     options.preview = settings.diff.then(|| {
         Preview::new(|target, old, new| {
             // The reader may take its time.
@@ -70,6 +120,10 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
             report::diff::print(target, old, new)
         })
     });
+    let mut validate = settings.validate;
+    if is_plain {
+        options.check = validate.take().map(|script| validation(script, *inherited, Arc::default()));
+    }
     options.observer = locking::observer_and(settings.style, |notice| {
         if matches!(notice, Notice::Committing { .. }) {
             // The disk may have been slow, and a signal may have come meanwhile.
@@ -77,12 +131,66 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         }
     });
     let unchanged_status = settings.unchanged_status.unwrap_or(exit::SUCCESS);
-    Ok(Request { output, command: parsed.command, input, stream: settings.stream, unchanged_status, options })
+    Ok(Request {
+        output,
+        more,
+        command: parsed.command,
+        input,
+        stream,
+        edit,
+        into: settings.into,
+        validate,
+        expectations: settings.expectations,
+        unchanged_status,
+        options,
+        started: Instant::now(),
+    })
+}
+
+/// What contradicts `-e` or `--into`.
+fn check_several(settings: &Settings, parsed: &Parsed) -> Result<(), Stop> {
+    let usage = |reason: String| Err(Stop::Usage(reason));
+    let (name, work) = match &settings.into {
+        Some(_) => ("--into", "the content comes from the FILEs"),
+        None => ("--edit", "COMMAND edits a copy of OUTPUT"),
+    };
+    let others = [
+        (settings.into.is_some() && settings.edit, "--edit"),
+        (settings.into.is_some() && parsed.command.is_some(), "COMMAND"),
+        (settings.input.is_some(), "--input"),
+        (settings.stream, "--stream"),
+        (settings.options.append, "--append"),
+    ];
+    if let Some((_, other)) = others.into_iter().find(|(given, _)| *given) {
+        return usage(format!("{name}: contradicts {other}: {work}"));
+    }
+    if settings.options.lock_on_commit {
+        return usage(format!("--lock-on-commit: contradicts {name}: the locks are taken first"));
+    }
+    match (&settings.into, &parsed.operand, &parsed.command) {
+        (Some(_), None, _) => usage("--into: FILE is missing".to_owned()),
+        (None, Some(_), None) => usage("--edit: COMMAND is missing: awrite -e OUTPUT -- COMMAND".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// The operand of `--digest`.
+pub(super) fn to_digest(parsed: Parsed) -> Result<PathBuf, Stop> {
+    match parsed {
+        Parsed { command: Some(_), .. } => Err(Stop::Usage("--digest: takes no COMMAND".to_owned())),
+        Parsed { operand: None, .. } => Err(Stop::Usage("--digest: FILE is missing".to_owned())),
+        Parsed { more, .. } if !more.is_empty() => Err(GRAMMAR.manual().unexpected(&more[0])),
+        Parsed { operand: Some(file), .. } if file == "-" => {
+            Err(Stop::Usage("--digest: standard input is no file; one of that name is ./-".to_owned()))
+        }
+        Parsed { operand: Some(file), .. } => Ok(file.into()),
+    }
 }
 
 fn install(parsed: Parsed, settings: &Settings) -> Stop {
     match parsed {
         Parsed { command: Some(_), .. } => Stop::Usage("--install: takes no COMMAND".to_owned()),
+        Parsed { more, .. } if !more.is_empty() => GRAMMAR.manual().unexpected(&more[0]),
         Parsed { operand: Some(dir), .. } => Stop::Install { dir: dir.into(), force: settings.options.force },
         _ => Stop::Usage("--install: DIR is missing".to_owned()),
     }
@@ -139,9 +247,31 @@ mod tests {
             (&["--token", "1", "f"], "--token: needs --owner"),
             (&["--token", "-1", "--owner", "me", "f"], "--token: '-1' is not a token"),
             (&["--token", "", "--owner", "me", "f"], "--token: '' is not a token"),
+            (&["--if-match", "", "f"], "--if-match: '' is not sha256: and"),
+            (&["--if-match", "g=absent", "f"], "--if-match: 'g' is no OUTPUT"),
+            (&["--if-match", "absent", "--if-match-file", "g", "f"], "--if-match-file: contradicts --if-match"),
+            (&["--if-match-file", "g", "--if-match=absent", "f"], "--if-match: contradicts --if-match-file"),
+            (&["--if-match-file", "", "f"], "--if-match-file: an empty string"),
             (&["--lock-method", "nfs", "f"], "--lock-method: 'nfs' is none of auto, flock, link"),
             (&[], "OUTPUT is missing"),
             (&["-v"], "OUTPUT is missing"),
+            (&["-e", "f"], "--edit: COMMAND is missing"),
+            (&["-e"], "OUTPUT is missing"),
+            (&["-e", "-i", "g", "f", "--", "vi"], "--edit: contradicts --input"),
+            (&["-e", "--stream", "f", "--", "vi"], "--edit: contradicts --stream"),
+            (&["-ea", "f", "--", "vi"], "--edit: contradicts --append"),
+            (&["-e", "--lock-on-commit", "f", "--", "vi"], "--lock-on-commit: contradicts --edit"),
+            (&["-e", "f", "-", "--", "vi"], "OUTPUT: standard output cannot be replaced"),
+            (&["f", "g"], "'g': unexpected argument; put -- before COMMAND"),
+            (&["--into", "d"], "--into: FILE is missing"),
+            (&["--into", "d", "-"], "FILE: standard input has no name in DIR"),
+            (&["--into", "d", "f", "--", "cat"], "--into: contradicts COMMAND"),
+            (&["--into", "d", "-e", "f", "--", "cat"], "--into: contradicts --edit"),
+            (&["--into", "d", "-i", "f", "g"], "--into: contradicts --input"),
+            (&["--into", "d", "--stream", "g"], "--into: contradicts --stream"),
+            (&["--into", "d", "-a", "g"], "--into: contradicts --append"),
+            (&["--into", "d", "--lock-on-commit", "g"], "--lock-on-commit: contradicts --into"),
+            (&["--into", "", "g"], "--into: an empty string"),
             (&["-"], "OUTPUT: standard output cannot be replaced"),
         ] {
             let reason = settled(args).err().unwrap_or_default();

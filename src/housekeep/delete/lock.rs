@@ -163,7 +163,12 @@ pub(crate) fn lease(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt:
     outcome_of(crate::lease::clear(dir, name, attempt.dry_run), dir, &status, attempt)
 }
 
-fn outcome_of(cleared: error::Result<Cleared>, dir: &Dir, status: &FileStatus, attempt: Attempt) -> Result<Deleted> {
+pub(super) fn outcome_of(
+    cleared: error::Result<Cleared>,
+    dir: &Dir,
+    status: &FileStatus,
+    attempt: Attempt,
+) -> Result<Deleted> {
     match cleared {
         Ok(Cleared::Removed) if attempt.dry_run => attempt.foresee(dir, status),
         Ok(Cleared::Removed) => Ok(attempt.deleted(status)),

@@ -32,4 +32,4 @@ pub(super) use attempt::{Attempt, Deleted};
 pub(super) use backup::{dated_backup, plain_backup};
 pub(super) use lock::{LockDeletion, lease, lock};
 pub(super) use refusal::NotDeleted;
-pub(super) use temp::temp;
+pub(super) use temp::{set_record, temp};

@@ -30,11 +30,11 @@ impl Held {
 /// gives that list in pieces, and a line can get lost if other locks go between two reads. So this looks more than
 /// once.
 pub(crate) fn lock_is_held(lock_file: &Path) -> bool {
-    let held = |meta: fs::Metadata| locks_on(meta.ino()).iter().any(|line| !line.contains("->"));
+    let held = |meta: fs::Metadata| locks_on(meta.ino()).iter().any(|line| line.contains(": FLOCK "));
     (0..5).any(|_| fs::metadata(lock_file).is_ok_and(held))
 }
 
-/// Whether somebody waits for the lock on this inode.
+/// Whether somebody waits for a lock on this inode, be it a flock or an open-file-description lock.
 pub(crate) fn somebody_waits_for(inode: u64) -> bool {
     locks_on(inode).iter().any(|line| line.contains("->"))
 }
@@ -44,7 +44,7 @@ fn locks_on(inode: u64) -> Vec<String> {
     let locks = fs::read_to_string("/proc/locks").unwrap();
     locks
         .lines()
-        .filter(|line| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word.ends_with(&ending)))
+        .filter(|line| line.split_whitespace().any(|word| word.ends_with(&ending)))
         .map(str::to_owned)
         .collect()
 }

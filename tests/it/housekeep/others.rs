@@ -104,6 +104,37 @@ fn all_deletes_nothing_of_other_programs() {
     assert_eq!(listed(done.ok()).len(), 23, "{done:?}");
 }
 
+/// A name that is too long for `.lock` is cut, and has a hash of the whole name.
+#[test]
+fn the_lock_of_a_long_name_is_own_where_its_target_is() {
+    let dir = TestDir::new();
+    let long = "n".repeat(255);
+    for name in [&long, &long[..251]] {
+        dir.awrite([name]).stdin("x").env("AWRITE_KEEP_LOCK", "1").quiet_success();
+    }
+    let locks: Vec<String> = dir.names().into_iter().map(|name| name.into_string().unwrap()).collect();
+    let locks: Vec<&str> = locks.iter().filter(|name| name.ends_with(".lock")).map(String::as_str).collect();
+    let (kept, cut) = match locks[..] {
+        [a, b] if a.len() == 255 && b.len() == 255 => (a, b),
+        _ => panic!("{locks:?}"),
+    };
+    // Another hash, and the same one in capitals: of no file here.
+    let others = [cut.replace(&cut[234..250], "0123456789abcdef"), cut.replace(&cut[234..250], "0123456789ABCDEF")];
+    others.iter().for_each(|name| drop(dir.file(name, "")));
+    wait_for_ctime(&dir.join(&others[1]), Duration::from_millis(20));
+    let done = housekeep(&dir, ["--all"]).run();
+    assert_eq!(listed(done.ok()), set(&[kept, cut]));
+    assert!(done.stderr.contains("; 2 lock files that may be other programs'"), "{done:?}");
+    // Its target has gone.
+    for (lock, name) in [(kept, &long[..]), (cut, &long[..251])] {
+        dir.file(lock, "");
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    wait_for_ctime(&dir.join(cut), Duration::from_millis(20));
+    let done = housekeep(&dir, ["--all"]).run();
+    assert!(done.ok().stderr.contains("Nothing to delete; 4 lock files that may be"), "{done:?}");
+}
+
 /// The other operations add to `--all`.
 #[test]
 fn all_and_other_programs_locks() {
@@ -343,7 +374,8 @@ fn the_hour_that_comes_twice_is_the_younger_one() {
     age(&dir.file("f.20251026-023000.backup", "x"), 5000 * DAY);
     let zone = "CET-1CEST,M3.5.0,M10.5.0/3";
     let later: jiff::Timestamp = "2025-10-26T01:30:00Z".parse().unwrap();
-    let seconds = jiff::Timestamp::now().as_second() - later.as_second();
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let seconds = now.as_second() - later.as_second();
     for (more, goes) in [(1800, false), (-1800, true)] {
         let limit = format!("{}s", seconds + more);
         let args = ["--clean-backups", "--older-than", &limit, "-n"];

@@ -218,6 +218,32 @@ fn a_sign_of_life_that_fails_is_tried_again_soon() {
     dir.assert_holds(&["ready"]);
 }
 
+/// COMMAND is gone before another can break a lock that gets no sign of life any more.
+#[test]
+fn kill_after_is_over_before_the_lock_is_broken() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=utimensat:error=EIO", env!("CARGO_BIN_EXE_awrite")];
+    let script = "trap ': >told' TERM; echo $$ >pid.new; mv pid.new pid; while :; do sleep 0.1; done";
+    let held = ["lock", "--lock-method", "link", "--kill-after", "1", "f", "-c", script];
+    let holder = dir.program("strace", strace.iter().chain(&held)).env("AWRITE_STALE_AFTER", "3").spawn();
+    wait_until("COMMAND runs", || dir.join("pid").exists());
+    let rival = ["lock", "--lock-method", "link", "-w", "60", "f", "-c", "kill -0 $(cat pid) 2>/dev/null; echo $?"];
+    let done = dir.awrite(rival).env("AWRITE_STALE_AFTER", "3").run();
+    assert_ne!(done.ok().stdout, "0\n", "COMMAND is gone");
+    let done = holder.finish();
+    done.assert_error_with(2, &["f.lock: Lock lost"]);
+    assert!(done.stderr.contains("f.lock: the lock is lost, COMMAND is told to stop\n"), "{done:?}");
+    dir.assert_holds(&["pid", "told"]);
+
+    let args = ["lock", "--lock-method", "link", "--kill-after", "2", "f", "--", "touch", "g"];
+    let done = dir.awrite(args).env("AWRITE_STALE_AFTER", "3").run();
+    done.assert_error_with(1, &["f.lock: --kill-after: is more than half of"]).assert_hint("AWRITE_STALE_AFTER");
+    dir.assert_holds(&["pid", "told"]);
+}
+
 #[test]
 fn without_descriptors_no_lock_stays() {
     let dir = TestDir::new();

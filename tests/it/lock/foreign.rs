@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Held, TestDir, lock_is_held, needs, needs_full, rounds, wait_until};
+use crate::common::{Held, TestDir, lock_is_held, needs, needs_full, needs_strace, rounds, wait_until};
 
 /// What git and others do, slowly: with the lock file's name they make the new content.
 fn replace_by_lock_file(dir: &TestDir, content: &str, pause: Duration) {
@@ -101,6 +101,25 @@ fn a_lock_file_that_is_taken_away_is_a_lost_lock() {
             assert_eq!(names, left, "{args:?}");
         }
     }
+}
+
+/// Two of us come at once, and the one that has made the file is not the first to lock it. It need not wait until the other
+/// is sure that it is no stranger.
+#[test]
+fn whoever_has_made_the_lock_file_and_locks_it_now_comes_first() {
+    if !needs_strace() || !needs("flock") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "exec 9>>f.lock
+        strace -o /dev/null -e trace=fcntl -e inject=fcntl:delay_enter=200000 \"$BIN\" f <new 9>&- &
+        until grep -q \"FLOCK .*:$(stat -c %i f.lock) \" /proc/locks; do :; done
+        flock 9; cat f; exec 9>&-; wait";
+    dir.file("new", "new");
+    assert_eq!(dir.sh(script).run().ok().stdout, "old");
+    assert_eq!(dir.read("f"), "new");
+    dir.assert_holds(&["f", "new"]);
 }
 
 /// What both report as done is there.

@@ -115,3 +115,26 @@ fn a_link_is_replaced_though_the_content_is_the_same() {
     dir.awrite(["--no-follow", "--if-changed", "link"]).stdin("same").quiet_success();
     assert!(fs::symlink_metadata(dir.join("link")).unwrap().is_file());
 }
+
+/// Its mode is 0777 and says nothing. Who may replace it is up to its directory.
+#[test]
+fn the_mode_of_a_link_opens_its_lock_to_nobody() {
+    let dir = TestDir::new();
+    symlink("behind", dir.join("link")).unwrap();
+    for (directory, lock) in [(0o755, "600"), (0o1777, "600"), (0o777, "666")] {
+        chmod(dir.path(), directory);
+        for behind in [false, true] {
+            let _ = fs::remove_file(dir.join("behind"));
+            if behind {
+                dir.file_with_mode("behind", "", 0o666);
+            }
+            let script = "umask 0; exec \"$BIN\" lock --no-follow \"$@\"";
+            let lock_with = |args: &[&str]| dir.program("sh", [&["-c", script, "-"], args].concat()).run();
+            let done = lock_with(&["link", "--", "stat", "-c", "%a", "link.lock"]);
+            assert_eq!(done.ok().stdout.trim(), lock, "{directory:o} {behind}");
+            lock_with(&["--acquire", "--owner", "a", "--ttl", "60", "link"]).ok();
+            assert_eq!(format!("{:o}", owned(&dir, "link.lease").2), lock, "{directory:o} {behind}");
+            lock_with(&["--release", "--owner", "a", "link"]).ok();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a target must contain for it to be replaced, and how anybody finds out what it contains.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::copy;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::lease::open_past_leases;
+use crate::sys::{FileKind, FileStatus};
+
+/// What a target must contain for it to be replaced: [`WriteOptions::expect`](crate::WriteOptions::expect).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expect {
+    /// What this digest is of; with [`Digest::Absent`] it must not exist.
+    Digest(Digest),
+    /// The same as this file, which is read once, before the target's lock is taken.
+    SameAs(PathBuf),
+}
+
+impl Expect {
+    /// The digest that the target must have. Reads the other file.
+    pub(crate) fn digest(&self) -> Result<Digest> {
+        match self {
+            Expect::Digest(digest) => Ok(*digest),
+            Expect::SameAs(path) => std::fs::File::open(path).and_then(digest_of).map_err(|e| Error::io(path, e)),
+        }
+    }
+}
+
+impl From<Digest> for Expect {
+    fn from(digest: Digest) -> Expect {
+        Expect::Digest(digest)
+    }
+}
+
+/// For [`WriteOptions::expect`](crate::WriteOptions::expect).
+impl From<Digest> for Option<Expect> {
+    fn from(digest: Digest) -> Option<Expect> {
+        Some(digest.into())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    /// Reads `sha256:` and 64 hexadecimal digits, the digits alone, or `absent`. Anything else is [`ErrorKind::Usage`].
+    fn from_str(text: &str) -> Result<Digest> {
+        let wrong = || Error::new(ErrorKind::Usage, "a digest is sha256: and 64 hexadecimal digits, or absent");
+        Digest::read(text).ok_or_else(wrong)
+    }
+}
+
+/// The most attempts to read a file that another machine replaces again and again.
+const ATTEMPTS: u32 = 10;
+
+/// What `path` contains now. A symbolic link is followed. No lock is taken and nothing is written: every file that this
+/// crate replaces is whole at every instant.
+///
+/// ```
+/// # fn main() -> awrite::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("config");
+/// # awrite::write(&path, "old".as_bytes(), &Default::default())?;
+/// let before = awrite::digest(&path)?;
+/// let old = std::fs::read_to_string(&path).unwrap();
+/// // … minutes later:
+/// let options = awrite::WriteOptions::new().expect(before);
+/// awrite::write(&path, format!("{old}, improved").as_bytes(), &options)?;
+/// // Whoever has read it before that, too, is told so.
+/// let error = awrite::write(&path, "mine".as_bytes(), &options).unwrap_err();
+/// assert_eq!(error.kind(), awrite::ErrorKind::Conflict);
+/// assert_eq!(error.found(), Some(awrite::digest(&path)?));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// It cannot be read; or it is a directory, a FIFO, a socket or a device, which are not opened.
+pub fn digest(path: impl AsRef<Path>) -> Result<Digest> {
+    let path = path.as_ref();
+    let mut attempts = 0;
+    loop {
+        match digest_at(path) {
+            // An NFS client whose file has been replaced and removed elsewhere, while it was read.
+            Err(e) if e.errno() == Some(libc::ESTALE) && attempts < ATTEMPTS => attempts += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn digest_at(path: &Path) -> Result<Digest> {
+    let fail = |e: io::Error| Error::io(path, e);
+    let status = match FileStatus::following(path) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Digest::Absent),
+        status => status.map_err(fail)?,
+    };
+    // To open a FIFO would let its writer go on, and a device may do anything.
+    ensure_file(path, status.kind)?;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match open_past_leases(|| OpenOptions::new().read(true).custom_flags(flags).open(path)) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Digest::Absent),
+        file => file.map_err(fail)?,
+    };
+    ensure_file(path, FileStatus::of(&file).map_err(fail)?.kind)?;
+    digest_of(file).map_err(fail)
+}
+
+/// Refuses what has no content of its own.
+pub(crate) fn ensure_file(path: &Path, kind: FileKind) -> Result<()> {
+    if kind == FileKind::Regular {
+        return Ok(());
+    }
+    let reason = match kind {
+        FileKind::Directory => "Is a directory".to_owned(),
+        other => format!("Is a {}, not a regular file", other.name()),
+    };
+    Err(Error::new(ErrorKind::NotAFile, reason).on(path))
+}
+
+/// The digest of what is left to read in `source`.
+pub(crate) fn digest_of(source: impl AsFd) -> io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    copy::hash(source, u64::MAX, &mut hasher)?;
+    Ok(hasher.finish())
+}

@@ -1,0 +1,82 @@
+//! Locking the descriptor of the lock file that a shell has open: the lease of the target counts there, too.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::door::wait_for_lease;
+use super::visitor::Visitor;
+use crate::error::{Error, Result};
+use crate::lock::{Patience, Place, holds_flock, lock_and_mark, register, unlock_descriptor};
+use crate::names::{flat_path, is_lock_name, locked_name};
+use crate::notice::Observer;
+use crate::options::LockOptions;
+use crate::sys::{Dir, FileStatus};
+use crate::target::{Resolve, Target};
+
+/// Locks an open lock file on behalf of the process that has started this one, whose descriptor it is. The lock takes part
+/// in nesting: if an ancestor holds the lock of the same file, the description gets a share of that; and the processes that
+/// inherit the descriptor from now on go on under its lock. (So would the threads of this process.) Messages call the
+/// descriptor `name`. Returns how long it took.
+///
+/// If the file behind the descriptor is the lock file of a target, by its name, this also waits for the end of another's
+/// lease of that, and holds no lock meanwhile. A descriptor that has the lock already keeps it.
+///
+/// # Errors
+///
+/// As [`lock_descriptor`](crate::lock_descriptor). [`ErrorKind::Usage`]: it would wait for itself. [`ErrorKind::Leased`]:
+/// another's lease did not end in time.
+///
+/// [`ErrorKind::Usage`]: crate::ErrorKind::Usage
+/// [`ErrorKind::Leased`]: crate::ErrorKind::Leased
+pub fn lock_callers_descriptor(
+    fd: impl AsFd,
+    name: &Path,
+    options: &LockOptions,
+    observer: &Observer,
+) -> Result<Duration> {
+    let fd = fd.as_fd();
+    let (mut patience, visitor) = (Patience::new(name, options, observer), Visitor::of(options));
+    let had_it = holds_flock(fd);
+    loop {
+        lock_and_mark(fd, options, &mut patience)?;
+        let kept_out = || match place_of(fd, options)? {
+            Some(place) if !had_it => Ok(visitor.kept_out(&place.lease, name, observer)?.map(|leased| (leased, place))),
+            _ => Ok(None),
+        };
+        let leased = match kept_out() {
+            Ok(None) => return Ok(patience.started.elapsed()),
+            leased => leased,
+        };
+        // Or the file would be gone after the wait, and the caller had to open it again.
+        let _registration = register(fd);
+        unlock_descriptor(fd, name)?;
+        if let Some((leased, place)) = leased? {
+            wait_for_lease(leased, &mut patience, &visitor, &place)?;
+        }
+    }
+}
+
+/// The place whose lock file `fd` is, as far as its name says that. Without /proc this cannot be known.
+fn place_of(fd: BorrowedFd<'_>, options: &LockOptions) -> Result<Option<Place>> {
+    let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return Ok(None) };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().filter(|name| is_lock_name(name))) else {
+        return Ok(None);
+    };
+    let Some(locked) = locked_name(name) else { return Ok(None) };
+    let id = |path: &Path| Dir::open(path).map(|dir| dir.id()).map_err(|e| Error::io(path, e));
+    let lock_dir = match &options.dir {
+        Some(lock_dir) if id(lock_dir)? == id(dir)? => flat_path(locked),
+        _ => None,
+    };
+    let (target, dir) = match lock_dir {
+        Some(target) => (target, options.dir.clone()),
+        None => (dir.join(locked), None),
+    };
+    let target = Target::resolve(&target, Resolve { follow: false, mkdir: false })?;
+    let place = Place::of(&target, &LockOptions { file: None, dir, ..options.clone() })?;
+    let there = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?;
+    let ours = FileStatus::of(fd).map_err(|e| Error::io(&path, e))?;
+    Ok(there.is_some_and(|there| there.id == ours.id).then_some(place))
+}

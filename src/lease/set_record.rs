@@ -1,0 +1,267 @@
+//! What a set of files that are replaced together writes down: a record for each target, in the place of its lease, and
+//! one journal.
+//!
+//! ```json
+//! {"version":1,"set":"0123456789abcdef","journal":"../etc/.awrite-set-0123456789abcdef","journal_dir":4711,
+//!  "stage":".awrite-29623195-0123456789abcdef.f","backup":[".awrite-…-0123456789abcdef.f.backup","f.backup",true],
+//!  "prior":{…}}
+//! ```
+//!
+//! `journal` is relative to the target's directory, and `journal_dir` is the inode number of the journal's. In `backup`
+//! stand the temporary name, the name, and whether an earlier backup of that name is replaced. `prior` is the lease that
+//! was there before. `backup` and `prior` may be missing. Names are any bytes: all but printable ASCII, and `%`, are
+//! written `%XX`.
+//!
+//! ```json
+//! {"version":1,"set":"0123456789abcdef","records":["f.lease","../b/g.lease"]}
+//! ```
+//!
+//! The journal only says where the records are, relative to its own directory. It says nothing of what is to be done.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::record::{LeaseRecord, Parsed, SET, VERSION, ensure_no_other, ensure_version, number, object, string};
+use crate::names::{is_nonce, journal_name};
+
+/// What the record of a target says about the set that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetRecord {
+    pub(crate) nonce: String,
+    /// The directory of the journal, relative to the target's.
+    pub(crate) journal_dir: PathBuf,
+    pub(crate) journal_ino: u64,
+    pub(crate) stage: OsString,
+    pub(crate) backup: Option<SetBackup>,
+    pub(super) prior: Option<LeaseRecord>,
+}
+
+/// The backup of a target in a set, in the target's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetBackup {
+    pub(crate) temp: OsString,
+    pub(crate) name: OsString,
+    /// An earlier backup may have the name.
+    pub(crate) replaces: bool,
+}
+
+impl SetRecord {
+    /// The record of a target, without the lease that is there until now.
+    pub(crate) fn new(
+        nonce: &str,
+        (journal_dir, journal_ino): (PathBuf, u64),
+        stage: OsString,
+        backup: Option<SetBackup>,
+    ) -> SetRecord {
+        SetRecord { nonce: nonce.to_owned(), journal_dir, journal_ino, stage, backup, prior: None }
+    }
+
+    /// The text of the file. `None`: the lease that was there has a time in a year that the format does not have.
+    pub(super) fn to_json(&self) -> Option<String> {
+        let journal = self.journal_dir.join(journal_name(&self.nonce));
+        let mut text = format!(
+            "{{\"version\":{VERSION},\"{SET}\":\"{}\",\"journal\":{},\"journal_dir\":{},\"stage\":{}",
+            self.nonce,
+            quoted(journal.as_os_str()),
+            self.journal_ino,
+            quoted(&self.stage),
+        );
+        if let Some(SetBackup { temp, name, replaces }) = &self.backup {
+            text.push_str(&format!(",\"backup\":[{},{},{replaces}]", quoted(temp), quoted(name)));
+        }
+        if let Some(prior) = &self.prior {
+            text.push_str(&format!(",\"prior\":{}", prior.to_json()?.trim_end()));
+        }
+        text.push_str("}\n");
+        Some(text)
+    }
+
+    pub(super) fn of_fields(mut fields: Map<String, Value>) -> Parsed<SetRecord> {
+        let fields = &mut fields;
+        ensure_version(fields)?;
+        let nonce = nonce(fields)?;
+        let journal = PathBuf::from(name(&string(fields, "journal")?)?);
+        if journal.file_name() != Some(&journal_name(&nonce)) {
+            return Err("\"journal\" is not the journal of this set".to_owned());
+        }
+        let record = SetRecord {
+            journal_dir: journal.parent().unwrap_or(Path::new("")).to_owned(),
+            journal_ino: number(fields, "journal_dir")?,
+            stage: file_name(&string(fields, "stage")?)?,
+            backup: backup(fields)?,
+            prior: match fields.remove("prior") {
+                None => None,
+                Some(Value::Object(prior)) => Some(LeaseRecord::of_fields(prior)?),
+                Some(_) => return Err("\"prior\" is not a record".to_owned()),
+            },
+            nonce,
+        };
+        ensure_no_other(fields)?;
+        Ok(record)
+    }
+}
+
+/// The text of the journal of the set with `nonce`; `records` are relative to its directory.
+pub(super) fn journal_text(nonce: &str, records: &[PathBuf]) -> String {
+    let records: Vec<String> = records.iter().map(|path| quoted(path.as_os_str())).collect();
+    format!("{{\"version\":{VERSION},\"{SET}\":\"{nonce}\",\"records\":[{}]}}\n", records.join(","))
+}
+
+/// Where the records of a set are, by the text of its journal.
+pub(super) fn records_of(text: &[u8], nonce: &str) -> Parsed<Vec<PathBuf>> {
+    let mut fields = object(text)?;
+    ensure_version(&mut fields)?;
+    if self::nonce(&mut fields)? != nonce {
+        return Err("it is the journal of another set".to_owned());
+    }
+    let Some(Value::Array(records)) = fields.remove("records") else {
+        return Err("it has no list \"records\"".to_owned());
+    };
+    ensure_no_other(&fields)?;
+    let path = |value: &Value| name(value.as_str().ok_or("\"records\" has more than names in it")?).map(PathBuf::from);
+    records.iter().map(path).collect()
+}
+
+fn nonce(fields: &mut Map<String, Value>) -> Parsed<String> {
+    let nonce = string(fields, SET)?;
+    if is_nonce(nonce.as_bytes()) { Ok(nonce) } else { Err(format!("\"{SET}\" is not a nonce")) }
+}
+
+fn backup(fields: &mut Map<String, Value>) -> Parsed<Option<SetBackup>> {
+    let Some(value) = fields.remove("backup") else { return Ok(None) };
+    match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(temp), Value::String(name), Value::Bool(replaces)]) => {
+            Ok(Some(SetBackup { temp: file_name(temp)?, name: file_name(name)?, replaces: *replaces }))
+        }
+        _ => Err("\"backup\" is not two names and whether to replace".to_owned()),
+    }
+}
+
+/// A JSON string.
+fn quoted(name: &OsStr) -> String {
+    let mut text = String::with_capacity(name.len() + 2);
+    for &b in name.as_bytes() {
+        match b {
+            b' '..=b'~' if !matches!(b, b'%' | b'"' | b'\\') => text.push(char::from(b)),
+            _ => text.push_str(&format!("%{b:02x}")),
+        }
+    }
+    format!("\"{text}\"")
+}
+
+/// The bytes that are written so.
+fn name(text: &str) -> Parsed<OsString> {
+    let bad = || "a name in it is not written as names are".to_owned();
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&b, behind)) = rest.split_first() {
+        rest = behind;
+        if b != b'%' {
+            bytes.push(b);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2).ok_or_else(bad)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
+        rest = behind;
+    }
+    if bytes.is_empty() || bytes.contains(&0) { Err(bad()) } else { Ok(OsString::from_vec(bytes)) }
+}
+
+/// The same of a name without a directory.
+fn file_name(text: &str) -> Parsed<OsString> {
+    let name = name(text)?;
+    let bytes = name.as_bytes();
+    let leads_elsewhere = bytes.contains(&b'/') || bytes == b"." || bytes == b"..";
+    if leads_elsewhere { Err("a name in it leads to another directory".to_owned()) } else { Ok(name) }
+}
+
+/// What holds for any content of a file.
+#[cfg(any(test, fuzzing))]
+pub(super) fn any_set_record(bytes: &[u8]) {
+    match object(bytes).and_then(SetRecord::of_fields) {
+        Ok(record) => {
+            let text = record.to_json().unwrap_or_default();
+            assert_eq!(object(text.as_bytes()).and_then(SetRecord::of_fields), Ok(record), "{text}");
+        }
+        // It becomes part of a message.
+        Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::fake::Fake;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Parsed<SetRecord> {
+        SetRecord::of_fields(object(text.as_bytes())?)
+    }
+
+    fn record() -> SetRecord {
+        SetRecord {
+            nonce: "0123456789abcdef".into(),
+            journal_dir: "../a b".into(),
+            journal_ino: 4711,
+            stage: OsStr::from_bytes(b".awrite-29623195-0123456789abcdef.f%\xff").to_owned(),
+            backup: Some(SetBackup { temp: "t".into(), name: "f\"\\.backup".into(), replaces: true }),
+            prior: LeaseRecord::new("agent", std::time::Duration::from_secs(9), None, &Fake::new()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_of_any_bytes(bytes in prop::collection::vec(1..=255_u8, 1..40)) {
+            let quoted = quoted(OsStr::from_bytes(&bytes));
+            let text: String = serde_json::from_str(&quoted).unwrap();
+            prop_assert_eq!(name(&text).unwrap().into_vec(), bytes);
+        }
+
+        #[test]
+        fn damaged_ones(cut: prop::sample::Index, with: u8) {
+            let mut damaged = record().to_json().unwrap().into_bytes();
+            let place = cut.index(damaged.len());
+            damaged[place] = with;
+            any_set_record(&damaged);
+        }
+    }
+
+    #[test]
+    fn read_as_written() {
+        let mut record = record();
+        for _ in 0..2 {
+            let text = record.to_json().unwrap();
+            assert_eq!(parse(&text), Ok(record.clone()), "{text}");
+            (record.backup, record.prior, record.journal_dir) = (None, None, PathBuf::new());
+        }
+        let records = vec![PathBuf::from("f.lease"), PathBuf::from("../b/g.lease")];
+        let text = journal_text(&record.nonce, &records);
+        assert_eq!(text, "{\"version\":1,\"set\":\"0123456789abcdef\",\"records\":[\"f.lease\",\"../b/g.lease\"]}\n");
+        assert_eq!(records_of(text.as_bytes(), &record.nonce), Ok(records));
+        assert!(records_of(text.as_bytes(), "fedcba9876543210").is_err());
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused() {
+        let whole = record().to_json().unwrap();
+        for (what, by) in [
+            (r#""set":"0123456789abcdef""#, r#""set":"../123456789abcdef""#),
+            (r#""set":"0123456789abcdef""#, r#""set":"fedcba9876543210""#),
+            (r#""stage":""#, r#""stage":"../"#),
+            (r#""stage":""#, r#""stage":"%2e%2e%2f"#),
+            (r#""backup":["t""#, r#""backup":["..""#),
+            (r#"f%22%5c.backup"#, r#"a/f"#),
+            (r#","prior":{"#, r#","more":1,"prior":{"#),
+            (r#""owner":"agent""#, r#""owner":"""#),
+            (r#"%ff"#, r#"%f"#),
+            (r#"%ff"#, r#"%00"#),
+        ] {
+            let text = whole.replacen(what, by, 1);
+            assert_ne!(text, whole, "{what}");
+            assert!(parse(&text).is_err(), "{text}");
+        }
+    }
+}

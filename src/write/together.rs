@@ -1,0 +1,581 @@
+//! What the commit of a set does, under the locks of all its files. The steps P2 to C4 are those of lease/set.rs, where the
+//! protocol stands.
+//!
+//! 1. Find out which files change. If none does, that is all; if one does, it is replaced as any single file.
+//! 2. Give the stages their metadata, and ask the caller's check.
+//! 3. P3 to P5. An error, or a signal, up to here takes everything back.
+//! 4. C1: the commit point.
+//! 5. C2 to C4. An error in here is reported; whoever takes the lock of a file that could not be finished tries again.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::hold::{Hold, open_original, unreadable};
+use super::sequence::{Commit, Committed};
+use super::{AtomicFile, Phase};
+use crate::backup::{self, Backup, Making, SetDraft};
+use crate::cleanup::Ticket;
+use crate::commit::sync_dir;
+use crate::digest::Hasher;
+use crate::error::{Error, ErrorKind, Result, reason_of};
+use crate::lease::{DraftRecord, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target};
+use crate::lock::{Writers, fresh_nonce};
+use crate::metadata;
+use crate::names::{InSet, set_temp_name};
+use crate::notice::Notice;
+use crate::options::Durability;
+use crate::remedy::Remedy;
+use crate::stage::Stage;
+use crate::sys::{Dir, FileStatus, flush};
+use crate::target::Target;
+
+/// Up to so many files are synced one by one. To sync the whole file system waits for whatever else is written to it.
+const FEW: usize = 8;
+
+/// A file of a set that is about to be committed, as a check of the whole set sees it.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    /// As the caller gave it.
+    pub target: &'a Path,
+    /// What was written to it, to be read from any position; `None`: nothing was, and it stays as it is.
+    pub new: Option<&'a File>,
+    /// Whether it will be replaced: the content is another one, or the mode or owner that is asked for.
+    pub changed: bool,
+    current: &'a Target,
+}
+
+impl Staged<'_> {
+    /// Opens what the target contains until now; `None`: it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn current(&self) -> Result<Option<File>> {
+        let original = open_original(self.current)?;
+        original.map(|original| original.into_content().map_err(|e| unreadable(self.current, e))).transpose()
+    }
+}
+
+/// A file of the set.
+struct Member {
+    /// `None`: nothing was written to it.
+    stage: Option<Stage>,
+    changes: bool,
+    bytes: u64,
+    commit: Commit,
+}
+
+impl Member {
+    fn of(file: AtomicFile) -> Result<Member> {
+        let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
+        if broken {
+            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&target.given));
+        }
+        if stage.is_some() && input == 0 && options.refuse_empty {
+            return Err(Error::new(ErrorKind::NoInput, "No input provided")
+                .on(&target.given)
+                .with_remedy(Remedy::AllowEmpty));
+        }
+        let Phase::Held { lock, lease, expected } = phase else {
+            return Err(Error::new(ErrorKind::Usage, "the lock is not held yet").on(&target.given));
+        };
+        let bytes = target.status.map_or(0, |status| status.size);
+        let received = hasher.filter(|_| stage.is_some()).map(Hasher::finish);
+        let commit = Commit { hold: Hold { lock, lease, target, expected }, options, received, watched, started };
+        Ok(Member { stage, changes: false, bytes, commit })
+    }
+
+    /// Finds out whether it changes: its content, or the mode or owner that is asked for.
+    fn look(&mut self) -> Result<()> {
+        let Some(stage) = &self.stage else { return Ok(()) };
+        let commit = &self.commit;
+        let fail = |e| commit.failed(e);
+        let made = FileStatus::of(&stage.file).map_err(fail)?;
+        self.bytes = made.size;
+        let original = open_original(&commit.hold.target)?;
+        self.changes = !commit.is_unchanged(stage, original.as_ref())?
+            || original.is_some_and(|old| commit.wanted(stage).is_ok_and(|w| metadata::differs(&old, &made, w)));
+        Ok(())
+    }
+
+    fn dress(&self) -> Result<()> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
+        let made = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?;
+        let original = if commit.hold.target.is_link() { None } else { open_original(&commit.hold.target)? };
+        commit.set_metadata(stage, &made, original.as_ref())
+    }
+
+    fn show(&self) -> Result<()> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
+        if commit.options.preview.is_none() {
+            return Ok(());
+        }
+        commit.show(stage, open_original(&commit.hold.target)?.as_ref())
+    }
+
+    /// It stays as it is, or this is a dry run.
+    fn leave(self) -> Result<Committed> {
+        let Member { stage, changes, bytes, commit } = self;
+        drop(stage);
+        let digest = commit.received;
+        commit.release(Committed { bytes, changed: changes, backup: None, digest }, Ok(()))
+    }
+}
+
+pub(super) fn commit(
+    files: Vec<AtomicFile>,
+    accept: impl FnOnce(&[Staged<'_>]) -> Result<()>,
+) -> Result<Vec<Committed>> {
+    let mut members = files.into_iter().map(Member::of).collect::<Result<Vec<_>>>()?;
+    // Those who work with the files under their locks are to do so before they are replaced.
+    members.iter().for_each(|member| member.commit.hold.lock.take_back());
+    for member in &mut members {
+        if member.commit.watched {
+            member.commit.ensure_untouched()?;
+        }
+        member.look()?;
+    }
+    let changing = members.iter().filter(|member| member.changes).count();
+    if changing > 1 {
+        members.iter().filter(|member| member.changes).try_for_each(Member::dress)?;
+    }
+    let staged: Vec<Staged<'_>> = members
+        .iter()
+        .map(|Member { stage, changes, commit, .. }| Staged {
+            target: &commit.hold.target.given,
+            current: &commit.hold.target,
+            new: stage.as_ref().map(|stage| &stage.file),
+            changed: *changes,
+        })
+        .collect();
+    accept(&staged)?;
+    drop(staged);
+    let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
+    if dry_run || changing > 1 {
+        // A single one is shown when it is replaced.
+        members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
+    }
+    if dry_run {
+        return members.into_iter().map(Member::leave).collect();
+    }
+    keep_dirs_for_changing(&mut members);
+    let (mut parts, mut rest) = (Vec::new(), Vec::new());
+    for (number, mut member) in members.into_iter().enumerate() {
+        match member.stage.take().filter(|_| member.changes) {
+            Some(stage) => parts.push(Part::new(number, stage, member.commit)),
+            stage => rest.push((number, Member { stage, ..member })),
+        }
+    }
+    let mut done: Vec<(usize, Committed)> = match parts.len() {
+        0 => Vec::new(),
+        1 => parts.into_iter().map(Part::alone).collect::<Result<_>>()?,
+        _ => replace(parts)?,
+    };
+    for (number, member) in rest {
+        done.push((number, member.leave()?));
+    }
+    done.sort_by_key(|(number, _)| *number);
+    Ok(done.into_iter().map(|(_, committed)| committed).collect())
+}
+
+/// The directories that were made for the set belong to its last file, which may stay as it is.
+fn keep_dirs_for_changing(members: &mut [Member]) {
+    let Some(at) = members.iter().rposition(|member| member.changes) else { return };
+    let (changing, behind) = members.split_at_mut(at + 1);
+    if let (Some(changing), Some(last)) = (changing.last_mut(), behind.last_mut()) {
+        last.commit.hold.target.pass_dirs_to(&mut changing.commit.hold.target);
+    }
+}
+
+/// A file of the set that is replaced.
+struct Part {
+    // Dropped in this order: the names that the record leads to, then the record, then the lock.
+    /// `None` once it has its name in the set.
+    stage: Option<Stage>,
+    named: Option<Named>,
+    draft: Option<SetDraft>,
+    /// A backup in another directory.
+    elsewhere: Option<Backup>,
+    record: Option<PlacedRecord>,
+    stage_name: OsString,
+    backup: Option<SetBackup>,
+    bytes: u64,
+    number: usize,
+    commit: Commit,
+}
+
+/// A stage under its name in the set; dropping it removes it.
+struct Named {
+    ticket: Option<Ticket>,
+    file: File,
+}
+
+impl Part {
+    fn new(number: usize, stage: Stage, commit: Commit) -> Part {
+        Part {
+            stage: Some(stage),
+            named: None,
+            draft: None,
+            elsewhere: None,
+            record: None,
+            stage_name: OsString::new(),
+            backup: None,
+            bytes: 0,
+            number,
+            commit,
+        }
+    }
+
+    /// The only one that changes is replaced as a single file.
+    fn alone(mut self) -> Result<(usize, Committed)> {
+        // That it changes is known.
+        self.commit.options.if_changed = false;
+        let Part { stage, number, commit, .. } = self;
+        let Some(stage) = stage else { return Err(Error::new(ErrorKind::Io, "it was not staged")) };
+        commit.run(stage).map(|committed| (number, committed))
+    }
+
+    fn plan(&mut self, nonce: &str) -> Result<()> {
+        let Hold { target, lease, .. } = &self.commit.hold;
+        let elsewhere = lease.dir.id() != target.dir.id();
+        let temp = |what| set_temp_name(&target.name, nonce, what, elsewhere, &target.dir);
+        self.stage_name = temp(InSet::Stage);
+        if let (Some(options), Some(_)) = (&self.commit.options.backup, target.status) {
+            let planned = backup::plan_in_set(target, options)?;
+            self.backup = planned.map(|(name, replaces)| SetBackup { temp: temp(InSet::Backup), name, replaces });
+        }
+        Ok(())
+    }
+
+    fn draft_record(&self, nonce: &str, journal: (PathBuf, u64)) -> Result<DraftRecord> {
+        let Hold { lock, lease, target, .. } = &self.commit.hold;
+        let record = SetRecord::new(nonce, journal, self.stage_name.clone(), self.backup.clone());
+        DraftRecord::new(record, target, lease, lock, &self.commit.options.lock)
+    }
+
+    /// P5, but for the sync of what `together` says.
+    fn name(&mut self, together: bool) -> Result<()> {
+        let commit = &self.commit;
+        let target = &commit.hold.target;
+        if let Some(stage) = self.stage.take() {
+            self.bytes = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?.size;
+            let named = stage.publish_as(&self.stage_name).and_then(Stage::into_named);
+            let (file, _, ticket) = named.map_err(|e| commit.failed(e).during("cannot name the temporary file"))?;
+            self.named = Some(Named { ticket: Some(ticket), file });
+        }
+        if let (Some(backup), Some(options)) = (&self.backup, &commit.options.backup) {
+            let Some(original) = open_original(target)? else { return Ok(()) };
+            let durability = if together { Durability::None } else { commit.options.durability };
+            let how = Making { nonce: None, temp: Some(&backup.temp), durability, in_place: false };
+            let draft = backup::prepare(target, &original, options, how, &commit.options.observer)?;
+            self.draft = Some(draft.into_set());
+        }
+        Ok(())
+    }
+
+    /// Makes the backup in another directory, which no record leads to.
+    fn back_up_elsewhere(&mut self) -> Result<()> {
+        if self.commit.options.backup.is_some() && self.backup.is_none() {
+            let original = open_original(&self.commit.hold.target)?;
+            let draft = self.commit.prepare_backup(original.as_ref(), false)?;
+            self.elsewhere = self.commit.place_backup(draft, false)?;
+        }
+        Ok(())
+    }
+
+    /// What takes it back.
+    fn tickets(&mut self) -> impl Iterator<Item = Ticket> {
+        let stage = self.named.as_mut().and_then(|named| named.ticket.take());
+        let draft = self.draft.as_mut().and_then(|draft| draft.ticket.take());
+        let backup = self.elsewhere.as_mut().and_then(Backup::give_up_ticket);
+        let record = self.record.as_mut().and_then(|record| record.ticket.take());
+        [stage, draft, backup, record].into_iter().flatten()
+    }
+
+    /// C2.
+    fn finish(&mut self) -> Result<()> {
+        let target = &self.commit.hold.target;
+        if let Some(backup) = &mut self.elsewhere {
+            backup.remove_earlier();
+        }
+        let finished = match &self.backup {
+            Some(backup) if self.draft.is_some() => finish_backup(&target.dir, backup),
+            _ => Ok(()),
+        };
+        let finished = finished.and_then(|()| finish_target(target, &self.stage_name));
+        finished.map_err(|e| {
+            Error::io(&target.given, e)
+                .of_kind(ErrorKind::NotDurable)
+                .during("part of a set that is committed, but it cannot be replaced")
+                .with_hint("once the cause is gone, whoever locks this file next finishes it")
+        })
+    }
+
+    fn backup_path(&self) -> Option<PathBuf> {
+        let target = &self.commit.hold.target;
+        let beside = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|backup| target.beside(&backup.name));
+        beside.or_else(|| self.elsewhere.as_ref().map(|backup| backup.path.clone()))
+    }
+
+    fn delete_older_backups(&self) {
+        let (target, options) = (&self.commit.hold.target, &self.commit.options);
+        let Some(kept) = &options.backup else { return };
+        let beside = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|made| (&target.dir, &*made.name));
+        let made = beside.or_else(|| self.elsewhere.as_ref().map(Backup::place));
+        backup::delete_older(target, kept, made, &options.observer);
+    }
+
+    /// The backup, which may be a link, gets the time when it was made.
+    fn date_backup(&self) {
+        let dir = &self.commit.hold.target.dir;
+        let dated = match (&self.draft, &self.backup, &self.elsewhere) {
+            (Some(SetDraft { linked: true, .. }), Some(backup), _) => dir.touch(&backup.name),
+            (_, _, Some(backup)) => backup.date(),
+            _ => Ok(()),
+        };
+        if let (Err(e), Some(path)) = (dated, self.backup_path()) {
+            // The backup itself is complete; only its age will be misjudged.
+            let text = format!("cannot set the time of the backup: {}", reason_of(&e));
+            self.commit.options.observer.tell(&Notice::Warning { path: &path, text: &text });
+        }
+    }
+}
+
+/// P3 to C4, for two files or more.
+fn replace(mut parts: Vec<Part>) -> Result<Vec<(usize, Committed)>> {
+    let nonce = fresh_nonce();
+    let places = Places::of(&parts)?;
+    let together = parts.len() > FEW && places.dirs.iter().all(|(dir, _)| dir.can_sync_file_system());
+    let durability = parts.iter().map(|part| part.commit.options.durability).fold(Durability::None, safer);
+    let sync = Sync { together, durability };
+    for part in &mut parts {
+        part.commit.ensure_claim()?;
+        part.plan(&nonce)?;
+    }
+    place_records(&mut parts, &nonce, &places, sync)?;
+    let home = &parts[0].commit.hold;
+    let (journals, writers) = (home.target.dir.clone(), Writers::of(&home.target, &home.target.dir));
+    let journal = JournalDraft::new(&journals, &nonce, &places.records(&parts), writers)?;
+    for part in &mut parts {
+        part.name(together)?;
+    }
+    sync.prepared(&parts, &journal, &places)?;
+    for part in &mut parts {
+        part.commit.ensure_held()?;
+        part.commit.ensure_leased()?;
+        part.back_up_elsewhere()?;
+    }
+    for part in &parts {
+        part.commit.ensure_held()?;
+        part.commit.ensure_expected()?;
+        part.commit.announce();
+    }
+    let tickets: Vec<Ticket> = parts.iter_mut().flat_map(Part::tickets).collect();
+    let journal = journal.commit(tickets)?;
+    let mut outcome = sync.directory(&journal.dir, &parts[0].commit);
+    let mut all_done = true;
+    for part in &mut parts {
+        let finished = part.finish();
+        all_done &= finished.is_ok();
+        if finished.is_err() {
+            part.record = None;
+        }
+        outcome = outcome.and(finished);
+    }
+    outcome = outcome.and(sync.finished(&parts, &places));
+    for part in &parts {
+        if let Some(record) = &part.record {
+            let restored = record.restore();
+            all_done &= restored.is_ok();
+            outcome = outcome.and(restored.map_err(|e| e.of_kind(ErrorKind::NotDurable)));
+        }
+    }
+    if all_done {
+        outcome = outcome.and(journal.remove().map_err(|e| e.of_kind(ErrorKind::NotDurable)));
+    }
+    release(parts, outcome)
+}
+
+/// P3.
+fn place_records(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Result<()> {
+    let mut drafts = Vec::with_capacity(parts.len());
+    for part in &*parts {
+        let mut draft = part.draft_record(nonce, places.journal_from(part))?;
+        if !sync.together {
+            // Synced once it has a name: btrfs does not log an inode that has none.
+            draft.stage.publish().map_err(|e| part.commit.failed(e))?;
+        }
+        drafts.push(draft);
+    }
+    let files: Vec<&File> = drafts.iter().map(|draft| &draft.stage.file).collect();
+    sync.contents(&files, &[], &parts[0].commit)?;
+    for (part, draft) in parts.iter_mut().zip(drafts) {
+        part.commit.hold.lock.ensure_undisputed()?;
+        part.record = Some(draft.place()?);
+    }
+    Ok(())
+}
+
+fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committed)>> {
+    let mut done = Vec::with_capacity(parts.len());
+    let committed = outcome.is_ok();
+    for mut part in parts {
+        part.date_backup();
+        if committed {
+            part.delete_older_backups();
+        }
+        let (backup, digest) = (part.backup_path(), part.commit.received);
+        let result = Committed { bytes: part.bytes, changed: true, backup, digest };
+        part.named = None;
+        let Part { commit, number, .. } = part;
+        if !committed {
+            // The locks are given back without a word: the error says what has happened.
+            continue;
+        }
+        done.push((number, commit.release_synced(result)?));
+    }
+    outcome.map(|()| done)
+}
+
+fn safer(one: Durability, other: Durability) -> Durability {
+    let rank = |durability| match durability {
+        Durability::Full => 2,
+        Durability::Data => 1,
+        Durability::None => 0,
+    };
+    if rank(one) >= rank(other) { one } else { other }
+}
+
+/// How the set is made durable.
+#[derive(Clone, Copy)]
+struct Sync {
+    /// By one sync of the file system.
+    together: bool,
+    durability: Durability,
+}
+
+impl Sync {
+    /// Makes the contents of `files` durable, and the names in `dirs`.
+    fn contents(self, files: &[&File], dirs: &[&Dir], first: &Commit) -> Result<()> {
+        let fail = |e| first.failed(e).during("cannot sync the new contents");
+        if self.durability == Durability::None {
+            return Ok(());
+        }
+        if self.together {
+            return first.hold.target.dir.sync_file_system().map_err(fail);
+        }
+        files.iter().try_for_each(|file| file.sync_all()).map_err(fail)?;
+        if self.durability == Durability::Full {
+            for dir in dirs {
+                dir.sync().map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of P5: all that C1 relies on.
+    fn prepared(self, parts: &[Part], journal: &JournalDraft, places: &Places) -> Result<()> {
+        let staged = parts.iter().filter_map(|part| part.named.as_ref()).map(|named| &named.file);
+        let files: Vec<&File> = staged.chain([&journal.file]).collect();
+        let dirs: Vec<&Dir> = places.dirs.iter().map(|(dir, _)| &**dir).collect();
+        self.contents(&files, &dirs, &parts[0].commit)?;
+        for part in parts {
+            let fail = |e| part.commit.failed(e).during("cannot write the new content");
+            if let Some(named) = &part.named {
+                flush(&named.file).map_err(fail)?;
+                part.commit.verify(&named.file, part.commit.received)?;
+            }
+            if self.durability == Durability::Full && !self.together {
+                part.commit.hold.target.sync_dirs().map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(self, dir: &Dir, commit: &Commit) -> Result<()> {
+        if self.durability != Durability::Full {
+            return Ok(());
+        }
+        let (given, observer) = (&commit.hold.target.given, &commit.options.observer);
+        sync_dir(dir, given, observer).map_err(|e| commit.not_durable(e))
+    }
+
+    /// C3.
+    fn finished(self, parts: &[Part], places: &Places) -> Result<()> {
+        let first = &parts[0].commit;
+        if self.together && places.dirs.len() > FEW && self.durability == Durability::Full {
+            return first.hold.target.dir.sync_file_system().map_err(|e| first.not_durable(e));
+        }
+        places.dirs.iter().try_for_each(|(dir, _)| self.directory(dir, first))
+    }
+}
+
+/// The directories of a set, and how to get from one to the other.
+struct Places {
+    /// Those of targets and records, each once, with its real path.
+    dirs: Vec<(Arc<Dir>, PathBuf)>,
+}
+
+impl Places {
+    fn of(parts: &[Part]) -> Result<Places> {
+        let mut places = Places { dirs: Vec::new() };
+        for Part { commit, .. } in parts {
+            for dir in [&commit.hold.target.dir, &commit.hold.lease.dir] {
+                if places.path_of(dir).is_none() {
+                    let path = if dir.path().as_os_str().is_empty() { Path::new(".") } else { dir.path() };
+                    let path = std::fs::canonicalize(path).map_err(|e| commit.failed(e))?;
+                    places.dirs.push((dir.clone(), path));
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    fn path_of(&self, dir: &Dir) -> Option<&Path> {
+        self.dirs.iter().find(|(other, _)| other.id() == dir.id()).map(|(_, path)| &**path)
+    }
+
+    /// The directory of the journal, which is that of the first target, from that of a part.
+    fn journal_from(&self, part: &Part) -> (PathBuf, u64) {
+        let Some((home, to)) = self.dirs.first() else { return (PathBuf::new(), 0) };
+        let from = self.path_of(&part.commit.hold.target.dir).unwrap_or(to);
+        (relative(from, to), home.id().ino)
+    }
+
+    /// Where the records are, from the directory of the journal.
+    fn records(&self, parts: &[Part]) -> Vec<PathBuf> {
+        let Some((_, from)) = self.dirs.first() else { return Vec::new() };
+        let record = |part: &Part| {
+            let lease = &part.commit.hold.lease;
+            relative(from, self.path_of(&lease.dir).unwrap_or(from)).join(&lease.name)
+        };
+        parts.iter().map(record).collect()
+    }
+}
+
+/// The way from one directory to another; both paths are real ones.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(common)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_between_directories() {
+        for (from, to, way) in [
+            ("/a/b", "/a/b", ""),
+            ("/a/b", "/a/c/d", "../c/d"),
+            ("/a", "/", ".."),
+            ("/", "/a", "a"),
+            ("/a/bb", "/a/b", "../b"),
+        ] {
+            assert_eq!(relative(Path::new(from), Path::new(to)), Path::new(way), "{from} {to}");
+        }
+    }
+}
