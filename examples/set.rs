@@ -1,6 +1,8 @@
 //! Replace several files together, or none: `cargo run --example set -- TEXT FILE...` writes TEXT and the file's name to
 //! each of them. Whoever takes their locks sees all the old contents or all the new ones, whenever this is killed.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -29,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut set = Set::open(&files, &options)?;
     for (number, file) in files.iter().enumerate() {
-        writeln!(set.file(number), "{} {}", text.display(), file.display())?;
+        writeln!(set.file(number), "{} {}", text.to_string_lossy(), file.display())?;
     }
     for committed in set.commit()? {
         println!("{committed:?}");
