@@ -187,17 +187,16 @@ fn by_pieces(
     let mut buffer = buffer().map_err(Failed::Reading)?;
     let mut copied = 0;
     while copied < most {
-        buffer.clear();
         let wanted = usize::try_from(most - copied).map_or(BUFFER, |left| left.min(BUFFER));
-        buffer.resize(wanted, 0);
-        let n = match rustix::io::retry_on_intr(|| rustix::io::read(&source, &mut buffer[..])) {
-            Ok(0) => break,
-            Ok(n) => n,
+        // Not filled with zeros before: for a small file that would be most of the work.
+        let bytes = match rustix::io::read(&source, &mut buffer.spare_capacity_mut()[..wanted]) {
+            Ok(([], _)) => break,
+            Ok((bytes, _)) => bytes,
+            Err(rustix::io::Errno::INTR) => continue,
             Err(e) => return Err(Failed::Reading(e.into())),
         };
-        buffer.truncate(n);
-        each(&buffer)?;
-        copied += n as u64;
+        each(bytes)?;
+        copied += bytes.len() as u64;
     }
     Ok(copied)
 }

@@ -34,7 +34,8 @@ struct Directory(PathBuf);
 
 impl Undo for Directory {
     fn undo(&self) -> io::Result<()> {
-        fs::remove_dir_all(&self.0)
+        // Once more if it fails: what the command has left running may have made another file meanwhile.
+        fs::remove_dir_all(&self.0).or_else(|_| fs::remove_dir_all(&self.0))
     }
 
     fn is_temporary_file(&self) -> bool {

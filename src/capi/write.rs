@@ -229,7 +229,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         lock_on_commit: has(AWRITE_LATE_LOCK),
         append: has(AWRITE_APPEND),
         mode,
-        new_mode: 0o666,
+        new_mode: WriteOptions::default().new_mode,
         preserve_mode: !has(AWRITE_NO_PRESERVE_MODE),
         ownership: match given.ownership {
             AWRITE_OWNER_TRY => Ownership::TryKeep,

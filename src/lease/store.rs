@@ -82,7 +82,7 @@ impl LeaseStore<'_> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         self.check_reason()?;
         self.under_lock(Role::Keeper, |store| {
-            let record = lease_at(store.lease, store.observer)?;
+            let record = lease_at(store.lease, &Observer::default())?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -112,7 +112,7 @@ impl LeaseStore<'_> {
     /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
     fn finish(&self, may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>) -> Result<Option<(LeaseRecord, PathBuf)>> {
         self.under_lock(Role::Keeper, |store| {
-            let record = lease_at(store.lease, store.observer)?;
+            let record = lease_at(store.lease, &Observer::default())?;
             let Some(record) = record.filter(|record| !record.released) else { return Ok(None) };
             may(&record, store.target)?;
             if is_past(record.token, self.clock) {

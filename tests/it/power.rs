@@ -12,7 +12,7 @@ use crate::filesystems::{Mount, make_image};
 /// What happens to journal entries that are not yet on the disk. If they are written, a missing sync of the file shows:
 /// it has a name and no content. If they are lost, a missing sync of the directory shows.
 #[derive(Clone, Copy, Debug)]
-enum Journal {
+pub(crate) enum Journal {
     Written = 1,
     Lost = 2,
 }
@@ -89,15 +89,15 @@ fn content(word: &str) -> String {
     format!("{word}\n").repeat(10_000)
 }
 
-struct Disk {
-    dir: TestDir,
+pub(crate) struct Disk {
+    pub(crate) dir: TestDir,
     kind: &'static str,
     image: PathBuf,
-    at: PathBuf,
+    pub(crate) at: PathBuf,
 }
 
 impl Disk {
-    fn new(kind: &'static str) -> Disk {
+    pub(crate) fn new(kind: &'static str) -> Disk {
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { TestDir::made_in(shm) } else { TestDir::new() };
         let image = make_image(&dir, kind, if kind == "xfs" { 320 } else { 64 });
@@ -105,7 +105,7 @@ impl Disk {
         Disk { dir, kind, image, at }
     }
 
-    fn mount(&self) -> Mount {
+    pub(crate) fn mount(&self) -> Mount {
         // By default ext4 syncs by itself when a program renames without a sync. That would hide a missing one.
         let options = if self.kind == "ext4" { "loop,noauto_da_alloc" } else { "loop" };
         Mount::new(&["-t", self.kind, "-o", options, self.image.to_str().unwrap()], &self.at).unwrap()
@@ -155,7 +155,7 @@ impl Disk {
 
     /// Unmounts it everywhere: a process that has just got its own mount namespace may still have it mounted there. To
     /// mount the image again would give us that mount, which is shut down.
-    fn unmount(&self, mount: Mount) {
+    pub(crate) fn unmount(&self, mount: Mount) {
         drop(mount);
         let image = self.image.to_str().unwrap();
         let is_used = |device: fs::DirEntry| {
@@ -191,7 +191,7 @@ fn is_wrong(path: &Path, expected: Content, done: &Done) -> Option<String> {
 }
 
 #[allow(unsafe_code)]
-fn shut_down(at: &Path, journal: Journal) {
+pub(crate) fn shut_down(at: &Path, journal: Journal) {
     /// `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN`.
     const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
     let (dir, flags) = (File::open(at).unwrap(), journal as u32);

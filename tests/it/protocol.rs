@@ -61,6 +61,8 @@ enum Before {
     Litter,
 }
 
+/// An edit. What a killed one has left goes with it.
+const NEXT: &str = "test $(ls -d .awrite-edit-* | wc -l) = 1 && printf next >\"$1\"";
 const OLD: &str = "old content\n";
 const NEW: &str = "the new content\n";
 
@@ -88,6 +90,8 @@ const KEPT_BACKUP: Way = Way { args: &["--backup-keep=1", "f"], before: Before::
 const APPEND: Way = Way { args: &["--append", "f"], new: "old content\nthe new content\n", ..PLAIN };
 const LATE: Way = Way { args: &["--lock-on-commit", "f"], ..PLAIN };
 const COMMAND: Way = Way { args: &["f", "--", "/bin/echo", "the new content"], has_command: true, ..PLAIN };
+const EDIT: Way =
+    Way { args: &["-e", "f", "--", "/bin/sh", "-c", "echo the new content >\"$1\"", "sh"], has_command: true, ..PLAIN };
 const VALIDATED: Way = Way { args: &["--validate", "exit 0", "f"], has_command: true, ..PLAIN };
 const FROM_FILE: Way = Way { args: &["--input", "in", "f"], ..PLAIN };
 const CHANGED: Way = Way { args: &["--if-changed", "f"], ..PLAIN };
@@ -127,7 +131,7 @@ const HOUSEKEEP: Way = Way { kind: Kind::Housekeep, args: EACH_KIND, new: OLD, b
 const EACH_KIND: &[&str] = &["housekeep", "--clean-locks", "--clean-backups", "--clean-temps"];
 
 /// Memory, threads, children, signals and the loader: nothing there touches a file.
-const OF_NO_INTEREST: &[&str] = &[
+pub(crate) const OF_NO_INTEREST: &[&str] = &[
     "arch_prctl",
     "brk",
     "clone",
@@ -353,6 +357,10 @@ impl Sweep<'_> {
         self.way.args.iter().any(|arg| arg.starts_with("--backup"))
     }
 
+    fn edits(&self) -> bool {
+        self.way.args[0] == "-e"
+    }
+
     fn earlier_backup(&self) -> Option<&'static str> {
         match self.way.before {
             Before::Backup => Some("f.backup"),
@@ -457,7 +465,8 @@ impl Sweep<'_> {
                 assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{step:?} after {what}");
             }
         }
-        let done = self.next(dir, &["f"], direct).stdin("next").run();
+        let next: &[&str] = if self.edits() { &["-e", "f", "--", "sh", "-c", NEXT, "sh"] } else { &["f"] };
+        let done = self.next(dir, next, direct).env("TMPDIR", dir.path()).stdin("next").run();
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "after {what}");
         assert_eq!(dir.read("f"), "next", "after {what}");
         assert!(!dir.join("f.lock").exists(), "after {what}");
@@ -538,7 +547,9 @@ impl Sweep<'_> {
         for name in self.debris(dir) {
             let path = if dir.join(&name).exists() { dir.join(&name) } else { self.other.join(&name) };
             let meta = fs::metadata(path).unwrap();
-            if name == "f.lock" {
+            if self.edits() && name.starts_with(".awrite-edit-") {
+                assert_eq!(meta.permissions().mode() & 0o7777, 0o700, "{what}");
+            } else if name == "f.lock" {
                 assert!(way.link || meta.len() == 0, "{what}");
             } else {
                 let of_link = way.link && (name.starts_with("f.lock.break-") || name.starts_with(&temp_stem("f.lock")));
@@ -753,6 +764,7 @@ sweeps! {
     appending: APPEND;
     with_a_late_lock: LATE;
     with_a_command: COMMAND;
+    editing: EDIT;
     with_validation: VALIDATED;
     with_input_from_a_file: FROM_FILE;
     if_changed: CHANGED;

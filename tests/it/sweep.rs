@@ -51,7 +51,7 @@ impl Program<'_> {
         }
         args.push(AWRITE);
         args.extend(self.args.iter().map(String::as_str));
-        let mut running = dir.program("strace", args).stdin(self.input).spawn();
+        let mut running = dir.program("strace", args).env("TMPDIR", dir.path()).stdin(self.input).spawn();
         wait_until(&format!("{:?} with {options:?} has ended", self.args), || running.has_ended());
         let done = running.finish();
         let trace = fs::read_to_string(dir.join("trace")).unwrap_or_else(|e| panic!("{e}: {done:?}"));

@@ -57,7 +57,14 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
             committed.map(|done| done.changed).map_err(edited_itself)
         }
         None => {
-            copy.tell_unchanged(request);
+            copy.tell_if_absent(request);
+            if copy.size.is_some() {
+                // Empty, as before.
+                let took = request.started.elapsed();
+                let (target, backup, digest) = (&**output, None, None);
+                let unchanged = Notice::Committed { target, bytes: 0, changed: false, backup, digest, took };
+                request.options.observer.tell(&unchanged);
+            }
             Ok(false)
         }
     }
@@ -88,7 +95,8 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
                 file.mode_if_new(new.mode);
                 file.fill_from(&new.content, &scratch.path().join(&copies[number].name))?;
             }
-            _ => copies[number].tell_unchanged(request),
+            Some(_) => {}
+            None => copies[number].tell_if_absent(request),
         }
     }
     let committed = set.commit_if(|staged| {
@@ -177,19 +185,10 @@ impl Copy<'_> {
         }
     }
 
-    fn tell_unchanged(&self, request: &Request) {
-        let observer = &request.options.observer;
-        observer.tell(&match self.size {
-            Some(_) => Notice::Committed {
-                target: self.output,
-                bytes: self.size.unwrap_or(0),
-                changed: false,
-                backup: None,
-                digest: None,
-                took: request.started.elapsed(),
-            },
-            None => Notice::Info { path: self.output, text: "COMMAND made no such file" },
-        });
+    fn tell_if_absent(&self, request: &Request) {
+        if self.size.is_none() {
+            request.options.observer.tell(&Notice::Info { path: self.output, text: "COMMAND made no such file" });
+        }
     }
 }
 

@@ -61,9 +61,6 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
         if request.sets_metadata() || !file.contains(&content)? {
             file.mode_if_new(facts.mode());
             file.fill_from(&content, &source.path)?;
-        } else {
-            let (target, bytes, took) = (&*targets[number], facts.len(), request.started.elapsed());
-            observer.tell(&Notice::Committed { target, bytes, changed: false, backup: None, digest: None, took });
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }

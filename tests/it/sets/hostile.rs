@@ -1,0 +1,175 @@
+//! Records that somebody has made up. Nothing is done for another file than the one that is locked, and for that only
+//! what whoever made the record might have done.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+
+use crate::common::{TestDir, chmod, needs_root, temp_stem};
+
+const NONCE: &str = "0123456789abcdef";
+const NOBODY: u32 = 65534;
+
+/// The record of `name` in a set whose journal is in `journal`, and what it calls its stage.
+fn record(journal: &str, ino: u64, stage: &str, more: &str) -> String {
+    format!(
+        "{{\"version\":1,\"set\":\"{NONCE}\",\"journal\":\"{journal}.awrite-set-{NONCE}\",\"journal_dir\":{ino},\"stage\":\"{stage}\"{more}}}\n"
+    )
+}
+
+fn stage_of(name: &str) -> String {
+    format!("{}-{NONCE}.{name}", temp_stem(name))
+}
+
+fn inode(dir: &TestDir, name: &str) -> u64 {
+    fs::metadata(dir.join(name)).unwrap().ino()
+}
+
+fn give(dir: &TestDir, name: &str) {
+    std::os::unix::fs::lchown(dir.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+/// A user's directory `u` with the file `f`, the record of it, and a committed journal, all the user's. Others' files are in
+/// `o`.
+fn users(stage: &str, more: &str) -> TestDir {
+    let dir = TestDir::new();
+    dir.dir("u");
+    dir.dir("o");
+    for (name, content) in [("u/f", "the user's\n"), ("u/g", "another of the user's\n"), ("o/f", "not the user's\n")] {
+        dir.file(name, content);
+    }
+    let journal = format!("u/.awrite-set-{NONCE}");
+    dir.file(&journal, format!("{{\"version\":1,\"set\":\"{NONCE}\",\"records\":[\"f.lease\",\"../o/f.lease\"]}}\n"));
+    dir.file("u/f.lease", record("", inode(&dir, "u"), stage, more));
+    for name in ["u", "u/f", "u/g", "u/f.lease", &journal] {
+        give(&dir, name);
+    }
+    dir
+}
+
+/// Root writes the file of a user who has made up a record of it.
+#[track_caller]
+fn assert_moves_nothing_else(dir: &TestDir, what: &str) {
+    let others = || ["o/f", "u/g"].map(|name| (dir.read(name), inode(dir, name)));
+    let before = others();
+    let done = dir.awrite(["u/f"]).stdin("root's\n").run();
+    // It goes on, or says what is wrong with the record.
+    let content = if done.code == Some(0) { "root's\n" } else { "the user's\n" };
+    assert_eq!(dir.read("u/f"), content, "{what}: {done:?}");
+    assert_eq!(others(), before, "{what}");
+    // And a housekeeper.
+    dir.awrite(["housekeep", "--all", "-r"]).run();
+    assert_eq!(others(), before, "{what}");
+    assert!(dir.join("o/secret").exists() == dir.join("o/secret").symlink_metadata().is_ok(), "{what}");
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    if !needs_root() {
+        return;
+    }
+    for (stage, more) in [
+        ("../o/f", ""),
+        ("%2e%2e%2fo%2ff", ""),
+        ("g", ""),
+        (".", ""),
+        (&*stage_of("g"), ""),
+        (&*stage_of("f"), ",\"backup\":[\"g\",\"../o/f\",true]"),
+        (&*stage_of("f"), ",\"backup\":[\"g\",\"h\",true]"),
+        (&*stage_of("f"), ",\"unknown\":true"),
+    ] {
+        let dir = users(stage, more);
+        assert_moves_nothing_else(&dir, &format!("{stage} {more}"));
+        assert!(!dir.join("u/h").exists());
+    }
+}
+
+#[test]
+fn a_stage_that_is_a_link_or_another_s_is_left_alone() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    // A link to another's file.
+    let dir = users(&stage, "");
+    symlink("../o/f", dir.join("u").join(&stage)).unwrap();
+    give(&dir, &format!("u/{stage}"));
+    assert_moves_nothing_else(&dir, "a symbolic link");
+    // Another's file, linked there.
+    let dir = users(&stage, "");
+    fs::hard_link(dir.join("o/f"), dir.join("u").join(&stage)).unwrap();
+    assert_moves_nothing_else(&dir, "a hard link");
+    assert_eq!(dir.read("o/f"), "not the user's\n");
+}
+
+/// The user's own record and stage are the user's own business.
+#[test]
+fn a_set_of_the_user_s_own_is_finished_for_that_file_only() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    let dir = users(&stage, "");
+    dir.file(format!("u/{stage}"), "staged\n");
+    give(&dir, &format!("u/{stage}"));
+    let done = dir.awrite(["-a", "u/f"]).stdin("root's\n").run();
+    assert_eq!((done.code, dir.read("u/f").as_str()), (Some(0), "staged\nroot's\n"), "{done:?}");
+    assert!(!dir.join("u/f.lease").exists());
+}
+
+#[test]
+fn a_journal_of_another_user_decides_nothing() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    let dir = users(&stage, "");
+    chown(dir.join(format!("u/.awrite-set-{NONCE}")), Some(1001), Some(1001)).unwrap();
+    dir.file(format!("u/{stage}"), "staged\n");
+    give(&dir, &format!("u/{stage}"));
+    dir.awrite(["-a", "u/f"]).stdin("root's\n").run().ok();
+    assert_eq!(dir.read("u/f"), "the user's\nroot's\n", "taken back, since there is no journal of that user");
+}
+
+/// Where the journal's directory is gone or another one, nobody can tell.
+#[test]
+fn a_journal_that_cannot_be_found_is_an_error() {
+    let stage = stage_of("f");
+    let dir = TestDir::new();
+    dir.file("f", "old\n");
+    dir.file(&stage, "staged\n");
+    for (journal, ino) in [("../gone/", 1), ("", 1)] {
+        dir.file("f.lease", record(journal, ino, &stage, ""));
+        let done = dir.awrite(["f"]).stdin("new\n").run();
+        done.assert_error_with(1, &["f: It is part of a set of files, and the directory of the set's journal"]);
+        assert_eq!((dir.read("f").as_str(), dir.read(&stage).as_str()), ("old\n", "staged\n"));
+        dir.awrite(["housekeep", "--clean-temps"]).run();
+        assert!(dir.join("f.lease").exists() && dir.join(&stage).exists());
+    }
+}
+
+/// In a sticky directory a record moves nothing of another user's.
+#[test]
+fn a_sticky_directory_keeps_its_files() {
+    if !needs_root() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.dir("t");
+    chmod(&dir.join("t"), 0o1777);
+    // Everybody may write it, so everybody's record counts; but only root may replace it.
+    dir.file_with_mode("t/f", "root's\n", 0o666);
+    dir.file("t/g", "root's too\n");
+    let stage = stage_of("f");
+    let backup = format!("{}-{NONCE}-1.f", temp_stem("f"));
+    let journal = format!("t/.awrite-set-{NONCE}");
+    dir.file(&journal, format!("{{\"version\":1,\"set\":\"{NONCE}\",\"records\":[\"f.lease\"]}}\n"));
+    let more = format!(",\"backup\":[\"{backup}\",\"g\",true]");
+    dir.file("t/f.lease", record("", inode(&dir, "t"), &stage, &more));
+    dir.file(format!("t/{stage}"), "staged\n");
+    dir.file(format!("t/{backup}"), "staged\n");
+    for name in [&journal, "t/f.lease", &format!("t/{stage}"), &format!("t/{backup}")] {
+        give(&dir, name);
+    }
+    dir.awrite(["lock", "t/f", "--", "true"]).run().ok();
+    assert_eq!((dir.read("t/f").as_str(), dir.read("t/g").as_str()), ("root's\n", "root's too\n"));
+}
