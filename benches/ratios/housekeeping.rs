@@ -92,13 +92,14 @@ pub(crate) fn growth(place: &Place, programs: &Programs, amount: &Amount, report
                 let [user, system, peak] = numbers[..] else { panic!("{said}") };
                 let each = (user + system) * 1e6 / count as f64;
                 println!("{:<6} {count:>8} {what} in {where_}: {each:.2} µs each, {peak} KiB", place.name);
-                measured.push((each, peak));
+                measured.push((each, user + system, peak));
             }
-            // The time is counted in hundredths of a second. The first count is too small for that.
-            let ((before, _), (last, peak)) = (measured[measured.len() - 2], measured[measured.len() - 1]);
+            let ((before, seconds, _), (last, _, peak)) = (measured[measured.len() - 2], measured[measured.len() - 1]);
+            // The time is counted in hundredths of a second.
+            let ratio = (seconds > 0.04).then(|| last / before);
             let most = amount.growth[amount.growth.len() - 1];
             let work = format!("housekeeping, {most} {what} in {where_}");
-            report.goal(format!("{work}: time for each, beside a tenth of them"), Some(last / before), 1.5, "x");
+            report.goal(format!("{work}: time for each, beside a tenth of them"), ratio, 1.5, "x");
             report.goal(format!("{work}: peak memory"), Some(peak), 40.0 * 1024.0, "KiB");
         }
     }

@@ -53,6 +53,8 @@ struct Amount {
     growth: &'static [usize],
     writers: usize,
     updates: usize,
+    /// Processes that wait for one lock.
+    waiters: usize,
 }
 
 const FULL: Amount = Amount {
@@ -66,6 +68,7 @@ const FULL: Amount = Amount {
     growth: &[10_000, 100_000],
     writers: 100,
     updates: 20,
+    waiters: 1000,
 };
 
 const LONG: Amount = Amount { growth: &[10_000, 100_000, 1_000_000], ..FULL };
@@ -81,6 +84,7 @@ const QUICK: Amount = Amount {
     growth: &[10_000, 100_000],
     writers: 20,
     updates: 5,
+    waiters: 100,
 };
 
 fn main() {
@@ -119,6 +123,7 @@ fn main() {
     locks::around_true(places[0], &programs, amount, report);
     locks::hand_over(places[0], &programs, amount, report);
     locks::counter(places[0], &programs, amount, report);
+    locks::growth(places[0], &programs, amount, report);
     for place in &places {
         housekeeping::beside_find(place, &programs, amount, report);
     }

@@ -232,14 +232,16 @@ impl Manual {
                     return self.parse_after_dashes(parsed, rest.skip(1));
                 }
             }
+            // An option that is unknown behind a second operand is one of a COMMAND without -- before it.
+            let or_commands = |stop| parsed.more.first().map_or(stop, |word| self.unexpected(word));
             let (index, given) = match parser.next() {
                 Ok(Some(Arg::Value(word))) => {
                     self.take_operand(&mut parsed, word)?;
                     continue;
                 }
-                Ok(Some(Arg::Short(letter))) => (self.find_short(letter)?, format!("-{letter}")),
+                Ok(Some(Arg::Short(letter))) => (self.find_short(letter).map_err(or_commands)?, format!("-{letter}")),
                 Ok(Some(Arg::Long(name))) => {
-                    let index = self.find_long(name)?;
+                    let index = self.find_long(name).map_err(or_commands)?;
                     (index, self.specs[index].name().to_owned())
                 }
                 Ok(None) => return Ok(parsed),

@@ -33,6 +33,24 @@ pub(super) trait HasLocking {
     fn locking(&mut self) -> &mut Locking;
 }
 
+/// Settings with the members `style` and `locking` contain both.
+macro_rules! has_style_and_locking {
+    ($settings:ty) => {
+        impl $crate::applets::common::HasStyle for $settings {
+            fn style(&mut self) -> &mut $crate::report::Style {
+                &mut self.style
+            }
+        }
+
+        impl $crate::applets::locking::HasLocking for $settings {
+            fn locking(&mut self) -> &mut $crate::applets::locking::Locking {
+                &mut self.locking
+            }
+        }
+    };
+}
+pub(super) use has_style_and_locking;
+
 impl Locking {
     /// Combines the options with the environment. Fails if options contradict each other.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {

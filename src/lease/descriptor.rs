@@ -1,12 +1,21 @@
-//! Locking the descriptor of the lock file that a shell has open: the lease of the target counts there, too.
+//! Locking the descriptor of the lock file that a shell has open: the lease of the target counts there, too, and a set that
+//! was interrupted is finished.
+//!
+//! ```text
+//!   open ──lock──> locked ──look at the record: another's lease──> open; wait for its end; again
+//!                         ├─an interrupted set────────────────────> open; lock the target by its name; again
+//!                         └───────────────────────────────────────> locked
+//! ```
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::door::wait_for_lease;
-use super::visitor::Visitor;
+use super::clock::Machine;
+use super::door::{Purpose, lock_target, wait_for_lease};
+use super::found::{Found, Record};
+use super::visitor::{Leased, Role, Visitor};
 use crate::error::{Error, Result};
 use crate::lock::{Patience, Place, holds_flock, lock_and_mark, register, unlock_descriptor};
 use crate::names::{flat_path, is_lock_name, locked_name};
@@ -21,7 +30,8 @@ use crate::target::{Resolve, Target};
 /// descriptor `name`. Returns how long it took.
 ///
 /// If the file behind the descriptor is the lock file of a target, by its name, this also waits for the end of another's
-/// lease of that, and holds no lock meanwhile. A descriptor that has the lock already keeps it.
+/// lease of that, and holds no lock meanwhile; and it finishes a set of files that was interrupted. A descriptor that has
+/// the lock already keeps it.
 ///
 /// # Errors
 ///
@@ -41,25 +51,53 @@ pub fn lock_callers_descriptor(
     let had_it = holds_flock(fd);
     loop {
         lock_and_mark(fd, options, &mut patience)?;
-        let kept_out = || match place_of(fd, options)? {
-            Some(place) if !had_it => Ok(visitor.kept_out(&place.lease, name, observer)?.map(|leased| (leased, place))),
-            _ => Ok(None),
-        };
-        let leased = match kept_out() {
-            Ok(None) => return Ok(patience.started.elapsed()),
-            leased => leased,
-        };
+        let obstacle = if had_it { Ok(Obstacle::Nothing) } else { look(fd, name, options, &visitor, observer) };
+        if matches!(obstacle, Ok(Obstacle::Nothing)) {
+            return Ok(patience.started.elapsed());
+        }
         // Or the file would be gone after the wait, and the caller had to open it again.
         let _registration = register(fd);
         unlock_descriptor(fd, name)?;
-        if let Some((leased, place)) = leased? {
-            wait_for_lease(leased, &mut patience, &visitor, &place)?;
+        match obstacle? {
+            Obstacle::Nothing => {}
+            Obstacle::Lease(leased, place) => wait_for_lease(leased, &mut patience, &visitor, &place)?,
+            Obstacle::Set(target, options) => {
+                let keeper = Visitor { role: Role::Keeper, clock: &Machine };
+                let how = Resolve { follow: false, mkdir: false };
+                lock_target(&target, how, &options, &keeper, observer, Purpose::Hold, |_, _| Ok(()))?.2.release()?;
+            }
         }
     }
 }
 
-/// The place whose lock file `fd` is, as far as its name says that. Without /proc this cannot be known.
-fn place_of(fd: BorrowedFd<'_>, options: &LockOptions) -> Result<Option<Place>> {
+/// What keeps the caller from the file that is locked.
+enum Obstacle {
+    Nothing,
+    /// Another's lease.
+    Lease(Leased, Box<Place>),
+    /// A set of files that its writer has not finished: whoever locks the file by its name, as these options say, does.
+    Set(PathBuf, Box<LockOptions>),
+}
+
+fn look(
+    fd: BorrowedFd<'_>,
+    name: &Path,
+    options: &LockOptions,
+    visitor: &Visitor<'_>,
+    observer: &Observer,
+) -> Result<Obstacle> {
+    let Some((target, place, options)) = place_of(fd, options)? else { return Ok(Obstacle::Nothing) };
+    let found = match Record::read(&place.lease, observer)? {
+        Some(Found { record: Record::Set(_), .. }) => return Ok(Obstacle::Set(target, Box::new(options))),
+        found => found,
+    };
+    let leased = visitor.judge(found.and_then(Found::lease), &place.lease, name)?;
+    Ok(leased.map_or(Obstacle::Nothing, |leased| Obstacle::Lease(leased, Box::new(place))))
+}
+
+/// The target and the place whose lock file `fd` is, as far as its name says that, and the options that lead there.
+/// Without /proc this cannot be known.
+fn place_of(fd: BorrowedFd<'_>, options: &LockOptions) -> Result<Option<(PathBuf, Place, LockOptions)>> {
     let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return Ok(None) };
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().filter(|name| is_lock_name(name))) else {
         return Ok(None);
@@ -74,9 +112,9 @@ fn place_of(fd: BorrowedFd<'_>, options: &LockOptions) -> Result<Option<Place>> 
         Some(target) => (target, options.dir.clone()),
         None => (dir.join(locked), None),
     };
-    let target = Target::resolve(&target, Resolve { follow: false, mkdir: false })?;
-    let place = Place::of(&target, &LockOptions { file: None, dir, ..options.clone() })?;
+    let options = LockOptions { file: None, dir, follow: false, ..options.clone() };
+    let place = Place::of(&Target::resolve(&target, Resolve { follow: false, mkdir: false })?, &options)?;
     let there = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?;
     let ours = FileStatus::of(fd).map_err(|e| Error::io(&path, e))?;
-    Ok(there.is_some_and(|there| there.id == ours.id).then_some(place))
+    Ok(there.is_some_and(|there| there.id == ours.id).then_some((target, place, options)))
 }

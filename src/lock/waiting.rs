@@ -10,7 +10,8 @@
 //!
 //! A lock that was taken while this process waited is not one that it runs under. But clocks are set, and times of files
 //! too; so that is believed for a second only. A look interrupts the wait, and a `flock` that is interrupted goes to the
-//! end of the queue. So there are no more looks than that.
+//! end of the queue. So there are no more looks than that. A wait without a limit or an alarm, in a library, cannot be
+//! interrupted: there the look comes first.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -129,8 +130,14 @@ pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: 
             false => Waited::Not(Around::Nothing),
         });
     }
+    let can_be_interrupted = patience.use_alarm || patience.left().is_some();
+    let before_looks: &[Duration] = match can_be_interrupted {
+        _ if !can_be_its_own => &[],
+        true => &[BEFORE_LOOK, BEFORE_LATE_LOOK],
+        false => &[Duration::ZERO],
+    };
     let since = wall_clock();
-    for limit in [BEFORE_LOOK, BEFORE_LATE_LOOK].into_iter().filter(|_| can_be_its_own) {
+    for &limit in before_looks {
         let limit = patience.left().map_or(limit, |left| left.min(limit));
         if wait_within(lock, Some(limit), patience.use_alarm)? {
             return Ok(Waited::Locked);

@@ -290,7 +290,7 @@ pub(crate) fn hand_locks(command: &mut Command, locks: &[HandOver]) {
 }
 
 /// Gives `command` a lock, or keeps the lock from it, as `lock` says. `lock` must live until the command has been
-/// started. The command's environment must not be changed otherwise.
+/// started. The command's environment must not be changed any more.
 pub(crate) fn hand_lock(command: &mut Command, lock: &HandOver) {
     set_variable(command, lock.variable, lock.value.as_deref());
     hand_descriptors(command, lock);

@@ -59,12 +59,16 @@ impl Environment {
     }
 }
 
-/// Sets the variable `name` for `command`, or removes it. Once only, and together with no other: the last one would win,
-/// and those that `Command::env` sets would win over all.
+/// Sets the variable `name` for `command`, or removes it. Once only, and after all others: what comes later would take
+/// its place.
 pub(super) fn set_variable(command: &mut Command, name: &str, value: Option<&OsStr>) {
-    let Some(environment) = Environment::with(name, value) else {
-        // There is a NUL in it, which is an error when the command is started.
-        command.env(name, value.unwrap_or_default());
+    // Where there are others already, they are copied. A NUL in the value is an error when the command is started.
+    let is_first = command.get_envs().next().is_none();
+    let Some(environment) = is_first.then(|| Environment::with(name, value)).flatten() else {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
         return;
     };
     // SAFETY: the closure runs between fork and exec, or before exec in this process, and stores a pointer. It lives
@@ -109,6 +113,14 @@ mod tests {
         let before = std::env::vars_os().count();
         assert_eq!(shown("AWRITE_NEW_ONE", Some("")).last().unwrap(), "AWRITE_NEW_ONE=");
         assert_eq!(std::env::vars_os().count(), before);
+    }
+
+    #[test]
+    fn others_that_were_set_before_stay() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $OTHER $AWRITE_NEW_ONE ${HOME-none}"]).env("OTHER", "1").env_remove("HOME");
+        set_variable(&mut command, "AWRITE_NEW_ONE", Some(OsStr::new("2")));
+        assert_eq!(command.output().unwrap().stdout, b"1 2 none\n");
     }
 
     #[test]

@@ -10,23 +10,12 @@ use rustix::process::Signal;
 
 use crate::capi::source;
 use crate::common::{
-    Done, Run, Running, TestDir, chmod, is_root, lock_is_held, needs, needs_pid_namespaces, needs_strace, say,
-    wait_until,
+    Running, TestDir, chmod, is_root, lock_is_held, needs, needs_pid_namespaces, needs_strace, say, wait_until,
 };
 
 const CLOSED: &str = "The lock is held above this process, but its descriptor was closed on the way";
 const OWN: &str = "The lock is held by a descriptor that this process has inherited, and cannot be shared with it";
 const FRESH: &str = "env -i PATH=\"$PATH\" BIN=\"$BIN\"";
-
-fn lock(dir: &TestDir, options: &[&str], script: &str) -> Run {
-    dir.awrite([&["lock"], options, &["f", "-c", script]].concat())
-}
-
-#[track_caller]
-fn assert_says(done: &Done, code: i32, words: &str) {
-    assert_eq!(done.code, Some(code), "{done:#?}");
-    assert!(done.stderr.contains(words), "wanted {words:?}\n{done:#?}");
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The environment is lost, or the descriptor, or both
@@ -42,21 +31,21 @@ fn without_its_environment_it_goes_on_under_the_descriptor() {
     ] {
         dir.file("f", "old");
         let script = format!("exec {FRESH} {}", script.replace("FRESH", FRESH));
-        lock(&dir, &[], &script).stdin("new").quiet_success();
+        dir.below_lock(&[], &script).stdin("new").quiet_success();
         assert_eq!(dir.read("f"), "new", "{script}");
         dir.assert_holds(&["f"]);
     }
     // What could never be granted is seen there too.
-    let done = lock(&dir, &["-s"], &format!("{FRESH} \"$BIN\" f")).stdin("x").run();
-    assert_says(&done, 1, "An exclusive lock cannot be taken below a shared one");
+    let done = dir.below_lock(&["-s"], &format!("{FRESH} \"$BIN\" f")).stdin("x").run();
+    done.assert_says(1, "An exclusive lock cannot be taken below a shared one");
     let script = format!("{FRESH} \"$BIN\" f; echo $? >&2");
     let done = dir.awrite(["f", "--", "sh", "-c", &script]).run();
-    assert_says(&done, 1, "This runs below a command whose output is about to replace the file");
+    done.assert_says(1, "This runs below a command whose output is about to replace the file");
     // A descriptor for writing only cannot be shared, whatever is asked; but the one above it is.
     let script = format!("exec 9>>f.lock; \"$BIN\" lock -s 9 && {FRESH} \"$BIN\" lock -w 5 f -- true");
-    assert_says(&lock(&dir, &["-s"], &script).run(), 1, "An exclusive lock cannot be taken below a shared one");
+    dir.below_lock(&["-s"], &script).run().assert_says(1, "An exclusive lock cannot be taken below a shared one");
     let shared = format!("{FRESH} \"$BIN\" lock -s f -- true");
-    lock(&dir, &["-s"], &shared).quiet_success();
+    dir.below_lock(&["-s"], &shared).quiet_success();
     // Those side by side still exclude each other.
     dir.file("n", "0");
     let one = format!("{FRESH} \"$BIN\" -q n -- sh -c 'read n; echo $((n + 1))'");
@@ -81,18 +70,18 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x', {environment}pass_
         )
     };
     for environment in ["", "env={}, "] {
-        assert_says(&lock(&dir, &[], &python(environment, "()")).run(), 1, CLOSED);
+        dir.below_lock(&[], &python(environment, "()")).run().assert_says(1, CLOSED);
         // The one that is passed on is not the one that counts.
         let inner = format!("exec \"$BIN\" lock f -c '{}'", python(environment, "[100]").replace('\'', "'\\''"));
-        assert_says(&lock(&dir, &[], &inner).run(), 1, CLOSED);
+        dir.below_lock(&[], &inner).run().assert_says(1, CLOSED);
     }
     let script = "exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" f 9>&-";
-    assert_says(&dir.sh(script).stdin("x").run(), 1, CLOSED);
+    dir.sh(script).stdin("x").run().assert_says(1, CLOSED);
     assert_eq!(dir.read("f"), "old");
     fs::remove_file(dir.join("f.lock")).unwrap();
     // With -o it is meant to wait.
     let script = format!("{FRESH} AWRITE_HELD=\"$AWRITE_HELD\" \"$BIN\" -w 50ms f");
-    assert_says(&lock(&dir, &["-o"], &script).stdin("x").run(), 2, "Lock acquisition timeout after 50ms");
+    dir.below_lock(&["-o"], &script).stdin("x").run().assert_says(2, "Lock acquisition timeout after 50ms");
     dir.assert_holds(&["f"]);
 }
 
@@ -103,16 +92,16 @@ fn a_wait_for_itself_ends_whatever_its_limit_is() {
     let started = Instant::now();
     for limit in ["--wait", "-n", "-w1ms", "-w20ms", "-w600"] {
         let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" {limit} f 9>&-");
-        assert_says(&dir.sh(&script).stdin("x").run(), 1, CLOSED);
+        dir.sh(&script).stdin("x").run().assert_says(1, CLOSED);
         let script = format!("exec 9>>f.lock; \"$BIN\" lock 9; exec 8>>f.lock; \"$BIN\" lock {limit} 8 9>&-");
-        assert_says(&dir.sh(&script).run(), 1, CLOSED);
-        lock(&dir, &[], &format!("exec {FRESH} \"$BIN\" {limit} f")).stdin("new").quiet_success();
+        dir.sh(&script).run().assert_says(1, CLOSED);
+        dir.below_lock(&[], &format!("exec {FRESH} \"$BIN\" {limit} f")).stdin("new").quiet_success();
     }
     // What seems to have been taken after it had begun to wait, it takes for another's at first.
     let script = "exec 9>>f.lock; \"$BIN\" lock 9
         { touch in; while ! test -e go; do touch f.lock; done; } 9>&- & while ! test -e in; do sleep 0.01; done
         \"$BIN\" f 9>&-; code=$?; touch go; wait; exit $code";
-    assert_says(&dir.sh(script).stdin("x").run(), 1, CLOSED);
+    dir.sh(script).stdin("x").run().assert_says(1, CLOSED);
     // Of 16 waits, most of which last 20 ms, and one a second. The machine may be busy.
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     dir.assert_holds(&["f", "f.lock", "go", "in"]);
@@ -122,7 +111,7 @@ fn a_wait_for_itself_ends_whatever_its_limit_is() {
 #[test]
 fn below_a_link_lock_without_an_environment() {
     let dir = TestDir::new();
-    let link = |script: &str| lock(&dir, &["--lock-method", "link"], script);
+    let link = |script: &str| dir.below_lock(&["--lock-method", "link"], script);
     let fresh = format!("{FRESH} \"$BIN\" --lock-method link");
     link(&format!("{fresh} f")).stdin("new").quiet_success();
     assert_eq!(dir.read("f"), "new");
@@ -132,7 +121,7 @@ fn below_a_link_lock_without_an_environment() {
         let script = "import os, subprocess, sys
 sys.exit(subprocess.run([os.environ['BIN'], '--lock-method', 'link', 'f'], input=b'x').returncode)";
         let done = dir.awrite(["lock", "--lock-method", "link", "f", "--", "python3", "-c", script]).run();
-        assert_says(&done, 1, CLOSED);
+        done.assert_says(1, CLOSED);
     }
     dir.assert_holds(&["f"]);
 }
@@ -161,7 +150,7 @@ fn under_a_descriptor_of_the_shell() {
     let script = "exec 9>>f.lock; \"$BIN\" lock 9 && \"$BIN\" lock f -c 'exec 9>other; echo y | \"$BIN\" f'";
     dir.sh(script).quiet_success();
     let script = "exec 9<>f.lock; \"$BIN\" lock -s 9 && \"$BIN\" lock -s f -- true && \"$BIN\" f";
-    assert_says(&dir.sh(script).stdin("x").run(), 1, "An exclusive lock cannot be taken below a shared one");
+    dir.sh(script).stdin("x").run().assert_says(1, "An exclusive lock cannot be taken below a shared one");
 }
 
 /// The kernel shares a byte with those only who may read the file.
@@ -174,11 +163,11 @@ fn a_shared_lock_needs_a_descriptor_for_reading() {
             while ! test -e in; do sleep 0.01; done
             \"$BIN\" lock -ns f -- true; code=$?; touch go; wait; rm in go; exit $code"
         );
-        lock(&dir, &[], &script)
+        dir.below_lock(&[], &script)
     };
     beside("9<>f.lock").quiet_success();
     let done = beside("9>>f.lock").run();
-    assert_says(&done, 2, "opened for writing only: below another lock, it keeps out other shared locks too");
+    done.assert_says(2, "opened for writing only: below another lock, it keeps out other shared locks too");
     // Where nobody is above, it shares.
     dir.sh("exec 9>>f.lock; \"$BIN\" lock -s 9; exec 8>>f.lock; \"$BIN\" lock -ns 8 9>&-").quiet_success();
     if !needs_strace() {
@@ -246,7 +235,7 @@ fn what_another_program_has_locked_is_an_error_where_it_is_inherited() {
         "exec 9>>f.lock; exec 9<f.lock; \"$BIN\" lock 9; \"$BIN\" f",
         "exec 9>>f.lock; flock 9; exec 8>>f.lock; \"$BIN\" lock 8",
     ] {
-        assert_says(&dir.sh(script).stdin("x").run(), 1, OWN);
+        dir.sh(script).stdin("x").run().assert_says(1, OWN);
     }
     // Not to wait is no mistake.
     dir.sh("exec 9>>f.lock; flock 9; \"$BIN\" -n f").stdin("x").run().assert_code(2);
@@ -267,14 +256,14 @@ fn below_a_lock_file_that_may_only_be_read() {
         let script = format!("\"$BIN\" lock {inner} f -- true");
         dir.awrite_unprivileged(["lock", "--keep-lock", outer, "f", "-c", &script]).run()
     };
-    assert_says(&below("-x", "-x"), 1, OWN);
-    assert_says(&below("-x", "-s"), 1, OWN);
-    assert_says(&below("-s", "-x"), 1, OWN);
+    below("-x", "-x").assert_says(1, OWN);
+    below("-x", "-s").assert_says(1, OWN);
+    below("-s", "-x").assert_says(1, OWN);
     if needs("python3") {
         let script = "import os, subprocess, sys
 sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
         let args = ["lock", "--keep-lock", "f", "--", "python3", "-c", script];
-        assert_says(&dir.awrite_unprivileged(args).run(), 1, CLOSED);
+        dir.awrite_unprivileged(args).run().assert_says(1, CLOSED);
     }
     // Shared ones need nobody's leave, and each has the lock until its own end.
     below("-s", "-s").ok();
@@ -289,8 +278,8 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
         // The holder may write it, and the one below may not.
         chmod(&dir.join("f.lock"), 0o644);
         let script = "exec setpriv --reuid=65534 --clear-groups \"$NOBODYS\" lock f -- true";
-        let done = lock(&dir, &["--keep-lock"], script).env("NOBODYS", dir.reachable_binary()).run();
-        assert_says(&done, 1, "which may not write the lock file");
+        let done = dir.below_lock(&["--keep-lock"], script).env("NOBODYS", dir.reachable_binary()).run();
+        done.assert_says(1, "which may not write the lock file");
     }
 }
 
@@ -316,18 +305,17 @@ fn where_there_are_no_record_locks() {
     let awrite = |args: &[&str]| dir.program(no_ofd, [&[crate::common::AWRITE], args].concat());
     dir.file("f", "old");
     for script in ["\"$BIN\" lock f -- true", "\"$BIN\" -w 5 f", "env -i \"$BIN\" f", "\"$BIN\" lock -s f -- true"] {
-        assert_says(&awrite(&["lock", "f", "-c", script]).stdin("x").run(), 1, OWN);
+        awrite(&["lock", "f", "-c", script]).stdin("x").run().assert_says(1, OWN);
     }
-    assert_says(&awrite(&["f", "--", "sh", "-c", "echo x | \"$BIN\" f"]).run(), 1, OWN);
-    assert_says(
-        &dir.program(no_ofd, ["sh", "-c", "exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" f"]).stdin("x").run(),
-        1,
-        OWN,
-    );
+    awrite(&["f", "--", "sh", "-c", "echo x | \"$BIN\" f"]).run().assert_says(1, OWN);
+    dir.program(no_ofd, ["sh", "-c", "exec 9>>f.lock; \"$BIN\" lock 9; \"$BIN\" f"])
+        .stdin("x")
+        .run()
+        .assert_says(1, OWN);
     if needs("python3") {
         let script = "import os, subprocess, sys
 sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
-        assert_says(&awrite(&["lock", "f", "--", "python3", "-c", script]).run(), 1, CLOSED);
+        awrite(&["lock", "f", "--", "python3", "-c", script]).run().assert_says(1, CLOSED);
     }
     fs::remove_file(dir.join("f.lock")).unwrap_or(());
     // What needs no nesting works.
@@ -400,7 +388,7 @@ fn a_second_signal_ends_the_wait_for_those_below() {
     let dir = TestDir::new();
     let script = "\"$BIN\" lock f -c 'touch in; while ! test -e go; do sleep 0.01; done' >/dev/null 2>&1 &
         while ! test -e in; do sleep 0.01; done";
-    let mut holder = lock(&dir, &[], script).spawn();
+    let mut holder = dir.below_lock(&[], script).spawn();
     holder.wait_for_stderr("still work under it");
     holder.signal(Signal::TERM);
     std::thread::sleep(std::time::Duration::from_millis(400));
@@ -427,7 +415,7 @@ fn a_lease_taken_below_a_lock_is_its_owner_s() {
         echo mine | \"$BIN\" -n f || exit 95
         echo ours | \"$BIN\" -n --owner A f"
     );
-    lock(&dir, &[], &script).run().ok();
+    dir.below_lock(&[], &script).run().ok();
     assert_eq!(dir.read("f"), "ours\n");
     dir.awrite(["-qn", "f"]).stdin("x").run().assert_code(2);
 }
@@ -441,5 +429,5 @@ fn another_target_with_the_same_lock_file_may_be_written_below() {
     assert_eq!((dir.read("f").as_str(), dir.read("g").as_str()), ("b\n", "a\n"));
     let script = "echo a | \"$BIN\" --lock-file L f; echo b";
     let done = dir.awrite(["--lock-file", "L", "f", "--", "sh", "-c", script]).run();
-    assert_says(&done, 0, "This runs below a command whose output is about to replace the file");
+    done.assert_says(0, "This runs below a command whose output is about to replace the file");
 }

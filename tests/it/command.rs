@@ -137,7 +137,7 @@ fn a_command_that_prints_nothing_never_wipes_a_file() {
     let before = dir.snapshot("f");
     for option in ["--quiet", "--stream"] {
         let done = dir.awrite([option, "f", "--", "true"]).run();
-        done.assert_error(1, "Error: f: COMMAND printed nothing").assert_hint("awrite-lock FILE -- COMMAND");
+        done.assert_error(1, "Error: f: COMMAND printed nothing").assert_hint("awrite -e FILE -- COMMAND");
         assert!(!done.stderr.contains("--allow-empty"), "{done:?}");
     }
     assert_eq!(dir.snapshot("f"), before);

@@ -1,10 +1,6 @@
 //! Several targets in one order, the list of what is held, reasons, breaking, and what is said of wrong targets.
 
-use crate::common::{Run, Running, TestDir, rounds, wait_until};
-
-fn lock(dir: &TestDir, args: &[&str]) -> Run {
-    dir.awrite([&["lock"], args].concat())
-}
+use crate::common::{Running, TestDir, rounds, wait_until};
 
 /// By number, which may be that of a real-time signal.
 fn signal(running: &Running, number: i32) {
@@ -36,24 +32,24 @@ fn two_crowds_with_opposite_orders() {
 fn all_or_none_and_nested_below_any() {
     let dir = TestDir::new();
     let script = "echo x | \"$BIN\" -n b && echo y | \"$BIN\" -n a && \"$BIN\" lock -n c a -c 'ls *.lock'";
-    let done = lock(&dir, &["c", "a", "b", "./a", "-c", script]).run();
+    let done = dir.lock(&["c", "a", "b", "./a", "-c", script]).run();
     done.ok();
     assert_eq!(done.stdout, "a.lock\nb.lock\nc.lock\n");
     dir.assert_holds(&["a", "b"]);
     // With -o neither is passed on.
     for name in ["a", "b"] {
-        let done = lock(&dir, &["-o", "a", "b", "-c", &format!("exec \"$BIN\" lock -n {name} -- true")]).run();
+        let done = dir.lock(&["-o", "a", "b", "-c", &format!("exec \"$BIN\" lock -n {name} -- true")]).run();
         done.assert_error(2, &format!("Error: {name}: File locked by another process"));
     }
     // One of them is held: none is kept, and the limit is about all.
-    let done = lock(&dir, &["-o", "b", "-c", "\"$BIN\" lock -w 0.1 a b -- true; echo $?; ls *.lock"]).run();
+    let done = dir.lock(&["-o", "b", "-c", "\"$BIN\" lock -w 0.1 a b -- true; echo $?; ls *.lock"]).run();
     assert_eq!(done.ok().stdout, "2\nb.lock\n");
     for (args, reason) in [
         (&["a", "b"][..], "Error: 'b': unexpected argument; put -- before COMMAND"),
         (&["--status", "a", "b"], "Error: 'b': a lease is of one TARGET"),
         (&["--lock-file", "l", "a", "b", "--", "true"], "Error: --lock-file: cannot be the lock of several TARGETs"),
     ] {
-        lock(&dir, args).run().assert_error(1, reason);
+        dir.lock(args).run().assert_error(1, reason);
     }
     dir.assert_holds(&["a", "b"]);
 }
@@ -62,12 +58,12 @@ fn all_or_none_and_nested_below_any() {
 fn the_list_says_who_since_when_and_why() {
     let dir = TestDir::new();
     dir.dir("sub");
-    lock(&dir, &["--list"]).quiet_success();
-    lock(&dir, &["--acquire", "--owner", "agent 7", "--ttl", "1h", "--reason", "the plan", "sub/plan"]).run().ok();
+    dir.lock(&["--list"]).quiet_success();
+    dir.lock(&["--acquire", "--owner", "agent 7", "--ttl", "1h", "--reason", "the plan", "sub/plan"]).run().ok();
     let list = "\"$BIN\" lock --list -r; \"$BIN\" lock --list -r --json";
-    let holder = lock(&dir, &["-o", "f", "-c", &format!("until [ -e go ]; do sleep 0.05; done; {list}")]).spawn();
+    let holder = dir.lock(&["-o", "f", "-c", &format!("until [ -e go ]; do sleep 0.05; done; {list}")]).spawn();
     wait_until("it is held", || dir.join("f.lock").exists());
-    let mut waiter = lock(&dir, &["f", "--", "true"]).spawn();
+    let mut waiter = dir.lock(&["f", "--", "true"]).spawn();
     waiter.wait_for_waiting();
     dir.file("go", "");
     let done = holder.finish();
@@ -83,13 +79,13 @@ fn the_list_says_who_since_when_and_why() {
     assert!(json[0]["since"].is_string() && json[0]["holder_pid"].is_u64() && json[1]["since"].is_null());
     assert_eq!((json[2]["owner"].as_str(), json[2]["reason"].as_str()), (Some("agent 7"), Some("the plan")));
     // Not recursive: only what is in it.
-    assert_eq!(lock(&dir, &["--list"]).run().ok().stdout, "");
-    assert_eq!(lock(&dir, &["--list", "sub"]).run().ok().stdout.lines().count(), 2);
-    lock(&dir, &["--list", "missing"]).run().assert_error(1, "Error: missing: No such file or directory");
+    assert_eq!(dir.lock(&["--list"]).run().ok().stdout, "");
+    assert_eq!(dir.lock(&["--list", "sub"]).run().ok().stdout.lines().count(), 2);
+    dir.lock(&["--list", "missing"]).run().assert_error(1, "Error: missing: No such file or directory");
     // In a directory of lock files, whatever is in the path.
     dir.dir("locks");
-    lock(&dir, &["--lock-dir", "locks", "--acquire", "--owner", "B", "--ttl", "1h", "sub/a%b"]).run().ok();
-    let done = lock(&dir, &["--lock-dir", "locks", "--list", "--json", "-r"]).run();
+    dir.lock(&["--lock-dir", "locks", "--acquire", "--owner", "B", "--ttl", "1h", "sub/a%b"]).run().ok();
+    let done = dir.lock(&["--lock-dir", "locks", "--list", "--json", "-r"]).run();
     let hold: serde_json::Value = serde_json::from_str(&done.ok().stdout).unwrap();
     assert_eq!(hold["path"].as_str().unwrap(), format!("{}/sub/a%b", dir.path().canonicalize().unwrap().display()));
 }
@@ -97,7 +93,7 @@ fn the_list_says_who_since_when_and_why() {
 #[test]
 fn a_reason_is_told_and_a_lease_is_broken() {
     let dir = TestDir::new();
-    lock(&dir, &["--acquire", "--owner", "A", "--ttl", "1h", "--reason", "rebuilding", "f"]).run().ok();
+    dir.lock(&["--acquire", "--owner", "A", "--ttl", "1h", "--reason", "rebuilding", "f"]).run().ok();
     let first = dir.read("f.lease");
     assert!(first.contains(",\"reason\":\"rebuilding\"}"), "{first}");
     let done = dir.awrite(["-n", "f"]).stdin("x").run();
@@ -109,18 +105,18 @@ fn a_reason_is_told_and_a_lease_is_broken() {
     assert!(done.stderr.starts_with("Waiting for f, leased by A until "), "{done:?}");
     assert!(done.stderr.contains(" (rebuilding) (100ms timeout)...\n"), "{done:?}");
     // A refresh leaves it, or changes it.
-    lock(&dir, &["--refresh", "--owner", "A", "f"]).quiet_success();
+    dir.lock(&["--refresh", "--owner", "A", "f"]).quiet_success();
     assert!(dir.read("f.lease").contains("rebuilding"));
-    lock(&dir, &["--refresh", "--owner", "A", "--reason", "testing", "f"]).quiet_success();
-    let done = lock(&dir, &["--break", "f"]).run();
+    dir.lock(&["--refresh", "--owner", "A", "--reason", "testing", "f"]).quiet_success();
+    let done = dir.lock(&["--break", "f"]).run();
     assert!(done.ok().stdout.starts_with("f: No longer leased. Leased by A until "), "{done:?}");
     assert!(done.stdout.contains(" (testing) (token "), "{done:?}");
-    assert_eq!(lock(&dir, &["--break", "f"]).run().ok().stdout, "f: Not leased\n");
-    lock(&dir, &["--refresh", "--owner", "A", "f"]).run().assert_error(2, "Error: f: Not leased by A");
+    assert_eq!(dir.lock(&["--break", "f"]).run().ok().stdout, "f: Not leased\n");
+    dir.lock(&["--refresh", "--owner", "A", "f"]).run().assert_error(2, "Error: f: Not leased by A");
     for bad in ["", "a\nb"] {
-        lock(&dir, &["--acquire", "--owner", "A", "--ttl", "1h", "--reason", bad, "f"]).run().assert_code(1);
+        dir.lock(&["--acquire", "--owner", "A", "--ttl", "1h", "--reason", bad, "f"]).run().assert_code(1);
     }
-    lock(&dir, &["--reason", "x", "f", "--", "true"])
+    dir.lock(&["--reason", "x", "f", "--", "true"])
         .run()
         .assert_error(1, "Error: --reason: is for a lease that is acquired or refreshed");
     dir.assert_holds(&[]);
@@ -129,7 +125,7 @@ fn a_reason_is_told_and_a_lease_is_broken() {
 #[test]
 fn a_release_says_how_long() {
     let dir = TestDir::new();
-    let done = lock(&dir, &["-v", "--json", "f", "--", "sleep", "0.1"]).run();
+    let done = dir.lock(&["-v", "--json", "f", "--", "sleep", "0.1"]).run();
     let last: serde_json::Value = serde_json::from_str(done.ok().stderr.lines().last().unwrap()).unwrap();
     assert_eq!(last["event"], "lock_released");
     assert!((100..10_000).contains(&last["held_ms"].as_u64().unwrap()), "{last}");
@@ -139,17 +135,17 @@ fn a_release_says_how_long() {
         let told: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!((100..10_000).contains(&told["held_ms"].as_u64().unwrap()), "{told}");
     };
-    let done = lock(&dir, &["--json", "--owner", "A", "--ttl", "60", "f", "--", "sleep", "0.1"]).run();
+    let done = dir.lock(&["--json", "--owner", "A", "--ttl", "60", "f", "--", "sleep", "0.1"]).run();
     told(&done.ok().stderr, "lease_released");
     let held = |last: &[&str]| {
-        lock(&dir, &["--acquire", "--owner", "A", "--ttl", "60", "f"]).run().ok();
+        dir.lock(&["--acquire", "--owner", "A", "--ttl", "60", "f"]).run().ok();
         let started = std::time::Instant::now();
         wait_until("it was held for a while", || started.elapsed().as_millis() > 110);
-        lock(&dir, last).run()
+        dir.lock(last).run()
     };
     told(&held(&["--json", "--release", "--owner", "A", "f"]).ok().stderr, "lease_released");
     told(&held(&["--json", "--break", "f"]).ok().stdout, "lease_broken");
-    assert!(lock(&dir, &["--json", "--break", "f"]).run().ok().stdout.contains("\"held_ms\":null"));
+    assert!(dir.lock(&["--json", "--break", "f"]).run().ok().stdout.contains("\"held_ms\":null"));
 }
 
 /// Whatever signal comes, it ends after COMMAND, and the lock is held until then.
@@ -161,7 +157,7 @@ fn every_signal_is_outlived() {
     let ignore = "trap '' 1 2 3 4 5 6 7 8 10 11 12 13 14 15 16 24 25 26 27 29 30 31; : >started; \
                   until [ -e go ]; do sleep 0.02; done; exit 7";
     for number in signals.step_by(rounds(3, 1)) {
-        let running = lock(&dir, &["-o", "f", "-c", ignore]).spawn();
+        let running = dir.lock(&["-o", "f", "-c", ignore]).spawn();
         wait_until("COMMAND runs", || dir.join("started").exists());
         signal(&running, number);
         if number >= 34 {
@@ -169,7 +165,7 @@ fn every_signal_is_outlived() {
             assert_eq!(running.finish().code, Some(128 + number), "signal {number}");
         } else {
             std::thread::sleep(std::time::Duration::from_millis(20));
-            lock(&dir, &["-n", "f", "--", "true"]).run().assert_code(2);
+            dir.lock(&["-n", "f", "--", "true"]).run().assert_code(2);
             dir.file("go", "");
             assert_eq!(running.finish().code, Some(7), "signal {number}");
             std::fs::remove_file(dir.join("go")).unwrap();
@@ -184,13 +180,13 @@ fn every_signal_is_outlived() {
 fn what_is_left_of_command_is_killed_in_time() {
     let dir = TestDir::new();
     let script = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >left; rm f.lease; sleep 600";
-    let done = lock(&dir, &["--owner", "A", "--ttl", "2", "--kill-after", "300ms", "f", "-c", script]).run();
+    let done = dir.lock(&["--owner", "A", "--ttl", "2", "--kill-after", "300ms", "f", "-c", script]).run();
     done.assert_error(2, "Error: f: the lease is lost, COMMAND is told to stop: Not leased by A");
     let left = dir.read("left").trim().to_owned();
     wait_until("it is gone", || {
         std::fs::read_to_string(format!("/proc/{left}/status")).map_or(true, |text| text.contains("State:\tZ"))
     });
-    let done = lock(&dir, &["--owner", "A", "--ttl", "2", "--kill-after", "2", "f", "--", "true"]).run();
+    let done = dir.lock(&["--owner", "A", "--ttl", "2", "--kill-after", "2", "f", "--", "true"]).run();
     done.assert_error(1, "Error: --kill-after: is more than half of --ttl");
 }
 
@@ -200,14 +196,14 @@ fn a_link_itself_can_be_locked() {
     dir.file("f", "");
     std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
     let script = "ls *.lock; echo x | \"$BIN\" -n --no-follow link; echo $?";
-    assert_eq!(lock(&dir, &["-o", "--no-follow", "link", "-c", script]).run().ok().stdout, "link.lock\n2\n");
-    assert_eq!(lock(&dir, &["link", "-c", "ls *.lock"]).run().ok().stdout, "f.lock\n");
+    assert_eq!(dir.lock(&["-o", "--no-follow", "link", "-c", script]).run().ok().stdout, "link.lock\n2\n");
+    assert_eq!(dir.lock(&["link", "-c", "ls *.lock"]).run().ok().stdout, "f.lock\n");
 }
 
 #[test]
 fn what_excludes_nobody_is_said() {
     let dir = TestDir::new();
-    let done = lock(&dir, &["report.lock", "--", "true"]).run();
+    let done = dir.lock(&["report.lock", "--", "true"]).run();
     assert!(
         done.ok().stderr.starts_with("Warning: report.lock: this locks report.lock.lock; to lock report,"),
         "{done:?}"
@@ -215,7 +211,7 @@ fn what_excludes_nobody_is_said() {
     let done = dir.sh("exec 9>>report; exec \"$BIN\" lock 9").run();
     assert!(done.ok().stderr.contains("report itself, and awrite locks "), "{done:?}");
     dir.file("Cargo.lock", "[[package]]\n");
-    lock(&dir, &["Cargo.lock", "--", "true"]).quiet_success();
+    dir.lock(&["Cargo.lock", "--", "true"]).quiet_success();
     dir.sh("exec 9>>report.lock; exec \"$BIN\" lock 9").quiet_success();
     for script in ["\"$BIN\" lock -n 0 <&-", "\"$BIN\" lock -n 1 >&-"] {
         assert!(dir.sh(script).run().assert_code(1).stderr.contains(": Bad file descriptor\n"), "{script}");

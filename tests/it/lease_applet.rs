@@ -6,17 +6,13 @@ use std::time::Duration;
 use awrite::{Claim, FileLock, Lease, LockOptions, LockStatus};
 use rustix::process::Signal;
 
-use crate::common::{AWRITE, Done, Held, Run, Running, TestDir, needs_strace, wait_until};
+use crate::common::{AWRITE, Done, Held, Running, TestDir, needs_strace, wait_until};
 
 /// `awrite-lock` with these arguments.
-fn lock(dir: &TestDir, args: &[&str]) -> Run {
-    dir.awrite([&["lock"], args].concat())
-}
-
 /// Takes the lease of `f` and returns the token that was printed.
 #[track_caller]
 fn acquire(dir: &TestDir, owner: &str, ttl: &str) -> String {
-    let done = lock(dir, &["--acquire", "-n", "--owner", owner, "--ttl", ttl, "f"]).run();
+    let done = dir.lock(&["--acquire", "-n", "--owner", owner, "--ttl", ttl, "f"]).run();
     assert_eq!(done.ok().stderr, "");
     let token = done.stdout.strip_suffix('\n').unwrap();
     assert!(token.bytes().all(|b| b.is_ascii_digit()), "{done:?}");
@@ -52,7 +48,7 @@ fn outlast(dir: &TestDir) {
 /// in between. `announced` may set traps.
 fn under_lease(dir: &TestDir, options: &[&str], announced: &str, after: &str) -> Running {
     let script = format!("{announced}\ntouch started; while test ! -e go; do sleep 0.01; done; {after}");
-    let mut running = lock(dir, &[&["--owner", "A"], options, &["f", "-c", &script]].concat()).spawn();
+    let mut running = dir.lock(&[&["--owner", "A"], options, &["f", "-c", &script]].concat()).spawn();
     wait_until("COMMAND runs", || {
         assert!(!running.has_ended(), "{}", running.stderr());
         dir.join("started").exists()
@@ -73,21 +69,21 @@ fn a_lease_goes_from_command_to_command() {
     assert_eq!(first["token"].to_string(), token);
     // Only its owner may write.
     dir.awrite(["-n", "f"]).stdin("x").run().assert_error_with(2, &["f: Leased by A until "]);
-    lock(&dir, &["-n", "f", "--", "touch", "was-run"]).run().assert_code(2);
+    dir.lock(&["-n", "f", "--", "touch", "was-run"]).run().assert_code(2);
     dir.awrite(["--owner", "A", "--token", &token, "f"]).stdin("1").quiet_success();
-    lock(&dir, &["--owner", "A", "--token", &token, "f", "--", "grep", "-q", "1", "f"]).quiet_success();
+    dir.lock(&["--owner", "A", "--token", &token, "f", "--", "grep", "-q", "1", "f"]).quiet_success();
     // If its owner acquires it again or refreshes it, it is the same lease.
     assert_eq!(acquire(&dir, "A", "120s"), token);
     assert_eq!((&record(&dir)["ttl_ms"], &record(&dir)["locked_at"]), (&120_000.into(), &first["locked_at"]));
-    lock(&dir, &["--refresh", "--owner", "A", "--token", &token, "f"]).quiet_success();
+    dir.lock(&["--refresh", "--owner", "A", "--token", &token, "f"]).quiet_success();
     assert_eq!(record(&dir)["ttl_ms"], 120_000);
-    lock(&dir, &["--refresh", "--owner", "A", "--ttl", "30", "f"]).quiet_success();
+    dir.lock(&["--refresh", "--owner", "A", "--ttl", "30", "f"]).quiet_success();
     assert_eq!((&record(&dir)["ttl_ms"], record(&dir)["token"].to_string()), (&30_000.into(), token.clone()));
     for _ in 0..2 {
-        lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
+        dir.lock(&["--release", "--owner", "A", "f"]).quiet_success();
         dir.assert_holds(&["f"]);
     }
-    let done = lock(&dir, &["--refresh", "--owner", "A", "f"]).run();
+    let done = dir.lock(&["--refresh", "--owner", "A", "f"]).run();
     done.assert_error(2, "Error: f: Not leased by A").assert_hint("acquire the lease");
     let second = acquire(&dir, "B", "60s");
     assert!(second.parse::<u64>().unwrap() > token.parse().unwrap());
@@ -106,13 +102,13 @@ fn another_owner_or_an_old_token_changes_nothing() {
     let token = acquire(&dir, "A", "60s");
     let text = dir.read("f.lease");
     for what in ["--refresh", "--release"] {
-        let done = lock(&dir, &[what, "--owner", "B", "f"]).run();
+        let done = dir.lock(&[what, "--owner", "B", "f"]).run();
         done.assert_error_with(2, &["f: Leased by A until "]);
-        let done = lock(&dir, &[what, "--owner", "B", "--token", &other, "f"]).run();
+        let done = dir.lock(&[what, "--owner", "B", "--token", &other, "f"]).run();
         done.assert_error_with(2, &["f: Leased by A until "]);
-        let done = lock(&dir, &[what, "--owner", "A", "--token", &old, "f"]).run();
+        let done = dir.lock(&[what, "--owner", "A", "--token", &old, "f"]).run();
         done.assert_error(2, &format!("Error: f: The lease with token {old} is over: A has token {token} now"));
-        lock(&dir, &[what, "-E", "77", "--owner", "B", "f"]).run().assert_code(77);
+        dir.lock(&[what, "-E", "77", "--owner", "B", "f"]).run().assert_code(77);
         assert_eq!(dir.read("f.lease"), text);
         dir.assert_holds(&["f.lease"]);
     }
@@ -123,17 +119,17 @@ fn the_next_owner_waits_or_does_not() {
     let dir = TestDir::new();
     let first = acquire(&dir, "A", "1h");
     let attempt =
-        |options: &[&str]| lock(&dir, &[&["--acquire", "--owner", "B", "--ttl", "1h"], options, &["f"]].concat());
+        |options: &[&str]| dir.lock(&[&["--acquire", "--owner", "B", "--ttl", "1h"], options, &["f"]].concat());
     attempt(&["-n"]).run().assert_error_with(2, &["f: Leased by A until "]);
     attempt(&["-n", "-E", "9"]).run().assert_code(9);
     let done = attempt(&["-w", "100ms"]).run();
     done.assert_error_with(2, &["f: Leased by A until "]).assert_hint("waited 100ms for its end");
-    lock(&dir, &["-n", "-E", "0", "f", "--", "touch", "was-run"]).run().assert_code(0);
+    dir.lock(&["-n", "-E", "0", "f", "--", "touch", "was-run"]).run().assert_code(0);
     assert_eq!(record(&dir)["token"].to_string(), first);
     dir.assert_holds(&["f.lease"]);
     let mut waiter = attempt(&[]).spawn();
     waiter.wait_for_waiting();
-    lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
+    dir.lock(&["--release", "--owner", "A", "f"]).quiet_success();
     let done = waiter.finish();
     let lines = done.ok().lines();
     assert!(lines[0].starts_with("Waiting for f, leased by ") && lines[1..] == ["Lock acquired"], "{lines:?}");
@@ -141,7 +137,7 @@ fn the_next_owner_waits_or_does_not() {
     // Changes of the lease wait for the lock.
     let held = Held::new(&dir.join("f.lock"));
     for what in [&["--refresh"][..], &["--release"], &["--acquire", "--ttl=1"]] {
-        let done = lock(&dir, &[what, &["--owner", "B", "-n", "f"]].concat()).run();
+        let done = dir.lock(&[what, &["--owner", "B", "-n", "f"]].concat()).run();
         done.assert_error(2, "Error: f: File locked by another process").assert_hint("held by PID");
     }
     held.release();
@@ -153,7 +149,7 @@ fn a_signal_while_waiting_takes_no_lease() {
     acquire(&dir, "A", "1h");
     let text = dir.read("f.lease");
     for rest in [&["--acquire", "f"][..], &["f", "--", "touch", "was-run"]] {
-        let mut waiter = lock(&dir, &[&["--owner", "B", "--ttl", "1h"], rest].concat()).spawn();
+        let mut waiter = dir.lock(&[&["--owner", "B", "--ttl", "1h"], rest].concat()).spawn();
         waiter.wait_for_waiting();
         waiter.signal(Signal::TERM);
         let done = waiter.finish();
@@ -188,7 +184,7 @@ fn a_token_that_nobody_hears_of_is_no_lease() {
 #[test]
 fn for_machines() {
     let dir = TestDir::new();
-    let done = lock(&dir, &["--acquire", "--json", "--owner", "A", "--ttl", "60s", "f"]).run();
+    let done = dir.lock(&["--acquire", "--json", "--owner", "A", "--ttl", "60s", "f"]).run();
     let said = json(&done.ok().stdout);
     let record = record(&dir);
     assert_eq!(
@@ -199,24 +195,24 @@ fn for_machines() {
         assert_eq!(said[field], record[field], "{field}");
     }
     assert!((1..=60_000).contains(&said["left_ms"].as_u64().unwrap()));
-    let done = lock(&dir, &["--refresh", "--json", "--owner", "A", "f"]).run();
+    let done = dir.lock(&["--refresh", "--json", "--owner", "A", "f"]).run();
     let again = json(&done.ok().stdout);
     assert_eq!((&again["event"], &again["token"]), (&"lease_refreshed".into(), &said["token"]));
     assert_ne!(again["expires_at"], said["expires_at"]);
-    let done = lock(&dir, &["--release", "--json", "--owner", "B", "f"]).run();
+    let done = dir.lock(&["--release", "--json", "--owner", "B", "f"]).run();
     assert_eq!(done.assert_code(2).stdout, "");
     let error = json(&format!("{}\n", done.lines().last().unwrap()));
     assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &2.into()));
-    let done = lock(&dir, &["--release", "--json", "--owner", "A", "f"]).run();
+    let done = dir.lock(&["--release", "--json", "--owner", "A", "f"]).run();
     assert!(done.ok().stderr.contains("\"event\":\"lease_released\""), "{done:?}");
     assert_eq!(done.stdout, "");
     // With COMMAND, standard output is COMMAND's.
-    let done = lock(&dir, &["--json", "--owner", "A", "--ttl", "60s", "f", "--", "echo", "x"]).run();
+    let done = dir.lock(&["--json", "--owner", "A", "--ttl", "60s", "f", "--", "echo", "x"]).run();
     assert_eq!(done.ok().stdout, "x\n");
     for event in ["lease_acquired", "lease_released"] {
         assert!(done.stderr.contains(&format!("\"event\":\"{event}\"")), "{done:?}");
     }
-    let done = lock(&dir, &["-v", "--owner", "A", "--ttl", "60s", "f", "--", "true"]).run();
+    let done = dir.lock(&["-v", "--owner", "A", "--ttl", "60s", "f", "--", "true"]).run();
     assert!(done.stderr.contains("f: Leased by A until "), "{done:?}");
 }
 
@@ -224,11 +220,11 @@ fn for_machines() {
 #[track_caller]
 fn looked(dir: &TestDir, code: i32) -> (Vec<String>, serde_json::Value) {
     let before = dir.names();
-    let done = lock(dir, &["--status", "f"]).run();
+    let done = dir.lock(&["--status", "f"]).run();
     assert_eq!(done.assert_code(code).stderr, "");
-    let said = lock(dir, &["--status", "--json", "f"]).run();
+    let said = dir.lock(&["--status", "--json", "f"]).run();
     assert_eq!(said.assert_code(code).stderr, "");
-    assert_eq!(lock(dir, &["--status", "-E", "44", "f"]).run().code, Some(if code == 0 { 0 } else { 44 }));
+    assert_eq!(dir.lock(&["--status", "-E", "44", "f"]).run().code, Some(if code == 0 { 0 } else { 44 }));
     assert_eq!(dir.names(), before);
     (done.stdout.lines().map(str::to_owned).collect(), json(&said.stdout))
 }
@@ -277,14 +273,14 @@ fn status_in_every_state() {
     held.release();
     fs::remove_file(dir.join("f.lock")).unwrap();
 
-    lock(&dir, &["--refresh", "--owner", "A \"7\"", "--ttl", "1ms", "f"]).quiet_success();
+    dir.lock(&["--refresh", "--owner", "A \"7\"", "--ttl", "1ms", "f"]).quiet_success();
     outlast(&dir);
     let (text, said) = looked(&dir, 0);
     assert_eq!(text, [format!("f: Free; the lease of A \"7\" is over (token {token})")]);
     assert_eq!((&said["free"], &said["leased"], &said["left_ms"]), (&true.into(), &false.into(), &0.into()));
     assert_eq!(said["token"].to_string(), token);
 
-    lock(&dir, &["--status", "no/such/f"]).run().assert_error_with(1, &["no/such/f: "]);
+    dir.lock(&["--status", "no/such/f"]).run().assert_error_with(1, &["no/such/f: "]);
 }
 
 #[test]
@@ -301,7 +297,7 @@ fn a_record_that_cannot_be_trusted_is_kept() {
             &["--owner", "A", "--ttl", "60s", "f", "--", "touch", "was-run"],
             &["--owner", "A", "f", "--", "touch", "was-run"],
         ] {
-            let done = lock(&dir, args).run();
+            let done = dir.lock(args).run();
             assert_eq!(done.assert_code(1).stdout, "");
             assert!(done.stderr.contains("f.lease: Not a lease record that can be trusted"), "{args:?}: {done:?}");
             assert_eq!(dir.read("f.lease"), text);
@@ -316,14 +312,14 @@ fn records_lie_where_the_lock_options_say() {
     dir.dir("locks");
     dir.dir("repo");
     for name in ["repo", "repo/", "repo/."] {
-        lock(&dir, &["--acquire", "--owner", "A", "--ttl", "1h", name]).run().assert_code(0);
+        dir.lock(&["--acquire", "--owner", "A", "--ttl", "1h", name]).run().assert_code(0);
         dir.assert_holds(&["locks", "repo", "repo.lease"]);
-        lock(&dir, &["--status", name]).run().assert_code(2);
-        lock(&dir, &["--release", "--owner", "A", name]).quiet_success();
+        dir.lock(&["--status", name]).run().assert_code(2);
+        dir.lock(&["--release", "--owner", "A", name]).quiet_success();
     }
     let term = ["--owner", "A", "--ttl", "1h"];
     let script = "ls locks | grep -q '%f.lease$' && echo x | \"$BIN\" -n f && echo y | \"$BIN\" -n --lock-dir . f";
-    let done = lock(&dir, &[&term[..], &["--lock-dir", "locks", "f", "-c", script]].concat());
+    let done = dir.lock(&[&term[..], &["--lock-dir", "locks", "f", "-c", script]].concat());
     // The second one looks elsewhere, and finds nothing.
     done.env("AWRITE_LOCK_DIR", "locks").quiet_success();
     assert_eq!(dir.read("f"), "y\n");
@@ -361,16 +357,16 @@ fn its_status_and_streams_are_commands() {
     let dir = TestDir::new();
     let term = ["--owner", "A", "--ttl", "60s", "f"];
     for (script, status) in [("exit 0", 0), ("exit 2", 2), ("exit 255", 255), ("kill -9 $$", 137)] {
-        let done = lock(&dir, &[&term[..], &["-c", script]].concat()).run();
+        let done = dir.lock(&[&term[..], &["-c", script]].concat()).run();
         assert_eq!((done.code, done.stderr.as_str()), (Some(status), ""), "{script}");
         dir.assert_holds(&[]);
     }
-    let done = lock(&dir, &[&term[..], &["--", "sh", "-c", "cat; echo \"$1\"", "x", "--"]].concat()).stdin("in ").run();
+    let done = dir.lock(&[&term[..], &["--", "sh", "-c", "cat; echo \"$1\"", "x", "--"]].concat()).stdin("in ").run();
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "in --\n", ""));
-    let done = lock(&dir, &[&term[..], &["--", "no-such-program"]].concat()).run();
+    let done = dir.lock(&[&term[..], &["--", "no-such-program"]].concat()).run();
     done.assert_error(127, "Error: f: cannot run no-such-program: No such file or directory");
     dir.file_with_mode("plain", "x", 0o644);
-    lock(&dir, &[&term[..], &["--", "./plain"]].concat()).run().assert_code(126);
+    dir.lock(&[&term[..], &["--", "./plain"]].concat()).run().assert_code(126);
     dir.assert_holds(&["plain"]);
 }
 
@@ -381,7 +377,7 @@ fn what_runs_below_goes_on_under_the_lease() {
     std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
     let below = |options: &[&str], script: &str| {
         let script = format!("set -e\n{script}");
-        lock(&dir, &[&["--owner", "A", "--ttl", "60s"], options, &["f", "-c", &script]].concat()).run()
+        dir.lock(&[&["--owner", "A", "--ttl", "60s"], options, &["f", "-c", &script]].concat()).run()
     };
     let all = "echo 1 | \"$BIN\" f; echo 2 | \"$BIN\" -n -a \"$PWD/link\"; (cd d; echo 3 | \"$BIN\" -an ../f)
         \"$BIN\" f -- sed 's/1/0/'; \"$BIN\" lock -n f -- sh -c 'echo 4 | \"$BIN\" -a f'
@@ -410,7 +406,7 @@ fn a_lost_lease_stops_command() {
     for (options, code) in [(&["--ttl", "300ms"][..], 2), (&["--ttl", "300ms", "-E", "44"], 44)] {
         let trap = "trap 'echo told > told; exit 0' TERM";
         let mut running = under_lease(&dir, options, trap, "");
-        lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
+        dir.lock(&["--release", "--owner", "A", "f"]).quiet_success();
         acquire(&dir, "B", "1h");
         let text = dir.read("f.lease");
         wait_until("it ends", || running.has_ended());
@@ -429,10 +425,30 @@ fn kill_after_ends_a_command_that_ignores_the_loss_of_its_lease() {
     let dir = TestDir::new();
     let options = ["--ttl", "300ms", "--kill-after", "50ms"];
     let mut running = under_lease(&dir, &options, "trap '' TERM", "");
-    lock(&dir, &["--release", "--owner", "A", "f"]).run().ok();
+    dir.lock(&["--release", "--owner", "A", "f"]).run().ok();
     wait_until("it ends", || running.has_ended());
     running.finish().assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: "]);
     dir.assert_holds(&["started"]);
+}
+
+/// A lease that cannot be refreshed, because somebody holds the lock for too long.
+#[test]
+fn kill_after_is_over_before_the_lease_ends() {
+    let dir = TestDir::new();
+    let script = "trap ': >told' TERM; echo $$ >pid.new; mv pid.new pid; while :; do : >alive; sleep 0.02; done";
+    let holder = dir.lock(&["--owner", "A", "--ttl", "4", "--kill-after", "1", "f", "-c", script]).spawn();
+    wait_until("COMMAND runs", || dir.join("pid").exists());
+    let held = Held::new(&dir.join("f.lock"));
+    let ends = status(&dir).lease.unwrap().expires_at;
+    let pid = dir.read("pid").trim().to_owned();
+    wait_until("COMMAND is gone", || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    held.release();
+    holder.finish().assert_error_with(2, &["f: the lease is lost, COMMAND is told to stop: "]);
+    let alive = fs::metadata(dir.join("alive")).unwrap().modified().unwrap();
+    assert!(alive < ends, "{alive:?} {ends:?}");
+    dir.assert_holds(&["alive", "pid", "told"]);
 }
 
 /// COMMAND gets SIGTERM and is not killed: it may have much to clean up.
@@ -442,7 +458,7 @@ fn a_command_without_its_lease_cannot_write() {
     dir.file("f", "old");
     let after = "echo x | \"$BIN\" f; echo $? > code; \"$BIN\" lock f -- touch was-run";
     let mut running = under_lease(&dir, &["--ttl", "300ms"], "trap : TERM", after);
-    lock(&dir, &["--release", "--owner", "A", "f"]).quiet_success();
+    dir.lock(&["--release", "--owner", "A", "f"]).quiet_success();
     running.wait_for_stderr("the lease is lost, COMMAND is told to stop: Not leased by A");
     // Even if nobody else has the lease.
     assert!(!running.has_ended());
@@ -463,7 +479,7 @@ fn killed_it_leaves_the_lease_to_its_time() {
     let mut running = under_lease(&dir, &["--ttl", "500ms"], "", after);
     running.signal(Signal::KILL);
     wait_until("it ends", || running.has_ended());
-    let mut next = lock(&dir, &["--acquire", "--owner", "B", "--ttl", "1h", "f"]).spawn();
+    let mut next = dir.lock(&["--acquire", "--owner", "B", "--ttl", "1h", "f"]).spawn();
     wait_until("its time is over", || next.has_ended());
     next.finish().ok();
     // COMMAND lives on, but its lease is over.
@@ -548,7 +564,7 @@ fn a_signal_at_any_moment_leaves_no_lease() {
     let mut codes = Vec::new();
     for round in 0..120_u32 {
         let held = (round % 3 == 0).then(|| Held::new(&dir.join("f.lock")));
-        let mut running = lock(&dir, &["--owner", "A", "--ttl", "1h", "f", "--", "sleep", "600"]).spawn();
+        let mut running = dir.lock(&["--owner", "A", "--ttl", "1h", "f", "--", "sleep", "600"]).spawn();
         if let Some(held) = held {
             // It waits for COMMAND, so its signals are caught and no longer blocked.
             running.wait_for_waiting();
@@ -577,11 +593,11 @@ fn a_long_write_below_outlasts_the_lease() {
     let dir = TestDir::new();
     let write = "\"$BIN\" f -- sh -c 'touch writing; while test ! -e written; do sleep 0.01; done; echo new'";
     let script = format!("{write} && while test ! -e go; do sleep 0.01; done");
-    let running = lock(&dir, &["--owner", "A", "--ttl", "1s", "f", "-c", &script]).spawn();
+    let running = dir.lock(&["--owner", "A", "--ttl", "1s", "f", "-c", &script]).spawn();
     wait_until("it writes", || dir.join("writing").exists());
     outlast(&dir);
     assert!(status(&dir).held);
-    lock(&dir, &["--acquire", "-n", "--owner", "B", "--ttl", "1h", "f"]).run().assert_code(2);
+    dir.lock(&["--acquire", "-n", "--owner", "B", "--ttl", "1h", "f"]).run().assert_code(2);
     dir.file("written", "");
     wait_until("it is refreshed", || is_leased(&dir));
     // Refreshed right before the commit.
@@ -640,7 +656,7 @@ fn the_end_of_command_is_noticed() {
     dir.assert_holds(&["go", "started"]);
     for _ in 0..20 {
         let begun = std::time::Instant::now();
-        lock(&dir, &["--owner", "A", "--ttl", "3652d", "f", "--", "true"]).quiet_success();
+        dir.lock(&["--owner", "A", "--ttl", "3652d", "f", "--", "true"]).quiet_success();
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }
@@ -718,4 +734,31 @@ fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
     }
     // What is no lock file has no lease.
     dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
+}
+
+/// A descriptor of the lock file is as good as the name: whoever has the lock finds all of an interrupted set, or none.
+#[test]
+fn a_descriptor_finishes_an_interrupted_set() {
+    if !needs_strace() {
+        return;
+    }
+    let mut finished = [0; 2];
+    for number in 1..=6 {
+        let dir = TestDir::new();
+        dir.file("a", "old");
+        dir.file("b", "old");
+        let inject = format!("inject=renameat,renameat2,rename:signal=KILL:when={number}");
+        let strace = ["-f", "-qq", "-o", "/dev/null", "-e", &inject, AWRITE];
+        let set = ["-e", "a", "b", "--", "sh", "-c", "printf new >\"$1\"; printf new >\"$2\"", "sh"];
+        let killed = dir.program("strace", strace.iter().chain(&set)).run();
+        let read = |name: &str| {
+            let script = format!("exec 9>>{name}.lock; \"$BIN\" lock 9 && cat {name} && \"$BIN\" lock -u 9");
+            dir.sh(&script).run().ok().stdout.clone()
+        };
+        let (b, a) = (read("b"), read("a"));
+        assert_eq!(a, b, "after rename {number}: {killed:?}");
+        finished[usize::from(a == "new")] += 1;
+        assert!(!dir.join("a.lease").exists() && !dir.join("b.lease").exists());
+    }
+    assert!(finished.iter().all(|&count| count > 1), "{finished:?}");
 }

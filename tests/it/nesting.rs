@@ -4,24 +4,13 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::common::{Done, Run, Running, TestDir, lock_is_held, needs, wait_until};
-
-/// A script under the lock of `f`, `$BIN` being awrite.
-fn below(dir: &TestDir, options: &[&str], script: &str) -> Run {
-    dir.awrite([&["lock"], options, &["f", "-c", script]].concat())
-}
-
-#[track_caller]
-fn assert_says(done: &Done, code: i32, words: &str) {
-    assert_eq!(done.code, Some(code), "{done:#?}");
-    assert!(done.stderr.contains(words), "wanted {words:?}\n{done:#?}");
-}
+use crate::common::{Running, TestDir, lock_is_held, needs, wait_until};
 
 #[test]
 fn a_write_below_a_lock() {
     let dir = TestDir::new();
     dir.file("f", "old");
-    below(&dir, &[], "tr a-z A-Z < f | \"$BIN\" f").quiet_success();
+    dir.below_lock(&[], "tr a-z A-Z < f | \"$BIN\" f").quiet_success();
     assert_eq!(dir.read("f"), "OLD");
     for script in [
         "\"$BIN\" -n f",
@@ -37,7 +26,7 @@ fn a_write_below_a_lock() {
         "exec 3>a 4>b 9>c; rm a b c; exec \"$BIN\" f",
     ] {
         dir.file("f", "old");
-        below(&dir, &[], script).stdin("new").quiet_success();
+        dir.below_lock(&[], script).stdin("new").quiet_success();
         let expected = if script.contains("cat -") { "old" } else { "new" };
         assert_eq!(dir.read("f"), expected, "{script}");
         let _ = fs::remove_file(dir.join("link"));
@@ -52,14 +41,14 @@ fn nested_ones_side_by_side_exclude_each_other() {
         dir.file("f", "0\n");
         let one = format!("\"$BIN\" -q {wait} f -- sh -c 'read n; echo $((n + 1))'");
         let script = format!("i=0; while test $i -lt 20; do {one} & i=$((i + 1)); done; wait");
-        below(&dir, &[option], &script).quiet_success();
+        dir.below_lock(&[option], &script).quiet_success();
         assert_eq!(dir.read("f"), "20\n");
         // Children and grandchildren at the same time.
         dir.file("f", "0\n");
         let deeper = format!("\"$BIN\" lock -q f -c \"$DEEPER\" & {one} &");
         let script = format!("for i in 1 2 3 4 5; do {deeper} done; wait");
         let nested = format!("{one} & {one} & {one} & wait");
-        below(&dir, &[option], &script).env("DEEPER", nested).quiet_success();
+        dir.below_lock(&[option], &script).env("DEEPER", nested).quiet_success();
         assert_eq!(dir.read("f"), "20\n");
         dir.assert_holds(&["f"]);
     }
@@ -69,7 +58,7 @@ fn nested_ones_side_by_side_exclude_each_other() {
 fn those_outside_wait_for_the_ancestor() {
     let dir = TestDir::new();
     let script = "echo 1 | \"$BIN\" f; touch ready; while test ! -e go; do sleep 0.01; done; cat f > seen";
-    let holder = below(&dir, &[], script).spawn();
+    let holder = dir.below_lock(&[], script).spawn();
     wait_until("the nested write is done", || dir.join("ready").exists());
     let mut outsider = dir.awrite(["f"]).stdin("2").spawn();
     outsider.wait_for_waiting();
@@ -88,20 +77,20 @@ fn a_nested_one_that_does_not_wait_fails_beside_another() {
         while test ! -e in; do sleep 0.01; done
         echo x | \"$BIN\" -n f; a=$?; echo x | \"$BIN\" -w 50ms f; b=$?
         touch go; wait; exit $a$b";
-    let done = below(&dir, &[], script).run();
-    assert_says(&done, 22, "Error: f: File locked by another process");
-    assert_says(&done, 22, "Error: f: Lock acquisition timeout after 50ms");
+    let done = dir.below_lock(&[], script).run();
+    done.assert_says(22, "Error: f: File locked by another process");
+    done.assert_says(22, "Error: f: Lock acquisition timeout after 50ms");
 }
 
 #[test]
 fn shared_below_shared_and_shared_below_exclusive() {
     let dir = TestDir::new();
-    below(&dir, &["-s"], "\"$BIN\" lock -s f -- \"$BIN\" lock -sn f -- true").quiet_success();
+    dir.below_lock(&["-s"], "\"$BIN\" lock -s f -- \"$BIN\" lock -sn f -- true").quiet_success();
     // Two shared ones side by side, both in at the same time.
     let script =
         "for i in 1 2; do \"$BIN\" lock -s f -c \"touch in$i; while ! test -e in1 -a -e in2; do sleep 0.01; done\" &
         done; wait";
-    below(&dir, &[], script).quiet_success();
+    dir.below_lock(&[], script).quiet_success();
     dir.assert_holds(&["in1", "in2"]);
 }
 
@@ -110,16 +99,16 @@ fn wrong_nestings_are_errors_at_once() {
     let dir = TestDir::new();
     dir.file("f", "old\n");
     let exclusive = "An exclusive lock cannot be taken below a shared one";
-    assert_says(&below(&dir, &["-s"], "\"$BIN\" f").stdin("new").run(), 1, exclusive);
-    assert_says(&below(&dir, &["-s"], "\"$BIN\" lock f -- true").run(), 1, exclusive);
-    assert_says(&below(&dir, &[], "\"$BIN\" lock -s f -- \"$BIN\" f").stdin("new").run(), 1, exclusive);
+    dir.below_lock(&["-s"], "\"$BIN\" f").stdin("new").run().assert_says(1, exclusive);
+    dir.below_lock(&["-s"], "\"$BIN\" lock f -- true").run().assert_says(1, exclusive);
+    dir.below_lock(&[], "\"$BIN\" lock -s f -- \"$BIN\" f").stdin("new").run().assert_says(1, exclusive);
     assert_eq!(dir.read("f"), "old\n");
     let replaced = "Error: f: This runs below a command whose output is about to replace the file";
     for script in ["\"$BIN\" f", "\"$BIN\" lock f -- \"$BIN\" f", "\"$BIN\" f -- cat"] {
         let script = format!("cat; echo new | {script} || echo failed");
         for option in ["--quiet", "--stream"] {
             let done = dir.awrite([option, "f", "--", "sh", "-c", &script]).run();
-            assert_says(&done, 0, replaced);
+            done.assert_says(0, replaced);
             assert_eq!(dir.read("f"), "old\nfailed\n");
             dir.file("f", "old\n");
         }
@@ -135,7 +124,7 @@ fn wrong_nestings_are_errors_at_once() {
 fn several_files_at_once() {
     let dir = TestDir::new();
     let script = "exec \"$BIN\" lock g -c 'echo 1 | \"$BIN\" f; echo 2 | \"$BIN\" g; echo 3 | \"$BIN\" -n h'";
-    below(&dir, &[], script).quiet_success();
+    dir.below_lock(&[], script).quiet_success();
     assert_eq!([dir.read("f"), dir.read("g"), dir.read("h")], ["1\n", "2\n", "3\n"]);
     dir.assert_holds(&["f", "g", "h"]);
 }
@@ -143,12 +132,12 @@ fn several_files_at_once() {
 #[test]
 fn close_switches_it_off() {
     let dir = TestDir::new();
-    below(&dir, &["-o"], "\"$BIN\" -n f").stdin("x").run().assert_code(2);
-    below(&dir, &["-o"], "\"$BIN\" -w 50ms f").stdin("x").run().assert_code(2);
+    dir.below_lock(&["-o"], "\"$BIN\" -n f").stdin("x").run().assert_code(2);
+    dir.below_lock(&["-o"], "\"$BIN\" -w 50ms f").stdin("x").run().assert_code(2);
     // The same below a nested lock.
-    below(&dir, &[], "\"$BIN\" lock -o f -- \"$BIN\" -n f").stdin("x").run().assert_code(2);
+    dir.below_lock(&[], "\"$BIN\" lock -o f -- \"$BIN\" -n f").stdin("x").run().assert_code(2);
     // Only this lock is hidden from COMMAND.
-    below(&dir, &[], "\"$BIN\" lock -o g -- \"$BIN\" -n f").stdin("x").quiet_success();
+    dir.below_lock(&[], "\"$BIN\" lock -o g -- \"$BIN\" -n f").stdin("x").quiet_success();
     dir.assert_holds(&["f"]);
 }
 
@@ -166,7 +155,7 @@ fn a_forged_variable_gains_nothing() {
             // With a descriptor of the lock file, of another file, and without any.
             for open in ["exec 9<>f.lock", "exec 9</proc/version", "true"] {
                 let done = dir.sh(&format!("{open}; exec \"$BIN\" -n f")).env("AWRITE_HELD", &held).stdin("x").run();
-                assert_says(&done, 2, "Error: f: File locked by another process");
+                done.assert_says(2, "Error: f: File locked by another process");
             }
         }
     }
@@ -181,7 +170,7 @@ os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:4242:%d' % (fd, os.getpid())
 os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
         );
         let done = dir.program("python3", ["-c", &script]).stdin("x").run();
-        assert_says(&done, 2, "Error: f: File locked by another process");
+        done.assert_says(2, "Error: f: File locked by another process");
     }
     holder.feed(b"done");
     holder.finish().ok();
@@ -199,7 +188,7 @@ fn a_daemon_below_a_lock_that_has_ended_waits_like_any_other() {
     let dir = TestDir::new();
     let script = "{ while test ! -e go; do sleep 0.01; done; echo late | \"$BIN\" -n f; echo $? > status; } \
         >/dev/null 2>&1 &";
-    below(&dir, &[], script).run().ok();
+    dir.below_lock(&[], script).run().ok();
     dir.assert_holds(&[]);
     let mut holder = dir.awrite(["f"]).stdin_open().spawn();
     wait_until("the lock is held", || lock_is_held(&dir.join("f.lock")));
@@ -221,7 +210,7 @@ fn a_nested_one_left_behind_is_waited_for() {
             "\"$BIN\" lock {option} f -c 'touch in; while test ! -e go; do sleep 0.01; done; touch done' > /dev/null 2>&1 &
             while test ! -e in; do sleep 0.01; done; exit 7"
         );
-        let mut holder = below(&dir, &[option], &script).spawn();
+        let mut holder = dir.below_lock(&[option], &script).spawn();
         holder.wait_for_stderr("still work under it");
         dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
         let mut waiter = dir.awrite(["f"]).stdin("x").spawn();
@@ -259,7 +248,7 @@ fn a_nested_one_left_behind_comes_before_the_replacement() {
 fn below_a_killed_ancestor() {
     let dir = TestDir::new();
     let script = "touch in; while test ! -e go; do sleep 0.01; done; echo x | \"$BIN\" -n f; echo $? > status";
-    let mut holder = below(&dir, &[], script).spawn();
+    let mut holder = dir.below_lock(&[], script).spawn();
     wait_until("COMMAND runs", || dir.join("in").exists());
     holder.signal(Signal::KILL);
     wait_until("it ends", || holder.has_ended());
@@ -280,7 +269,7 @@ fn killed_nested_ones_leave_the_ancestor_its_lock() {
             \"$BIN\" lock -o f -c 'touch in; echo $$ >&3; exec sleep 600' & while test ! -e in; do sleep 0.01; done; rm in
             kill -9 $!; wait $!; done 2>/dev/null 3>pids
         echo x | \"$BIN\" -w 60 f; test -e f.lock && xargs kill <pids";
-    below(&dir, &[], script).run().ok();
+    dir.below_lock(&[], script).run().ok();
     assert_eq!(dir.read("f"), "x\n");
     dir.assert_holds(&["f", "pids"]);
 }
@@ -294,7 +283,7 @@ fn many_rounds_of_everything_lose_no_update() {
     let runs: Vec<Running> = (0..12)
         .map(|number| match number % 3 {
             0 => dir.sh(one).spawn(),
-            _ => below(&dir, &["-q"], &nested).env("ONE", one).spawn(),
+            _ => dir.below_lock(&["-q"], &nested).env("ONE", one).spawn(),
         })
         .collect();
     for run in runs {
@@ -320,7 +309,7 @@ fn when_the_last_one_below_has_ended_the_lock_is_free() {
             "{daemon} {inner} >/dev/null 2>&1 </dev/null & while [ ! -e inner -o ! -e daemon ]; do sleep 0.01; done"
         );
         dir.file("script", script);
-        let mut holder = below(&dir, &[], &format!("{middle} sh script")).spawn();
+        let mut holder = dir.below_lock(&[], &format!("{middle} sh script")).spawn();
         holder.wait_for_stderr("still work under it");
         dir.awrite(["lock", "-n", "f", "--", "true"]).run().assert_code(2);
         dir.file("go", "");
@@ -342,7 +331,7 @@ fn a_descriptor_that_is_closed_on_the_way_is_an_error_not_a_wait() {
     let program =
         "import os, subprocess, sys; sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x').returncode)";
     let done = dir.awrite(["lock", "f", "--", "python3", "-c", program]).run();
-    assert_says(&done, 1, "its descriptor was closed on the way");
+    done.assert_says(1, "its descriptor was closed on the way");
     // It is an error only if an ancestor holds the lock now.
     dir.awrite(["lock", "-o", "f", "--", "true"]).quiet_success();
     let done = dir.awrite(["lock", "g", "--", "python3", "-c", program]).run();

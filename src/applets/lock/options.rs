@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use awrite::MAX_TTL;
 
-use super::super::common::{self, HasStyle};
+use super::super::common;
 use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
-use super::super::locking::{self, HasLocking, Locking};
+use super::super::locking::{self, Locking};
 use super::super::values::{parse_duration, parse_status};
 use crate::report::Style;
 
@@ -61,17 +61,7 @@ impl Settings {
     }
 }
 
-impl HasStyle for Settings {
-    fn style(&mut self) -> &mut Style {
-        &mut self.style
-    }
-}
-
-impl HasLocking for Settings {
-    fn locking(&mut self) -> &mut Locking {
-        &mut self.locking
-    }
-}
+locking::has_style_and_locking!(Settings);
 
 pub(crate) static GRAMMAR: Grammar<Settings> = Grammar { page: PAGE, flags: FLAGS };
 

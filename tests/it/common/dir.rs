@@ -137,6 +137,16 @@ impl TestDir {
         self.program("sh", ["-c", script])
     }
 
+    /// `awrite-lock`.
+    pub(crate) fn lock(&self, args: &[&str]) -> Run {
+        self.awrite([&["lock"], args].concat())
+    }
+
+    /// A script under the lock of `f`, `$BIN` being awrite.
+    pub(crate) fn below_lock(&self, options: &[&str], script: &str) -> Run {
+        self.lock(&[options, &["f", "-c", script]].concat())
+    }
+
     /// The binary as an unprivileged user: nobody if the tests run as root, otherwise the same user.
     pub(crate) fn awrite_unprivileged<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         if !is_root() {

@@ -276,6 +276,13 @@ impl Done {
         self
     }
 
+    /// It ended with this status, and these words are among what it said, whatever else it said.
+    #[track_caller]
+    pub(crate) fn assert_says(&self, code: i32, words: &str) {
+        self.assert_code(code);
+        assert!(self.stderr.contains(words), "wanted {words:?}\n{self:#?}");
+    }
+
     /// It failed with this status, and its one `Error: ` line has all these words in it.
     #[track_caller]
     pub(crate) fn assert_error_with(&self, code: i32, words: &[&str]) -> &Done {

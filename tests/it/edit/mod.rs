@@ -162,7 +162,7 @@ fn the_lock_is_held_while_command_runs_and_handed_to_it() {
     edit.feed(b"new\n");
     edit.finish().ok();
     assert_eq!(dir.read("f"), "new\n");
-    let nested = format!("'{AWRITE}' lock f -- sed -i s/new/newer/ \"$1\"");
+    let nested = format!("test -n \"$AWRITE_HELD\" && '{AWRITE}' lock f -- sed -i s/new/newer/ \"$1\"");
     awrite(&dir, &["-e", "f", "--", "sh", "-c", &nested, "sh"]).quiet_success();
     assert_eq!(dir.read("f"), "newer\n");
     dir.assert_holds(&["begun", "f", "tmp"]);

@@ -112,12 +112,18 @@ fn whoever_has_made_the_lock_file_and_locks_it_now_comes_first() {
     }
     let dir = TestDir::new();
     dir.file("f", "old");
-    let script = "exec 9>>f.lock
-        strace -o /dev/null -e trace=fcntl -e inject=fcntl:delay_enter=200000 \"$BIN\" f <new 9>&- &
-        until grep -q \"FLOCK .*:$(stat -c %i f.lock) \" /proc/locks; do :; done
-        flock 9; cat f; exec 9>&-; wait";
+    // It stops when it has the lock, until the other one waits for that.
+    let stops = "strace -o /dev/null -e trace=flock -e inject=flock:signal=SIGSTOP:when=1";
+    let script = format!(
+        "exec 9>>f.lock; id=$(stat -c %i f.lock)
+        {stops} sh -c 'echo $$ >pid; exec \"$BIN\" f <new' 9>&- &
+        until grep -q \"FLOCK .*:$id \" /proc/locks; do sleep 0.01; done
+        (flock 9; cat f) & exec 9>&-
+        until grep -q -e \"-> FLOCK .*:$id \" /proc/locks; do sleep 0.01; done
+        kill -CONT $(cat pid); wait; rm pid"
+    );
     dir.file("new", "new");
-    assert_eq!(dir.sh(script).run().ok().stdout, "old");
+    assert_eq!(dir.sh(&script).run().ok().stdout, "old");
     assert_eq!(dir.read("f"), "new");
     dir.assert_holds(&["f", "new"]);
 }
