@@ -131,8 +131,10 @@ struct Plan {
 
 fn plan(given: &[PathBuf], how: Resolve, options: &LockOptions) -> Result<Plan> {
     let mut plan = Plan { ranks: Vec::with_capacity(given.len()), devs: Vec::new(), owner: None };
+    let mut near = None;
     for (number, path) in given.iter().enumerate() {
-        let mut target = Target::resolve(path, how)?;
+        let mut target = Target::resolve_near(path, how, near.as_ref())?;
+        near = Some(target.dir.clone());
         plan.ranks.push((Rank::of(&Place::of(&target, options)?), number));
         plan.devs.push(target.dir.id().dev);
         match &mut plan.owner {
@@ -168,7 +170,7 @@ fn lock_in_order(
     patience: &mut [Patience<'_>],
     accept: Accept<'_>,
 ) -> Result<Round> {
-    let mut all = Vec::with_capacity(plan.len());
+    let mut all: Vec<(usize, Target, Place, FileLock)> = Vec::with_capacity(plan.len());
     for (rank, number) in plan {
         let moved = Cell::new(false);
         let stays = |target: &Target, place: &Place| {
@@ -178,7 +180,9 @@ fn lock_in_order(
             moved.set(true);
             Err(Error::new(ErrorKind::LockLost, "it has come to mean another file"))
         };
-        match lock_unless_leased(how, options, visitor, purpose, &mut patience[*number], stays) {
+        // Files of one directory share its descriptor.
+        let near = all.last().map(|(_, target, ..)| target.dir.clone());
+        match lock_unless_leased(how, near.as_ref(), options, visitor, purpose, &mut patience[*number], stays) {
             Ok(Outcome::Locked(target, place, lock)) => all.push((*number, target, place, lock)),
             Ok(Outcome::Leased(leased, place)) => return Ok(Round::Leased(*number, leased, Box::new(place))),
             Err(_) if moved.get() => return Ok(Round::Moved),
