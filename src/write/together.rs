@@ -144,7 +144,7 @@ pub(super) fn commit(
     accept(&staged)?;
     drop(staged);
     let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
-    if dry_run || changing > 1 {
+    if dry_run || members.iter().filter(|member| member.changes).count() > 1 {
         // A single one is shown when it is replaced.
         members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
     }
