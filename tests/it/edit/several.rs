@@ -111,7 +111,8 @@ fn files_are_made_and_kept_as_for_one() {
 #[test]
 fn all_locks_are_held_and_handed_on() {
     let dir = files();
-    let script = r#"test -n "$AWRITE_HELD" && touch begun; read -r _; "$BIN" lock y -- "$BIN" lock a/x -- sed -i s/1/2/ "$@""#;
+    let script =
+        r#"test -n "$AWRITE_HELD" && touch begun; read -r _; "$BIN" lock y -- "$BIN" lock a/x -- sed -i s/1/2/ "$@""#;
     let mut running = awrite(&dir, &edit(&[], &["sh", "-c", script, "sh"])).stdin_open().spawn();
     wait_until("COMMAND has begun", || dir.join("begun").exists());
     for name in NAMES {
