@@ -143,6 +143,8 @@ pub(super) fn commit(
         .collect();
     accept(&staged)?;
     drop(staged);
+    // One that stays as it is may be what the others were made from.
+    members.iter().try_for_each(|member| member.commit.ensure_expected())?;
     let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
     if dry_run || members.iter().filter(|member| member.changes).count() > 1 {
         // A single one is shown when it is replaced.
