@@ -128,7 +128,7 @@ fn held(lease: &LeaseInfo) -> Duration {
 /// Prints whose lease was broken.
 pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Error> {
     let text = match lease {
-        Some(lease) => format!("No longer leased. {}", in_words(lease)),
+        Some(lease) => format!("The lease has ended. It was: {}", in_words(lease)),
         None => "Not leased".to_owned(),
     };
     if json() {

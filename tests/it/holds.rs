@@ -109,7 +109,7 @@ fn a_reason_is_told_and_a_lease_is_broken() {
     assert!(dir.read("f.lease").contains("rebuilding"));
     dir.lock(&["--refresh", "--owner", "A", "--reason", "testing", "f"]).quiet_success();
     let done = dir.lock(&["--break", "f"]).run();
-    assert!(done.ok().stdout.starts_with("f: No longer leased. Leased by A until "), "{done:?}");
+    assert!(done.ok().stdout.starts_with("f: The lease has ended. It was: Leased by A until "), "{done:?}");
     assert!(done.stdout.contains(" (testing) (token "), "{done:?}");
     assert_eq!(dir.lock(&["--break", "f"]).run().ok().stdout, "f: Not leased\n");
     dir.lock(&["--refresh", "--owner", "A", "f"]).run().assert_error(2, "Error: f: Not leased by A");
