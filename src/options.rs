@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -303,6 +304,31 @@ impl Check {
     }
 }
 
+/// The caller's look at what will change. It is called before anything is replaced, after the [`Check`], with the target as
+/// given, its current content (`None`: there is none) and the new content; an error aborts the write. It must not move the
+/// positions of the files: `read_at` does not.
+#[derive(Clone)]
+pub struct Preview(Arc<Show>);
+
+type Show = dyn Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync;
+
+impl Preview {
+    /// A preview that runs `show(target, old, new)`.
+    pub fn new(show: impl Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync + 'static) -> Preview {
+        Preview(Arc::new(show))
+    }
+
+    pub(crate) fn run(&self, target: &Path, old: Option<&File>, new: &File) -> Result<()> {
+        (self.0)(target, old, new)
+    }
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Preview")
+    }
+}
+
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Check")
@@ -361,6 +387,8 @@ options_struct! {
         backup: Option<BackupOptions> = None,
         /// Checks the new content before the commit.
         check: Option<Check> = None,
+        /// Is shown what will change, before the commit.
+        preview: Option<Preview> = None,
         /// Do everything but the commit: take the lock, stage and sync the new content, run the check, prepare the backup.
         /// Then take all of that back. The write fails where a real one would, as far as that can be known.
         dry_run: bool = false,

@@ -61,6 +61,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l if-changed -d 'leave OUTPUT untouched when the content is identical'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l unchanged-exit-code -x -d 'with --if-changed: end with N when nothing has changed'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l validate -x -a '(__fish_complete_command)' -d 'run sh -c CMD first, the new content on its standard input and in the file $AWRITE_NEW; write only if it succeeds'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l diff -d 'print what changes on standard output first, as diff -u does'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l verify -d 'before OUTPUT is replaced, read the new content back from the disk and compare it with the input'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l dry-run -d 'do everything but the commit, and say whether OUTPUT would be replaced'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s f -l force -d 'replace a file that is not writable for you'

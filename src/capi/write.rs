@@ -254,6 +254,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         mkdir: has(AWRITE_MKDIR),
         backup,
         check,
+        preview: None,
         dry_run: has(AWRITE_DRY_RUN),
         observer: observer.unwrap_or_default(),
     })

@@ -107,6 +107,14 @@ impl Member {
         commit.set_metadata(stage, &made, original.filter(|_| !commit.hold.target.is_link()))
     }
 
+    fn show(&self) -> Result<()> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
+        if commit.options.preview.is_none() {
+            return Ok(());
+        }
+        commit.show(stage, open_original(&commit.hold.target)?.as_ref())
+    }
+
     /// It stays as it is, or this is a dry run.
     fn leave(self) -> Result<Committed> {
         let Member { stage, changes, bytes, commit } = self;
@@ -135,7 +143,12 @@ pub(super) fn commit(
         .collect();
     accept(&staged)?;
     drop(staged);
-    if members.first().is_some_and(|member| member.commit.options.dry_run) {
+    let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
+    if dry_run || changing > 1 {
+        // A single one is shown when it is replaced.
+        members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
+    }
+    if dry_run {
         return members.into_iter().map(Member::leave).collect();
     }
     keep_dirs_for_changing(&mut members);
@@ -154,7 +167,7 @@ pub(super) fn commit(
     for (number, member) in rest {
         done.push((number, member.leave()?));
     }
-    done.sort_by_key(|(number, _)| *number);
+    done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, committed)| committed).collect())
 }
 

@@ -183,6 +183,26 @@ fn a_change_at_the_last_moment_is_found() {
     }
 }
 
+/// A dry run ends as the write would.
+#[test]
+fn a_conflict_is_foreseen() {
+    for way in [&["f"][..], &["--keep-inode", "f"], &["--if-changed", "--mode=600", "f"]] {
+        let dir = prepared(way);
+        let read = digest(&dir, "f");
+        let args = |more: &[&str]| {
+            ["--dry-run", "-q", "--if-match"].iter().chain(more).chain(way).map(|s| (*s).to_owned()).collect::<Vec<_>>()
+        };
+        dir.awrite(args(&["absent"])).stdin("old").run().assert_error(4, CONFLICT);
+        let done = dir.awrite(args(&[&read, "--validate", "printf odd >f"])).stdin("new").run();
+        done.assert_error(4, CONFLICT);
+        fs::write(dir.join("f"), "old").unwrap();
+        dir.awrite(args(&[&read, "--validate", "rm f"])).stdin("new").run().assert_error(4, CONFLICT);
+        fs::write(dir.join("f"), "old").unwrap();
+        dir.awrite(args(&[&read])).stdin("new").quiet_success();
+        assert_eq!(dir.read("f"), "old");
+    }
+}
+
 #[test]
 fn what_was_to_be_created_and_is_there_at_the_last_moment_stays() {
     for (way, _) in WAYS {

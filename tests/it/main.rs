@@ -12,6 +12,7 @@ mod commit;
 mod common;
 mod comparison;
 mod completions;
+mod diff;
 mod documents;
 mod dry_run;
 mod edit;

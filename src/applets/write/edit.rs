@@ -26,8 +26,8 @@ struct Copy<'a> {
 
 /// Returns whether anything has changed.
 pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<bool, Error> {
-    if request.validate.is_some() {
-        // This starts a thread, which must not fail under the lock.
+    if request.validate.is_some() || !request.more.is_empty() {
+        // This starts a thread, which must not fail under the lock. With several it may wait for one lock with others held.
         process::about_to_wait()?;
     }
     if request.more.is_empty() {

@@ -29,14 +29,12 @@ struct Source {
     is_operand: bool,
 }
 
-/// Waits without an end, such as a read of a pipe, must not begin before signals are delivered; neither must long work.
-const MANY: usize = 100;
-
 /// Returns whether anything has changed.
 pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Result<bool, Stop> {
     let sources = gather(request, dir)?;
     let total = sources.iter().map(|source| source.size).sum();
-    if sources.len() > MANY || total > SMALL || request.validate.is_some() {
+    if sources.len() > 1 || total > SMALL || request.validate.is_some() {
+        // It may wait for one lock with others held. Nor must long work begin before signals are delivered.
         process::about_to_wait()?;
     }
     process::raise_descriptor_limit();
