@@ -144,6 +144,7 @@ pub(super) fn commit(
     accept(&staged)?;
     drop(staged);
     let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
+    let changing = members.iter().filter(|member| member.changes).count();
     if dry_run || changing > 1 {
         // A single one is shown when it is replaced.
         members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
