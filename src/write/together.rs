@@ -143,9 +143,10 @@ pub(super) fn commit(
         .collect();
     accept(&staged)?;
     drop(staged);
+    // One that stays as it is may be what the others were made from.
+    members.iter().try_for_each(|member| member.commit.ensure_expected())?;
     let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
-    let changing = members.iter().filter(|member| member.changes).count();
-    if dry_run || changing > 1 {
+    if dry_run || members.iter().filter(|member| member.changes).count() > 1 {
         // A single one is shown when it is replaced.
         members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
     }
