@@ -236,9 +236,9 @@ fn an_expectation_of_a_file_that_stays_as_it_is_counts_until_the_commit() {
         .map(|entry| entry.unwrap())
         .find(|entry| entry.file_type().unwrap().is_file() && entry.file_name() != "app.conf");
     let other = other.unwrap().file_name().into_string().unwrap();
-    let before = dir.read(&format!("d/{other}"));
+    let before = dir.read(format!("d/{other}"));
     dir.file(format!("build/{other}"), "another\n");
     let meanwhile = ["--if-match", &expected, "--validate", "echo by hand >d/app.conf", "build"];
     into(&dir, &meanwhile).run().assert_error(4, "Error: d/app.conf: Not what was expected");
-    assert_eq!(dir.read(&format!("d/{other}")), before);
+    assert_eq!(dir.read(format!("d/{other}")), before);
 }
