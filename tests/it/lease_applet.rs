@@ -761,5 +761,5 @@ fn a_descriptor_finishes_an_interrupted_set() {
         finished[usize::from(a == "new")] += 1;
         assert!(!dir.join("a.lease").exists() && !dir.join("b.lease").exists());
     }
-    assert!(finished.iter().all(|&count| count > 1), "{finished:?}");
+    assert!(finished.iter().all(|&count| count > 0), "{finished:?}");
 }
