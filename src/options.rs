@@ -79,7 +79,7 @@ pub enum LockMethod {
 
 options_struct! {
     /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir`
-    /// and `keep`.
+    /// and `keep_file`.
     LockOptions {
         /// How long to wait.
         wait: Wait = Wait::default(),
@@ -95,7 +95,7 @@ options_struct! {
         mode: Option<u32> = None,
         /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
         /// as plain `flock(1)`.
-        keep: bool = false,
+        keep_file: bool = false,
         /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
         follow: bool = true,
         /// Act as the holder of a lease. The lock is only taken while the lease belongs to this owner; a lease whose time
@@ -127,7 +127,7 @@ impl LockOptions {
     pub fn from_env() -> LockOptions {
         LockOptions {
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
-            keep: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
+            keep_file: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
             method: match std::env::var_os("AWRITE_LOCK_METHOD") {
                 Some(v) if v == "flock" => LockMethod::Flock,
                 Some(v) if v == "link" => LockMethod::Link,
@@ -275,14 +275,14 @@ options_struct! {
         /// cannot be deleted is a [`Notice::Warning`](crate::Notice::Warning).
         ///
         /// Only names are compared: in a `dir` that has backups of several files of one name they are counted together.
-        keep: Option<u64> = None,
+        keep_newest: Option<u64> = None,
     }
 }
 
 impl BackupOptions {
     /// Whether the time is part of the backup's name.
     pub(crate) fn is_dated(&self) -> bool {
-        self.timestamp || self.keep.is_some()
+        self.timestamp || self.keep_newest.is_some()
     }
 }
 

@@ -221,7 +221,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             dir: dir.map(Path::to_owned),
             timestamp: has(AWRITE_BACKUP_TIMESTAMP),
             mode: backup_mode,
-            keep,
+            keep_newest: keep,
         }
     });
     Ok(WriteOptions {
@@ -501,7 +501,7 @@ pub unsafe extern "C" fn awrite_file_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const c_void, size: usize) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
+    guard(|| unsafe { handle_mut(file)?.0.get_mut()?.add(block(data, size)?) })
 }
 
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
@@ -517,7 +517,7 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (file, source) = (handle_mut(file)?.0.get_mut()?, descriptor(fd)?);
-        let copied = file.fill_from(source, Path::new(&format!("descriptor {fd}")))?;
+        let copied = file.add_fd(source, Path::new(&format!("descriptor {fd}")))?;
         if let Some(bytes) = bytes.as_mut() {
             *bytes = copied;
         }

@@ -53,7 +53,7 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
     match copy.edited(&scratch, options.refuse_empty)? {
         Some(new) => {
             file.mode_if_new(new.mode);
-            let committed = file.commit_from(&new.content, &scratch.path().join(&copy.name));
+            let committed = file.commit_fd(&new.content, &scratch.path().join(&copy.name));
             committed.map(|done| done.changed).map_err(edited_itself)
         }
         None => {
@@ -93,7 +93,7 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
             Some(new) if request.sets_metadata() || !set.file(number).contains(&new.content)? => {
                 let file = set.file(number);
                 file.mode_if_new(new.mode);
-                file.fill_from(&new.content, &scratch.path().join(&copies[number].name))?;
+                file.add_fd(&new.content, &scratch.path().join(&copies[number].name))?;
             }
             Some(_) => {}
             None => copies[number].tell_if_absent(request),

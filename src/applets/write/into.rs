@@ -58,7 +58,7 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
         let file = set.file(number);
         if request.sets_metadata() || !file.contains(&content)? {
             file.mode_if_new(facts.mode());
-            file.fill_from(&content, &source.path)?;
+            file.add_fd(&content, &source.path)?;
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }

@@ -166,7 +166,7 @@ const FLAGS: &[Flag<Settings>] = &[
         &["--backup-keep"],
         Value::Text("N"),
         "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
-        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
+        |s, value| put(&mut s.backup().keep_newest, parse_kept(&value)),
     ),
     Flag::value(
         BACKUP,
