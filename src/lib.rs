@@ -103,7 +103,7 @@ pub use notice::{Notice, Observer};
 #[doc(hidden)]
 pub use options::check_reason;
 pub use options::{
-    BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Wait, WriteOptions,
+    BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Under, Wait, WriteOptions,
 };
 pub use remedy::Remedy;
 #[doc(hidden)]

@@ -1,5 +1,6 @@
 //! What a caller may ask of a write and of a lock. Plain data; the defaults are what a careful user wants.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -106,6 +107,11 @@ options_struct! {
         /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
         /// lease says already.
         reason: Option<String> = None,
+        /// Go on under this lock, which the program holds already, instead of taking it: `under(&lock)`. It must be the
+        /// target's, found by the same `file`, `dir` and `follow`, and must not be shared if the target is to be written.
+        /// It stays held. Two writes under one lock at the same time do not exclude each other. If it is released before
+        /// the commit, that fails ([`ErrorKind::LockLost`](crate::ErrorKind::LockLost)).
+        under: Option<Under> = None,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -116,6 +122,27 @@ options_struct! {
         /// For a link lock: after how long without a sign of life from this process others break the lock. This process
         /// gives one every third of that time. Default (`None`): 60 seconds.
         stale_after: Option<Duration> = None,
+    }
+}
+
+/// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
+#[derive(Clone)]
+pub struct Under(Arc<dyn Any + Send + Sync>);
+
+impl Under {
+    /// Locks are of a higher floor than options, which only pass them on.
+    pub(crate) fn new(locks: impl Any + Send + Sync) -> Under {
+        Under(Arc::new(locks))
+    }
+
+    pub(crate) fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Under")
     }
 }
 

@@ -45,5 +45,6 @@ mod sweep;
 mod takeover;
 mod trees;
 mod unchanged;
+mod under;
 mod users;
 mod write;
