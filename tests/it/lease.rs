@@ -33,7 +33,7 @@ fn acquire(target: &Path, owner: &str, ttl: Duration) -> awrite::Result<Lease> {
 }
 
 fn write(target: &Path, text: &str, wait: Wait, claim: Option<Claim>) -> awrite::Result<awrite::Committed> {
-    awrite::write(target, text.as_bytes(), &writing(wait, claim))
+    awrite::write(target, text, &writing(wait, claim))
 }
 
 /// Waits until the lease of `target` has expired.
@@ -331,7 +331,8 @@ fn a_claim_is_good_while_nobody_else_has_taken_the_lease() {
     assert_refused(write(&path, "x", Wait::No, claim("a", Some(token))), ErrorKind::LockLost, 2);
     write(&path, "3", Wait::No, claim("a", Some(third))).unwrap();
     assert_eq!(dir.read("f"), "3");
-    let ended = Lease::release_claimed(&path, &claim("a", None).unwrap(), &waiting(Wait::No), &Observer::default()).unwrap();
+    let ended =
+        Lease::release_claimed(&path, &claim("a", None).unwrap(), &waiting(Wait::No), &Observer::default()).unwrap();
     assert_eq!(ended.unwrap().owner, "a");
     assert_refused(write(&path, "x", Wait::No, claim("a", Some(third))), ErrorKind::LockLost, 2);
     dir.assert_holds(&["f"]);

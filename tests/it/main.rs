@@ -35,6 +35,7 @@ mod nesting;
 mod options;
 mod power;
 mod protocol;
+mod rust;
 mod sets;
 mod shells;
 mod signals;
