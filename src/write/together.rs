@@ -73,10 +73,10 @@ struct Member {
 impl Member {
     fn of(file: AtomicFile) -> Result<Member> {
         let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
-        if broken {
-            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&target.given));
+        if let Some(broken) = broken {
+            return Err(broken.error(&target));
         }
-        if stage.is_some() && input == 0 && options.refuse_empty {
+        if stage.is_some() && input == 0 && !options.allow_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided")
                 .on(&target.given)
                 .with_remedy(Remedy::AllowEmpty));

@@ -121,7 +121,7 @@ const FLAGS: &[Flag<Settings>] = &[
          files below it",
         |s, value| put(&mut s.into, parse_path(value)),
     ),
-    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
+    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.allow_empty = true),
     Flag::value(
         INPUT,
         &["--kill-after"],
