@@ -139,7 +139,7 @@ const FLAGS: &[Flag<Settings>] = &[
          files below it",
         |s, value| put(&mut s.into, parse_path(value)),
     ),
-    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
+    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.allow_empty = true),
     Flag::value(
         INPUT,
         &["--kill-after"],
@@ -184,7 +184,7 @@ const FLAGS: &[Flag<Settings>] = &[
         &["--backup-keep"],
         Value::Text("N"),
         "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
-        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
+        |s, value| put(&mut s.backup().keep_newest, parse_kept(&value)),
     ),
     Flag::value(
         BACKUP,

@@ -213,7 +213,6 @@ mod tests {
     /// The settled options, or the reason why there are none.
     fn settled(args: &[&str]) -> Result<WriteOptions, String> {
         let mut settings = Settings::default();
-        settings.options.refuse_empty = true;
         let inherited = process::take_over();
         let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
         match parsed.and_then(|parsed| check(settings, parsed, &inherited)) {
@@ -310,8 +309,8 @@ mod tests {
         }
         assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
         assert!(!settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().preserve_mode);
-        assert!(settled(&["f"]).unwrap().refuse_empty);
-        assert!(!settled(&["f", "--allow-empty"]).unwrap().refuse_empty);
+        assert!(!settled(&["f"]).unwrap().allow_empty);
+        assert!(settled(&["f", "--allow-empty"]).unwrap().allow_empty);
         assert!(!settled(&["f", "--no-follow"]).unwrap().lock.follow);
         assert!(settled(&["f", "--lock-method=flock"]).is_ok());
         assert!(settled(&["f", "--lock-on-commit", "-i", "src/main.rs"]).is_ok());
