@@ -13,9 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// No struct of this library will ever be larger. A larger size means that the caller did not initialise the struct.
 const MAX_SIZE: usize = 4096;
 
-/// A number that a caller passes as an `awrite_status`, whatever it is. The header has that name for it.
-pub type any_status = u32;
-
 /// The error for a call that breaks the rules of the header.
 pub(super) fn bad_argument(reason: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, reason)

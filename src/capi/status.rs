@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::argument::any_status;
 use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,6 +39,11 @@ pub enum awrite_status {
     /// back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
     AWRITE_NOT_DURABLE = 8,
 }
+
+/// A number that a caller passes as an `awrite_status`, whatever it is. The header has that name for it.
+///
+/// cbindgen:ignore
+pub type any_status = u32;
 
 use awrite_status::{
     AWRITE_BAD_ARGUMENT, AWRITE_CONFLICT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK,
