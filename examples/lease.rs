@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 1..=3 {
         step(&path, lease.claim(), &format!("step {number}\n"))?;
         // The library refreshes a lease only when it is told to.
-        if lease.due().is_zero() {
+        if lease.time_to_refresh().is_zero() {
             lease.refresh()?;
         }
     }
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(refused.is_err_and(|error| error.kind() == ErrorKind::Leased));
 
     // A kept lease outlives this process. Another process continues it with the owner and the token.
-    let token = lease.keep();
+    let token = lease.detach();
     let claim = Claim::new("example")?.with_token(token);
     let lease = Lease::resume(&path, &claim, None, &options, &observer)?;
     lease.release()?;

@@ -17,7 +17,7 @@ fn replace_by_output(path: &Path, command: &mut Command) -> Result<Committed, Bo
 
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("no pipe")?;
-    file.fill_from(&output, Path::new("the command's output"))?;
+    file.add_fd(&output, Path::new("the command's output"))?;
     let status = child.wait()?;
     if !status.success() {
         // Dropped without a commit: the file stays as it was.

@@ -61,7 +61,7 @@ pub enum Notice<'a> {
         /// Whether the backup is a second link to the same inode, not a copy.
         linked: bool,
     },
-    /// An old backup of the target has been deleted ([`BackupOptions::keep`](crate::BackupOptions::keep)).
+    /// An old backup of the target has been deleted ([`BackupOptions::keep_newest`](crate::BackupOptions::keep_newest)).
     BackupDeleted {
         /// The file that it was a backup of.
         target: &'a Path,

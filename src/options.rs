@@ -1,7 +1,9 @@
 //! What a caller may ask of a write and of a lock. Plain data; the defaults are what a careful user wants.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +80,7 @@ pub enum LockMethod {
 
 options_struct! {
     /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir`
-    /// and `keep`.
+    /// and `keep_file`.
     LockOptions {
         /// How long to wait.
         wait: Wait = Wait::default(),
@@ -94,7 +96,7 @@ options_struct! {
         mode: Option<u32> = None,
         /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
         /// as plain `flock(1)`.
-        keep: bool = false,
+        keep_file: bool = false,
         /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
         follow: bool = true,
         /// Act as the holder of a lease. The lock is only taken while the lease belongs to this owner; a lease whose time
@@ -105,6 +107,11 @@ options_struct! {
         /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
         /// lease says already.
         reason: Option<String> = None,
+        /// Go on under this lock, which the program holds already, instead of taking it: `under(&lock)`. It must be the
+        /// target's, found by the same `file`, `dir` and `follow`, and must not be shared if the target is to be written.
+        /// It stays held. Two writes under one lock at the same time do not exclude each other. If it is released before
+        /// the commit, that fails ([`ErrorKind::LockLost`](crate::ErrorKind::LockLost)).
+        under: Option<Under> = None,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -118,6 +125,27 @@ options_struct! {
     }
 }
 
+/// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
+#[derive(Clone)]
+pub struct Under(Arc<dyn Any + Send + Sync>);
+
+impl Under {
+    /// Locks are of a higher floor than options, which only pass them on.
+    pub(crate) fn new(locks: impl Any + Send + Sync) -> Under {
+        Under(Arc::new(locks))
+    }
+
+    pub(crate) fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Under")
+    }
+}
+
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
     /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
@@ -126,7 +154,7 @@ impl LockOptions {
     pub fn from_env() -> LockOptions {
         LockOptions {
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
-            keep: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
+            keep_file: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
             method: match std::env::var_os("AWRITE_LOCK_METHOD") {
                 Some(v) if v == "flock" => LockMethod::Flock,
                 Some(v) if v == "link" => LockMethod::Link,
@@ -274,14 +302,14 @@ options_struct! {
         /// cannot be deleted is a [`Notice::Warning`](crate::Notice::Warning).
         ///
         /// Only names are compared: in a `dir` that has backups of several files of one name they are counted together.
-        keep: Option<u64> = None,
+        keep_newest: Option<u64> = None,
     }
 }
 
 impl BackupOptions {
     /// Whether the time is part of the backup's name.
     pub(crate) fn is_dated(&self) -> bool {
-        self.timestamp || self.keep.is_some()
+        self.timestamp || self.keep_newest.is_some()
     }
 }
 
@@ -300,6 +328,31 @@ impl Check {
 
     pub(crate) fn run(&self, new: &Path, target: &Path) -> Result<()> {
         (self.0)(new, target)
+    }
+}
+
+/// The caller's look at what will change. It is called before anything is replaced, after the [`Check`], with the target as
+/// given, its current content (`None`: there is none) and the new content; an error aborts the write. It must not move the
+/// positions of the files: `read_at` does not.
+#[derive(Clone)]
+pub struct Preview(Arc<Show>);
+
+type Show = dyn Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync;
+
+impl Preview {
+    /// A preview that runs `show(target, old, new)`.
+    pub fn new(show: impl Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync + 'static) -> Preview {
+        Preview(Arc::new(show))
+    }
+
+    pub(crate) fn run(&self, target: &Path, old: Option<&File>, new: &File) -> Result<()> {
+        (self.0)(target, old, new)
+    }
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Preview")
     }
 }
 
@@ -361,6 +414,8 @@ options_struct! {
         backup: Option<BackupOptions> = None,
         /// Checks the new content before the commit.
         check: Option<Check> = None,
+        /// Is shown what will change, before the commit.
+        preview: Option<Preview> = None,
         /// Do everything but the commit: take the lock, stage and sync the new content, run the check, prepare the backup.
         /// Then take all of that back. The write fails where a real one would, as far as that can be known.
         dry_run: bool = false,

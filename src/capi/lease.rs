@@ -111,7 +111,7 @@ pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
     // SAFETY: what the header asks of the caller.
-    guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.due())) })
+    guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.time_to_refresh())) })
 }
 
 /// Gives a lease back. The handle is still to be freed.
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrit
 pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        handle_mut(lease)?.0.take()?.keep();
+        handle_mut(lease)?.0.take()?.detach();
         Ok(())
     })
 }
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn awrite_lease_end(
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
         let (options, observer) = lock_options_and_observer(options)?;
-        Lease::end(target, &claim, &options, &observer).map(drop)
+        Lease::release_claimed(target, &claim, &options, &observer).map(drop)
     })
 }
 

@@ -136,7 +136,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
         method => return Err(bad_argument(format!("awrite_lock_options.method is {method}"))),
     };
     options.shared = has(AWRITE_LOCK_SHARED);
-    options.keep |= has(AWRITE_LOCK_KEEP);
+    options.keep_file |= has(AWRITE_LOCK_KEEP);
     options.follow = !has(AWRITE_LOCK_NO_FOLLOW);
     options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: the caller promises that each is NULL or a C string.

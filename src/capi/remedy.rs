@@ -18,6 +18,7 @@ pub(super) fn words(remedy: &Remedy) -> String {
         Remedy::Mkdir(_) => return format!("{remedy}: AWRITE_WRITE_MKDIR"),
         Remedy::RunAgain => "call it again; with AWRITE_WRITE_BACKUP the old content is kept",
         Remedy::Stream => "use awrite_writer_write(): it needs no memory for the whole content",
+        Remedy::UnderOwnLock => "write under the lock that this program has: held_lock; or release it first",
         Remedy::UseFlock => "use AWRITE_METHOD_FLOCK",
         // In these the words of this crate say it.
         Remedy::LockByName

@@ -91,7 +91,7 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
         |at| unsafe { lock_options(at) },
         &[
             (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
-            (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep = true),
+            (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep_file = true),
             (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.follow = false),
             (|c| c.wait = l::AWRITE_WAIT_NO, |r| r.wait = Wait::No),
             (

@@ -230,7 +230,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             dir: dir.map(Path::to_owned),
             timestamp: has(AWRITE_WRITE_BACKUP_TIMESTAMP),
             mode: backup_mode,
-            keep,
+            keep_newest: keep,
         }
     });
     Ok(WriteOptions {
@@ -263,6 +263,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         mkdir: has(AWRITE_WRITE_MKDIR),
         backup,
         check,
+        preview: None,
         dry_run: has(AWRITE_WRITE_DRY_RUN),
         observer: observer.unwrap_or_default(),
     })
@@ -520,7 +521,7 @@ pub unsafe extern "C" fn awrite_writer_write(
     size: usize,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(writer)?.0.get_mut()?.fill(block(data, size)?) })
+    guard(|| unsafe { handle_mut(writer)?.0.get_mut()?.add(block(data, size)?) })
 }
 
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
@@ -541,7 +542,7 @@ pub unsafe extern "C" fn awrite_writer_write_from(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (writer, source) = (handle_mut(writer)?.0.get_mut()?, descriptor(fd)?);
-        let copied = writer.fill_from(source, Path::new(&format!("descriptor {fd}")))?;
+        let copied = writer.add_fd(source, Path::new(&format!("descriptor {fd}")))?;
         if let Some(bytes) = bytes.as_mut() {
             *bytes = copied;
         }

@@ -42,8 +42,8 @@ pub(crate) use found::any_record;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
 pub(crate) use set::{
-    DraftRecord, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set, finish_target,
-    is_in_set,
+    DraftRecord, Journal, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set,
+    finish_target, is_in_set, set_temp_names,
 };
 pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
@@ -72,9 +72,9 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// A lease of a target: until it ends, every other owner and every writer without a lease has to wait.
 ///
-/// While this value lives, [`refresh`](Lease::refresh) the lease in good time ([`Lease::due`]): nothing does that by
-/// itself. Dropping the value gives the lease back, also while a panic unwinds. [`Lease::keep`] leaves the lease in place,
-/// for another process to go on with ([`Lease::resume`]) or to [`end`](Lease::end). In a forked child, dropping the copy
+/// While this value lives, [`refresh`](Lease::refresh) the lease in good time ([`Lease::time_to_refresh`]): nothing does that by
+/// itself. Dropping the value gives the lease back, also while a panic unwinds. [`Lease::detach`] leaves the lease in place,
+/// for another process to go on with ([`Lease::resume`]) or to give back ([`Lease::release_claimed`]). In a forked child, dropping the copy
 /// does nothing.
 ///
 /// Each of these holds the target's lock only for a moment, and ignores [`LockOptions::claim`]. A relative path is looked
@@ -158,7 +158,7 @@ impl Lease {
     ///
     /// [`ErrorKind::LockLost`]: there is one, but not the one that `claim` says. Nothing is changed then. Otherwise as
     /// [`FileLock::acquire`](crate::FileLock::acquire).
-    pub fn end(
+    pub fn release_claimed(
         target: impl AsRef<Path>,
         claim: &Claim,
         options: &LockOptions,
@@ -261,7 +261,7 @@ impl Lease {
     /// boot clock where there is one. Ask again after each sleep: while the machine is suspended, that clock goes on and a
     /// sleeping thread does not.
     #[must_use]
-    pub fn due(&self) -> Duration {
+    pub fn time_to_refresh(&self) -> Duration {
         let left = self.written.record.left(&Machine).unwrap_or_default();
         // At most the whole time: if the wall clock has been set back, more may seem to be left.
         left.min(self.ttl).saturating_sub(self.ttl * 2 / 3)
@@ -289,7 +289,7 @@ impl Lease {
     }
 
     /// Leaves it in place until its end, and returns the token.
-    pub fn keep(mut self) -> u64 {
+    pub fn detach(mut self) -> u64 {
         self.releases = None;
         self.written.record.token
     }

@@ -8,7 +8,7 @@
 //!   spooling, held ──drop, any error──> as it was: stage, lock and new directories are gone
 //! ```
 //!
-//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
+//! In both states `write`, `add` and its kin write to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
 mod expected;
@@ -177,7 +177,7 @@ impl AtomicFile {
     /// # Errors
     ///
     /// The disk is full, or the file too large: the error names the target, which is unchanged.
-    pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.stage().map(|(stage, hasher)| {
             if let Some(hasher) = hasher {
                 hasher.add(bytes);
@@ -194,7 +194,7 @@ impl AtomicFile {
     /// # Errors
     ///
     /// An error of reading names `source_name`, an error of writing the target. The target is unchanged.
-    pub fn fill_from(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
+    pub fn add_fd(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
         let (before, observer) = (self.input, self.options.observer.clone());
         let told = |bytes, total: Option<u64>| {
             let total = total.map(|t| before + t);
@@ -237,29 +237,29 @@ impl AtomicFile {
         Commit { hold, options, received: hasher.map(Hasher::finish), watched, started }.run(stage)
     }
 
-    /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
+    /// Makes `content` the target's content, as [`add`](AtomicFile::add) and [`commit`](AtomicFile::commit) do. If it is
     /// that already and [`if_changed`](WriteOptions::if_changed) is set, no other file than the lock file has been made.
     ///
     /// # Errors
     ///
-    /// As `fill` and `commit`.
+    /// As `add` and `commit`.
     pub fn commit_with(self, content: &[u8]) -> Result<Committed> {
         match self.leave_if_same(content.len() as u64, Content::Memory(content))? {
             Ok(done) => Ok(done),
             Err(mut file) => {
-                file.fill(content)?;
+                file.add(content)?;
                 file.commit()
             }
         }
     }
 
     /// The same with what is left to read in the file `source`; of any other source, as
-    /// [`fill_from`](AtomicFile::fill_from) and `commit` do.
+    /// [`add_fd`](AtomicFile::add_fd) and `commit` do.
     ///
     /// # Errors
     ///
-    /// As `fill_from` and `commit`.
-    pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
+    /// As `add_fd` and `commit`.
+    pub fn commit_fd(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
         let size = if self.options.if_changed { FileStatus::of(&source).map_or(0, |status| status.size) } else { 0 };
         let rest = if size > 0 { Content::rest_of(source.as_fd()).ok() } else { None };
         let outcome = match rest {
@@ -269,7 +269,7 @@ impl AtomicFile {
         match outcome {
             Ok(done) => Ok(done),
             Err(mut file) => {
-                file.fill_from(source, source_name)?;
+                file.add_fd(source, source_name)?;
                 file.commit()
             }
         }
@@ -433,7 +433,7 @@ pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptio
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return file.commit(),
-            Ok(n) => file.fill(&buffer[..n])?,
+            Ok(n) => file.add(&buffer[..n])?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(file.target.failed(e).during("cannot read the input")),
         }

@@ -468,7 +468,7 @@ fn nothing_can_be_verified_that_is_not_synced() {
     dir.assert_holds(&[]);
     let options = WriteOptions::new().verify(true);
     let mut file = awrite::AtomicFile::open(dir.join("f"), &options).unwrap();
-    file.fill(b"ab").unwrap();
+    file.add(b"ab").unwrap();
     std::io::Write::write_all(&mut file, b"c").unwrap();
     let committed = file.commit().unwrap();
     assert_eq!(committed.digest, Some(awrite::digest(dir.join("f")).unwrap()));

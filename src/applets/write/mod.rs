@@ -141,9 +141,9 @@ fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
     if source.is_regular {
         // It is complete; the kernel can share or copy its content.
         process::give_way();
-        file.commit_from(source.fd(), &source.name)
+        file.commit_fd(source.fd(), &source.name)
     } else if request.stream {
-        file.fill_from(source.fd(), &source.name)?;
+        file.add_fd(source.fd(), &source.name)?;
         process::give_way();
         file.commit()
     } else {
@@ -186,7 +186,7 @@ fn transform(
         bytes += output.len() as u64;
         request.options.observer.tell(&Notice::Progress { bytes, total: None });
         if request.stream {
-            return file.fill(output);
+            return file.add(output);
         }
         content.try_reserve(output.len()).map_err(|_| out_of_memory(name))?;
         content.extend_from_slice(output);
