@@ -15,15 +15,15 @@
  *
  * A task of several steps has a handle:
  *
- *     awrite_file *file;
- *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
+ *     awrite_writer *writer;
+ *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_WRITE_BACKUP };
  *
- *     awrite_status status = awrite_file_open(&file, "report.txt", &options);
+ *     awrite_status status = awrite_writer_open(&writer, "report.txt", &options);
  *     if (status == AWRITE_OK)
- *         status = awrite_file_write(file, data, size);         // as often as you like
+ *         status = awrite_writer_write(writer, data, size);     // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
- *     awrite_file_free(file);                                   // without a commit: nothing has happened
+ *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
+ *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^
@@ -128,7 +128,7 @@ typedef enum {
     AWRITE_INTERNAL = 7,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-     * back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
+     * back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
      */
     AWRITE_NOT_DURABLE = 8,
 } awrite_status;
@@ -242,7 +242,7 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
  *
  * The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
  * holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
- * exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+ * exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
  * themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
  * that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
  */
@@ -346,7 +346,8 @@ typedef struct {
 } awrite_lock_options;
 
 /**
- * Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
+ * Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
+ * readers if AWRITE_LOCK_SHARED is among their flags.
  *
  * lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
  * target: the file, which need not exist; its directory must.
@@ -358,39 +359,6 @@ typedef struct {
 awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const char *target,
                                   const awrite_lock_options *options);
-
-/**
- * The same without waiting, whatever the options say about that.
- *
- * lock, target, options: as in awrite_lock_acquire().
- *
- * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
- */
-awrite_status awrite_lock_try(awrite_lock **lock, const char *target, const awrite_lock_options *options);
-
-/**
- * The same with a limited time to wait, whatever the options say about that.
- *
- * lock, target, options: as in awrite_lock_acquire().
- * timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
- *
- * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
- */
-awrite_status awrite_lock_timed(awrite_lock **lock,
-                                const char *target,
-                                uint64_t timeout_ms,
-                                const awrite_lock_options *options);
-
-/**
- * The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
- *
- * lock, target, options: as in awrite_lock_acquire().
- *
- * Returns as awrite_lock_acquire(). Thread-safe.
- */
-awrite_status awrite_lock_shared(awrite_lock **lock,
-                                 const char *target,
-                                 const awrite_lock_options *options);
 
 /**
  * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
@@ -454,7 +422,7 @@ void awrite_lock_free(awrite_lock *lock);
 /* === Writing =======================================================================================================
  *
  * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
- * callback makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is
+ * callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it is
  * the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
  * unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
  */
@@ -463,66 +431,66 @@ void awrite_lock_free(awrite_lock *lock);
  * awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
  * nobody. Not with awrite_update(), which would lose updates.
  */
-#define AWRITE_LATE_LOCK 1
+#define AWRITE_WRITE_LATE_LOCK 1
 
 /** awrite_write_options.flags: the new content begins with the current content. */
-#define AWRITE_APPEND 2
+#define AWRITE_WRITE_APPEND 2
 
 /** awrite_write_options.flags: give the new file 0666 less umask, whatever the original had. */
-#define AWRITE_NO_PRESERVE_MODE 4
+#define AWRITE_WRITE_NO_PRESERVE_MODE 4
 
 /** awrite_write_options.flags: do not carry extended attributes and ACLs over. */
-#define AWRITE_NO_PRESERVE_XATTRS 8
+#define AWRITE_WRITE_NO_PRESERVE_XATTRS 8
 
 /** awrite_write_options.flags: replace a file that this user may not write. */
-#define AWRITE_FORCE 16
+#define AWRITE_WRITE_FORCE 16
 
 /** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
-#define AWRITE_REFUSE_EMPTY 32
+#define AWRITE_WRITE_REFUSE_EMPTY 32
 
 /**
  * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
  * for is still set, on the file itself.
  */
-#define AWRITE_IF_CHANGED 64
+#define AWRITE_WRITE_IF_CHANGED 64
 
 /**
  * awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
  * only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
  */
-#define AWRITE_IN_PLACE 128
+#define AWRITE_WRITE_IN_PLACE 128
 
 /** awrite_write_options.flags: create missing parent directories. */
-#define AWRITE_MKDIR 256
+#define AWRITE_WRITE_MKDIR 256
 
 /**
  * awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
  * same.
  */
-#define AWRITE_BACKUP 512
+#define AWRITE_WRITE_BACKUP 512
 
 /** awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
-#define AWRITE_BACKUP_TIMESTAMP 1024
+#define AWRITE_WRITE_BACKUP_TIMESTAMP 1024
 
 /**
  * awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
  * mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
- * elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
+ * elsewhere the file is overwritten, as with AWRITE_WRITE_IN_PLACE.
  */
-#define AWRITE_KEEP_INODE 2048
+#define AWRITE_WRITE_KEEP_INODE 2048
 
 /**
  * awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
  * left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
  */
-#define AWRITE_DRY_RUN 4096
+#define AWRITE_WRITE_DRY_RUN 4096
 
 /**
  * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
  * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
  * target is unchanged. Not with AWRITE_SYNC_NONE.
  */
-#define AWRITE_VERIFY 8192
+#define AWRITE_WRITE_VERIFY 8192
 
 /** awrite_write_options.sync: file and directory. The new content survives power loss. */
 #define AWRITE_SYNC_FULL 0
@@ -537,33 +505,33 @@ void awrite_lock_free(awrite_lock *lock);
  * awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
  * kept, its permissions are cut down to those of others.
  */
-#define AWRITE_OWNER_TRY 0
+#define AWRITE_OWNERSHIP_TRY 0
 
 /**
  * awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
  * set-group-id bits and capabilities are kept, too.
  */
-#define AWRITE_OWNER_KEEP 1
+#define AWRITE_OWNERSHIP_KEEP 1
 
 /** awrite_write_options.ownership: the new file belongs to the user who writes it. */
-#define AWRITE_OWNER_WRITER 2
+#define AWRITE_OWNERSHIP_WRITER 2
 
 /** The size of a string that says what a target contains, with the zero byte at its end. */
 #define AWRITE_DIGEST_SIZE 72
-
-/**
- * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
- * puts that off. awrite_file_commit() makes what was written the content of the target.
- *
- * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
- */
-typedef struct awrite_file awrite_file;
 
 /**
  * An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
  * the callback, and only the thread that runs the callback may use it.
  */
 typedef struct awrite_update_io awrite_update_io;
+
+/**
+ * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
+ * puts that off. awrite_writer_commit() makes what was written the content of the target.
+ *
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
+ */
+typedef struct awrite_writer awrite_writer;
 
 /**
  * Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
@@ -575,7 +543,7 @@ typedef int (*awrite_check_fn)(const char *new_file, const char *target, void *c
 
 /**
  * How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
- * contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
+ * contexts point to must stay valid during the call; with awrite_writer_open(), until the handle is freed.
  */
 typedef struct {
     /** sizeof(awrite_write_options). */
@@ -588,7 +556,7 @@ typedef struct {
     uint32_t sync;
     /** Permission bits of the new file. 0: the original's; for a new file 0666 less umask. */
     uint32_t mode;
-    /** AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY. */
+    /** AWRITE_OWNERSHIP_*. 0 is AWRITE_OWNERSHIP_TRY. */
     uint32_t ownership;
     /** What is appended to the target's name for a backup. NULL: ".backup". */
     const char *backup_suffix;
@@ -635,12 +603,12 @@ typedef struct {
      * until this thread's next write that succeeds.
      */
     const char *backup;
-    /** 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED). */
+    /** 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED). */
     uint32_t changed;
     /** 0. */
     uint32_t reserved;
     /**
-     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was used; else "".
      * The next awrite_write_options.expect.
      */
     char digest[AWRITE_DIGEST_SIZE];
@@ -726,25 +694,27 @@ awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t
 /**
  * Begins to replace a target.
  *
- * file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
+ * writer: receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
  * target: the file, which need not exist.
  * options: NULL for the defaults.
  *
  * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
-awrite_status awrite_file_open(awrite_file **file, const char *target, const awrite_write_options *options);
+awrite_status awrite_writer_open(awrite_writer **writer,
+                                 const char *target,
+                                 const awrite_write_options *options);
 
 /**
  * Adds a block to the new content. Not buffered: each call is a system call.
  *
  * data, size: the block; data may be NULL if size is 0.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
  * the same handle from one thread at a time.
  */
-awrite_status awrite_file_write(awrite_file *file,
-                                const void *data,
-                                size_t size);
+awrite_status awrite_writer_write(awrite_writer *writer,
+                                  const void *data,
+                                  size_t size);
 
 /**
  * Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
@@ -753,12 +723,12 @@ awrite_status awrite_file_write(awrite_file *file,
  * fd: an open descriptor, which stays the caller's.
  * bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
  * the same handle from one thread at a time.
  */
-awrite_status awrite_file_write_from(awrite_file *file,
-                                     int fd,
-                                     uint64_t *bytes);
+awrite_status awrite_writer_write_from(awrite_writer *writer,
+                                       int fd,
+                                       uint64_t *bytes);
 
 /**
  * Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
@@ -766,19 +736,19 @@ awrite_status awrite_file_write_from(awrite_file *file,
  *
  * result: receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+ * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
  * taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
  * AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
  */
-awrite_status awrite_file_commit(awrite_file *file,
-                                 awrite_result *result);
+awrite_status awrite_writer_commit(awrite_writer *writer,
+                                   awrite_result *result);
 
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
  * with the same handle at the same time, or later.
  */
-void awrite_file_free(awrite_file *file);
+void awrite_writer_free(awrite_writer *writer);
 
 /* === Leases ========================================================================================================
  *

@@ -22,6 +22,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -287,7 +288,6 @@ pub(crate) fn delete_older(
 /// Refuses options that name no backup or a directory that is not there, before anything is locked or read. With `mkdir` a
 /// missing directory will be made.
 pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt;
     let suffix = options.suffix.as_bytes();
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
@@ -346,8 +346,8 @@ pub(crate) struct Making<'a> {
     pub(crate) in_place: bool,
 }
 
-/// The name that the backup of a target in a set will have, and whether it replaces an earlier one. `None`: it is in another
-/// directory.
+/// What the name of a target's backup in a set will have behind the target's, and whether it replaces an earlier one. `None`:
+/// it is in another directory.
 pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Option<(OsString, bool)>> {
     if open_dir(options)?.is_some_and(|dir| dir.id() != target.dir.id()) {
         return Ok(None);
@@ -362,7 +362,8 @@ pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Op
         Some(_) => Ok(()),
     };
     let name = names.first_free(free).map_err(fail)?;
-    Ok(Some((name, !dated)))
+    let tail = name.as_bytes().strip_prefix(target.name.as_bytes()).unwrap_or(name.as_bytes());
+    Ok(Some((OsStr::from_bytes(tail).to_owned(), !dated)))
 }
 
 /// The names that a backup in `dir` may get.

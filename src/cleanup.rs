@@ -64,6 +64,20 @@ pub(crate) struct Ticket {
     pid: u32,
 }
 
+/// Tells whether what a ticket stands for is still listed, without keeping it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    id: u64,
+    pid: u32,
+}
+
+impl Mark {
+    /// False in a forked child, too.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.pid == std::process::id() && registry().entries.iter().any(|entry| entry.id == self.id)
+    }
+}
+
 /// Makes something and lists it, as one step.
 pub(crate) fn make<T, U: Undo + 'static, E>(make: impl FnOnce() -> Result<(T, U), E>) -> Result<(T, Ticket), E> {
     let mut registry = registry();
@@ -118,6 +132,10 @@ impl Ticket {
     /// Whether this process made the thing, and did not get a copy of the ticket by being forked.
     pub(crate) fn is_own(&self) -> bool {
         self.pid == std::process::id()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { id: self.id, pid: self.pid }
     }
 
     /// Runs `step`, which makes another thing of this one: on success that is listed in its place.

@@ -85,6 +85,7 @@ impl Error {
         let source = source.into();
         let hint = match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Some("free some space and run it again"),
+            Some(libc::EMFILE) => Some("raise the limit of open files (ulimit -n)"),
             Some(libc::EFBIG) if size_is_limited() => Some("the file size limit (ulimit -f) was reached"),
             Some(libc::EFBIG) => Some("this file system takes no file of this size"),
             _ => None,

@@ -82,11 +82,11 @@ impl Lister<'_> {
         let dir = if path == Path::new(".") { Path::new("") } else { path };
         let opened = Arc::new(Dir::open(dir).map_err(|e| Error::io(path, e))?);
         let names = opened.names().map_err(|e| Error::io(path, e))?;
-        let mut targets = BTreeSet::new();
+        let mut targets = Vec::new();
         for name in names.iter().filter(|name| is_lock_name(name) || is_lease_name(name)) {
             let target = if is_lock_name(name) { locked_name(name) } else { leased_name(name) };
             match target {
-                Some(target) => drop(targets.insert(target.to_owned())),
+                Some(target) => targets.push(target.to_owned()),
                 // A name that was shortened. The lock itself can still be looked at.
                 None if is_lock_name(name) => {
                     if let Err(e) = self.lock_alone(&opened, name, tell) {
@@ -96,6 +96,8 @@ impl Lister<'_> {
                 None => {}
             }
         }
+        targets.sort_unstable();
+        targets.dedup();
         for name in targets {
             let found = Target::in_dir(&opened, &name).map_err(|e| Error::io(dir.join(&name), e));
             if let Err(e) = found.and_then(|target| self.target(&target, &dir.join(&name), tell)) {
@@ -105,7 +107,7 @@ impl Lister<'_> {
         if recursive {
             let mut names = names;
             names.retain(|name| name != "." && name != "..");
-            names.sort();
+            names.sort_unstable();
             for below in names.iter().map(|name| dir.join(name)) {
                 let is_dir = std::fs::symlink_metadata(&below).is_ok_and(|status| status.is_dir());
                 if is_dir {

@@ -104,7 +104,9 @@ pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
 #[doc(hidden)]
 pub use options::check_reason;
-pub use options::{BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Wait, WriteOptions};
+pub use options::{
+    BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Under, Wait, WriteOptions,
+};
 pub use remedy::Remedy;
 #[doc(hidden)]
 pub use scratch::Scratch;

@@ -6,7 +6,7 @@
 //!   NAME.lease                         the record of a lease     lease_name, is_lease_name, leased_name
 //!   .awrite-HHHHHHHH[-N].NAME          a temporary file          TempNames, is_temp_name
 //!   .awrite-HHHHHHHH-NONCE[-N].NAME    the same under link(2)    TempNames, is_temp_name
-//!   .awrite-HHHHHHHH-NONCE[-1].NAME    the same in a set         set_temp_name, is_set_temp_name
+//!   .awrite-HHHHHHHH-NONCE[-1].NAME    the same in a set         set_temp_name, temp_name_under_nonce
 //!   .awrite-set-NONCE                  the journal of a set      journal_name, journal_nonce
 //!   .awrite-set-NONCE.tmp              the draft of a journal    journal_draft_name, journal_nonce
 //!   NAME.backup                        a backup                  BackupNames
@@ -318,13 +318,6 @@ pub(crate) enum InSet {
 pub(crate) fn set_temp_name(base: &OsStr, nonce: &str, what: InSet, elsewhere: bool, dir: &Dir) -> OsString {
     let names = TempNames::new(base, Some(nonce));
     names.in_set(what, elsewhere, names.limit(dir))
-}
-
-/// Whether `name` is one of those.
-pub(crate) fn is_set_temp_name(name: &OsStr, base: &OsStr, nonce: &str, what: InSet) -> bool {
-    let names = TempNames::new(base, Some(nonce));
-    let limits = [NAME_MAX, SHORT_NAME_MAX];
-    limits.iter().any(|&limit| [false, true].iter().any(|&elsewhere| names.in_set(what, elsewhere, limit) == name))
 }
 
 /// The nonce in the name of a temporary file, and the file that it is for; `None` in its place: the name may have been cut.

@@ -1,7 +1,9 @@
 //! What a caller may ask of a write and of a lock. Plain data; the defaults are what a careful user wants.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +115,11 @@ options_struct! {
         /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
         /// lease says already.
         reason: Option<String> = None; String,
+        /// Go on under this lock, which the program holds already, instead of taking it: `under(&lock)`. It must be the
+        /// target's, found by the same `file`, `dir` and `follow`, and must not be shared if the target is to be written.
+        /// It stays held. Two writes under one lock at the same time do not exclude each other. If it is released before
+        /// the commit, that fails ([`ErrorKind::LockLost`](crate::ErrorKind::LockLost)).
+        under: Option<Under> = None; Under,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -123,6 +130,30 @@ options_struct! {
         /// For a link lock: after how long without a sign of life from this process others break the lock. This process
         /// gives one every third of that time. Default (`None`): 60 seconds.
         stale_after: Option<Duration> = None,
+    }
+}
+
+/// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
+#[derive(Clone)]
+pub struct Under(Arc<Locks>);
+
+type Locks = dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe;
+
+impl Under {
+    /// Locks are of a higher floor than options, which only pass them on.
+    pub(crate) fn new(locks: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Under {
+        Under(Arc::new(locks))
+    }
+
+    pub(crate) fn get<T: Any>(&self) -> Option<&T> {
+        let locks: &dyn Any = &*self.0;
+        locks.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Under")
     }
 }
 
@@ -313,9 +344,36 @@ impl Check {
     }
 }
 
+/// The caller's look at what will change. It is called before anything is replaced, after the [`Check`], with the target as
+/// given, its current content (`None`: there is none) and the new content; an error aborts the write. It must not move the
+/// positions of the files: `read_at` does not.
+#[derive(Clone)]
+pub struct Preview(Arc<Show>);
+
+type Show = dyn Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync;
+
+impl Preview {
+    /// A preview that runs `show(target, old, new)`.
+    pub fn new(show: impl Fn(&Path, Option<&File>, &File) -> Result<()> + Send + Sync + 'static) -> Preview {
+        Preview(Arc::new(show))
+    }
+
+    pub(crate) fn run(&self, target: &Path, old: Option<&File>, new: &File) -> Result<()> {
+        (self.0)(target, old, new)
+    }
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Preview")
+    }
+}
+
 // As an observer's.
 impl UnwindSafe for Check {}
 impl RefUnwindSafe for Check {}
+impl UnwindSafe for Preview {}
+impl RefUnwindSafe for Preview {}
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -376,6 +434,8 @@ options_struct! {
         backup: Option<BackupOptions> = None,
         /// Checks the new content before the commit.
         check: Option<Check> = None,
+        /// Is shown what will change, before the commit.
+        preview: Option<Preview> = None,
         /// Do everything but the commit: take the lock, stage and sync the new content, run the check, prepare the backup.
         /// Then take all of that back. The write fails where a real one would, as far as that can be known.
         dry_run: bool = false,

@@ -156,6 +156,14 @@ impl Stage {
         done
     }
 
+    /// Its directory and its name there, which it must have.
+    pub(crate) fn name(&self) -> io::Result<(&Dir, &OsStr)> {
+        match &self.state {
+            State::Named { name, .. } => Ok((&self.dir, name)),
+            State::Unnamed(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Whether it has a name by now.
     pub(crate) fn is_named(&self) -> bool {
         matches!(self.state, State::Named { .. })

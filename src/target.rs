@@ -70,7 +70,16 @@ impl Undo for MadePath {
 
 impl Target {
     pub(crate) fn resolve(given: &Path, how: Resolve) -> Result<Target> {
+        Target::resolve_near(given, how, None)
+    }
+
+    /// The same, where the directory may be `near`, which has been opened a moment ago. Whether it still has that path shows
+    /// when the target is [settled](Target::settle).
+    pub(crate) fn resolve_near(given: &Path, how: Resolve, near: Option<&Arc<Dir>>) -> Result<Target> {
         let (parent, name, status) = walk(given, how.follow)?;
+        if let Some(dir) = near.filter(|near| near.path() == parent) {
+            return Ok(Target { given: given.to_owned(), dir: dir.clone(), name, status, how, made_dirs: Vec::new() });
+        }
         let (mut made_dirs, mut rounds) = (Vec::new(), 0);
         let dir = loop {
             match Dir::open(&parent) {

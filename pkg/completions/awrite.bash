@@ -53,7 +53,7 @@ _awrite() {
         --completions) __awrite_offer -W 'bash zsh fish' -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-i --input --stream -a --append -e --edit --into --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --verify --dry-run -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --json-fd --digest --list --install --completions -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-i --input --stream -a --append -e --edit --into --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --diff --verify --dry-run -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --json-fd --digest --list --install --completions -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

@@ -77,7 +77,9 @@ const FLAGS: &[Flag<Settings>] = &[
     Flag::set(WHAT, &["--clean-backups"], "old backups; the newest of each file stays unless said otherwise", |s| {
         s.options.backups = true
     }),
-    Flag::set(WHAT, &["--clean-temps"], "temporary files whose writer has gone", |s| s.options.temps = true),
+    Flag::set(WHAT, &["--clean-temps"], "temporary files and interrupted sets of files whose writer has gone", |s| {
+        s.options.temps = true
+    }),
     Flag::set(WHERE, &["-r", "--recursive"], "subdirectories too; never through symbolic links", |s| {
         s.options.recursive = true;
     }),

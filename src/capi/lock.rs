@@ -2,7 +2,7 @@
 //!
 //! The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
 //! holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
-//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
 //! themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
 //! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
 
@@ -212,7 +212,7 @@ pub struct awrite_lock {
     path: CString,
 }
 
-/// Acquires the locks of all `targets`, or none, after `change` has adapted the options.
+/// Acquires the locks of all `targets`, or none.
 ///
 /// # Safety
 ///
@@ -221,15 +221,13 @@ unsafe fn acquire(
     lock: *mut *mut awrite_lock,
     targets: &[*const c_char],
     options: *const awrite_lock_options,
-    change: impl FnOnce(&mut LockOptions),
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     unsafe {
         new_handle(lock, || {
             let targets: Result<Vec<&Path>> = targets.iter().map(|target| argument::path(*target, "target")).collect();
             let targets = targets?;
-            let (mut options, observer) = lock_options_and_observer(options)?;
-            change(&mut options);
+            let (options, observer) = lock_options_and_observer(options)?;
             let held = FileLock::acquire_all(&targets, &options, &observer)?;
             let path = held.first().map(|first| c_path(first.path()));
             let path = path.ok_or_else(|| bad_argument("there is no target: count is 0"))?;
@@ -238,7 +236,8 @@ unsafe fn acquire(
     }
 }
 
-/// Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
+/// Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
+/// readers if AWRITE_LOCK_SHARED is among their flags.
 ///
 /// lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
 /// target: the file, which need not exist; its directory must.
@@ -253,55 +252,7 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |_| {}) }
-}
-
-/// The same without waiting, whatever the options say about that.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_try(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.wait = Wait::No) }
-}
-
-/// The same with a limited time to wait, whatever the options say about that.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-/// timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
-///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_timed(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    timeout_ms: u64,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    let limit = Wait::For(Duration::from_millis(timeout_ms));
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.wait = limit) }
-}
-
-/// The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-///
-/// Returns as awrite_lock_acquire(). Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_shared(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.shared = true) }
+    unsafe { acquire(lock, &[target], options) }
 }
 
 /// Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
@@ -324,7 +275,7 @@ pub unsafe extern "C" fn awrite_lock_acquire_all(
     // SAFETY: what the header asks of the caller.
     unsafe {
         match argument::array(targets, count) {
-            Ok(targets) => acquire(lock, targets, options, |_| {}),
+            Ok(targets) => acquire(lock, targets, options),
             Err(error) => new_handle(lock, || Err(error)),
         }
     }

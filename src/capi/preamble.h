@@ -15,15 +15,15 @@
  *
  * A task of several steps has a handle:
  *
- *     awrite_file *file;
- *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
+ *     awrite_writer *writer;
+ *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_WRITE_BACKUP };
  *
- *     awrite_status status = awrite_file_open(&file, "report.txt", &options);
+ *     awrite_status status = awrite_writer_open(&writer, "report.txt", &options);
  *     if (status == AWRITE_OK)
- *         status = awrite_file_write(file, data, size);         // as often as you like
+ *         status = awrite_writer_write(writer, data, size);     // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
- *     awrite_file_free(file);                                   // without a commit: nothing has happened
+ *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
+ *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^

@@ -6,6 +6,7 @@
 //! read again for each part of them. So the memory is bounded, whatever the directory contains, unless a single file has
 //! hundreds of thousands of backups.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -84,10 +85,16 @@ impl Candidates {
         self.text.truncate(end);
     }
 
+    // Inlined, it would be in the sort eleven times.
+    #[inline(never)]
+    fn order(&self, a: &Candidate, b: &Candidate) -> Ordering {
+        self.group(a).cmp(self.group(b)).then_with(|| self.name(a).cmp(self.name(b)))
+    }
+
     /// Sorts them by group, and by name in each group.
     fn into_groups(mut self) -> Part {
         let mut all = std::mem::take(&mut self.all);
-        all.sort_unstable_by(|a, b| self.group(a).cmp(self.group(b)).then_with(|| self.name(a).cmp(self.name(b))));
+        all.sort_unstable_by(|a, b| self.order(a, b));
         self.all = all;
         Part::Groups(self)
     }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::lock::{FileLock, Intent, Patience, Pauses, Place, Request, acquire_at};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
+use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 /// The pauses of a process that waits for the end of another's lease, in seconds or minutes. It reads the record after each.
@@ -41,7 +43,8 @@ impl FileLock {
     /// # Errors
     ///
     /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. The error names the holder,
-    /// where that is known. [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
+    /// where that is known. `LockBusy` too, and at once, if this very thread holds the lock and would wait for it without a
+    /// limit. (Who passes locks from thread to thread, and so means to wait for another thread, sets a limit.) [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
     /// lease that [`LockOptions::claim`] names is not that owner's. Otherwise, the lock file could not be created or
     /// opened.
     ///
@@ -82,7 +85,7 @@ pub(crate) fn lock_target(
 ) -> Result<(Target, Place, FileLock)> {
     let mut patience = Patience::new(given, options, observer);
     loop {
-        match lock_unless_leased(how, options, visitor, purpose, &mut patience, &accept)? {
+        match lock_unless_leased(how, None, options, visitor, purpose, &mut patience, &accept)? {
             Outcome::Locked(target, place, lock) => {
                 tell_locked(&patience, &lock);
                 return Ok((target, place, lock));
@@ -99,9 +102,10 @@ pub(super) enum Outcome {
     Leased(Leased, Place),
 }
 
-/// Locks the target of `patience`, unless somebody else has a lease of it.
+/// Locks the target of `patience`, unless somebody else has a lease of it. It may be in the directory `near`.
 pub(super) fn lock_unless_leased(
     how: Resolve,
+    mut near: Option<&Arc<Dir>>,
     options: &LockOptions,
     visitor: &Visitor<'_>,
     purpose: Purpose,
@@ -111,7 +115,7 @@ pub(super) fn lock_unless_leased(
     let given = patience.target;
     let mut rounds = 0;
     loop {
-        let mut target = Target::resolve(given, how)?;
+        let mut target = Target::resolve_near(given, how, near.take())?;
         let before = target.status;
         let intent = match purpose {
             Purpose::Replace => Intent::Replacing(target.number()),

@@ -42,8 +42,8 @@ pub(crate) use found::any_record;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
 pub(crate) use set::{
-    DraftRecord, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set, finish_target,
-    is_in_set,
+    DraftRecord, Journal, JournalDraft, PlacedRecord, UNFINISHED, clear_journal, finish_backup, finish_set,
+    finish_target, is_in_set, set_temp_names,
 };
 pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};

@@ -3,7 +3,8 @@
 //! ```text
 //! prepare  P1  lock all targets, in the order of many.rs
 //!          P2  stage all, with metadata                        (unnamed, where the file system can)
-//!          P3  each T.lease := the set's record of T           (its content is durable before it has this name)
+//!          P3  each T.lease := the set's record of T           (its content is durable before it has this name; targets that
+//!                                                               are alike share it)
 //!          P4  the journal's draft D := where the records are
 //!          P5  name all stages and backups; sync all of it, names too
 //! commit   C1  all locks and leases still ours? rename D to J, sync J's directory               <- the commit point
@@ -43,31 +44,31 @@ use rustix::fs::OFlags;
 
 use super::found::{Found, Record, lease_at, stage_record};
 use super::record::LeaseRecord;
-use super::set_record::{SetBackup, SetRecord, journal_text, records_of};
+use super::set_record::{SetRecord, journal_text, records_of};
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::{
-    InSet, TempNames, flat_path, is_set_temp_name, journal_draft_name, journal_name, journal_nonce, lease_name,
-    leased_name, temp_name_under_nonce,
+    InSet, TempNames, flat_path, journal_draft_name, journal_name, journal_nonce, lease_name, leased_name,
+    set_temp_name, temp_name_under_nonce,
 };
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
 use crate::shown::shown;
 use crate::stage::{Stage, rename_new};
-use crate::sys::{Dir, FileId, FileKind, FileStatus, flush, retry};
+use crate::sys::{Dir, FileId, FileKind, FileStatus, flush, retry, unsupported};
 use crate::target::{Resolve, Target};
 
 /// Longer journals are not read: a set of half a million files has one of this size.
 const LONGEST_JOURNAL: u64 = 64 << 20;
 
-/// A set's record of one target, under a temporary name or none.
+/// A set's record under a temporary name, for one target or for several that are alike.
 #[derive(Debug)]
 pub(crate) struct DraftRecord {
-    pub(crate) stage: Stage,
-    name: OsString,
-    nonce: String,
-    prior: Prior,
+    stage: Stage,
+    record: SetRecord,
+    writers: Writers,
+    mode: Option<u32>,
 }
 
 /// A set's record in its place. Dropping it brings back the lease that was there.
@@ -114,41 +115,86 @@ impl Back {
     }
 }
 
+/// The names that stage and backup of a target have in the set with `nonce` before it is finished.
+pub(crate) fn set_temp_names(target: &Target, lease: &LeaseFile, nonce: &str) -> [OsString; 2] {
+    let (dir, name) = (&target.dir, &target.name);
+    let beside = lease.dir.id() == dir.id() && lease.name == lease_name(name, dir);
+    [InSet::Stage, InSet::Backup].map(|what| set_temp_name(name, nonce, what, !beside, dir))
+}
+
 impl DraftRecord {
-    /// Writes `record`, to be put in the place of the target's lease.
+    /// Writes `record` of the target, which is locked, and of others like it. `sync`: makes it durable.
     pub(crate) fn new(
         mut record: SetRecord,
-        target: &Target,
-        lease: &LeaseFile,
-        lock: &FileLock,
+        (target, lease, lock): (&Target, &LeaseFile, &FileLock),
         options: &LockOptions,
+        sync: bool,
     ) -> Result<DraftRecord> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
         record.prior = lease_at(lease, &Observer::default())?;
         let text = record.to_json().ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
-        let writers = Writers::of(target, &lease.dir);
-        let stage = stage_record(lease, &writers.clone().of_own(), options.mode, lock.held.nonce(), &text);
-        let prior = Prior { record: record.prior, writers, mode: options.mode };
-        Ok(DraftRecord { stage: stage.map_err(fail)?, name: lease.name.clone(), nonce: record.nonce, prior })
+        let (writers, mode) = (Writers::of(target, &lease.dir), options.mode);
+        let staged = || {
+            let own = writers.clone().of_own();
+            let mut stage = stage_record(lease, &own, mode, lock.held.nonce(), &text)?;
+            // Synced once it has a name: btrfs does not log an inode that has none.
+            stage.publish()?;
+            if sync {
+                stage.file.sync_all()?;
+            }
+            stage.flush()?;
+            Ok(stage)
+        };
+        Ok(DraftRecord { stage: staged().map_err(fail)?, record, writers, mode })
     }
 
-    /// Puts it in the place of the lease. Its content must be durable.
-    pub(crate) fn place(self) -> Result<PlacedRecord> {
-        let DraftRecord { stage, name, nonce, prior } = self;
-        let dir = stage.dir.clone();
-        let fail = |e: io::Error| cannot_prepare(&dir.join(&name), e);
-        stage.flush().map_err(fail)?;
-        let (file, temp, ticket) = stage.into_named().map_err(fail)?;
-        let id = FileStatus::of(&file).map_err(fail)?.id;
-        let back = Arc::new(Back { dir: dir.clone(), name: name.clone(), id, nonce, prior });
+    /// Whether it is the record of another target, too, which has no lease.
+    pub(crate) fn fits(&self, record: &SetRecord, target: &Target, lease: &LeaseFile) -> bool {
+        self.record == *record && self.writers.are_as(&Writers::of(target, &lease.dir))
+    }
+
+    /// Gives it the name of the target's lease, too, if there is nothing. `None`: there is, or files have one name here.
+    pub(crate) fn link(&mut self, lease: &LeaseFile) -> Result<Option<PlacedRecord>> {
+        let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
+        let (from, temp) = self.stage.name().map_err(fail)?;
+        let back = self.back(lease).map_err(fail)?;
+        let made: io::Result<_> = cleanup::make(|| {
+            let linked = retry(|| from.link(temp, &lease.dir, &lease.name));
+            match linked {
+                // Over NFS the answer can be lost after the deed.
+                Err(_) if matches!(lease.dir.status(&lease.name), Ok(Some(there)) if there.id == back.id) => {}
+                linked => linked?,
+            }
+            Ok(((), Listed(back.clone())))
+        });
+        match made {
+            Ok(((), ticket)) => Ok(Some(PlacedRecord { ticket: Some(ticket), back })),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists || unsupported(&e) => Ok(None),
+            // EPERM: no hard links on this file system. EMLINK: too many of them.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EMLINK)) => Ok(None),
+            Err(e) => Err(fail(e)),
+        }
+    }
+
+    /// Puts it in the place of the target's lease.
+    pub(crate) fn place(self, lease: &LeaseFile) -> Result<PlacedRecord> {
+        let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
+        let back = self.back(lease).map_err(fail)?;
+        let (_file, temp, ticket) = self.stage.into_named().map_err(fail)?;
         let placed = ticket.turn(|| {
-            rename(&dir, &temp, &name, id)?;
+            rename(&back.dir, &temp, &back.name, back.id)?;
             Ok(Listed(back.clone()))
         });
         match placed {
             Ok(ticket) => Ok(PlacedRecord { ticket: Some(ticket), back }),
             Err((e, _)) => Err(fail(e)),
         }
+    }
+
+    fn back(&self, lease: &LeaseFile) -> io::Result<Arc<Back>> {
+        let prior = Prior { record: self.record.prior.clone(), writers: self.writers.clone(), mode: self.mode };
+        let (dir, name, nonce) = (lease.dir.clone(), lease.name.clone(), self.record.nonce.clone());
+        Ok(Arc::new(Back { dir, name, id: FileStatus::of(&self.stage.file)?.id, nonce, prior }))
     }
 }
 
@@ -287,6 +333,9 @@ struct Recovery<'a> {
     set: &'a SetRecord,
     /// The user who made the record.
     uid: u32,
+    /// The temporary names of stage and backup.
+    stage: OsString,
+    draft: OsString,
 }
 
 /// Finishes what `record` says of `target`, or takes it back. The caller has the lock. `record` comes with the user whose it
@@ -302,12 +351,8 @@ pub(super) fn recover(
     let path = lease.path();
     let fail = |e: io::Error| Error::io(&path, e).during("cannot finish the set of files that it is part of");
     lock.ensure_undisputed()?;
-    if !is_set_temp_name(&set.stage, &target.name, &set.nonce, InSet::Stage) {
-        return Err(Error::new(ErrorKind::DamagedRecord, "It is part of a set of files, but not as this file")
-            .on(path)
-            .with_hint("remove it if nobody replaces several files together here"));
-    }
-    let work = Recovery { target, set, uid };
+    let [stage, draft] = set_temp_names(target, lease, &set.nonce);
+    let work = Recovery { target, set, uid, stage, draft };
     let journals = work.journals()?;
     let done = work.is_there(&journals).map_err(fail)?
         || !work.remove_draft(&journals).map_err(fail)? && work.is_there(&journals).map_err(fail)?;
@@ -364,10 +409,7 @@ impl Recovery<'_> {
 
     /// Whether `name` is a file of the set beside the target, which whoever made the record might have put in the place of
     /// another file there.
-    fn is_staged(&self, name: &OsStr, what: InSet) -> io::Result<bool> {
-        if !is_set_temp_name(name, &self.target.name, &self.set.nonce, what) {
-            return Ok(false);
-        }
+    fn is_staged(&self, name: &OsStr) -> io::Result<bool> {
         let there = self.target.dir.status(name)?;
         Ok(there.is_some_and(|file| file.kind == FileKind::Regular && (self.is_trusted() || file.uid == self.uid)))
     }
@@ -390,31 +432,30 @@ impl Recovery<'_> {
 
     /// C2 and C3, of this target.
     fn finish(&self, journals: &Dir) -> io::Result<()> {
-        let Recovery { target, set, .. } = self;
+        let target = self.target;
         journals.sync()?;
-        if let Some(backup) = &set.backup {
-            if self.is_staged(&backup.temp, InSet::Backup)? && self.may_replace(&backup.name)? {
-                finish_backup(&target.dir, backup)?;
+        if let Some(backup) = &self.set.backup {
+            let name = backup.name_of(target);
+            if self.is_staged(&self.draft)? && self.may_replace(&name)? {
+                finish_backup(&target.dir, &self.draft, &name, backup.replaces)?;
             }
         }
-        if self.is_staged(&set.stage, InSet::Stage)? && self.may_replace(&target.name)? {
-            finish_target(target, &set.stage)?;
+        if self.is_staged(&self.stage)? && self.may_replace(&target.name)? {
+            finish_target(target, &self.stage)?;
         }
         target.dir.sync().map(drop)
     }
 
     fn take_back(&self) -> io::Result<()> {
-        let remove = |name: &OsStr| match cleanup::step(|| self.target.dir.unlink(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        };
-        if self.is_staged(&self.set.stage, InSet::Stage)? {
-            remove(&self.set.stage)?;
+        for name in [&self.stage, &self.draft] {
+            if self.is_staged(name)? {
+                match cleanup::step(|| self.target.dir.unlink(name)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
         }
-        match &self.set.backup {
-            Some(backup) if self.is_staged(&backup.temp, InSet::Backup)? => remove(&backup.temp),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn forget(&self, journals: &Dir) -> io::Result<()> {
@@ -435,11 +476,10 @@ pub(crate) fn finish_target(target: &Target, stage: &OsStr) -> io::Result<()> {
 }
 
 /// Gives a backup of a set its name. If it is gone, somebody else has done so.
-pub(crate) fn finish_backup(dir: &Dir, backup: &SetBackup) -> io::Result<()> {
-    let SetBackup { temp, name, replaces } = backup;
-    finish_rename(dir, temp, |dir| if *replaces { dir.rename(temp, dir, name) } else { rename_new(dir, temp, name) })?;
+pub(crate) fn finish_backup(dir: &Dir, temp: &OsStr, name: &OsStr, replaces: bool) -> io::Result<()> {
+    finish_rename(dir, temp, |dir| if replaces { dir.rename(temp, dir, name) } else { rename_new(dir, temp, name) })?;
     // Between two links of one inode rename does nothing and leaves the source (rename(2)).
-    if *replaces && dir.status(temp)?.is_some() {
+    if replaces && dir.status(temp)?.is_some() {
         return cleanup::step(|| dir.unlink(temp));
     }
     Ok(())

@@ -3,14 +3,14 @@
 //!
 //! ```json
 //! {"version":1,"set":"0123456789abcdef","journal":"../etc/.awrite-set-0123456789abcdef","journal_dir":4711,
-//!  "stage":".awrite-29623195-0123456789abcdef.f","backup":[".awrite-…-0123456789abcdef.f.backup","f.backup",true],
-//!  "prior":{…}}
+//!  "backup":[".backup",true],"prior":{…}}
 //! ```
 //!
 //! `journal` is relative to the target's directory, and `journal_dir` is the inode number of the journal's. In `backup`
-//! stand the temporary name, the name, and whether an earlier backup of that name is replaced. `prior` is the lease that
-//! was there before. `backup` and `prior` may be missing. Names are any bytes: all but printable ASCII, and `%`, are
-//! written `%XX`.
+//! stand what the backup's name has behind the target's, and whether an earlier backup of that name is replaced. `prior` is
+//! the lease that was there before. `backup` and `prior` may be missing. Names are any bytes: all but printable ASCII, and
+//! `%`, are written `%XX`. The record names no file of its target's directory: those names follow from the target's and from
+//! the set. So targets that are alike can have one record, by links to it.
 //!
 //! ```json
 //! {"version":1,"set":"0123456789abcdef","records":["f.lease","../b/g.lease"]}
@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 
 use super::record::{LeaseRecord, Parsed, SET, VERSION, ensure_no_other, ensure_version, number, object, string};
 use crate::names::{is_nonce, journal_name};
+use crate::target::Target;
 
 /// What the record of a target says about the set that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,6 @@ pub(crate) struct SetRecord {
     /// The directory of the journal, relative to the target's.
     pub(crate) journal_dir: PathBuf,
     pub(crate) journal_ino: u64,
-    pub(crate) stage: OsString,
     pub(crate) backup: Option<SetBackup>,
     pub(super) prior: Option<LeaseRecord>,
 }
@@ -42,35 +42,38 @@ pub(crate) struct SetRecord {
 /// The backup of a target in a set, in the target's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetBackup {
-    pub(crate) temp: OsString,
-    pub(crate) name: OsString,
+    /// What its name has behind the target's.
+    pub(crate) tail: OsString,
     /// An earlier backup may have the name.
     pub(crate) replaces: bool,
 }
 
+impl SetBackup {
+    /// Its name.
+    pub(crate) fn name_of(&self, target: &Target) -> OsString {
+        let mut name = target.name.clone();
+        name.push(&self.tail);
+        name
+    }
+}
+
 impl SetRecord {
     /// The record of a target, without the lease that is there until now.
-    pub(crate) fn new(
-        nonce: &str,
-        (journal_dir, journal_ino): (PathBuf, u64),
-        stage: OsString,
-        backup: Option<SetBackup>,
-    ) -> SetRecord {
-        SetRecord { nonce: nonce.to_owned(), journal_dir, journal_ino, stage, backup, prior: None }
+    pub(crate) fn new(nonce: &str, (journal_dir, journal_ino): (PathBuf, u64), backup: Option<SetBackup>) -> SetRecord {
+        SetRecord { nonce: nonce.to_owned(), journal_dir, journal_ino, backup, prior: None }
     }
 
     /// The text of the file. `None`: the lease that was there has a time in a year that the format does not have.
     pub(super) fn to_json(&self) -> Option<String> {
         let journal = self.journal_dir.join(journal_name(&self.nonce));
         let mut text = format!(
-            "{{\"version\":{VERSION},\"{SET}\":\"{}\",\"journal\":{},\"journal_dir\":{},\"stage\":{}",
+            "{{\"version\":{VERSION},\"{SET}\":\"{}\",\"journal\":{},\"journal_dir\":{}",
             self.nonce,
             quoted(journal.as_os_str()),
             self.journal_ino,
-            quoted(&self.stage),
         );
-        if let Some(SetBackup { temp, name, replaces }) = &self.backup {
-            text.push_str(&format!(",\"backup\":[{},{},{replaces}]", quoted(temp), quoted(name)));
+        if let Some(SetBackup { tail, replaces }) = &self.backup {
+            text.push_str(&format!(",\"backup\":[{},{replaces}]", quoted(tail)));
         }
         if let Some(prior) = &self.prior {
             text.push_str(&format!(",\"prior\":{}", prior.to_json()?.trim_end()));
@@ -90,7 +93,6 @@ impl SetRecord {
         let record = SetRecord {
             journal_dir: journal.parent().unwrap_or(Path::new("")).to_owned(),
             journal_ino: number(fields, "journal_dir")?,
-            stage: file_name(&string(fields, "stage")?)?,
             backup: backup(fields)?,
             prior: match fields.remove("prior") {
                 None => None,
@@ -133,10 +135,11 @@ fn nonce(fields: &mut Map<String, Value>) -> Parsed<String> {
 fn backup(fields: &mut Map<String, Value>) -> Parsed<Option<SetBackup>> {
     let Some(value) = fields.remove("backup") else { return Ok(None) };
     match value.as_array().map(Vec::as_slice) {
-        Some([Value::String(temp), Value::String(name), Value::Bool(replaces)]) => {
-            Ok(Some(SetBackup { temp: file_name(temp)?, name: file_name(name)?, replaces: *replaces }))
-        }
-        _ => Err("\"backup\" is not two names and whether to replace".to_owned()),
+        Some([Value::String(tail), Value::Bool(replaces)]) => match name(tail)? {
+            tail if tail.as_bytes().contains(&b'/') => Err("\"backup\" leads to another directory".to_owned()),
+            tail => Ok(Some(SetBackup { tail, replaces: *replaces })),
+        },
+        _ => Err("\"backup\" is not the end of a name and whether to replace".to_owned()),
     }
 }
 
@@ -170,14 +173,6 @@ fn name(text: &str) -> Parsed<OsString> {
     if bytes.is_empty() || bytes.contains(&0) { Err(bad()) } else { Ok(OsString::from_vec(bytes)) }
 }
 
-/// The same of a name without a directory.
-fn file_name(text: &str) -> Parsed<OsString> {
-    let name = name(text)?;
-    let bytes = name.as_bytes();
-    let leads_elsewhere = bytes.contains(&b'/') || bytes == b"." || bytes == b"..";
-    if leads_elsewhere { Err("a name in it leads to another directory".to_owned()) } else { Ok(name) }
-}
-
 /// What holds for any content of a file.
 #[cfg(any(test, fuzzing))]
 pub(super) fn any_set_record(bytes: &[u8]) {
@@ -206,8 +201,7 @@ mod tests {
             nonce: "0123456789abcdef".into(),
             journal_dir: "../a b".into(),
             journal_ino: 4711,
-            stage: OsStr::from_bytes(b".awrite-29623195-0123456789abcdef.f%\xff").to_owned(),
-            backup: Some(SetBackup { temp: "t".into(), name: "f\"\\.backup".into(), replaces: true }),
+            backup: Some(SetBackup { tail: OsStr::from_bytes(b".\"\\%\xff").to_owned(), replaces: true }),
             prior: LeaseRecord::new("agent", std::time::Duration::from_secs(9), None, &Fake::new()),
         }
     }
@@ -250,10 +244,10 @@ mod tests {
         for (what, by) in [
             (r#""set":"0123456789abcdef""#, r#""set":"../123456789abcdef""#),
             (r#""set":"0123456789abcdef""#, r#""set":"fedcba9876543210""#),
-            (r#""stage":""#, r#""stage":"../"#),
-            (r#""stage":""#, r#""stage":"%2e%2e%2f"#),
-            (r#""backup":["t""#, r#""backup":["..""#),
-            (r#"f%22%5c.backup"#, r#"a/f"#),
+            (r#""backup":["."#, r#""backup":["/../f"#),
+            (r#""backup":["."#, r#""backup":["%2f"#),
+            (r#""backup":["."#, r#""stage":["."#),
+            (r#""backup":[".%22%5c%25%ff""#, r#""backup":["""#),
             (r#","prior":{"#, r#","more":1,"prior":{"#),
             (r#""owner":"agent""#, r#""owner":"""#),
             (r#"%ff"#, r#"%f"#),

@@ -233,6 +233,11 @@ impl LockFile {
         &self.path
     }
 
+    /// The directory and the name of the lock file.
+    pub(super) fn place(&self) -> (&Dir, &OsStr) {
+        (&self.dir, &self.name)
+    }
+
     /// Whether it belongs to somebody who may not write the target.
     pub(super) fn is_squatted(&self, place: &Place) -> bool {
         !self.created && !place.lease.writers.may_record(self.status.uid)

@@ -62,6 +62,12 @@ impl Writers {
         Writers { owner: self.owner.map(|(_, gid)| (own, gid)), ..self }
     }
 
+    /// Whether a file that is given to these is given to the `others`, too.
+    pub(crate) fn are_as(&self, others: &Writers) -> bool {
+        let as_given = |writers: &Writers| (writers.mode & WRITABLE, writers.owner);
+        self.listed.is_none() && others.listed.is_none() && as_given(self) == as_given(others)
+    }
+
     /// Whether a record counts that belongs to `uid`.
     pub(crate) fn may_record(&self, uid: u32) -> bool {
         self.is_open || self.makers.contains(&uid) || uid == rustix::process::geteuid().as_raw()

@@ -86,10 +86,10 @@ fn acquired_message<'a>(target: &'a Path, lease: &'a LeaseInfo) -> Message<'a> {
 /// Prints the result of `--acquire`. It is an error if nobody reads it.
 pub(crate) fn token(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     if json() {
-        return print_all(&acquired_message(target, lease).json_line());
+        return print_all(acquired_message(target, lease).json_line().as_bytes());
     }
     acquired(target, lease);
-    print_all(&format!("{}\n", lease.token))
+    print_all(format!("{}\n", lease.token).as_bytes())
 }
 
 /// Reports that the lease was acquired.

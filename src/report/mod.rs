@@ -28,6 +28,7 @@
 //! | `status`, `lease_acquired`, `lease_refreshed`, `lease_released`, `lease_broken` | | see report/lease.rs |
 //! | `hold` | | see report/holds.rs |
 
+pub(crate) mod diff;
 pub(crate) mod exit;
 mod failures;
 pub(crate) mod holds;

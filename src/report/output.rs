@@ -75,9 +75,9 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
 }
 
 /// The same for a result that must not be lost. It is an error if nobody reads it.
-pub(super) fn print_all(text: &str) -> Result<(), Error> {
+pub(super) fn print_all(text: &[u8]) -> Result<(), Error> {
     let closed = if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) { Err(Errno::BADF) } else { Ok(()) };
-    closed.and_then(|()| write_fully(rustix::stdio::stdout(), text.as_bytes())).map_err(no_output)
+    closed.and_then(|()| write_fully(rustix::stdio::stdout(), text)).map_err(no_output)
 }
 
 fn no_output(error: Errno) -> Error {

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
@@ -200,12 +201,14 @@ pub(crate) struct Dir {
     /// Opened with O_PATH, because this user may search and write it but not read it. Then fsync does not work.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     path_only: bool,
+    /// How files without a name get one in it, once that has been found out.
+    link_way: OnceLock<Option<LinkWay>>,
 }
 
 impl Dir {
     fn new(fd: OwnedFd, path: PathBuf, path_only: bool) -> io::Result<Dir> {
         let status = status_at(fd.as_fd(), Path::new(""), AtFlags::empty())?;
-        Ok(Dir { fd, path, status, path_only })
+        Ok(Dir { fd, path, status, path_only, link_way: OnceLock::new() })
     }
 
     /// Opens `path`; an empty path is the current directory.
@@ -466,10 +469,13 @@ impl Dir {
     /// the kernel has accepted the source. `None`: neither way works (no /proc, and no right to AT_EMPTY_PATH, which before
     /// Linux 6.10 takes CAP_DAC_READ_SEARCH).
     pub(crate) fn way_to_link(&self, file: &File) -> Option<LinkWay> {
-        [LinkWay::EmptyPath, LinkWay::ProcFd].into_iter().find(|&way| {
-            let probe = self.link_unnamed(file, way, OsStr::new("."));
-            matches!(&probe, Err(e) if e.raw_os_error() == Some(libc::EEXIST))
-        })
+        let find = || {
+            [LinkWay::EmptyPath, LinkWay::ProcFd].into_iter().find(|&way| {
+                let probe = self.link_unnamed(file, way, OsStr::new("."));
+                matches!(&probe, Err(e) if e.raw_os_error() == Some(libc::EEXIST))
+            })
+        };
+        *self.link_way.get_or_init(find)
     }
 
     /// Makes the names in it durable. False: this file system cannot sync a directory.

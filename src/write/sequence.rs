@@ -3,7 +3,7 @@
 //! 1. If the content is the same, leave the target alone, but for a mode and an owner that are asked for
 //!    ([`WriteOptions::if_changed`]).
 //! 2. Give the stage the target's metadata.
-//! 3. Ask the caller's check.
+//! 3. Ask the caller's check. Show what will change, if that is asked for.
 //! 4. Make sure that nobody else has taken the lease.
 //! 5. Back up the old content under a temporary name, and sync it.
 //! 6. Give the stage a name (publish), sync it, and read it back ([`WriteOptions::verify`]). Or, where the target is to be written into, open it and try what can be
@@ -24,7 +24,7 @@ use std::io::{self, Seek};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::hold::{Hold, ensure_not_locked, open_original};
+use super::hold::{Hold, ensure_not_locked, open_original, unreadable};
 use super::verify::verify;
 use crate::backup::{self, Backup, Draft, Making};
 use crate::commit::{self, Opened};
@@ -76,8 +76,8 @@ impl Commit {
         if self.watched {
             self.ensure_untouched()?;
         }
-        // Of a link only a backup needs what is behind it.
-        let is_needed = !self.hold.target.is_link() || self.options.backup.is_some();
+        // Of a link only a backup and a preview need what is behind it.
+        let is_needed = !self.hold.target.is_link() || self.options.backup.is_some() || self.options.preview.is_some();
         let original = if is_needed { open_original(&self.hold.target)? } else { None };
         let made = FileStatus::of(&stage.file).map_err(|e| self.failed(e))?;
         let bytes = made.size;
@@ -184,6 +184,7 @@ impl Commit {
         if let Some(check) = &self.options.check {
             (bytes, digest) = self.run_check(check, &mut stage)?;
         }
+        self.show(&stage, original)?;
         self.ensure_claim()?;
         if into {
             return Ok((bytes, digest, self.write_into(&stage, original, digest)?));
@@ -199,6 +200,13 @@ impl Commit {
         }
         let target = &self.hold.target;
         Err(if mounted { commit::mounted_on(&target.given) } else { self.failed(error).during("cannot replace it") })
+    }
+
+    /// Shows what will change, if that is asked for.
+    pub(super) fn show(&self, stage: &Stage, original: Option<&Original>) -> Result<()> {
+        let Some(preview) = &self.options.preview else { return Ok(()) };
+        let old = original.map(Original::content).transpose().map_err(|e| unreadable(&self.hold.target, e))?;
+        preview.run(&self.hold.target.given, old, &stage.file)
     }
 
     /// Whether the file that is there must be written into, as far as can be known before a rename is tried.

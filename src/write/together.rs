@@ -20,12 +20,15 @@ use crate::cleanup::Ticket;
 use crate::commit::sync_dir;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lease::{DraftRecord, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target};
+use crate::lease::{
+    DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target,
+    set_temp_names,
+};
 use crate::lock::{Writers, fresh_nonce};
 use crate::metadata;
-use crate::names::{InSet, set_temp_name};
 use crate::notice::Notice;
 use crate::options::Durability;
+use crate::original::Original;
 use crate::remedy::Remedy;
 use crate::stage::Stage;
 use crate::sys::{Dir, FileStatus, flush};
@@ -87,24 +90,29 @@ impl Member {
         Ok(Member { stage, changes: false, bytes, commit })
     }
 
-    /// Finds out whether it changes: its content, or the mode or owner that is asked for.
-    fn look(&mut self) -> Result<()> {
-        let Some(stage) = &self.stage else { return Ok(()) };
-        let commit = &self.commit;
-        let fail = |e| commit.failed(e);
-        let made = FileStatus::of(&stage.file).map_err(fail)?;
+    /// Finds out whether it changes: its content, or the mode or owner that is asked for. Returns the current file.
+    fn look(&mut self) -> Result<Option<Original>> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(None) };
+        let made = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?;
         self.bytes = made.size;
         let original = open_original(&commit.hold.target)?;
-        self.changes = !commit.is_unchanged(stage, original.as_ref())?
-            || original.is_some_and(|old| commit.wanted(stage).is_ok_and(|w| metadata::differs(&old, &made, w)));
-        Ok(())
+        let differs = |old: &Original| commit.wanted(stage).is_ok_and(|w| metadata::differs(old, &made, w));
+        self.changes = !commit.is_unchanged(stage, original.as_ref())? || original.as_ref().is_some_and(differs);
+        Ok(original)
     }
 
-    fn dress(&self) -> Result<()> {
+    fn dress(&self, original: Option<&Original>) -> Result<()> {
         let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
         let made = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?;
-        let original = if commit.hold.target.is_link() { None } else { open_original(&commit.hold.target)? };
-        commit.set_metadata(stage, &made, original.as_ref())
+        commit.set_metadata(stage, &made, original.filter(|_| !commit.hold.target.is_link()))
+    }
+
+    fn show(&self) -> Result<()> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
+        if commit.options.preview.is_none() {
+            return Ok(());
+        }
+        commit.show(stage, open_original(&commit.hold.target)?.as_ref())
     }
 
     /// It stays as it is, or this is a dry run.
@@ -123,16 +131,7 @@ pub(super) fn commit(
     let mut members = files.into_iter().map(Member::of).collect::<Result<Vec<_>>>()?;
     // Those who work with the files under their locks are to do so before they are replaced.
     members.iter().for_each(|member| member.commit.hold.lock.take_back());
-    for member in &mut members {
-        if member.commit.watched {
-            member.commit.ensure_untouched()?;
-        }
-        member.look()?;
-    }
-    let changing = members.iter().filter(|member| member.changes).count();
-    if changing > 1 {
-        members.iter().filter(|member| member.changes).try_for_each(Member::dress)?;
-    }
+    look_at(&mut members)?;
     let staged: Vec<Staged<'_>> = members
         .iter()
         .map(|Member { stage, changes, commit, .. }| Staged {
@@ -144,7 +143,14 @@ pub(super) fn commit(
         .collect();
     accept(&staged)?;
     drop(staged);
-    if members.first().is_some_and(|member| member.commit.options.dry_run) {
+    // One that stays as it is may be what the others were made from.
+    members.iter().try_for_each(|member| member.commit.ensure_expected())?;
+    let dry_run = members.first().is_some_and(|member| member.commit.options.dry_run);
+    if dry_run || members.iter().filter(|member| member.changes).count() > 1 {
+        // A single one is shown when it is replaced.
+        members.iter().filter(|member| member.changes).try_for_each(Member::show)?;
+    }
+    if dry_run {
         return members.into_iter().map(Member::leave).collect();
     }
     keep_dirs_for_changing(&mut members);
@@ -163,8 +169,34 @@ pub(super) fn commit(
     for (number, member) in rest {
         done.push((number, member.leave()?));
     }
-    done.sort_by_key(|(number, _)| *number);
+    done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, committed)| committed).collect())
+}
+
+/// Finds out which of them change. If these are several, gives their stages the metadata.
+fn look_at(members: &mut [Member]) -> Result<()> {
+    let mut first = None;
+    for number in 0..members.len() {
+        let member = &mut members[number];
+        if member.commit.watched {
+            member.commit.ensure_untouched()?;
+        }
+        let original = member.look()?;
+        match first {
+            _ if !member.changes => {}
+            None => first = Some((number, false)),
+            Some((first_number, dressed)) => {
+                member.dress(original.as_ref())?;
+                if !dressed {
+                    // Left out until now: a single one gets them from its own commit.
+                    let original = open_original(&members[first_number].commit.hold.target)?;
+                    members[first_number].dress(original.as_ref())?;
+                    first = Some((first_number, true));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The directories that were made for the set belong to its last file, which may stay as it is.
@@ -186,7 +218,8 @@ struct Part {
     /// A backup in another directory.
     elsewhere: Option<Backup>,
     record: Option<PlacedRecord>,
-    stage_name: OsString,
+    /// The temporary names of stage and backup.
+    names: [OsString; 2],
     backup: Option<SetBackup>,
     bytes: u64,
     number: usize,
@@ -207,7 +240,7 @@ impl Part {
             draft: None,
             elsewhere: None,
             record: None,
-            stage_name: OsString::new(),
+            names: Default::default(),
             backup: None,
             bytes: 0,
             number,
@@ -226,20 +259,37 @@ impl Part {
 
     fn plan(&mut self, nonce: &str) -> Result<()> {
         let Hold { target, lease, .. } = &self.commit.hold;
-        let elsewhere = lease.dir.id() != target.dir.id();
-        let temp = |what| set_temp_name(&target.name, nonce, what, elsewhere, &target.dir);
-        self.stage_name = temp(InSet::Stage);
-        if let (Some(options), Some(_)) = (&self.commit.options.backup, target.status) {
+        self.names = set_temp_names(target, lease, nonce);
+        if let Some(options) = &self.commit.options.backup {
             let planned = backup::plan_in_set(target, options)?;
-            self.backup = planned.map(|(name, replaces)| SetBackup { temp: temp(InSet::Backup), name, replaces });
+            self.backup = planned.map(|(tail, replaces)| SetBackup { tail, replaces });
         }
         Ok(())
     }
 
-    fn draft_record(&self, nonce: &str, journal: (PathBuf, u64)) -> Result<DraftRecord> {
+    /// P3. Targets that are alike share a record, `shared`, by links to it.
+    fn place_record(
+        &mut self,
+        nonce: &str,
+        journal: (PathBuf, u64),
+        shared: &mut Option<DraftRecord>,
+        sync: bool,
+    ) -> Result<()> {
         let Hold { lock, lease, target, .. } = &self.commit.hold;
-        let record = SetRecord::new(nonce, journal, self.stage_name.clone(), self.backup.clone());
-        DraftRecord::new(record, target, lease, lock, &self.commit.options.lock)
+        lock.ensure_undisputed()?;
+        let record = SetRecord::new(nonce, journal, self.backup.clone());
+        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), &self.commit.options.lock, sync);
+        let fresh = !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
+        if fresh {
+            *shared = Some(draft()?);
+        }
+        let linked = shared.as_mut().map_or(Ok(None), |draft| draft.link(lease))?;
+        self.record = match linked {
+            Some(placed) => Some(placed),
+            None if fresh => shared.take().map(|draft| draft.place(lease)).transpose()?,
+            None => Some(draft()?.place(lease)?),
+        };
+        Ok(())
     }
 
     /// P5, but for the sync of what `together` says.
@@ -248,14 +298,14 @@ impl Part {
         let target = &commit.hold.target;
         if let Some(stage) = self.stage.take() {
             self.bytes = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?.size;
-            let named = stage.publish_as(&self.stage_name).and_then(Stage::into_named);
+            let named = stage.publish_as(&self.names[0]).and_then(Stage::into_named);
             let (file, _, ticket) = named.map_err(|e| commit.failed(e).during("cannot name the temporary file"))?;
             self.named = Some(Named { ticket: Some(ticket), file });
         }
-        if let (Some(backup), Some(options)) = (&self.backup, &commit.options.backup) {
+        if let (Some(_), Some(options)) = (&self.backup, &commit.options.backup) {
             let Some(original) = open_original(target)? else { return Ok(()) };
             let durability = if together { Durability::None } else { commit.options.durability };
-            let how = Making { nonce: None, temp: Some(&backup.temp), durability, in_place: false };
+            let how = Making { nonce: None, temp: Some(&self.names[1]), durability, in_place: false };
             let draft = backup::prepare(target, &original, options, how, &commit.options.observer)?;
             self.draft = Some(draft.into_set());
         }
@@ -288,10 +338,12 @@ impl Part {
             backup.remove_earlier();
         }
         let finished = match &self.backup {
-            Some(backup) if self.draft.is_some() => finish_backup(&target.dir, backup),
+            Some(backup) if self.draft.is_some() => {
+                finish_backup(&target.dir, &self.names[1], &backup.name_of(target), backup.replaces)
+            }
             _ => Ok(()),
         };
-        let finished = finished.and_then(|()| finish_target(target, &self.stage_name));
+        let finished = finished.and_then(|()| finish_target(target, &self.names[0]));
         finished.map_err(|e| {
             Error::io(&target.given, e)
                 .of_kind(ErrorKind::NotDurable)
@@ -302,23 +354,25 @@ impl Part {
 
     fn backup_path(&self) -> Option<PathBuf> {
         let target = &self.commit.hold.target;
-        let beside = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|backup| target.beside(&backup.name));
+        let beside =
+            self.backup.as_ref().filter(|_| self.draft.is_some()).map(|backup| target.beside(&backup.name_of(target)));
         beside.or_else(|| self.elsewhere.as_ref().map(|backup| backup.path.clone()))
     }
 
     fn delete_older_backups(&self) {
         let (target, options) = (&self.commit.hold.target, &self.commit.options);
         let Some(kept) = &options.backup else { return };
-        let beside = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|made| (&target.dir, &*made.name));
+        let name = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|made| made.name_of(target));
+        let beside = name.as_deref().map(|name| (&target.dir, name));
         let made = beside.or_else(|| self.elsewhere.as_ref().map(Backup::place));
         backup::delete_older(target, kept, made, &options.observer);
     }
 
     /// The backup, which may be a link, gets the time when it was made.
     fn date_backup(&self) {
-        let dir = &self.commit.hold.target.dir;
+        let target = &self.commit.hold.target;
         let dated = match (&self.draft, &self.backup, &self.elsewhere) {
-            (Some(SetDraft { linked: true, .. }), Some(backup), _) => dir.touch(&backup.name),
+            (Some(SetDraft { linked: true, .. }), Some(backup), _) => target.dir.touch(&backup.name_of(target)),
             (_, _, Some(backup)) => backup.date(),
             _ => Ok(()),
         };
@@ -337,72 +391,74 @@ fn replace(mut parts: Vec<Part>) -> Result<Vec<(usize, Committed)>> {
     let together = parts.len() > FEW && places.dirs.iter().all(|(dir, _)| dir.can_sync_file_system());
     let durability = parts.iter().map(|part| part.commit.options.durability).fold(Durability::None, safer);
     let sync = Sync { together, durability };
-    for part in &mut parts {
+    let journal = match prepare(&mut parts, &nonce, &places, sync) {
+        Ok(journal) => journal,
+        // Others take away what is staged under a lock that has been lost.
+        Err(e) => return Err(lost_lock(&parts).unwrap_or(e)),
+    };
+    let tickets: Vec<Ticket> = parts.iter_mut().flat_map(Part::tickets).collect();
+    let journal = journal.commit(tickets)?;
+    let outcome = finish(&mut parts, &journal, &places, sync);
+    release(parts, outcome)
+}
+
+/// P3 to P5, and what C1 asks before the rename.
+fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Result<JournalDraft> {
+    for part in &mut *parts {
         part.commit.ensure_claim()?;
-        part.plan(&nonce)?;
+        part.plan(nonce)?;
     }
-    place_records(&mut parts, &nonce, &places, sync)?;
-    let home = &parts[0].commit.hold;
-    let (journals, writers) = (home.target.dir.clone(), Writers::of(&home.target, &home.target.dir));
-    let journal = JournalDraft::new(&journals, &nonce, &places.records(&parts), writers)?;
-    for part in &mut parts {
-        part.name(together)?;
+    let (mut shared, durable) = (None, sync.durability != Durability::None);
+    for part in &mut *parts {
+        part.place_record(nonce, places.journal_from(part), &mut shared, durable)?;
     }
-    sync.prepared(&parts, &journal, &places)?;
-    for part in &mut parts {
-        part.commit.ensure_held()?;
-        part.commit.ensure_leased()?;
+    drop(shared);
+    let home = &parts[0].commit.hold.target;
+    let writers = Writers::of(home, &home.dir);
+    let journal = JournalDraft::new(&home.dir, nonce, &places.records(parts), writers)?;
+    for part in &mut *parts {
+        part.name(sync.together)?;
+    }
+    sync.prepared(parts, &journal, places)?;
+    for part in &mut *parts {
         part.back_up_elsewhere()?;
     }
-    for part in &parts {
+    for part in &*parts {
         part.commit.ensure_held()?;
+        part.commit.ensure_leased()?;
         part.commit.ensure_expected()?;
         part.commit.announce();
     }
-    let tickets: Vec<Ticket> = parts.iter_mut().flat_map(Part::tickets).collect();
-    let journal = journal.commit(tickets)?;
+    Ok(journal)
+}
+
+fn lost_lock(parts: &[Part]) -> Option<Error> {
+    let lost = parts.iter().filter_map(|part| part.commit.ensure_held().err());
+    lost.into_iter().find(|e| e.kind() == ErrorKind::LockLost)
+}
+
+/// C2 to C4. Goes on after an error, and returns the first one.
+fn finish(parts: &mut [Part], journal: &Journal, places: &Places, sync: Sync) -> Result<()> {
     let mut outcome = sync.directory(&journal.dir, &parts[0].commit);
     let mut all_done = true;
-    for part in &mut parts {
+    for part in &mut *parts {
         let finished = part.finish();
-        all_done &= finished.is_ok();
         if finished.is_err() {
-            part.record = None;
+            // Its record stays, for those who come next.
+            (part.record, all_done) = (None, false);
         }
         outcome = outcome.and(finished);
     }
-    outcome = outcome.and(sync.finished(&parts, &places));
-    for part in &parts {
-        if let Some(record) = &part.record {
-            let restored = record.restore();
-            all_done &= restored.is_ok();
-            outcome = outcome.and(restored.map_err(|e| e.of_kind(ErrorKind::NotDurable)));
-        }
+    outcome = outcome.and(sync.finished(parts, places));
+    for record in parts.iter().filter_map(|part| part.record.as_ref()) {
+        let restored = record.restore();
+        all_done &= restored.is_ok();
+        outcome = outcome.and(restored.map_err(|e| e.of_kind(ErrorKind::NotDurable)));
     }
     if all_done {
         outcome = outcome.and(journal.remove().map_err(|e| e.of_kind(ErrorKind::NotDurable)));
     }
-    release(parts, outcome)
-}
-
-/// P3.
-fn place_records(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Result<()> {
-    let mut drafts = Vec::with_capacity(parts.len());
-    for part in &*parts {
-        let mut draft = part.draft_record(nonce, places.journal_from(part))?;
-        if !sync.together {
-            // Synced once it has a name: btrfs does not log an inode that has none.
-            draft.stage.publish().map_err(|e| part.commit.failed(e))?;
-        }
-        drafts.push(draft);
-    }
-    let files: Vec<&File> = drafts.iter().map(|draft| &draft.stage.file).collect();
-    sync.contents(&files, &[], &parts[0].commit)?;
-    for (part, draft) in parts.iter_mut().zip(drafts) {
-        part.commit.hold.lock.ensure_undisputed()?;
-        part.record = Some(draft.place()?);
-    }
-    Ok(())
+    outcome
 }
 
 fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committed)>> {

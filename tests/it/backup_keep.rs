@@ -122,7 +122,7 @@ fn the_hour_that_comes_twice() {
         let file = fs::File::create(dir.join(name)).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
     }
-    dir.awrite(["--backup-keep=2", "f"]).env("TZ", "Europe/Berlin").stdin("1").quiet_success();
+    dir.awrite(["--backup-keep=2", "f"]).env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3").stdin("1").quiet_success();
     let left: Vec<String> = backups(&dir, "f").into_iter().map(|(name, _)| name).collect();
     assert_eq!((left.len(), left[0].as_str()), (2, "f.20251026-021000.backup"));
 }

@@ -814,6 +814,11 @@ fn it_works_in_an_empty_root() {
         run(&["/data/g", "--", "sh"]).run().assert_error_with(1, &["/data/g: ", "sh", "No such file"]);
         run(&["--validate", "true", "/data/g"]).stdin("x").run().assert_error_with(1, &["/data/g: "]);
         run(&["-D", "/data/d/e/f"]).stdin("x").quiet_success();
+        // There is no directory for temporary files: the copies are beside the file.
+        run(&["-e", "/data/g", "--", "/awrite"]).stdin("edited").quiet_success();
+        run(&["-e", "--no-such-option", "/data/g", "--", "/awrite"]).stdin("x").run().assert_code(1);
+        run(&["--into", "/data/d", "/data/g", "/data/f"]).quiet_success();
+        assert_eq!((read("g"), read("d/g"), read("d/f")), ("edited".into(), "edited".into(), "three four".into()));
         run(&["/data/f"]).run().assert_error(1, "Error: No input provided");
         assert!(run(&["--help"]).run().ok().stdout.contains("--stream"));
         assert!(run(&["--json", "/data/f"]).stdin("json").run().ok().stderr.contains("\"committed\""));

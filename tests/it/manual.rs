@@ -150,7 +150,7 @@ fn pages_have_the_environment_and_no_other() {
             for variable in section.lines().filter_map(|line| line.strip_prefix(".It Ev ")) {
                 for variable in variable.split(" , ") {
                     assert!(
-                        known.contains(variable) || ["TMPDIR", "TZ", "SHELL"].contains(&variable),
+                        known.contains(variable) || ["NO_COLOR", "TMPDIR", "TZ", "SHELL"].contains(&variable),
                         "{name}: {variable}"
                     );
                 }
@@ -163,7 +163,7 @@ fn pages_have_the_environment_and_no_other() {
     assert_eq!(known.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "in no page");
     let extra: Vec<_> = documented.difference(&known).filter(|name| !of_c.contains(*name)).collect();
     assert_eq!(extra, ["AWRITE_BLESS"], "of no use");
-    for variable in ["TMPDIR", "TZ"] {
+    for variable in ["NO_COLOR", "TMPDIR", "TZ"] {
         assert!(page("awrite.1").contains(&format!(".It Ev {variable}\n")));
     }
 }

@@ -84,6 +84,7 @@ fn the_signal_thread_is_there_before_the_lock() {
         return;
     }
     let dir = TestDir::new();
+    fs::create_dir(dir.join("d")).unwrap();
     let much = vec![b'x'; 2 << 20];
     for args in [
         &["f", "--", "cat"][..],
@@ -94,6 +95,8 @@ fn the_signal_thread_is_there_before_the_lock() {
         &["-a", "-i", "new", "much"],
         &["--stream", "--lock-on-commit", "-i", "new", "f"],
         &["lock", "f", "g", "--", "true"],
+        &["-e", "f", "much", "--", "true"],
+        &["--into", "d", "new", "much"],
     ] {
         dir.file("f", "old");
         dir.file("new", "new");
@@ -112,7 +115,7 @@ fn the_signal_thread_is_there_before_the_lock() {
         let (thread, lock) = (line("CLONE_THREAD"), line(".lock\""));
         assert!(thread.is_some() && thread < lock, "{args:?}: {trace}");
         assert_eq!(trace.matches("CLONE_THREAD").count(), 1, "{args:?}: {trace}");
-        dir.assert_holds(&["f", "much", "new", "trace"]);
+        dir.assert_holds(&["d", "f", "much", "new", "trace"]);
     }
 }
 

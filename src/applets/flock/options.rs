@@ -277,19 +277,46 @@ fn split_digits(text: &str, radix: u32) -> (&str, &str) {
 /// Seconds as strtod(3) parses them.
 fn timeout(text: &OsStr) -> Outcome<Duration> {
     let digits = text.to_str().unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
-    let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
-    let seconds = match hex {
-        #[allow(clippy::cast_precision_loss)] // precise enough for a timeout
-        Some(hex) => u64::from_str_radix(hex, 16).ok().map(|n| n as f64),
-        None => digits.parse::<f64>().ok(),
-    };
-    let Some(seconds) = seconds else { return usage(&format!("invalid timeout value: '{}'", text.to_string_lossy())) };
-    // The error of setitimer(2).
-    let invalid = || End::Fail("cannot set up timer: Invalid argument".to_owned(), exit::OSERR);
-    if seconds > 9.2e18 {
-        return Err(invalid());
+    match seconds(digits) {
+        None => usage(&format!("invalid timeout value: '{}'", text.to_string_lossy())),
+        // The error of setitimer(2).
+        Some(None) => Err(End::Fail("cannot set up timer: Invalid argument".to_owned(), exit::OSERR)),
+        Some(Some(limit)) => Ok(limit),
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+}
+
+/// `None`: it is no number. `Some(None)`: no timer can be set to it. Not by the parser of `f64`, whose tables and code are
+/// 15 KB.
+fn seconds(text: &str) -> Option<Option<Duration>> {
+    const MOST: u64 = 9_200_000_000_000_000_000;
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let seconds = u64::from_str_radix(hex, 16).ok()?;
+        return Some((seconds <= MOST).then(|| Duration::from_secs(seconds)));
+    }
+    let number = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if ["inf", "infinity", "nan"].iter().any(|word| number.eq_ignore_ascii_case(word)) {
+        return Some(None);
+    }
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let exponent = i64::from(exponent.parse::<i32>().ok()?) + 9 - i64::try_from(fraction.len()).ok()?;
+    let nanos = || {
+        let digits = digits.trim_start_matches('0');
+        let cut = usize::try_from(-exponent).unwrap_or(0);
+        let kept = digits.get(..digits.len().saturating_sub(cut)).filter(|kept| !kept.is_empty());
+        let Some(kept) = kept else { return Some(0) };
+        let unit = 10_u128.checked_pow(u32::try_from(exponent).unwrap_or(0))?;
+        kept.parse::<u128>().ok()?.checked_mul(unit).filter(|_| !text.starts_with('-'))
+    };
+    let limit = |nanos: u128| {
+        let seconds = u64::try_from(nanos / 1_000_000_000).ok().filter(|seconds| *seconds <= MOST)?;
+        Some(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
+    };
+    Some(nanos().and_then(limit))
 }
 
 fn help(name: &str) -> String {
@@ -392,9 +419,20 @@ mod tests {
     #[test]
     fn times_as_c_reads_them() {
         let millis = |text: &str| timeout(OsStr::new(text)).ok().map(|limit| limit.as_millis());
-        for (text, expected) in
-            [("0", 0), ("1.5", 1500), (".5", 500), ("5.", 5000), ("1e1", 10_000), ("0x10", 16_000), (" +5", 5000)]
-        {
+        for (text, expected) in [
+            ("0", 0),
+            ("1.5", 1500),
+            (".5", 500),
+            ("5.", 5000),
+            ("1e1", 10_000),
+            ("0x10", 16_000),
+            (" +5", 5000),
+            ("15e-1", 1500),
+            ("1.5e3", 1_500_000),
+            ("0e99", 0),
+            ("-0", 0),
+            ("1e-30", 0),
+        ] {
             assert_eq!(millis(text), Some(expected), "{text}");
         }
         for text in ["", ".", "x", "1.5x", "5s", "-1", "99999999999999999999", "inf", "nan", "1 "] {

@@ -33,7 +33,7 @@ pub(super) fn about_target(target: &Path) {
 pub(super) fn about_descriptor(number: i32, label: &Path) {
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{number}")) else { return };
     let is_file = std::fs::metadata(&path).is_ok_and(|status| status.is_file());
-    let text = path.to_string_lossy().to_lowercase();
+    let text = path.to_string_lossy().to_ascii_lowercase();
     let mut parts = text.rsplit('/');
     let is_lock = [parts.next(), parts.next()].into_iter().flatten().any(|part| part.contains("lock"));
     if is_file && !is_lock {

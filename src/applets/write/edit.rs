@@ -26,8 +26,8 @@ struct Copy<'a> {
 
 /// Returns whether anything has changed.
 pub(super) fn edit(request: &Request, command: &CommandLine, inherited: &Inherited) -> Result<bool, Error> {
-    if request.validate.is_some() {
-        // This starts a thread, which must not fail under the lock.
+    if request.validate.is_some() || !request.more.is_empty() {
+        // This starts a thread, which must not fail under the lock. With several it may wait for one lock with others held.
         process::about_to_wait()?;
     }
     if request.more.is_empty() {
@@ -131,7 +131,12 @@ fn run(
     let mut child = command.to_command();
     child.args(copies.iter().map(|copy| scratch.path().join(&copy.name))).env(DIR, scratch.path());
     process::hand_locks(&mut child, &locks);
-    let status = process::supervise_step(child, inherited).map_err(|e| cannot_run(&command.program, only, e))?;
+    let status = process::supervise_step(child, inherited).map_err(|e| {
+        let too_many = e.raw_os_error() == Some(libc::E2BIG) && only.is_none();
+        let error = cannot_run(&command.program, only, e);
+        // execve(2): one string, such as the variable with all locks, has at most 128 KiB.
+        if too_many { error.with_hint("a COMMAND can get some 1,500 files; --into takes more") } else { error }
+    })?;
     drop(locks);
     ensure_success(status, "command failed", only)
 }

@@ -29,14 +29,12 @@ struct Source {
     is_operand: bool,
 }
 
-/// Waits without an end, such as a read of a pipe, must not begin before signals are delivered; neither must long work.
-const MANY: usize = 100;
-
 /// Returns whether anything has changed.
 pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Result<bool, Stop> {
     let sources = gather(request, dir)?;
     let total = sources.iter().map(|source| source.size).sum();
-    if sources.len() > MANY || total > SMALL || request.validate.is_some() {
+    if sources.len() > 1 || total > SMALL || request.validate.is_some() {
+        // It may wait for one lock with others held. Nor must long work begin before signals are delivered.
         process::about_to_wait()?;
     }
     process::raise_descriptor_limit();
@@ -218,4 +216,48 @@ fn all_new_files(staged: &[Staged<'_>], sources: &[Source], dir: &Path) -> Resul
         }
     }
     Ok(scratch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_about_all_files() {
+        let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let told = seen.clone();
+        let observer = Observer::new(move |notice| match notice {
+            Notice::Progress { bytes, total } => told.lock().unwrap().push((*bytes, *total)),
+            other => panic!("{other:?}"),
+        });
+        let observer = over_all(observer, done.clone(), 10);
+        observer.tell(&Notice::Progress { bytes: 4, total: Some(4) });
+        done.fetch_add(4, Ordering::Relaxed);
+        observer.tell(&Notice::Progress { bytes: 6, total: None });
+        // A file that has grown meanwhile.
+        observer.tell(&Notice::Progress { bytes: 7, total: None });
+        assert_eq!(*seen.lock().unwrap(), [(4, Some(10)), (10, Some(10)), (11, Some(11))]);
+    }
+
+    #[test]
+    fn what_awrite_makes_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["f", "f.lock", "f.lease", "g.lock", ".awrite-00000000.f", ".awrite-set-1"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::write(dir.path().join("h"), "").unwrap();
+        fs::write(dir.path().join("h.lock"), "content").unwrap();
+        let left_out = |name: &str| {
+            let path = dir.path().join(name);
+            is_of_awrite(&path, fs::symlink_metadata(&path).unwrap().file_type())
+        };
+        for name in ["f.lock", "f.lease", ".awrite-00000000.f", ".awrite-set-1"] {
+            assert!(left_out(name), "{name}");
+        }
+        for name in ["f", "g.lock", "h", "h.lock"] {
+            assert!(!left_out(name), "{name}");
+        }
+    }
 }

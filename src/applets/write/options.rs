@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(super) edit: bool,
     pub(super) into: Option<PathBuf>,
     pub(super) validate: Option<OsString>,
+    pub(super) diff: bool,
     pub(super) kill_after: Option<Duration>,
     pub(super) unchanged_status: Option<u8>,
     pub(super) expectations: Expectations,
@@ -228,6 +229,7 @@ const FLAGS: &[Flag<Settings>] = &[
          succeeds",
         |s, value| put(&mut s.validate, parse_script(value)),
     ),
+    Flag::set(CONTENT, &["--diff"], "print what changes on standard output first, as diff -u does", |s| s.diff = true),
     Flag::set(
         CONTENT,
         &["--verify"],

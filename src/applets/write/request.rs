@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use awrite::{Notice, Ownership, WriteOptions};
+use awrite::{Notice, Ownership, Preview, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
@@ -14,7 +14,7 @@ use super::options::{GRAMMAR, Settings};
 use super::source::same_file;
 use super::validation::validation;
 use crate::process::{self, Inherited};
-use crate::report::exit;
+use crate::report::{self, exit};
 
 pub(super) struct Request {
     pub(super) output: PathBuf,
@@ -112,6 +112,14 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
+    options.preview = settings.diff.then(|| {
+        Preview::new(|target, old, new| {
+            // The reader may take its time.
+            process::about_to_wait()?;
+            report::end_progress();
+            report::diff::print(target, old, new)
+        })
+    });
     let mut validate = settings.validate;
     if is_plain {
         options.check = validate.take().map(|script| validation(script, *inherited, Arc::default()));

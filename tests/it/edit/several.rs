@@ -111,7 +111,8 @@ fn files_are_made_and_kept_as_for_one() {
 #[test]
 fn all_locks_are_held_and_handed_on() {
     let dir = files();
-    let script = r#"touch begun; read -r _; "$BIN" lock y -- "$BIN" lock a/x -- sed -i s/1/2/ "$@""#;
+    let script =
+        r#"test -n "$AWRITE_HELD" && touch begun; read -r _; "$BIN" lock y -- "$BIN" lock a/x -- sed -i s/1/2/ "$@""#;
     let mut running = awrite(&dir, &edit(&[], &["sh", "-c", script, "sh"])).stdin_open().spawn();
     wait_until("COMMAND has begun", || dir.join("begun").exists());
     for name in NAMES {
@@ -166,6 +167,22 @@ fn each_may_have_an_expectation() {
     let plain = of_y.strip_prefix("y=").unwrap();
     awrite(&dir, &["--if-match", plain, "-e", "a/x", "y", "--", "true"]).run().assert_code(1);
     awrite(&dir, &["--if-match", plain, "-e", "y", "--", "true"]).run().assert_code(4);
+}
+
+#[test]
+fn too_many_for_a_command_are_an_error() {
+    let dir = TestDir::new();
+    dir.dir("d");
+    dir.sh("seq 3000 | while read -r number; do echo \"$number\" >d/$number; done").quiet_success();
+    dir.dir("tmp");
+    let script = "ulimit -n $(ulimit -Hn); test $(ulimit -n) -gt 15000 || exit 9; \"$BIN\" -e d/* -- touch";
+    let done = dir.sh(script).env("TMPDIR", dir.join("tmp")).run();
+    if done.code == Some(9) {
+        return;
+    }
+    done.assert_error(1, "Error: cannot run touch: Argument list too long").assert_hint("--into takes more");
+    assert_holds(&dir, &["d"]);
+    assert_eq!(fs::read_dir(dir.join("d")).unwrap().count(), 3000);
 }
 
 #[test]

@@ -223,3 +223,22 @@ fn expectations_and_the_status_are_about_the_files_in_the_directory() {
     into(&dir, &["--if-match", &expected, "build"]).run().assert_error(4, "Error: d/app.conf: Not what was expected");
     into(&dir, &["--if-match", "no=absent", "build"]).run().assert_error_with(1, &["'no' is no output"]);
 }
+
+/// One that stays as it is may be what the others were made from.
+#[test]
+fn an_expectation_of_a_file_that_stays_as_it_is_counts_until_the_commit() {
+    let dir = tree();
+    into(&dir, &["build"]).quiet_success();
+    let digest = dir.awrite(["--digest", "d/app.conf"]).run().stdout.trim().to_owned();
+    let expected = format!("d/app.conf={digest}");
+    let other = fs::read_dir(dir.join("build"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .find(|entry| entry.file_type().unwrap().is_file() && entry.file_name() != "app.conf");
+    let other = other.unwrap().file_name().into_string().unwrap();
+    let before = dir.read(format!("d/{other}"));
+    dir.file(format!("build/{other}"), "another\n");
+    let meanwhile = ["--if-match", &expected, "--validate", "echo by hand >d/app.conf", "build"];
+    into(&dir, &meanwhile).run().assert_error(4, "Error: d/app.conf: Not what was expected");
+    assert_eq!(dir.read(format!("d/{other}")), before);
+}

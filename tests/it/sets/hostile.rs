@@ -9,10 +9,10 @@ use crate::common::{TestDir, chmod, needs_root, temp_stem};
 const NONCE: &str = "0123456789abcdef";
 const NOBODY: u32 = 65534;
 
-/// The record of `name` in a set whose journal is in `journal`, and what it calls its stage.
-fn record(journal: &str, ino: u64, stage: &str, more: &str) -> String {
+/// A record in a set whose journal is in `journal`, the directory with this inode number.
+fn record(journal: &str, ino: u64, more: &str) -> String {
     format!(
-        "{{\"version\":1,\"set\":\"{NONCE}\",\"journal\":\"{journal}.awrite-set-{NONCE}\",\"journal_dir\":{ino},\"stage\":\"{stage}\"{more}}}\n"
+        "{{\"version\":1,\"set\":\"{NONCE}\",\"journal\":\"{journal}.awrite-set-{NONCE}\",\"journal_dir\":{ino}{more}}}\n"
     )
 }
 
@@ -30,7 +30,7 @@ fn give(dir: &TestDir, name: &str) {
 
 /// A user's directory `u` with the file `f`, the record of it, and a committed journal, all the user's. Others' files are in
 /// `o`.
-fn users(stage: &str, more: &str) -> TestDir {
+fn users(more: &str) -> TestDir {
     let dir = TestDir::new();
     dir.dir("u");
     dir.dir("o");
@@ -39,7 +39,7 @@ fn users(stage: &str, more: &str) -> TestDir {
     }
     let journal = format!("u/.awrite-set-{NONCE}");
     dir.file(&journal, format!("{{\"version\":1,\"set\":\"{NONCE}\",\"records\":[\"f.lease\",\"../o/f.lease\"]}}\n"));
-    dir.file("u/f.lease", record("", inode(&dir, "u"), stage, more));
+    dir.file("u/f.lease", record("", inode(&dir, "u"), more));
     for name in ["u", "u/f", "u/g", "u/f.lease", &journal] {
         give(&dir, name);
     }
@@ -67,19 +67,20 @@ fn names_that_lead_elsewhere_are_refused() {
     if !needs_root() {
         return;
     }
-    for (stage, more) in [
-        ("../o/f", ""),
-        ("%2e%2e%2fo%2ff", ""),
-        ("g", ""),
-        (".", ""),
-        (&*stage_of("g"), ""),
-        (&*stage_of("f"), ",\"backup\":[\"g\",\"../o/f\",true]"),
-        (&*stage_of("f"), ",\"backup\":[\"g\",\"h\",true]"),
-        (&*stage_of("f"), ",\"unknown\":true"),
+    for more in [
+        ",\"stage\":\"../o/f\"",
+        ",\"stage\":\"g\"",
+        ",\"target\":\"../o/f\"",
+        ",\"backup\":[\"/../../o/f\",true]",
+        ",\"backup\":[\"%2f..%2f..%2fo%2ff\",true]",
+        ",\"backup\":[\"\",true]",
+        ",\"backup\":[\".backup\",\"../o/f\",true]",
+        ",\"prior\":{\"set\":1}",
     ] {
-        let dir = users(stage, more);
-        assert_moves_nothing_else(&dir, &format!("{stage} {more}"));
-        assert!(!dir.join("u/h").exists());
+        let dir = users(more);
+        dir.file(format!("u/{}", stage_of("f")), "staged\n");
+        dir.file(format!("u/{}-{NONCE}-1.f", temp_stem("f")), "staged\n");
+        assert_moves_nothing_else(&dir, more);
     }
 }
 
@@ -90,12 +91,12 @@ fn a_stage_that_is_a_link_or_another_s_is_left_alone() {
     }
     let stage = stage_of("f");
     // A link to another's file.
-    let dir = users(&stage, "");
+    let dir = users("");
     symlink("../o/f", dir.join("u").join(&stage)).unwrap();
     give(&dir, &format!("u/{stage}"));
     assert_moves_nothing_else(&dir, "a symbolic link");
     // Another's file, linked there.
-    let dir = users(&stage, "");
+    let dir = users("");
     fs::hard_link(dir.join("o/f"), dir.join("u").join(&stage)).unwrap();
     assert_moves_nothing_else(&dir, "a hard link");
     assert_eq!(dir.read("o/f"), "not the user's\n");
@@ -108,7 +109,7 @@ fn a_set_of_the_user_s_own_is_finished_for_that_file_only() {
         return;
     }
     let stage = stage_of("f");
-    let dir = users(&stage, "");
+    let dir = users("");
     dir.file(format!("u/{stage}"), "staged\n");
     give(&dir, &format!("u/{stage}"));
     let done = dir.awrite(["-a", "u/f"]).stdin("root's\n").run();
@@ -122,7 +123,7 @@ fn a_journal_of_another_user_decides_nothing() {
         return;
     }
     let stage = stage_of("f");
-    let dir = users(&stage, "");
+    let dir = users("");
     chown(dir.join(format!("u/.awrite-set-{NONCE}")), Some(1001), Some(1001)).unwrap();
     dir.file(format!("u/{stage}"), "staged\n");
     give(&dir, &format!("u/{stage}"));
@@ -138,7 +139,7 @@ fn a_journal_that_cannot_be_found_is_an_error() {
     dir.file("f", "old\n");
     dir.file(&stage, "staged\n");
     for (journal, ino) in [("../gone/", 1), ("", 1)] {
-        dir.file("f.lease", record(journal, ino, &stage, ""));
+        dir.file("f.lease", record(journal, ino, ""));
         let done = dir.awrite(["f"]).stdin("new\n").run();
         done.assert_error_with(1, &["f: It is part of a set of files, and the directory of the set's journal"]);
         assert_eq!((dir.read("f").as_str(), dir.read(&stage).as_str()), ("old\n", "staged\n"));
@@ -158,18 +159,18 @@ fn a_sticky_directory_keeps_its_files() {
     chmod(&dir.join("t"), 0o1777);
     // Everybody may write it, so everybody's record counts; but only root may replace it.
     dir.file_with_mode("t/f", "root's\n", 0o666);
-    dir.file("t/g", "root's too\n");
+    dir.file("t/foo", "root's too\n");
     let stage = stage_of("f");
     let backup = format!("{}-{NONCE}-1.f", temp_stem("f"));
     let journal = format!("t/.awrite-set-{NONCE}");
     dir.file(&journal, format!("{{\"version\":1,\"set\":\"{NONCE}\",\"records\":[\"f.lease\"]}}\n"));
-    let more = format!(",\"backup\":[\"{backup}\",\"g\",true]");
-    dir.file("t/f.lease", record("", inode(&dir, "t"), &stage, &more));
+    let more = ",\"backup\":[\"oo\",true]";
+    dir.file("t/f.lease", record("", inode(&dir, "t"), more));
     dir.file(format!("t/{stage}"), "staged\n");
     dir.file(format!("t/{backup}"), "staged\n");
     for name in [&journal, "t/f.lease", &format!("t/{stage}"), &format!("t/{backup}")] {
         give(&dir, name);
     }
     dir.awrite(["lock", "t/f", "--", "true"]).run().ok();
-    assert_eq!((dir.read("t/f").as_str(), dir.read("t/g").as_str()), ("root's\n", "root's too\n"));
+    assert_eq!((dir.read("t/f").as_str(), dir.read("t/foo").as_str()), ("root's\n", "root's too\n"));
 }

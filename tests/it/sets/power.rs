@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{BACKED_UP, FILES, Way, assert_whole, lay_out, take_locks};
+use super::{BACKED_UP, MANY_BACKED_UP, Way, assert_whole, lay_out, take_locks};
 use crate::common::{AWRITE, needs, needs_mount, needs_strace, rounds};
 use crate::power::{Disk, Journal, shut_down};
 use crate::protocol::OF_NO_INTEREST;
@@ -23,16 +23,15 @@ fn points(way: &Way) -> Vec<Point> {
     points.into_iter().filter(changes).collect()
 }
 
-fn all_old_or_all_new(kind: &'static str) {
+fn all_old_or_all_new(kind: &'static str, way: &Way) {
     if !needs_mount() || !needs_strace() || !needs(&format!("mkfs.{kind}")) {
         return;
     }
-    let way = &BACKED_UP;
     let points = points(way);
     let disk = Disk::new(kind);
     let mut outcomes = [0, 0];
     for journal in [Journal::Written, Journal::Lost] {
-        for point in points.iter().step_by(rounds(9, 1)) {
+        for point in points.iter().step_by(rounds(9 + points.len() / 20, 1)) {
             let what = format!("a power cut at {} number {}, journal {journal:?}", point.call, point.number);
             let mount = disk.mount();
             let root = disk.at.join("w");
@@ -61,19 +60,23 @@ fn all_old_or_all_new(kind: &'static str) {
             disk.unmount(mount);
         }
     }
-    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?} of {FILES:?}");
+    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
-mod ext4 {
-    #[test]
-    fn all_old_or_all_new() {
-        super::all_old_or_all_new("ext4");
-    }
+macro_rules! on_each {
+    ($($kind:ident)*) => {
+        $(mod $kind {
+            #[test]
+            fn all_old_or_all_new() {
+                super::all_old_or_all_new(stringify!($kind), &super::BACKED_UP);
+            }
+
+            #[test]
+            fn many_are_all_old_or_all_new() {
+                super::all_old_or_all_new(stringify!($kind), &super::MANY_BACKED_UP);
+            }
+        })*
+    };
 }
 
-mod xfs {
-    #[test]
-    fn all_old_or_all_new() {
-        super::all_old_or_all_new("xfs");
-    }
-}
+on_each! { ext4 xfs }
