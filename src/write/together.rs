@@ -358,6 +358,14 @@ impl Part {
         backup::delete_older(target, kept, made, &options.observer);
     }
 
+    /// Tells of the backup, unless [`Commit::place_backup`] has.
+    fn tell_of_backup(&self) {
+        if let (Some(SetDraft { linked, .. }), Some(backup)) = (&self.draft, self.backup_path()) {
+            let target = &self.commit.hold.target.given;
+            self.commit.options.observer.tell(&Notice::BackedUp { target, backup: &backup, linked: *linked });
+        }
+    }
+
     /// The backup, which may be a link, gets the time when it was made.
     fn date_backup(&self) {
         let target = &self.commit.hold.target;
@@ -457,6 +465,7 @@ fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committe
     for mut part in parts {
         part.date_backup();
         if committed {
+            part.tell_of_backup();
             part.delete_older_backups();
         }
         let (backup, digest) = (part.backup_path(), part.commit.received);

@@ -464,7 +464,7 @@ fn what_the_kernel_copies_is_verified_too() {
 fn nothing_can_be_verified_that_is_not_synced() {
     let dir = TestDir::new();
     let done = dir.awrite(["--verify", "--sync=none", "f"]).stdin("x").run();
-    done.assert_error_with(1, &["without a sync, nothing can be read back"]);
+    done.assert_error_with(1, &["--verify: contradicts --sync none"]);
     dir.assert_holds(&[]);
     let options = WriteOptions::new().verify(true);
     let mut file = awrite::AtomicFile::open(dir.join("f"), &options).unwrap();
