@@ -119,7 +119,7 @@ options_struct! {
         /// target's, found by the same `file`, `dir` and `follow`, and must not be shared if the target is to be written.
         /// It stays held. Two writes under one lock at the same time do not exclude each other. If it is released before
         /// the commit, that fails ([`ErrorKind::LockLost`](crate::ErrorKind::LockLost)).
-        under: Option<Under> = None,
+        under: Option<Under> = None; Under,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -135,16 +135,19 @@ options_struct! {
 
 /// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
 #[derive(Clone)]
-pub struct Under(Arc<dyn Any + Send + Sync>);
+pub struct Under(Arc<Locks>);
+
+type Locks = dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe;
 
 impl Under {
     /// Locks are of a higher floor than options, which only pass them on.
-    pub(crate) fn new(locks: impl Any + Send + Sync) -> Under {
+    pub(crate) fn new(locks: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Under {
         Under(Arc::new(locks))
     }
 
     pub(crate) fn get<T: Any>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+        let locks: &dyn Any = &*self.0;
+        locks.downcast_ref()
     }
 }
 

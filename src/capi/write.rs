@@ -24,58 +24,67 @@ use crate::expect::{Expect, digest};
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed};
 
-/// awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
+/// awrite_write_options.flags, or-ed.
+pub type awrite_write_flags = u32;
+/// None of them.
+#[allow(dead_code, reason = "for C")]
+pub const AWRITE_WRITE_DEFAULT: u32 = 0;
+/// Take the lock at the commit instead of at the start, so that a slow producer blocks
 /// nobody. Not with awrite_update(), which would lose updates.
 pub const AWRITE_WRITE_LATE_LOCK: u32 = 1;
-/// awrite_write_options.flags: the new content begins with the current content.
+/// The new content begins with the current content.
 pub const AWRITE_WRITE_APPEND: u32 = 2;
-/// awrite_write_options.flags: give the new file 0666 less umask, whatever the original had.
+/// Give the new file 0666 less umask, whatever the original had.
 pub const AWRITE_WRITE_NO_PRESERVE_MODE: u32 = 4;
-/// awrite_write_options.flags: do not carry extended attributes and ACLs over.
+/// Do not carry extended attributes and ACLs over.
 pub const AWRITE_WRITE_NO_PRESERVE_XATTRS: u32 = 8;
-/// awrite_write_options.flags: replace a file that this user may not write.
+/// Replace a file that this user may not write.
 pub const AWRITE_WRITE_FORCE: u32 = 16;
-/// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
+/// Fail when there is nothing to write, instead of making the file empty.
 pub const AWRITE_WRITE_REFUSE_EMPTY: u32 = 32;
-/// awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+/// Leave the target untouched when its content is identical. A mode or an owner that is asked
 /// for is still set, on the file itself.
 pub const AWRITE_WRITE_IF_CHANGED: u32 = 64;
-/// awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
+/// Where rename is impossible, overwrite the file under the lock: something is mounted on it,
 /// only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
 pub const AWRITE_WRITE_IN_PLACE: u32 = 128;
-/// awrite_write_options.flags: create missing parent directories.
+/// Create missing parent directories.
 pub const AWRITE_WRITE_MKDIR: u32 = 256;
-/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
+/// Keep the current content as TARGET.backup. Setting any of the backup members does the
 /// same.
 pub const AWRITE_WRITE_BACKUP: u32 = 512;
-/// awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
+/// Keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
 pub const AWRITE_WRITE_BACKUP_TIMESTAMP: u32 = 1024;
-/// awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
+/// Write into the existing file, so that its other hard links, and a container that it is
 /// mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
 /// elsewhere the file is overwritten, as with AWRITE_WRITE_IN_PLACE.
 pub const AWRITE_WRITE_KEEP_INODE: u32 = 2048;
-/// awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
+/// Do everything but the commit, and take it back: the target stays as it is, and nothing is
 /// left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
 pub const AWRITE_WRITE_DRY_RUN: u32 = 4096;
-/// awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+/// Before the target is replaced, read the new content back and compare it with what was
 /// received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
 /// target is unchanged. Not with AWRITE_SYNC_NONE.
 pub const AWRITE_WRITE_VERIFY: u32 = 8192;
 
-/// awrite_write_options.sync: file and directory. The new content survives power loss.
+/// awrite_write_options.sync: what is forced to the disk before a call returns.
+pub type awrite_sync = u32;
+/// File and directory. The new content survives power loss.
 pub const AWRITE_SYNC_FULL: u32 = 0;
-/// awrite_write_options.sync: the file only. Power loss may bring the old content back, never a partial one.
+/// The file only. Power loss may bring the old content back, never a partial one.
 pub const AWRITE_SYNC_DATA: u32 = 1;
-/// awrite_write_options.sync: neither. Only a crash of the process is survived.
+/// Neither. Only a crash of the process is survived.
 pub const AWRITE_SYNC_NONE: u32 = 2;
 
-/// awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
+/// awrite_write_options.ownership: whose the new file is.
+pub type awrite_ownership = u32;
+/// Owner and group are kept as far as this user may do so. Where the group cannot be
 /// kept, its permissions are cut down to those of others.
 pub const AWRITE_OWNERSHIP_TRY: u32 = 0;
-/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
+/// Owner and group are kept; it is an error if that fails. Only then set-user-id and
 /// set-group-id bits and capabilities are kept, too.
 pub const AWRITE_OWNERSHIP_KEEP: u32 = 1;
-/// awrite_write_options.ownership: the new file belongs to the user who writes it.
+/// The new file belongs to the user who writes it.
 pub const AWRITE_OWNERSHIP_WRITER: u32 = 2;
 
 /// The size of a string that says what a target contains, with the zero byte at its end.
@@ -97,14 +106,14 @@ pub struct awrite_write_options {
     pub size: usize,
     /// How the target's lock is taken. NULL: the defaults.
     pub lock: *const awrite_lock_options,
-    /// The flags that are described above as awrite_write_options.flags, or-ed.
-    pub flags: u32,
-    /// AWRITE_SYNC_*.
-    pub sync: u32,
+    /// AWRITE_WRITE_*, or-ed.
+    pub flags: awrite_write_flags,
+    /// What is forced to the disk. 0: file and directory.
+    pub sync: awrite_sync,
     /// Permission bits of the new file. 0: the original's; for a new file 0666 less umask.
     pub mode: u32,
-    /// AWRITE_OWNERSHIP_*. 0 is AWRITE_OWNERSHIP_TRY.
-    pub ownership: u32,
+    /// Whose the new file is. 0: AWRITE_OWNERSHIP_TRY.
+    pub ownership: awrite_ownership,
     /// What is appended to the target's name for a backup. NULL: ".backup".
     pub backup_suffix: *const c_char,
     /// Put backups into this directory. NULL: beside the target.
@@ -297,11 +306,12 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
 /// Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
 /// lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
 ///
-/// target: the file, which need not exist.
-/// digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
-/// capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+/// @param target the file, which need not exist.
+/// @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+/// @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_char, capacity: usize) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -318,13 +328,14 @@ pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_cha
 
 /// Replaces a target by a block of memory.
 ///
-/// target: the file, which need not exist.
-/// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
-/// options: NULL for the defaults.
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param target the file, which need not exist.
+/// @param data,size the new content; data may be NULL if size is 0. They are only read during the call.
+/// @param options NULL for the defaults.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
 /// the options; AWRITE_NOT_DURABLE. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_write(
     target: *const c_char,
@@ -370,15 +381,16 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
-/// target: the file, which need not exist; its content is empty then.
-/// change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
-/// context: passed to change.
-/// options: NULL for the defaults.
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param target the file, which need not exist; its content is empty then.
+/// @param change called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+/// @param context passed to change.
+/// @param options NULL for the defaults.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+/// @return AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
 /// AWRITE_NOT_DURABLE. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update(
     target: *const c_char,
@@ -408,11 +420,12 @@ pub unsafe extern "C" fn awrite_update(
 
 /// In a callback of awrite_update(): reads the next part of the current content.
 ///
-/// io: what the callback was called with.
-/// buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
-/// got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
+/// @param io what the callback was called with.
+/// @param buffer,capacity where to put it, and how many bytes fit there. The buffer stays the caller's.
+/// @param got receives the number of bytes that were read; 0 at the end of the content, or on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+/// @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_read(
     io: *mut awrite_update_io<'_>,
@@ -438,10 +451,11 @@ pub unsafe extern "C" fn awrite_update_read(
 
 /// In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
 ///
-/// io: what the callback was called with.
-/// data, size: the block; data may be NULL if size is 0.
+/// @param io what the callback was called with.
+/// @param data,size the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+/// @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_write(
     io: *mut awrite_update_io<'_>,
@@ -464,11 +478,12 @@ pub struct awrite_writer(Handle<AtomicFile>);
 
 /// Begins to replace a target.
 ///
-/// writer: receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
-/// target: the file, which need not exist.
-/// options: NULL for the defaults.
+/// @param writer receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
+/// @param target the file, which need not exist.
+/// @param options NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_open(
     writer: *mut *mut awrite_writer,
@@ -486,10 +501,11 @@ pub unsafe extern "C" fn awrite_writer_open(
 
 /// Adds a block to the new content. Not buffered: each call is a system call.
 ///
-/// data, size: the block; data may be NULL if size is 0.
+/// @param data,size the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_write(
     writer: *mut awrite_writer,
@@ -503,11 +519,12 @@ pub unsafe extern "C" fn awrite_writer_write(
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
 /// file system can, the kernel shares or copies the data.
 ///
-/// fd: an open descriptor, which stays the caller's.
-/// bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
+/// @param fd an open descriptor, which stays the caller's.
+/// @param bytes receives the number of bytes that were added; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_write_from(
     writer: *mut awrite_writer,
@@ -528,11 +545,12 @@ pub unsafe extern "C" fn awrite_writer_write_from(
 /// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
 /// handle is used up. It must still be freed.
 ///
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
+/// @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
 /// taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result: *mut awrite_result) -> awrite_status {
     // SAFETY: what the header asks of the caller.

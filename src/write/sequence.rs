@@ -489,7 +489,7 @@ impl Commit {
         commit::sync_dir(&target.dir, &target.given, &self.options.observer).map_err(|e| self.not_durable(e))
     }
 
-    /// The directories made for the target stay, the observer is told, and the lock is released.
+    /// The directories made for the target stay if it is replaced, the observer is told, and the lock is released.
     pub(super) fn release(self, committed: Committed, durable: Result<()>) -> Result<Committed> {
         if self.options.dry_run {
             return Ok(self.release_unchanged(committed));
@@ -504,7 +504,7 @@ impl Commit {
     }
 
     fn release_and(mut self, sync: bool, committed: Committed, durable: Result<()>) -> Result<Committed> {
-        let kept = self.hold.target.keep_dirs(sync);
+        let kept = if committed.changed { self.hold.target.keep_dirs(sync) } else { Ok(()) };
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
         let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
         if durable.is_ok() {

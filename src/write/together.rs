@@ -153,7 +153,6 @@ pub(super) fn commit(
     if dry_run {
         return members.into_iter().map(Member::leave).collect();
     }
-    keep_dirs_for_changing(&mut members);
     let (mut parts, mut rest) = (Vec::new(), Vec::new());
     for (number, mut member) in members.into_iter().enumerate() {
         match member.stage.take().filter(|_| member.changes) {
@@ -197,15 +196,6 @@ fn look_at(members: &mut [Member]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The directories that were made for the set belong to its last file, which may stay as it is.
-fn keep_dirs_for_changing(members: &mut [Member]) {
-    let Some(at) = members.iter().rposition(|member| member.changes) else { return };
-    let (changing, behind) = members.split_at_mut(at + 1);
-    if let (Some(changing), Some(last)) = (changing.last_mut(), behind.last_mut()) {
-        last.commit.hold.target.pass_dirs_to(&mut changing.commit.hold.target);
-    }
 }
 
 /// A file of the set that is replaced.

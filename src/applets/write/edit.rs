@@ -150,8 +150,11 @@ struct Edited {
 impl Copy<'_> {
     /// Makes the copy of `output`, whose content is `original`.
     fn of<'a>(output: &'a Path, name: PathBuf, original: Option<File>, scratch: &Scratch) -> Result<Copy<'a>, Error> {
-        let Some(original) = original else { return Ok(Copy { output, name, size: None }) };
         let failed = |e: io::Error| Error::io(output, e).during("cannot copy it for COMMAND");
+        let Some(original) = original else {
+            scratch.make_dir_of(&name).map_err(failed)?;
+            return Ok(Copy { output, name, size: None });
+        };
         let facts = original.metadata().map_err(failed)?;
         // Nobody else can enter the directory. What is read-only would keep an editor from saving.
         let mode = facts.mode() & 0o777 | 0o600;
