@@ -29,6 +29,9 @@ const STRETCH: usize = 64 * 1024 * 1024;
 #[cfg(target_os = "linux")]
 const DENSE: u64 = 32 * 1024;
 
+/// A file of less is read and written faster than the kernel is asked to copy it.
+const SMALL: usize = 32 * 1024;
+
 /// Which side of a copy failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -320,6 +323,19 @@ pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
         return Ok(false);
     }
     Content::Rest(a.as_fd(), 0).is_all_of(b)
+}
+
+/// Whether `file` contains just `bytes`.
+pub(crate) fn is_content_of(bytes: &[u8], file: &File) -> io::Result<bool> {
+    Ok(FileStatus::of(file)?.size == bytes.len() as u64 && Content::Memory(bytes).is_all_of(file)?)
+}
+
+/// All of `file`, whatever its position, if that is so little that to share or copy it in the kernel saves nothing.
+pub(crate) fn small_content(file: &File) -> io::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    content.try_reserve_exact(SMALL).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    Content::Rest(file.as_fd(), 0).fill(&mut content)?;
+    Ok((content.len() < content.capacity()).then_some(content))
 }
 
 /// Content that has not been written anywhere yet.

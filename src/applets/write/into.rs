@@ -56,9 +56,11 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
     for (number, source) in sources.iter().enumerate() {
         let (content, facts) = source.open()?;
         let file = set.file(number);
-        if request.sets_metadata() || !file.contains(&content)? {
-            file.mode_if_new(facts.mode());
+        file.mode_if_new(facts.mode());
+        if request.sets_metadata() {
             file.fill_from(&content, &source.path)?;
+        } else {
+            file.fill_if_other(&content, &source.path)?;
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }
