@@ -75,6 +75,20 @@ pub(crate) struct Ticket {
     pid: u32,
 }
 
+/// Tells whether what a ticket stands for is still listed, without keeping it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    id: u64,
+    pid: u32,
+}
+
+impl Mark {
+    /// False in a forked child, too.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.pid == std::process::id() && registry().entries.iter().any(|entry| entry.id == self.id)
+    }
+}
+
 /// Makes something and lists it, as one step.
 pub(crate) fn make<T, U: Undo + 'static, E>(make: impl FnOnce() -> Result<(T, U), E>) -> Result<(T, Ticket), E> {
     let mut registry = registry();
@@ -131,6 +145,10 @@ impl Ticket {
         self.pid == std::process::id()
     }
 
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { id: self.id, pid: self.pid }
+    }
+
     /// Runs `step`, which makes another thing of this one: on success that is listed in its place.
     pub(crate) fn turn<U: Undo + 'static>(
         self,
@@ -177,9 +195,8 @@ impl Ticket {
     }
 
     /// The thing stays: it is no longer listed.
-    pub(crate) fn keep(self) {
-        // The step is empty and cannot fail.
-        let _ = self.settle(|| Ok(()));
+    pub(crate) fn keep(&self) {
+        registry().entries.retain(|entry| entry.id != self.id);
     }
 
     /// Removes the thing now, to learn how that went.

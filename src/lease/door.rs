@@ -41,7 +41,8 @@ impl FileLock {
     /// # Errors
     ///
     /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. The error names the holder,
-    /// where that is known. [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
+    /// where that is known. `LockBusy` too, and at once, if this very thread holds the lock and would wait for it without a
+    /// limit. (Who passes locks from thread to thread, and so means to wait for another thread, sets a limit.) [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
     /// lease that [`LockOptions::claim`] names is not that owner's. Otherwise, the lock file could not be created or
     /// opened.
     ///
@@ -93,6 +94,8 @@ pub(crate) fn lock_target(
 }
 
 /// What an attempt to lock a target leads to.
+// One at a time, and soon taken apart: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
     Locked(Target, Place, FileLock),
     /// Nothing is locked. The lease's owner needs the lock to refresh or release the lease.

@@ -41,6 +41,7 @@ use crate::target::Target;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it aborts the write"]
 pub struct Set {
     files: Vec<AtomicFile>,
 }
@@ -192,10 +193,10 @@ mod tests {
         }
         let [one, two] = ["one", "two"].map(|name| File::open(path(name)).unwrap());
         let mut set = Set::open(&[path("a"), path("b"), path("c")], &WriteOptions::default()).unwrap();
-        assert!(set.file(0).fill_if_other(&one, &path("one")).unwrap());
-        assert!(set.file(1).fill_if_other(&one, &path("one")).unwrap());
+        assert!(set.file(0).add_if_other(&one, &path("one")).unwrap());
+        assert!(set.file(1).add_if_other(&one, &path("one")).unwrap());
         set.file(1).write_all(b"b").unwrap();
-        assert!(!set.file(2).fill_if_other(&two, &path("two")).unwrap());
+        assert!(!set.file(2).add_if_other(&two, &path("two")).unwrap());
         let changed: Vec<bool> = set.commit().unwrap().iter().map(|file| file.changed).collect();
         assert_eq!(changed, [true, false, false]);
         assert_eq!(fs::read_to_string(path("a")).unwrap(), "a");
