@@ -204,7 +204,7 @@ impl AtomicFile {
             }
             None => drop(self.add_fd(source, source_name)?),
         }
-        self.differs = true;
+        self.differs = !self.options.append;
         Ok(true)
     }
 
