@@ -7,7 +7,6 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,6 @@ use crate::error::Result;
 use crate::lock::{acquire_at, FileLock, Intent, Patience, Pauses, Place, Request};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
-use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 /// The pauses of a process that waits for the end of another's lease, in seconds or minutes. It reads the record after each.
@@ -115,10 +113,10 @@ pub(super) enum Outcome {
     Leased(Leased, Place),
 }
 
-/// Locks the target of `patience`, unless somebody else has a lease of it. It may be in the directory `near`.
+/// Locks the target of `patience`, unless somebody else has a lease of it. It may have been `resolved` a moment ago.
 pub(super) fn lock_unless_leased(
     how: Resolve,
-    mut near: Option<&Arc<Dir>>,
+    mut resolved: Option<Target>,
     options: &LockOptions,
     visitor: &Visitor<'_>,
     purpose: Purpose,
@@ -128,7 +126,7 @@ pub(super) fn lock_unless_leased(
     let given = patience.target;
     let mut rounds = 0;
     loop {
-        let mut target = Target::resolve_near(given, how, near.take())?;
+        let mut target = resolved.take().map_or_else(|| Target::resolve(given, how), Ok)?;
         let before = target.status;
         let intent = purpose.intent(&target, options);
         let place = Place::of(&target, options)?;
