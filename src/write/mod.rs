@@ -20,7 +20,7 @@ mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,6 +75,8 @@ pub struct AtomicFile {
     hasher: Option<Hasher>,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
+    /// Set once the descriptor was given out: the length of the stage without the input so far.
+    lent: Option<u64>,
     /// A change of the target by anybody else is an error.
     watched: bool,
     /// A write failed, so the stage does not contain what the caller meant.
@@ -126,7 +128,18 @@ impl AtomicFile {
     fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
         // Who expects a content may want to expect the new one next.
         let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
-        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, broken: false, started }
+        AtomicFile {
+            stage: None,
+            phase,
+            target,
+            options,
+            hasher,
+            input: 0,
+            lent: None,
+            watched,
+            broken: false,
+            started,
+        }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -210,6 +223,33 @@ impl AtomicFile {
         self.count(outcome)
     }
 
+    /// The descriptor of the new content, which begins with what was written so far: a regular file, open for reading and
+    /// writing, at its end. The commit takes the file as it is then, and what is in it beyond the old content of
+    /// [`append`](WriteOptions::append) counts as input. If a digest is wanted, it reads the file once more.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made.
+    pub fn descriptor(&mut self) -> Result<BorrowedFd<'_>> {
+        let input = self.input;
+        let size = FileStatus::of(&self.stage()?.0.file).map_err(|e| self.target.failed(e))?.size;
+        self.lent.get_or_insert(size.saturating_sub(input));
+        Ok(self.stage()?.0.file.as_fd())
+    }
+
+    /// Takes account of what was written through the descriptor.
+    fn take_back(&mut self) -> Result<()> {
+        let (Some(before), Some(stage)) = (self.lent, &self.stage) else { return Ok(()) };
+        let failed = |e| self.target.failed(e);
+        self.input = FileStatus::of(&stage.file).map_err(failed)?.size.saturating_sub(before);
+        if let Some(hasher) = &mut self.hasher {
+            *hasher = Hasher::default();
+            (&stage.file).rewind().map_err(failed)?;
+            copy::hash(&stage.file, u64::MAX, hasher).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Makes what was written the target's content, and releases the lock.
     ///
     /// # Errors
@@ -218,7 +258,8 @@ impl AtomicFile {
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
     /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
     /// not what [`WriteOptions::expect`] says (any more).
-    pub fn commit(self) -> Result<Committed> {
+    pub fn commit(mut self) -> Result<Committed> {
+        self.take_back()?;
         if self.broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
         }

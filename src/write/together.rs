@@ -71,8 +71,9 @@ struct Member {
 }
 
 impl Member {
-    fn of(file: AtomicFile) -> Result<Member> {
-        let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
+    fn of(mut file: AtomicFile) -> Result<Member> {
+        file.take_back()?;
+        let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started, .. } = file;
         if broken {
             return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&target.given));
         }
