@@ -116,14 +116,15 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
 fn each_option_of_a_write_is_the_one_it_is_called() {
     assert_each::<awrite_write_options, WriteOptions>(
         // SAFETY: `assert_each` passes a valid struct of its own.
-        |at| unsafe { write_options(at) },
+        // Only here the defaults are not the same.
+        |at| unsafe { write_options(at) }.map(|got| WriteOptions { allow_empty: !got.allow_empty, ..got }),
         &[
             (|c| c.flags = w::AWRITE_WRITE_LATE_LOCK, |r| r.lock_on_commit = true),
             (|c| c.flags = w::AWRITE_WRITE_APPEND, |r| r.append = true),
             (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
             (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
             (|c| c.flags = w::AWRITE_WRITE_FORCE, |r| r.force = true),
-            (|c| c.flags = w::AWRITE_WRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
+            (|c| c.flags = w::AWRITE_WRITE_REFUSE_EMPTY, |r| r.allow_empty = true),
             (|c| c.flags = w::AWRITE_WRITE_IF_CHANGED, |r| r.if_changed = true),
             (|c| c.flags = w::AWRITE_WRITE_IN_PLACE, |r| r.in_place = true),
             (|c| c.flags = w::AWRITE_WRITE_KEEP_INODE, |r| r.keep_inode = true),

@@ -23,7 +23,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::Expect;
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
-use crate::write::{AtomicFile, Committed, update};
+use crate::write::{AtomicFile, Committed};
 
 /// awrite_write_options.flags, or-ed.
 pub type awrite_write_flags = u32;
@@ -242,7 +242,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         preserve_xattrs: !has(AWRITE_WRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_WRITE_FORCE),
         expect,
-        refuse_empty: has(AWRITE_WRITE_REFUSE_EMPTY),
+        allow_empty: !has(AWRITE_WRITE_REFUSE_EMPTY),
         if_changed: has(AWRITE_WRITE_IF_CHANGED),
         in_place: has(AWRITE_WRITE_IN_PLACE),
         keep_inode: has(AWRITE_WRITE_KEEP_INODE),
@@ -273,7 +273,7 @@ unsafe fn expectation(text: *const c_char, same: *const c_char) -> Result<Option
         (true, None) => Ok(None),
         (true, Some(copy)) => Ok(Some(Expect::SameAs(copy.to_owned()))),
         // SAFETY: the same.
-        (false, None) => Ok(unsafe { argument::text(text, "expect") }?.parse::<Digest>()?.into()),
+        (false, None) => Ok(Some(unsafe { argument::text(text, "expect") }?.parse::<Digest>()?.into())),
         (false, Some(_)) => Err(bad_argument("expect and expect_same contradict each other")),
     }
 }
@@ -374,24 +374,16 @@ pub unsafe extern "C" fn awrite_update(
         let (target, options, result) =
             unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
         let change = change.ok_or_else(|| bad_argument("the callback is NULL"))?;
-        let mut broken = false;
-        let outcome = update(target, &options, |old, new| {
+        let outcome = AtomicFile::open(target, &options)?.update(|old, new| {
             let mut io = awrite_update_io { target, old, new, failed: None };
             // SAFETY: it is the caller's function, and is called as the header says.
             let answer = unsafe { change(&raw mut io, context) };
             if let Some(e) = io.failed.take() {
-                broken = true;
                 return Err(e);
             }
             if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("the callback returned {answer}"))) }
         });
-        // `update` calls every failure of the callback a refusal. If reading or writing failed, perhaps only after the
-        // callback had returned, it is an I/O error.
-        let outcome = outcome.map_err(|e| match e.kind() {
-            ErrorKind::Refused if broken || e.errno().is_some() => e.of_kind(ErrorKind::Io),
-            _ => e,
-        });
-        result.put_committed(&outcome?);
+        result.put_committed(&outcome?.1);
         Ok(())
     })
 }

@@ -96,6 +96,8 @@ pub(crate) fn lock_target(
 }
 
 /// What an attempt to lock a target leads to.
+// One at a time, and soon taken apart: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
     Locked(Target, Place, FileLock),
     /// Nothing is locked. The lease's owner needs the lock to refresh or release the lease.

@@ -95,6 +95,7 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it gives the lease back"]
 pub struct Lease {
     target: PathBuf,
     written: Written,
@@ -212,7 +213,6 @@ impl Lease {
     }
 
     /// Changes how this lease waits for the lock, and whom it tells. `options` must lead to the same lock file.
-    #[must_use]
     pub fn with_options(mut self, options: &LockOptions, observer: &Observer) -> Lease {
         self.options = options.clone();
         self.observer = observer.clone();

@@ -41,6 +41,7 @@ use crate::target::Target;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it aborts the write"]
 pub struct Set {
     files: Vec<AtomicFile>,
 }

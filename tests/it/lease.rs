@@ -33,7 +33,7 @@ fn acquire(target: &Path, owner: &str, ttl: Duration) -> awrite::Result<Lease> {
 }
 
 fn write(target: &Path, text: &str, wait: Wait, claim: Option<Claim>) -> awrite::Result<awrite::Committed> {
-    awrite::write(target, text.as_bytes(), &writing(wait, claim))
+    awrite::write(target, text, &writing(wait, claim))
 }
 
 /// Waits until the lease of `target` has expired.

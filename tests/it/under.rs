@@ -95,7 +95,7 @@ fn a_thread_does_not_wait_for_itself_for_ever() {
         // In a callback of an update, too.
         drop(lock);
         let inner = awrite::update(&path, &WriteOptions::new().lock(options.clone()), |_, _| {
-            Err(std::io::Error::other(own(options.clone()).to_string()))
+            Err::<(), _>(std::io::Error::other(own(options.clone()).to_string()))
         });
         assert!(inner.unwrap_err().to_string().contains("would wait for itself"));
 

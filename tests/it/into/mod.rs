@@ -58,7 +58,8 @@ fn files_replace_those_of_their_names() {
     dir.file("more/x", "");
     symlink("../build/same", dir.join("more/y")).unwrap();
     // A link that is named itself is followed, and an empty file may be new.
-    into(&dir, &["-b", "build/app.conf", "more/x", "more/y"]).quiet_success();
+    let done = into(&dir, &["-bv", "build/app.conf", "more/x", "more/y"]).run();
+    assert!(done.ok().stderr.contains("Backed up d/app.conf to d/app.conf.backup\n"), "{done:?}");
     assert_eq!((dir.read("d/app.conf").as_str(), dir.read("d/app.conf.backup").as_str()), ("port 2\n", "port 1\n"));
     assert_eq!((dir.read("d/x").as_str(), dir.read("d/y").as_str()), ("", "the same\n"));
     assert!(fs::symlink_metadata(dir.join("d/y")).unwrap().is_file());
