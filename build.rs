@@ -17,7 +17,7 @@ mod capi {
     use std::{env, fs};
 
     /// The modules that export something, in the order of the header. Each uses what the modules before it declare.
-    const SECTIONS: [&str; 7] = ["status", "notice", "lock", "write", "lease", "holds", "housekeep"];
+    const SECTIONS: [&str; 8] = ["status", "notice", "lock", "write", "set", "lease", "holds", "housekeep"];
 
     const END: &str = "\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* AWRITE_H */\n";
 

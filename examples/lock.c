@@ -25,7 +25,7 @@ static void show(const char *path)
 int main(int argc, char **argv)
 {
     /* AWRITE_LOCK_DIR and the other variables count here as they do for the commands. */
-    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED};
+    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_SHARED};
     awrite_lock *lock;
     awrite_status status;
     char index[4096];

@@ -51,11 +51,27 @@
  * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
  * leave the library (but Rust writes about it to standard error).
  *
+ * Callbacks.  A callback runs on the thread that made the call, with the target's lock held. It must return: no longjmp,
+ * no pthread_exit. A C++ exception that leaves a callback ends the program (abort), after what was begun has been given
+ * up: the lock is given back and the temporary file is gone. Catch it in the callback, and return a number that stops
+ * the call.
+ *
+ * Memory.  If there is no memory, the library aborts the program, as Rust programs do. The target is whole then, and the
+ * lock free; a lock file and a temporary file may stay, as after a kill. What the library needs does not grow with the
+ * content that is written.
+ *
+ * Environment.  The library reads AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER (unless
+ * AWRITE_LOCK_NO_ENVIRONMENT says otherwise), and AWRITE_HELD, by which awrite-lock tells what it holds. As with
+ * getenv(3), no other thread may change the environment meanwhile.
+ *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
  * Threads.  All functions may be called by several threads at once. The notes on thread-safety at a handle's type and
  * at its functions are about calls with the same handle. Structs are plain data: the library keeps no pointer to one,
  * and writes into one only during the call that gets it.
+ *
+ * Cancellation.  A thread cannot be cancelled (pthread_cancel(3)) inside a call, nor in a callback: the request waits
+ * until the call returns. To end a wait, let the notice function give up. Asynchronous cancellation must be off.
  *
  * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
  * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
@@ -65,7 +81,7 @@
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
  * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,
- * give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
+ * give it a limit, or let the notice function give up. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
  * program that is killed leaves the target whole and the lock free. It leaves at most a lock file and a temporary file
  * behind, which awrite_housekeep() deletes.
  *
@@ -119,7 +135,7 @@ typedef enum {
      * that contradict each other, a handle of the parent process. Nothing was done.
      */
     AWRITE_BAD_ARGUMENT = 5,
-    /** The caller's own callback stopped it. A target is unchanged then. */
+    /** The caller's own callback stopped it, or gave up a wait. A target is unchanged then. */
     AWRITE_STOPPED = 6,
     /**
      * A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
@@ -206,7 +222,10 @@ uint32_t awrite_version_number(void);
  */
 #define AWRITE_NOTICE_WARNING 1
 
-/** awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call. */
+/**
+ * awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call. If the
+ * callback returns anything but 0, the call gives up and returns AWRITE_STOPPED.
+ */
 #define AWRITE_NOTICE_WAITING 2
 
 /** awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING. */
@@ -214,6 +233,12 @@ uint32_t awrite_version_number(void);
 
 /** awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept. */
 #define AWRITE_NOTICE_INFO 4
+
+/**
+ * awrite_notice.kind: the wait goes on. Comes about ten times a second after AWRITE_NOTICE_WAITING, so that the callback
+ * can end the wait, as there; not a text to print each time.
+ */
+#define AWRITE_NOTICE_STILL_WAITING 5
 
 /**
  * Something that the library tells while it works. The library makes it and its strings. They exist only during the
@@ -234,17 +259,24 @@ typedef struct {
 
 /**
  * Gets notices, on the thread that makes the call, while the call goes on. It should be quick, and must not lock or
- * write the same target. It must return: no longjmp, no C++ exception.
+ * write the same target. It must return: see Callbacks.
+ *
+ * Returns 0. Anything else gives up a wait: at AWRITE_NOTICE_WAITING and AWRITE_NOTICE_STILL_WAITING. To all other notices
+ * the answer is ignored. A call with such a function asks for a busy lock every few milliseconds instead of sleeping until
+ * it is free, and others may overtake it.
  */
-typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
+typedef int (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 
 /* === Locks =========================================================================================================
  *
  * The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
  * holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
  * exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
- * themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
- * that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
+ * themselves. If this program already holds the lock of their target, awrite_write_options.held_lock lets them go on under
+ * it. Without that, they wait for the thread that holds it; a thread that would wait for itself without a limit gets
+ * AWRITE_LOCKED at once. (A program that passes a lock to another thread, and means to wait for that one, sets a limit.) A
+ * command awrite that the program runs waits for the lock. Below awrite-lock TARGET -- COMMAND, all of them go on under
+ * the lock of awrite-lock.
  */
 
 /** awrite_lock_options.wait: wait until the lock is free. */
@@ -272,10 +304,11 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 #define AWRITE_LOCK_NO_FOLLOW 4
 
 /**
- * awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
- * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
+ * awrite_lock_options.flags: do not take what is not set here from the environment. Without this flag the variables
+ * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
+ * both find the same lock.
  */
-#define AWRITE_LOCK_ENVIRONMENT 8
+#define AWRITE_LOCK_NO_ENVIRONMENT 8
 
 /** lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there. */
 #define AWRITE_MODE_NONE 65536
@@ -352,7 +385,8 @@ typedef struct {
  * target: the file, which need not exist; its directory must.
  * options: NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+ * Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_STOPPED if the notice function gave up the
+ * wait; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
  * file could not be made or opened. Thread-safe.
  */
 awrite_status awrite_lock_acquire(awrite_lock **lock,
@@ -477,8 +511,11 @@ void awrite_lock_free(awrite_lock *lock);
 /** awrite_write_options.flags: replace a file that this user may not write. */
 #define AWRITE_FORCE 16
 
-/** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
-#define AWRITE_REFUSE_EMPTY 32
+/**
+ * awrite_write_options.flags: replace the target even if there is nothing to write, and make it empty. Without this flag
+ * that is an error, because a producer or a callback that failed may look so.
+ */
+#define AWRITE_ALLOW_EMPTY 32
 
 /**
  * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
@@ -622,6 +659,13 @@ typedef struct {
      * it may contain anything. Not together with expect.
      */
     const char *expect_same;
+    /**
+     * Go on under this lock of the target, which the program holds, instead of taking it. It stays held, and must not be
+     * freed before the call returns; a write of several calls fails at its commit if it is released before. It must have
+     * been acquired with the same lock options, and alone: not with AWRITE_LOCK_SHARED. Two writes under one lock at the
+     * same time do not exclude each other. NULL: take the lock.
+     */
+    const awrite_lock *held_lock;
 } awrite_write_options;
 
 /** What a write has done. */
@@ -648,7 +692,8 @@ typedef struct {
 
 /**
  * Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
- * it was. It must return: no longjmp, no C++ exception.
+ * it was. So does a callback that has written nothing, unless AWRITE_ALLOW_EMPTY is set: where a language turns an
+ * exception of the callback into 0, as Python does, the file is not emptied. It must return: see Callbacks.
  */
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
@@ -670,7 +715,8 @@ awrite_status awrite_digest(const char *target,
  * Replaces a target by a block of memory.
  *
  * target: the file, which need not exist.
- * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
+ * data, size: the new content. They are only read during the call. A size of 0, with which data may be NULL, needs
+ * AWRITE_ALLOW_EMPTY.
  * options: NULL for the defaults.
  * result: receives what was done; or NULL. Left alone on failure.
  *
@@ -693,7 +739,7 @@ awrite_status awrite_write(const char *target,
  * result: receives what was done; or NULL. Left alone on failure.
  *
  * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
- * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+ * failed in the callback and it returned 0 even so, or if it wrote nothing without AWRITE_ALLOW_EMPTY; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
  * AWRITE_NOT_DURABLE. Thread-safe.
  */
 awrite_status awrite_update(const char *target,
@@ -776,9 +822,85 @@ awrite_status awrite_file_commit(awrite_file *file,
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
- * with the same handle at the same time, or later.
+ * with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
  */
 void awrite_file_free(awrite_file *file);
+
+/* === Several files together ========================================================================================
+ *
+ * A set of files is replaced together, or not at all: whoever takes their locks sees all the old contents, or all the new
+ * ones, also after a crash. awrite_set_open() takes all the locks, in an order that is the same for every caller. What is
+ * written to each awrite_set_file() is staged, and awrite_set_commit() replaces them all. A file to which nothing was
+ * written, or the same as it contains, is left alone. After a crash behind the commit point, whoever takes the lock of one
+ * of the files next finishes the work; so does awrite_housekeep() with AWRITE_CLEAN_TEMPS. All the files must be on one
+ * file system. Programs that take no lock may see some files replaced and others not yet, for an instant.
+ */
+
+/**
+ * Several files that are being replaced together. Their locks are held from awrite_set_open() on.
+ *
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it and its files, in all their
+ * functions.
+ */
+typedef struct awrite_set awrite_set;
+
+/**
+ * Begins to replace several files, and takes their locks, or none of them.
+ *
+ * set: receives the handle, which must be freed with awrite_set_free(); NULL on failure.
+ * targets, count: the files, which need not exist, at least one. Two names of one file are an error.
+ * options: for each of them; NULL for the defaults. The time to wait is about all of them together. Without
+ * AWRITE_LATE_LOCK, AWRITE_IN_PLACE, AWRITE_KEEP_INODE and check, which a set cannot have.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_STOPPED if the notice function gave up the wait; AWRITE_CONFLICT;
+ * AWRITE_BAD_ARGUMENT, also if the files are not all on one file system; AWRITE_ERROR. Thread-safe.
+ */
+awrite_status awrite_set_open(awrite_set **set,
+                              const char *const *targets,
+                              size_t count,
+                              const awrite_write_options *options);
+
+/**
+ * One file of a set, to be written with awrite_file_write() and awrite_file_write_from(). It belongs to the set: it is
+ * not committed or freed by itself.
+ *
+ * number: which one, from 0, in the order of the targets.
+ *
+ * Returns the file, which stays until the set is freed; NULL if there is none of this number, or if the set is NULL, used
+ * up or the parent process's (awrite_last_error() says so then). With the same set from one thread at a time.
+ */
+awrite_file *awrite_set_file(awrite_set *set,
+                             size_t number);
+
+/**
+ * Replaces all files of the set by what was written to them, and gives the locks back. Unless it returns
+ * AWRITE_BAD_ARGUMENT, the set is used up. It must still be freed.
+ *
+ * Returns AWRITE_OK; AWRITE_LOCKED if a lock or a lease has been lost; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ * All files are as before then. AWRITE_NOT_DURABLE: the set is committed, and the files have their new contents or get
+ * them as soon as anybody takes their locks. With the same set from one thread at a time.
+ */
+awrite_status awrite_set_commit(awrite_set *set);
+
+/**
+ * What the commit has done with one file.
+ *
+ * number: which one, from 0, in the order of the targets.
+ * result: receives it; its size must be set. Left alone on failure. For a file to which nothing was written, changed is 0.
+ *
+ * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT, also if the set has not been committed. With the same set from one thread at a
+ * time.
+ */
+awrite_status awrite_set_result(const awrite_set *set,
+                                size_t number,
+                                awrite_result *result);
+
+/**
+ * Frees a set and its files; NULL is fine. If it was not committed, every file stays as it was, and the locks are given
+ * back. In a forked child it frees the copy, and what the parent is doing goes on. No other call with the same set at the
+ * same time, or later.
+ */
+void awrite_set_free(awrite_set *set);
 
 /* === Leases ========================================================================================================
  *
@@ -1012,10 +1134,7 @@ typedef struct {
     const awrite_lease_info *lease;
 } awrite_hold;
 
-/**
- * Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
- * exception.
- */
+/** Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: see Callbacks. */
 typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
 
 /**
@@ -1150,10 +1269,7 @@ typedef struct {
     uint64_t age_s;
 } awrite_housekeep_event;
 
-/**
- * Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
- * exception.
- */
+/** Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: see Callbacks. */
 typedef int (*awrite_housekeep_fn)(const awrite_housekeep_event *event, void *context);
 
 /** What housekeeping has done; in a dry run: would have done. */

@@ -10,7 +10,7 @@
 //! before it does anything, so a call with a bad argument changes nothing.
 //!
 //! The modules import from one another in one direction: `status`, `argument`, `notice`, `lock`, and then `write`,
-//! `lease`, `holds` and `housekeep`.
+//! `set`, `lease`, `holds` and `housekeep`.
 
 // Unsafe code is allowed because pointers come in from C. The names are C's. cbindgen exports only what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]
@@ -22,6 +22,7 @@ mod lease;
 mod lock;
 mod notice;
 mod remedy;
+mod set;
 mod status;
 mod write;
 

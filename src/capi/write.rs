@@ -15,13 +15,13 @@ use super::argument::{
     self, Callback, Extensible, Handle, Out, bad_argument, block, buffer, descriptor, ensure_reserved, free_handle,
     handle_mut, known_flags, new_handle, optional_path, read_options,
 };
-use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
+use super::lock::{awrite_lock, awrite_lock_options, lock_observer, lock_options, permission_bits, under};
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_array, c_path, guard};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::{Expect, digest};
-use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
+use crate::options::{BackupOptions, Check, Durability, LockOptions, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed, update};
 
 /// awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
@@ -35,8 +35,9 @@ pub const AWRITE_NO_PRESERVE_MODE: u32 = 4;
 pub const AWRITE_NO_PRESERVE_XATTRS: u32 = 8;
 /// awrite_write_options.flags: replace a file that this user may not write.
 pub const AWRITE_FORCE: u32 = 16;
-/// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
-pub const AWRITE_REFUSE_EMPTY: u32 = 32;
+/// awrite_write_options.flags: replace the target even if there is nothing to write, and make it empty. Without this flag
+/// that is an error, because a producer or a callback that failed may look so.
+pub const AWRITE_ALLOW_EMPTY: u32 = 32;
 /// awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
 /// for is still set, on the file itself.
 pub const AWRITE_IF_CHANGED: u32 = 64;
@@ -86,7 +87,7 @@ pub const AWRITE_DIGEST_SIZE: usize = 72;
 /// change the new file, but not replace or remove it. Returns 0 to go on; anything else leaves the target as it was. It
 /// must return: no longjmp, no C++ exception.
 pub type awrite_check_fn =
-    Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
+    Option<unsafe extern "C-unwind" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
 
 /// How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
 /// contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
@@ -131,6 +132,11 @@ pub struct awrite_write_options {
     /// Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
     /// it may contain anything. Not together with expect.
     pub expect_same: *const c_char,
+    /// Go on under this lock of the target, which the program holds, instead of taking it. It stays held, and must not be
+    /// freed before the call returns; a write of several calls fails at its commit if it is released before. It must have
+    /// been acquired with the same lock options, and alone: not with AWRITE_LOCK_SHARED. Two writes under one lock at the
+    /// same time do not exclude each other. NULL: take the lock.
+    pub held_lock: *const awrite_lock,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
@@ -172,7 +178,7 @@ thread_local! {
 }
 
 impl Out<awrite_result> {
-    fn put_committed(self, done: &Committed) {
+    pub(super) fn put_committed(self, done: &Committed) {
         let backup = done.backup.as_deref().map_or(std::ptr::null(), |path| {
             let keep = |cell: &RefCell<CString>| {
                 cell.replace(c_path(path));
@@ -209,6 +215,8 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             expectation(given.expect, given.expect_same)?,
         )
     };
+    // SAFETY: the caller promises that it is NULL or a lock.
+    let lock = LockOptions { under: unsafe { under(given.held_lock) }?, ..lock };
     let mode = permission_bits(given.mode, "mode")?;
     let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
@@ -240,7 +248,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_FORCE),
         expect,
-        refuse_empty: has(AWRITE_REFUSE_EMPTY),
+        refuse_empty: !has(AWRITE_ALLOW_EMPTY),
         if_changed: has(AWRITE_IF_CHANGED),
         in_place: has(AWRITE_IN_PLACE),
         keep_inode: has(AWRITE_KEEP_INODE),
@@ -319,7 +327,8 @@ pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_cha
 /// Replaces a target by a block of memory.
 ///
 /// target: the file, which need not exist.
-/// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
+/// data, size: the new content. They are only read during the call. A size of 0, with which data may be NULL, needs
+/// AWRITE_ALLOW_EMPTY.
 /// options: NULL for the defaults.
 /// result: receives what was done; or NULL. Left alone on failure.
 ///
@@ -365,8 +374,10 @@ impl awrite_update_io<'_> {
 }
 
 /// Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
-/// it was. It must return: no longjmp, no C++ exception.
-pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
+/// it was. So does a callback that has written nothing, unless AWRITE_ALLOW_EMPTY is set: where a language turns an
+/// exception of the callback into 0, as Python does, the file is not emptied. It must return: see Callbacks.
+pub type awrite_update_fn =
+    Option<unsafe extern "C-unwind" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
@@ -377,7 +388,7 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 /// result: receives what was done; or NULL. Left alone on failure.
 ///
 /// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
-/// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+/// failed in the callback and it returned 0 even so, or if it wrote nothing without AWRITE_ALLOW_EMPTY; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
 /// AWRITE_NOT_DURABLE. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update(
@@ -468,7 +479,11 @@ pub unsafe extern "C" fn awrite_update_write(
 /// puts that off. awrite_file_commit() makes what was written the content of the target.
 ///
 /// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
-pub struct awrite_file(Handle<AtomicFile>);
+pub struct awrite_file {
+    pub(super) write: Handle<AtomicFile>,
+    /// It belongs to a set, which alone commits and frees it.
+    pub(super) of_set: bool,
+}
 
 /// Begins to replace a target.
 ///
@@ -487,7 +502,8 @@ pub unsafe extern "C" fn awrite_file_open(
     unsafe {
         new_handle(file, || {
             let target = argument::path(target, "target")?;
-            Ok(awrite_file(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
+            let write = Handle::new(AtomicFile::open(target, &write_options(options)?)?);
+            Ok(awrite_file { write, of_set: false })
         })
     }
 }
@@ -501,7 +517,7 @@ pub unsafe extern "C" fn awrite_file_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const c_void, size: usize) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
+    guard(|| unsafe { handle_mut(file)?.write.get_mut()?.fill(block(data, size)?) })
 }
 
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
@@ -516,7 +532,7 @@ pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const 
 pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_int, bytes: *mut u64) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let (file, source) = (handle_mut(file)?.0.get_mut()?, descriptor(fd)?);
+        let (file, source) = (handle_mut(file)?.write.get_mut()?, descriptor(fd)?);
         let copied = file.fill_from(source, Path::new(&format!("descriptor {fd}")))?;
         if let Some(bytes) = bytes.as_mut() {
             *bytes = copied;
@@ -538,16 +554,23 @@ pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (file, result) = (handle_mut(file)?, Out::new(result)?);
-        result.put_committed(&file.0.take()?.commit()?);
+        if file.of_set {
+            return Err(bad_argument("the file is of a set, which is committed as a whole: awrite_set_commit()"));
+        }
+        result.put_committed(&file.write.take()?.commit()?);
         Ok(())
     })
 }
 
 /// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
 /// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
-/// with the same handle at the same time, or later.
+/// with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
     // SAFETY: what the header asks of the caller.
-    unsafe { free_handle(file) }
+    unsafe {
+        if file.as_ref().is_none_or(|file| !file.of_set) {
+            free_handle(file);
+        }
+    }
 }

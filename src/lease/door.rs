@@ -96,6 +96,8 @@ pub(crate) fn lock_target(
 }
 
 /// What an attempt to lock a target leads to.
+// An acquisition has one of these at a time: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
     Locked(Target, Place, FileLock),
     /// Nothing is locked. The lease's owner needs the lock to refresh or release the lease.
@@ -184,6 +186,9 @@ pub(super) fn wait_for_lease(
     patience.tell_waiting_for(&place.path, Some(&format!("leased by {leased}")));
     let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(pause) = pauses.next(patience) {
+        if !patience.goes_on(&place.path) {
+            return Err(patience.given_up());
+        }
         sleep(pause.min(leased.left));
         place.lease.dir.refresh();
         match visitor.kept_out(&place.lease, patience.target, &Observer::default()) {

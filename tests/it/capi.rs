@@ -85,10 +85,15 @@ pub(crate) enum Link {
 /// Compiles a program as C11 into `dir`.
 #[track_caller]
 pub(crate) fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
+    compile_by("cc", "-std=c11", dir, source, link, more)
+}
+
+#[track_caller]
+fn compile_by(compiler: &str, standard: &str, dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     let built = Built::get();
     let program = dir.join(format!("{}-{link:?}", source.file_stem().unwrap().to_str().unwrap()));
-    let mut command = Command::new("cc");
-    command.args(["-std=c11", "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
+    let mut command = Command::new(compiler);
+    command.args([standard, "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
     command.arg("-o").arg(&program).arg(source);
     match link {
         Link::Static => command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace()),
@@ -270,8 +275,30 @@ fn the_shared_library_exports_what_the_header_declares_and_nothing_else() {
 fn every_function_right_and_wrong() {
     let programs = TestDir::new();
     for link in [Link::Static, Link::Shared] {
-        let program = compile(&programs, &source("api.c"), link, &[]);
-        TestDir::new().program(program, [""; 0]).quiet_success();
+        for name in ["api.c", "behave.c"] {
+            let program = compile(&programs, &source(name), link, &["-pthread"]);
+            TestDir::new().program(program, [""; 0]).quiet_success();
+        }
+    }
+}
+
+/// Cleanly, since no exception can pass through Rust: the lock is given back, and no temporary file is left.
+#[test]
+fn a_cpp_exception_in_a_callback_aborts_and_leaves_nothing() {
+    if !needs("c++") {
+        return;
+    }
+    let programs = TestDir::new();
+    let program = compile_by("c++", "-std=c++17", &programs, &source("throw.cc"), Link::Shared, &[]);
+    for call in ["update", "check", "notice"] {
+        let dir = TestDir::new();
+        dir.file("f", "old");
+        // Whose notice says that it keeps the old content.
+        fs::hard_link(dir.join("f"), dir.join("linked")).unwrap();
+        let done = dir.program(&program, [call]).run();
+        assert_eq!(done.signal, Some(libc::SIGABRT), "{call}: {done:?}");
+        assert_eq!(dir.read("f"), "old");
+        assert_no_debris(dir.path(), &["f", "linked"]);
     }
 }
 
@@ -281,7 +308,7 @@ fn no_leak_and_no_bad_access_under_valgrind() {
         return;
     }
     let programs = TestDir::new();
-    for name in ["api.c", "panic.c"] {
+    for name in ["api.c", "behave.c", "panic.c"] {
         let program = compile(&programs, &source(name), Link::Static, &[]);
         // Memory that std keeps for each thread is "possibly lost".
         let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
@@ -296,8 +323,10 @@ fn no_leak_and_no_bad_access_under_valgrind() {
 fn no_bad_access_with_sanitizers() {
     let programs = TestDir::new();
     // The library itself is not instrumented. The sanitizers check what C passes to it, and the heap that both use.
-    let program = compile(&programs, &source("api.c"), Link::Static, &["-fsanitize=address,undefined"]);
-    TestDir::new().program(program, [""; 0]).quiet_success();
+    for name in ["api.c", "behave.c"] {
+        let program = compile(&programs, &source(name), Link::Static, &["-fsanitize=address,undefined"]);
+        TestDir::new().program(program, [""; 0]).quiet_success();
+    }
 }
 
 #[test]

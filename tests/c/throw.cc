@@ -1,0 +1,48 @@
+// A C++ exception that leaves a callback: throw.cc CALL, in an empty directory with the file f. It ends the program, after
+// the lock has been given back and the temporary file is gone.
+
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+
+#include "awrite.h"
+
+static int change(awrite_update_io *io, void *)
+{
+    awrite_update_write(io, "new", 3);
+    throw std::runtime_error("from the callback");
+}
+
+static int check(const char *, const char *, void *)
+{
+    throw std::runtime_error("from the check");
+}
+
+static int tell(const awrite_notice *notice, void *)
+{
+    if (notice->kind == AWRITE_NOTICE_INFO)
+        throw std::runtime_error("from the notice");
+    return 0;
+}
+
+int main(int, char **arguments)
+{
+    awrite_write_options options = {};
+
+    options.size = sizeof options;
+    try {
+        if (std::strcmp(arguments[1], "update") == 0) {
+            awrite_update("f", change, nullptr, &options, nullptr);
+        } else if (std::strcmp(arguments[1], "check") == 0) {
+            options.check = check;
+            awrite_write("f", "new", 3, &options, nullptr);
+        } else {
+            options.notice = tell;
+            awrite_write("f", "new", 3, &options, nullptr);
+        }
+    } catch (const std::exception &e) {
+        std::printf("passed: %s\n", e.what());
+        return 0;
+    }
+    return 1;
+}
