@@ -80,6 +80,8 @@ impl Built {
 pub(crate) enum Link {
     Static,
     Shared,
+    /// The C library too, as `cc -static` does.
+    WhollyStatic,
 }
 
 /// Compiles a program as C11 into `dir`.
@@ -96,7 +98,9 @@ fn compile_by(compiler: &str, standard: &str, dir: &TestDir, source: &Path, link
     command.args([standard, "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
     command.arg("-o").arg(&program).arg(source);
     match link {
-        Link::Static => command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace()),
+        Link::Static | Link::WhollyStatic => {
+            command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace())
+        }
         Link::Shared => {
             let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
             rpath.push(&built.dir);
@@ -537,7 +541,7 @@ fn make_installs_all_of_it() {
     let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
     assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
     assert!(pc.starts_with("prefix=/usr\nincludedir=${prefix}/include\nlibdir=${prefix}/lib\n"), "{pc}");
-    let private = format!("Libs.private: {}", Built::get().native_libs.trim());
+    let private = format!("Libs.private: {}", Built::get().native_libs.trim().replace("-lgcc_s", "-lgcc_eh"));
     assert!(private.contains("-lc") && pc.lines().any(|line| line == private), "{pc}");
     if needs("nm") {
         let library = image.join("usr/lib/libawrite.a");
@@ -561,6 +565,43 @@ fn what_was_built_before_is_installed_without_cargo() {
     }
 }
 
+/// As with `CARGO_TARGET_DIR=… make && sudo make install`: sudo takes the variable away, and root has no cargo.
+#[test]
+fn root_finds_what_was_built_elsewhere() {
+    if installed().is_none() {
+        return;
+    }
+    let tree = TestDir::new();
+    for part in ["pkg", "include", "tests", "Cargo.toml"] {
+        std::os::unix::fs::symlink(Path::new(ROOT).join(part), tree.join(part)).unwrap();
+    }
+    // make goes where the link leads, so the Makefile itself is copied.
+    fs::remove_file(tree.join("pkg")).unwrap();
+    let pkg = tree.dir("pkg");
+    for entry in fs::read_dir(Path::new(ROOT).join("pkg")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() == "Makefile" {
+            fs::copy(entry.path(), pkg.join("Makefile")).unwrap();
+        } else {
+            std::os::unix::fs::symlink(entry.path(), pkg.join(entry.file_name())).unwrap();
+        }
+    }
+    let make = |args: &[&str]| {
+        let mut command = Command::new("make");
+        command.current_dir(&pkg).args(["-s", "PROFILE=dev", "CARGO=no-such-cargo", "PREFIX=/usr"]).args(args);
+        command.env_remove("CARGO_TARGET_DIR");
+        command
+    };
+    let run = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(make(&[]).env("CARGO_TARGET_DIR", target_dir()));
+    let image = tree.dir("image");
+    run(&mut make(&["install", &format!("DESTDIR={}", image.display())]));
+    assert!(image.join("usr/bin/awrite").exists() && image.join("usr/lib/libawrite.a").exists());
+}
+
 /// Compiles an example as its users would.
 #[track_caller]
 fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
@@ -568,6 +609,7 @@ fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
     let flags = match link {
         Link::Shared => "$(pkg-config --cflags --libs awrite)",
         // -lawrite would mean the shared library.
+        Link::WhollyStatic => "-static $(pkg-config --static --cflags --libs awrite)",
         Link::Static => "$(pkg-config --static --cflags --libs awrite | sed 's/-lawrite/-l:libawrite.a/')",
     };
     let script = format!("cc -std=c11 {} \"$1\" {flags} -o \"$2\"", STRICT.join(" "));
@@ -583,7 +625,7 @@ fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
 fn the_examples_in_c_do_what_they_say() {
     let Some(image) = installed() else { return };
     let programs = TestDir::new();
-    for link in [Link::Shared, Link::Static] {
+    for link in [Link::Shared, Link::Static, Link::WhollyStatic] {
         let dir = TestDir::new();
         let run = |name: &str, args: &[&str]| {
             let program = example(image, &programs, name, link);
@@ -614,6 +656,12 @@ fn the_examples_in_c_do_what_they_say() {
         let told = said("rotate", &["log", "11"]);
         assert!(told.starts_with("log: 10 bytes, the whole is in log."), "{told}");
         assert_eq!(dir.read("log"), "two\nthree\n");
+
+        dir.file("b", "two");
+        assert_eq!(said("set", &["a", "one", "b", "two"]), "a: replaced\nb: unchanged\n");
+        assert_eq!((dir.read("a"), dir.read("b")), ("one".into(), "two".into()));
+        run("set", &["a", "x", "missing/b", "y"]).assert_code(1);
+        assert_eq!(dir.read("a"), "one");
 
         assert_eq!(said("lease", &["work", "me"]), "work is leased by me\n");
         assert_eq!(dir.read("work"), "step 1\nstep 2\nstep 3\n");
