@@ -56,6 +56,9 @@
  * up: the lock is given back and the temporary file is gone. Catch it in the callback, and return a number that stops
  * the call.
  *
+ * Tools.  valgrind has nothing to say about the library. For helgrind and ThreadSanitizer, which do not see its locks, there
+ * are suppressions: helgrind.supp and tsan.supp, in share/doc/awrite.
+ *
  * Memory.  If there is no memory, the library aborts the program, as Rust programs do. The target is whole then, and the
  * lock free; a lock file and a temporary file may stay, as after a kill. What the library needs does not grow with the
  * content that is written.

@@ -323,6 +323,46 @@ fn no_leak_and_no_bad_access_under_valgrind() {
     }
 }
 
+/// The program of the README: valgrind has nothing to say, with its own defaults.
+#[test]
+fn valgrind_is_silent_about_a_plain_program() {
+    if !needs("valgrind") || !needs_full() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let text = "#include <awrite.h>\n#include <stdio.h>\nint main(void)\n{\n    \
+                if (awrite_write(\"f\", \"text\", 4, NULL, NULL) != AWRITE_OK)\n        \
+                fprintf(stderr, \"%s\\n\", awrite_last_error());\n    return 0;\n}\n";
+    let program = compile(&programs, &programs.file("plain.c", text), Link::Shared, &[]);
+    let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", program.to_str().unwrap()];
+    dir.program("valgrind", args).quiet_success();
+    assert_eq!(dir.read("f"), "text");
+}
+
+/// With the suppressions that are shipped, which leave out the library's own code.
+#[test]
+fn tools_that_look_for_races_find_none() {
+    if !needs_full() {
+        return;
+    }
+    let programs = TestDir::new();
+    let file = |name: &str| Path::new(ROOT).join("pkg/doc").join(name).display().to_string();
+    if needs("valgrind") {
+        let program = compile(&programs, &source("threads.c"), Link::Shared, &["-pthread"]);
+        let suppressions = format!("--suppressions={}", file("helgrind.supp"));
+        let args = ["--tool=helgrind", "--quiet", "--error-exitcode=9", &suppressions, program.to_str().unwrap()];
+        TestDir::new().program("valgrind", args).quiet_success();
+    }
+    let program = compile(&programs, &source("threads.c"), Link::Shared, &["-pthread", "-fsanitize=thread"]);
+    // ThreadSanitizer cannot have its memory everywhere that the kernel may put a program.
+    if needs("setarch") {
+        TestDir::new()
+            .program("setarch", ["-R".as_ref(), program.as_os_str()])
+            .env("TSAN_OPTIONS", format!("suppressions={}", file("tsan.supp")))
+            .quiet_success();
+    }
+}
+
 #[test]
 fn no_bad_access_with_sanitizers() {
     let programs = TestDir::new();
@@ -646,7 +686,7 @@ fn the_examples_in_c_do_what_they_say() {
         assert_eq!(said("counter", &["n", "-7"]), "");
         assert_eq!(dir.read("n"), "-2\n");
         dir.file("text", "text");
-        run("counter", &["text", "1"]).assert_code(5);
+        run("counter", &["text", "1"]).assert_code(6);
         assert_eq!(dir.read("text"), "text");
 
         dir.file("text.index", " and index");
