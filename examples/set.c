@@ -14,7 +14,7 @@ static awrite_status write_both(awrite_set *set, char **texts)
     size_t i;
 
     for (i = 0; i < 2 && status == AWRITE_OK; i++)
-        status = awrite_file_write(awrite_set_file(set, i), texts[i], strlen(texts[i]));
+        status = awrite_writer_write(awrite_set_writer(set, i), texts[i], strlen(texts[i]));
     /* Up to here nothing has changed. */
     return status == AWRITE_OK ? awrite_set_commit(set) : status;
 }

@@ -10,7 +10,7 @@ use crate::shown::shown;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// Accept empty input: [`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty).
+    /// Accept empty input: [`WriteOptions::allow_empty`](crate::WriteOptions::allow_empty).
     AllowEmpty,
     /// Choose another name or directory for the backup: [`WriteOptions::backup`](crate::WriteOptions::backup).
     BackupElsewhere,

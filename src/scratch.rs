@@ -91,14 +91,22 @@ impl Scratch {
     ///
     /// It cannot be made, or not be written, or `content` cannot be read.
     pub fn put(&self, name: &Path, content: impl AsFd, mode: u32) -> io::Result<()> {
+        self.make_dir_of(name)?;
         let path = self.path.join(name);
-        if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         copy::copy(content, &file, |_, _| {}).map_err(copy::Failed::into_inner)?;
         // After the copy, so that the umask has no say.
         file.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// Makes the directory that `name` begins with, so that a command can make the file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn make_dir_of(&self, name: &Path) -> io::Result<()> {
+        let path = self.path.join(name);
+        path.parent().map_or(Ok(()), |parent| DirBuilder::new().recursive(true).mode(0o700).create(parent))
     }
 
     /// Opens the file that is called `name` now, to read it. `None`: there is none.

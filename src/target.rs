@@ -49,11 +49,11 @@ pub(crate) struct Target {
     /// What stands under that name; `None`: nothing yet.
     pub(crate) status: Option<FileStatus>,
     how: Resolve,
-    made_dirs: Vec<MadeDir>,
+    made_dirs: Vec<Arc<MadeDir>>,
 }
 
-/// A directory that was made for the target. Dropping it removes it; a list of them has the deepest first, so that each
-/// goes before its parent.
+/// A directory that was made for the target, or for several. Dropping it removes it; a list of them has the deepest first,
+/// so that each goes before its parent.
 #[derive(Debug)]
 struct MadeDir {
     path: PathBuf,
@@ -148,7 +148,15 @@ impl Target {
         make_dirs(&self.given, path, &mut self.made_dirs)
     }
 
-    /// Hands the made directories to `other`, which was resolved from the same path.
+    /// Shares with `other` those of the made directories that it is below: they stay if either is to keep them, and
+    /// otherwise go with the last one, when no lock file is left in them.
+    pub(crate) fn share_dirs_with(&self, other: &mut Target) {
+        let above = self.made_dirs.iter().filter(|made| other.dir.path().starts_with(&made.path));
+        let above: Vec<_> = above.cloned().collect();
+        other.made_dirs.extend(above);
+    }
+
+    /// Hands the made directories to `other`.
     pub(crate) fn pass_dirs_to(&mut self, other: &mut Target) {
         let mut dirs = std::mem::take(&mut self.made_dirs);
         dirs.append(&mut other.made_dirs);
@@ -375,11 +383,11 @@ fn unreachable_parent(given: &Path, parent: &Path, e: io::Error) -> Error {
 }
 
 /// Makes `path` and the missing directories above it.
-fn make_dirs(given: &Path, path: &Path, made: &mut Vec<MadeDir>) -> Result<()> {
+fn make_dirs(given: &Path, path: &Path, made: &mut Vec<Arc<MadeDir>>) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     for dir in missing.into_iter().rev() {
         match cleanup::make(|| std::fs::create_dir(dir).map(|()| ((), MadePath(dir.to_owned())))) {
-            Ok(((), ticket)) => made.insert(0, MadeDir { path: dir.to_owned(), ticket }),
+            Ok(((), ticket)) => made.insert(0, Arc::new(MadeDir { path: dir.to_owned(), ticket })),
             // For mkdir(2) a link that leads nowhere exists, for open(2) it does not: trying again would not end.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_dangling(dir) => {
                 return Err(Error::io(given, e)

@@ -92,7 +92,7 @@ impl Locking {
         options.follow = !self.no_follow;
         options.wait = wait;
         options.mode = self.mode;
-        options.keep |= self.keep;
+        options.keep_file |= self.keep;
         if self.file.is_some() {
             // --lock-file names this one lock, so it is stronger than the environment's directory for all locks.
             options.dir = None;

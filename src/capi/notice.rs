@@ -13,17 +13,19 @@ use super::status::{c_path, c_string};
 use crate::duration::shown_duration;
 use crate::notice::{Notice, Observer};
 
-/// awrite_notice.kind: nothing has failed, but something is less than it should be: the file system cannot sync a
+/// awrite_notice.kind. Later versions may add kinds: ignore those that you do not know.
+pub type awrite_notice_kind = u32;
+/// Nothing has failed, but something is less than it should be: the file system cannot sync a
 /// directory, a lock file could not be removed, a file is being overwritten in place.
 pub const AWRITE_NOTICE_WARNING: u32 = 1;
-/// awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call. If the
+/// Somebody else holds the lock or a lease, and this call waits for it. At most once in a call. If the
 /// callback returns anything but 0, the call gives up and returns AWRITE_STOPPED.
 pub const AWRITE_NOTICE_WAITING: u32 = 2;
-/// awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING.
+/// The lock is held now, after AWRITE_NOTICE_WAITING.
 pub const AWRITE_NOTICE_LOCKED: u32 = 3;
-/// awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept.
+/// Worth knowing: other hard links keep the old content, an extended attribute was not kept.
 pub const AWRITE_NOTICE_INFO: u32 = 4;
-/// awrite_notice.kind: the wait goes on. Comes about ten times a second after AWRITE_NOTICE_WAITING, so that the callback
+/// The wait goes on. Comes about ten times a second after AWRITE_NOTICE_WAITING, so that the callback
 /// can end the wait, as there; not a text to print each time.
 pub const AWRITE_NOTICE_STILL_WAITING: u32 = 5;
 
@@ -34,8 +36,8 @@ pub const AWRITE_NOTICE_STILL_WAITING: u32 = 5;
 pub struct awrite_notice {
     /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_NOTICE_*. Later versions may add kinds: ignore those that you do not know.
-    pub kind: u32,
+    /// What kind of notice it is.
+    pub kind: awrite_notice_kind,
     /// 0.
     pub reserved: u32,
     /// What it is about: the target as it was given, the lock file, the backup. Never NULL.

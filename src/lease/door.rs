@@ -96,7 +96,7 @@ pub(crate) fn lock_target(
 }
 
 /// What an attempt to lock a target leads to.
-// An acquisition has one of these at a time: its size costs nothing.
+// One at a time, and soon taken apart: its size costs nothing.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
     Locked(Target, Place, FileLock),

@@ -78,7 +78,7 @@ impl FileLock {
 
 /// Locks all of `given`, or none, as [`lock_target`](super::lock_target) does with one; `accept` is told the number of the
 /// target. The result is in the order of `given`. Those that are the same file come once; to replace one file by several
-/// is an error. What was made for all of them belongs to the last target.
+/// is an error. The directories that were made belong to the targets below them.
 pub(crate) fn lock_targets(
     given: &[PathBuf],
     how: Resolve,
@@ -109,8 +109,8 @@ pub(crate) fn lock_targets(
                 for (number, _, _, lock) in &all {
                     tell_locked(&patience[*number], lock);
                 }
-                if let (Some(owner), Some((_, last, ..))) = (&mut plan.owner, all.last_mut()) {
-                    owner.pass_dirs_to(last);
+                if let Some(owner) = &plan.owner {
+                    all.iter_mut().for_each(|(_, target, ..)| owner.share_dirs_with(target));
                 }
                 return Ok(all.into_iter().map(|(_, target, place, lock)| (target, place, lock)).collect());
             }

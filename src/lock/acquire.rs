@@ -92,7 +92,7 @@ fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
     let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let place = Place::of(target, &options)?;
-    options.keep = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
+    options.keep_file = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
     let mut patience = Patience::new(&target.given, &options, &observer);
     patience.briefly = true;
     let intent = Intent::Exclusive;

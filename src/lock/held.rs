@@ -108,6 +108,7 @@ pub(super) fn list(
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it releases the lock"]
 pub struct FileLock {
     /// `None` once released.
     pub(super) ticket: Option<Ticket>,

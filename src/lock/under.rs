@@ -37,12 +37,6 @@ impl From<&[FileLock]> for Under {
     }
 }
 
-impl From<&FileLock> for Option<Under> {
-    fn from(lock: &FileLock) -> Option<Under> {
-        Some(lock.into())
-    }
-}
-
 /// The lock that `request` asks for, which is one of those that the caller holds. Releasing it does nothing.
 pub(super) fn go_on(under: &Under, request: &Request<'_, '_>) -> Result<FileLock> {
     let place = request.place;

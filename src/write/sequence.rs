@@ -379,7 +379,7 @@ impl Commit {
         stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
-                0 if self.options.refuse_empty => {
+                0 if !self.options.allow_empty => {
                     Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
                         .on(target)
                         .with_remedy(Remedy::AllowEmpty))
@@ -489,7 +489,7 @@ impl Commit {
         commit::sync_dir(&target.dir, &target.given, &self.options.observer).map_err(|e| self.not_durable(e))
     }
 
-    /// The directories made for the target stay, the observer is told, and the lock is released.
+    /// The directories made for the target stay if it is replaced, the observer is told, and the lock is released.
     pub(super) fn release(self, committed: Committed, durable: Result<()>) -> Result<Committed> {
         if self.options.dry_run {
             return Ok(self.release_unchanged(committed));
@@ -504,7 +504,7 @@ impl Commit {
     }
 
     fn release_and(mut self, sync: bool, committed: Committed, durable: Result<()>) -> Result<Committed> {
-        let kept = self.hold.target.keep_dirs(sync);
+        let kept = if committed.changed { self.hold.target.keep_dirs(sync) } else { Ok(()) };
         let durable = durable.and(kept.map_err(|e| self.not_durable(e)));
         let Commit { hold: Hold { lock, target, .. }, options: WriteOptions { observer, .. }, started, .. } = self;
         if durable.is_ok() {

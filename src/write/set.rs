@@ -41,6 +41,7 @@ use crate::target::Target;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it aborts the write"]
 pub struct Set {
     files: Vec<AtomicFile>,
 }
@@ -81,8 +82,7 @@ impl Set {
         let mkdir = files.iter().any(|(_, options)| options.mkdir);
         let (how, visitor) = (crate::target::Resolve { mkdir, ..resolve(first) }, Visitor::of(&lock));
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
-        let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse);
-        let all = all.map_err(|e| if e.errno() == Some(libc::EMFILE) { too_many(e, files.len()) } else { e })?;
+        let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse)?;
         let mut opened = Vec::with_capacity(files.len());
         for ((target, place, lock), (_, options)) in all.into_iter().zip(files) {
             let mut options = options.clone();
@@ -173,10 +173,6 @@ fn ensure_recoverable(target: &Target, place: &Place) -> Result<()> {
     Err(Error::new(ErrorKind::Usage, reason)
         .on(place.lease.dir.path())
         .with_hint("after a power cut one would know nothing of the other: choose a directory beside the files"))
-}
-
-fn too_many(e: Error, files: usize) -> Error {
-    e.with_hint(format!("{files} files together need about {} open ones: raise the limit (ulimit -n)", files * 4))
 }
 
 /// Refuses what a set cannot do.

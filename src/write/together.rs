@@ -73,10 +73,10 @@ struct Member {
 impl Member {
     fn of(file: AtomicFile) -> Result<Member> {
         let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
-        if broken {
-            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&target.given));
+        if let Some(broken) = broken {
+            return Err(broken.error(&target));
         }
-        if stage.is_some() && input == 0 && options.refuse_empty {
+        if stage.is_some() && input == 0 && !options.allow_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided")
                 .on(&target.given)
                 .with_remedy(Remedy::AllowEmpty));
@@ -153,7 +153,6 @@ pub(super) fn commit(
     if dry_run {
         return members.into_iter().map(Member::leave).collect();
     }
-    keep_dirs_for_changing(&mut members);
     let (mut parts, mut rest) = (Vec::new(), Vec::new());
     for (number, mut member) in members.into_iter().enumerate() {
         match member.stage.take().filter(|_| member.changes) {
@@ -197,15 +196,6 @@ fn look_at(members: &mut [Member]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The directories that were made for the set belong to its last file, which may stay as it is.
-fn keep_dirs_for_changing(members: &mut [Member]) {
-    let Some(at) = members.iter().rposition(|member| member.changes) else { return };
-    let (changing, behind) = members.split_at_mut(at + 1);
-    if let (Some(changing), Some(last)) = (changing.last_mut(), behind.last_mut()) {
-        last.commit.hold.target.pass_dirs_to(&mut changing.commit.hold.target);
-    }
 }
 
 /// A file of the set that is replaced.
@@ -368,6 +358,14 @@ impl Part {
         backup::delete_older(target, kept, made, &options.observer);
     }
 
+    /// Tells of the backup, unless [`Commit::place_backup`] has.
+    fn tell_of_backup(&self) {
+        if let (Some(SetDraft { linked, .. }), Some(backup)) = (&self.draft, self.backup_path()) {
+            let target = &self.commit.hold.target.given;
+            self.commit.options.observer.tell(&Notice::BackedUp { target, backup: &backup, linked: *linked });
+        }
+    }
+
     /// The backup, which may be a link, gets the time when it was made.
     fn date_backup(&self) {
         let target = &self.commit.hold.target;
@@ -467,6 +465,7 @@ fn release(parts: Vec<Part>, outcome: Result<()>) -> Result<Vec<(usize, Committe
     for mut part in parts {
         part.date_backup();
         if committed {
+            part.tell_of_backup();
             part.delete_older_backups();
         }
         let (backup, digest) = (part.backup_path(), part.commit.received);

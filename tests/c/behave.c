@@ -184,7 +184,7 @@ static void test_held_lock(void)
     awrite_lock_options no_wait = {.size = sizeof no_wait, .wait = AWRITE_WAIT_NO};
     const char *both[] = {"u", "v"};
     awrite_lock *lock, *second;
-    awrite_file *file;
+    awrite_writer *file;
     awrite_set *set;
 
     EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "u", NULL));
@@ -197,9 +197,9 @@ static void test_held_lock(void)
     options.held_lock = lock;
     EXPECT(AWRITE_OK, awrite_write("u", "ab", 2, &options, NULL));
     EXPECT(AWRITE_OK, awrite_update("u", double_it, NULL, &options, NULL));
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "u", &options));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "given up", 8));
-    awrite_file_free(file);
+    EXPECT(AWRITE_OK, awrite_writer_open(&file, "u", &options));
+    EXPECT(AWRITE_OK, awrite_writer_write(file, "given up", 8));
+    awrite_writer_free(file);
     CHECK(has_content("u", "abab"));
     EXPECT(AWRITE_OK, awrite_lock_check(lock));
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "u", &no_wait));
@@ -207,11 +207,11 @@ static void test_held_lock(void)
     CHECK(!exists("v"));
 
     /* It must be held until the commit. */
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "u", &options));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "late", 4));
+    EXPECT(AWRITE_OK, awrite_writer_open(&file, "u", &options));
+    EXPECT(AWRITE_OK, awrite_writer_write(file, "late", 4));
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
-    EXPECT(AWRITE_LOCKED, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_LOCKED, awrite_writer_commit(file, NULL));
+    awrite_writer_free(file);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("u", "x", 1, &options, NULL));
     awrite_lock_free(lock);
     CHECK(has_content("u", "abab") && !exists("u.lock"));
@@ -225,7 +225,7 @@ static void test_held_lock(void)
     options.held_lock = lock;
     EXPECT(AWRITE_OK, awrite_write("v", "x", 1, &options, NULL));
     EXPECT(AWRITE_OK, awrite_set_open(&set, both, 2, &options));
-    EXPECT(AWRITE_OK, awrite_file_write(awrite_set_file(set, 1), "y", 1));
+    EXPECT(AWRITE_OK, awrite_writer_write(awrite_set_writer(set, 1), "y", 1));
     EXPECT(AWRITE_OK, awrite_set_commit(set));
     awrite_set_free(set);
     awrite_lock_free(lock);
@@ -261,10 +261,10 @@ static void test_environment(void)
 static void test_sets(void)
 {
     const char *names[] = {"s1", "s2", "s3"}, *twice[] = {"s1", "./s1"}, *wrong[] = {"s1", NULL};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_IN_PLACE};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_WRITE_IN_PLACE};
     awrite_result result = {.size = sizeof result};
     awrite_set *set = (awrite_set *)1;
-    awrite_file *file;
+    awrite_writer *file;
     size_t i;
 
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_open(NULL, names, 3, NULL));
@@ -276,27 +276,27 @@ static void test_sets(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_open(&set, names, 3, &options));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_commit(NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_result(NULL, 0, &result));
-    CHECK(awrite_set_file(NULL, 0) == NULL);
+    CHECK(awrite_set_writer(NULL, 0) == NULL);
     awrite_set_free(NULL);
 
     /* Given up: nothing has happened. */
     EXPECT(AWRITE_OK, awrite_set_open(&set, names, 3, NULL));
     CHECK(exists("s1.lock") && exists("s2.lock") && exists("s3.lock"));
-    EXPECT(AWRITE_OK, awrite_file_write(awrite_set_file(set, 0), "one", 3));
+    EXPECT(AWRITE_OK, awrite_writer_write(awrite_set_writer(set, 0), "one", 3));
     awrite_set_free(set);
     CHECK(!exists("s1") && !exists("s1.lock"));
 
     make_file("s2", "two");
     make_file("s3", "three");
-    options.flags = AWRITE_BACKUP;
+    options.flags = AWRITE_WRITE_BACKUP;
     EXPECT(AWRITE_OK, awrite_set_open(&set, names, 3, &options));
-    CHECK(awrite_set_file(set, 3) == NULL);
-    file = awrite_set_file(set, 0);
-    EXPECT(AWRITE_OK, awrite_file_write(file, "one", 3));
-    EXPECT(AWRITE_OK, awrite_file_write(awrite_set_file(set, 1), "TWO", 3));
+    CHECK(awrite_set_writer(set, 3) == NULL);
+    file = awrite_set_writer(set, 0);
+    EXPECT(AWRITE_OK, awrite_writer_write(file, "one", 3));
+    EXPECT(AWRITE_OK, awrite_writer_write(awrite_set_writer(set, 1), "TWO", 3));
     /* Only as a whole. */
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(file, NULL));
+    awrite_writer_free(file);
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_result(set, 0, &result));
     EXPECT(AWRITE_OK, awrite_set_commit(set));
     CHECK(has_content("s1", "one") && has_content("s2", "TWO") && has_content("s3", "three"));
@@ -308,7 +308,7 @@ static void test_sets(void)
     CHECK(has_content("s2.backup", "two") && !exists("s3.backup"));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_result(set, 3, &result));
     /* Used up. */
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write(file, "x", 1));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_commit(set));
     awrite_set_free(set);
     CHECK(!exists("s1.lock") && !exists("s2.lock") && !exists("s3.lock"));

@@ -36,6 +36,7 @@ mod nesting;
 mod options;
 mod power;
 mod protocol;
+mod rust;
 mod sets;
 mod shells;
 mod signals;

@@ -43,8 +43,8 @@ fn several_files_under_their_locks() {
     let locks = FileLock::acquire_all(&paths, &LockOptions::new(), &awrite::Observer::default()).unwrap();
     let all: awrite::Under = locks.as_slice().into();
     let mut set = Set::open(&paths, &WriteOptions::new().lock(LockOptions::new().under(all))).unwrap();
-    set.file(0).fill(b"a").unwrap();
-    set.file(1).fill(b"b").unwrap();
+    set.file(0).add(b"a").unwrap();
+    set.file(1).add(b"b").unwrap();
     set.commit().unwrap();
     locks.iter().for_each(|lock| lock.ensure_held().unwrap());
     drop(locks);
@@ -60,7 +60,7 @@ fn only_under_the_right_lock_and_while_it_is_held() {
         let refused = awrite::write(dir.join("g"), &b"x"[..], &under(&lock)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
         let mut late = AtomicFile::open(dir.join("f"), &under(&lock)).unwrap();
-        late.fill(b"late").unwrap();
+        late.add(b"late").unwrap();
         let options_of_released = under(&lock);
         lock.release().unwrap();
         assert_eq!(late.commit().unwrap_err().kind(), ErrorKind::LockLost);
@@ -95,7 +95,7 @@ fn a_thread_does_not_wait_for_itself_for_ever() {
         // In a callback of an update, too.
         drop(lock);
         let inner = awrite::update(&path, &WriteOptions::new().lock(options.clone()), |_, _| {
-            Err(std::io::Error::other(own(options.clone()).to_string()))
+            Err::<(), _>(std::io::Error::other(own(options.clone()).to_string()))
         });
         assert!(inner.unwrap_err().to_string().contains("would wait for itself"));
 

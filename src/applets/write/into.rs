@@ -45,10 +45,10 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
     request.expectations.ensure_about(&all)?;
     let options = |target: &PathBuf| {
         let options = request.options_for(target).observer(observer.clone());
-        (target.clone(), options.refuse_empty(false))
+        (target.clone(), options.allow_empty(true))
     };
     let mut set = Set::open_each(&targets.iter().map(options).collect::<Vec<_>>())?;
-    if request.options.refuse_empty {
+    if !request.options.allow_empty {
         for (number, source) in sources.iter().enumerate().filter(|(_, source)| source.size == 0) {
             ensure_wipes_nothing(source, &targets[number], set.file(number).original()?)?;
         }
@@ -58,7 +58,7 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
         let file = set.file(number);
         if request.sets_metadata() || !file.contains(&content)? {
             file.mode_if_new(facts.mode());
-            file.fill_from(&content, &source.path)?;
+            file.add_fd(&content, &source.path)?;
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }

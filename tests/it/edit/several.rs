@@ -109,6 +109,35 @@ fn files_are_made_and_kept_as_for_one() {
 }
 
 #[test]
+fn outputs_of_one_name_are_made() {
+    let dir = files();
+    let script = r#"echo 1 >"$1" && echo 2 >"$2""#;
+    awrite(&dir, &["-e", "a/new", "b/new", "--", "sh", "-c", script, "sh"]).quiet_success();
+    assert_eq!((dir.read("a/new"), dir.read("b/new")), ("1\n".into(), "2\n".into()));
+}
+
+/// Whichever of the files do not change.
+#[test]
+fn directories_stay_for_what_is_in_them_only() {
+    let dir = files();
+    dir.dir("y.backup");
+    let args = |options: &'static str, script: &'static str| {
+        [options, "-e", "new/1/a", "new/2/b", "other/c", "y", "--", "sh", "-c", script, "sh"]
+    };
+    for script in ["false", "true", "echo 1 >\"$1\"; exit 5", "echo 2 >\"$4\"", "echo 1 >\"$1\"; echo 2 >\"$4\""] {
+        let done = awrite(&dir, &args("-bD", script)).run();
+        assert_eq!(done.code, Some(if script == "true" { 0 } else { 1 }), "{script}: {done:?}");
+        assert_holds(&dir, &["a", "b", "y", "y.backup"]);
+    }
+    awrite(&dir, &args("-D", "echo 2 >\"$4\"")).quiet_success();
+    assert_holds(&dir, &["a", "b", "y", "y.backup"]);
+    awrite(&dir, &args("-D", "echo 3 >\"$1\"; echo 3 >\"$4\"")).quiet_success();
+    assert_holds(&dir, &["a", "b", "new", "y", "y.backup"]);
+    assert_eq!(fs::read_dir(dir.join("new")).unwrap().count(), 1);
+    assert_eq!(dir.read("new/1/a"), "3\n");
+}
+
+#[test]
 fn all_locks_are_held_and_handed_on() {
     let dir = files();
     let script =
@@ -167,6 +196,22 @@ fn each_may_have_an_expectation() {
     let plain = of_y.strip_prefix("y=").unwrap();
     awrite(&dir, &["--if-match", plain, "-e", "a/x", "y", "--", "true"]).run().assert_code(1);
     awrite(&dir, &["--if-match", plain, "-e", "y", "--", "true"]).run().assert_code(4);
+}
+
+#[test]
+fn too_many_for_a_command_are_an_error() {
+    let dir = TestDir::new();
+    dir.dir("d");
+    dir.sh("seq 3000 | while read -r number; do echo \"$number\" >d/$number; done").quiet_success();
+    dir.dir("tmp");
+    let script = "ulimit -n $(ulimit -Hn); test $(ulimit -n) -gt 15000 || exit 9; \"$BIN\" -e d/* -- touch";
+    let done = dir.sh(script).env("TMPDIR", dir.join("tmp")).run();
+    if done.code == Some(9) {
+        return;
+    }
+    done.assert_error(1, "Error: cannot run touch: Argument list too long").assert_hint("--into takes more");
+    assert_holds(&dir, &["d"]);
+    assert_eq!(fs::read_dir(dir.join("d")).unwrap().count(), 3000);
 }
 
 #[test]

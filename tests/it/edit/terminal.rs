@@ -61,7 +61,7 @@ see("PROMPT> ")
 fn at_a_terminal(dir: &TestDir, steps: &str) -> Done {
     let script =
         format!("{PERSON}\n{steps}\ntype('exit 7\\n')\nstatus = os.waitpid(pid, 0)[1]\nsys.exit(status >> 8)\n");
-    let done = dir.program("python3", ["-c", &script]).run();
+    let done = dir.program("python3", ["-c", &script]).env("TMPDIR", dir.path()).run();
     done.assert_code(7);
     done
 }
