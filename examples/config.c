@@ -8,12 +8,13 @@
 
 #include <awrite.h>
 
-/* Prints what is no error but should be known. The library itself prints nothing. */
-static void tell(const awrite_notice *notice, void *context)
+/* Prints what is no error but should be known. The library itself prints nothing. Another answer than 0 would end a wait. */
+static int tell(const awrite_notice *notice, void *context)
 {
     (void)context;
     if (notice->kind == AWRITE_NOTICE_WARNING || notice->kind == AWRITE_NOTICE_WAITING)
         fprintf(stderr, "config: %s: %s\n", notice->path, notice->text);
+    return 0;
 }
 
 int main(int argc, char **argv)

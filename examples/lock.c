@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     /* AWRITE_LOCK_DIR and the other variables count here as they do for the commands. */
     awrite_lock_options options = {
         .size = sizeof options,
-        .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED,
+        .flags = AWRITE_LOCK_SHARED,
         .wait = AWRITE_WAIT_LIMITED,
         .timeout_ms = 5000,
     };

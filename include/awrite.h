@@ -56,11 +56,30 @@
  * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
  * leave the library (but Rust writes about it to standard error).
  *
+ * Callbacks.  A callback runs on the thread that made the call, with the target's lock held. It must return: no longjmp,
+ * no pthread_exit. A C++ exception that leaves a callback ends the program (abort), after what was begun has been given
+ * up: the lock is given back and the temporary file is gone. Catch it in the callback, and return a number that stops
+ * the call.
+ *
+ * Tools.  valgrind has nothing to say about the library. For helgrind and ThreadSanitizer, which do not see its locks, there
+ * are suppressions: helgrind.supp and tsan.supp, in share/doc/awrite.
+ *
+ * Memory.  If there is no memory, the library aborts the program, as Rust programs do. The target is whole then, and the
+ * lock free; a lock file and a temporary file may stay, as after a kill. What the library needs does not grow with the
+ * content that is written.
+ *
+ * Environment.  The library reads AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER (unless
+ * AWRITE_LOCK_NO_ENVIRONMENT says otherwise), and AWRITE_HELD, by which awrite-lock tells what it holds. As with
+ * getenv(3), no other thread may change the environment meanwhile.
+ *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
  * Threads.  All functions may be called by several threads at once. The notes on thread-safety at a handle's type and
  * at its functions are about calls with the same handle. Structs are plain data: the library keeps no pointer to one,
  * and writes into one only during the call that gets it.
+ *
+ * Cancellation.  A thread cannot be cancelled (pthread_cancel(3)) inside a call, nor in a callback: the request waits
+ * until the call returns. To end a wait, let the notice function give up. Asynchronous cancellation must be off.
  *
  * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
  * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
@@ -70,7 +89,7 @@
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
  * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,
- * give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
+ * give it a limit, or let the notice function give up. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
  * program that is killed leaves the target whole and the lock free. It leaves at most a lock file and a temporary file
  * behind, which awrite_housekeep() deletes.
  *
@@ -139,7 +158,7 @@ typedef enum awrite_status AWRITE_UINT32_ {
      * that contradict each other, a handle of the parent process. Nothing was done.
      */
     AWRITE_BAD_ARGUMENT = 5,
-    /** The caller's own callback stopped it. A target is unchanged then. */
+    /** The caller's own callback stopped it, or gave up a wait. A target is unchanged then. */
     AWRITE_STOPPED = 6,
     /**
      * A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
@@ -241,12 +260,20 @@ typedef enum awrite_notice_kind AWRITE_UINT32_ {
      * directory, a lock file could not be removed, a file is being overwritten in place.
      */
     AWRITE_NOTICE_WARNING = 1,
-    /** Somebody else holds the lock or a lease, and this call waits for it. At most once in a call. */
+    /**
+     * Somebody else holds the lock or a lease, and this call waits for it. At most once in a call. If the
+     * callback returns anything but 0, the call gives up and returns AWRITE_STOPPED.
+     */
     AWRITE_NOTICE_WAITING = 2,
     /** The lock is held now, after AWRITE_NOTICE_WAITING. */
     AWRITE_NOTICE_LOCKED = 3,
     /** Worth knowing: other hard links keep the old content, an extended attribute was not kept. */
-    AWRITE_NOTICE_INFO = 4
+    AWRITE_NOTICE_INFO = 4,
+    /**
+     * The wait goes on. Comes about ten times a second after AWRITE_NOTICE_WAITING, so that the callback
+     * can end the wait, as there; not a text to print each time.
+     */
+    AWRITE_NOTICE_STILL_WAITING = 5
 } awrite_notice_kind;
 
 /**
@@ -268,17 +295,24 @@ typedef struct awrite_notice {
 
 /**
  * Gets notices, on the thread that makes the call, while the call goes on. It should be quick, and must not lock or
- * write the same target. It must return: no longjmp, no C++ exception.
+ * write the same target. It must return: see Callbacks.
+ *
+ * Returns 0. Anything else gives up a wait: at AWRITE_NOTICE_WAITING and AWRITE_NOTICE_STILL_WAITING. To all other notices
+ * the answer is ignored. A call with such a function asks for a busy lock every few milliseconds instead of sleeping until
+ * it is free, and others may overtake it.
  */
-typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
+typedef int (*awrite_notice_fn)(const awrite_notice *notice, void *context);
 
 /* === Locks =========================================================================================================
  *
  * The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
  * holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
  * exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
- * themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
- * that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
+ * themselves. If this program already holds the lock of their target, awrite_write_options.held_lock lets them go on under
+ * it. Without that, they wait for the thread that holds it; a thread that would wait for itself without a limit gets
+ * AWRITE_LOCKED at once. (A program that passes a lock to another thread, and means to wait for that one, sets a limit.) A
+ * command awrite that the program runs waits for the lock. Below awrite-lock TARGET -- COMMAND, all of them go on under
+ * the lock of awrite-lock.
  */
 
 /** lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there. */
@@ -319,10 +353,11 @@ typedef enum awrite_lock_flags AWRITE_UINT32_ {
     /** If the target is a symbolic link, use the link itself and not the file behind it. */
     AWRITE_LOCK_NO_FOLLOW = 4,
     /**
-     * Take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
-     * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
+     * Do not take what is not set here from the environment. Without this flag the variables
+     * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
+     * both find the same lock.
      */
-    AWRITE_LOCK_ENVIRONMENT = 8
+    AWRITE_LOCK_NO_ENVIRONMENT = 8
 } awrite_lock_flags;
 
 /** awrite_lock_options.method: what a lock is. */
@@ -396,7 +431,8 @@ typedef struct awrite_lock_options {
  * @param target the file, which need not exist; its directory must.
  * @param options NULL for the defaults.
  *
- * @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+ * @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_STOPPED if the notice function gave up the
+ * wait; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
  * file could not be made or opened. Thread-safe.
  */
 AWRITE_NODISCARD
@@ -499,8 +535,11 @@ typedef enum awrite_write_flags AWRITE_UINT32_ {
     AWRITE_WRITE_NO_PRESERVE_XATTRS = 8,
     /** Replace a file that this user may not write. */
     AWRITE_WRITE_FORCE = 16,
-    /** Fail when there is nothing to write, instead of making the file empty. */
-    AWRITE_WRITE_REFUSE_EMPTY = 32,
+    /**
+     * Replace the target even if there is nothing to write, and make it empty. Without this flag that is an error, because a
+     * producer or a callback that failed may look so.
+     */
+    AWRITE_WRITE_ALLOW_EMPTY = 32,
     /**
      * Leave the target untouched when its content is identical. A mode or an owner that is asked
      * for is still set, on the file itself.
@@ -622,12 +661,19 @@ typedef struct awrite_write_options {
      * it may contain anything. Not together with expect.
      */
     const char *expect_same;
+    /**
+     * Go on under this lock of the target, which the program holds, instead of taking it. It stays held, and must not be
+     * freed before the call returns; a write of several calls fails at its commit if it is released before. It must have
+     * been acquired with the same lock options, and alone: not with AWRITE_LOCK_SHARED. Two writes under one lock at the
+     * same time do not exclude each other. NULL: take the lock.
+     */
+    const awrite_lock *held_lock;
 } awrite_write_options;
 
 /** What awrite_write_options begins as: with its size, and all else default. */
 #define AWRITE_WRITE_OPTIONS_INIT \
     {sizeof(awrite_write_options), NULL, AWRITE_WRITE_DEFAULT, AWRITE_SYNC_FULL, 0, \
-     AWRITE_OWNERSHIP_TRY, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, 0, NULL, NULL}
+     AWRITE_OWNERSHIP_TRY, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL}
 
 /** What a write has done. */
 typedef struct awrite_result {
@@ -657,7 +703,8 @@ typedef struct awrite_result {
 
 /**
  * Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
- * it was. It must return: no longjmp, no C++ exception.
+ * it was. So does a callback that has written nothing, unless AWRITE_ALLOW_EMPTY is set: where a language turns an
+ * exception of the callback into 0, as Python does, the file is not emptied. It must return: see Callbacks.
  */
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
 
@@ -665,7 +712,8 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * Replaces a target by a block of memory.
  *
  * @param target the file, which need not exist.
- * @param data,size the new content; data may be NULL if size is 0. They are only read during the call.
+ * @param data,size the new content. They are only read during the call. A size of 0, with which data may be NULL, needs
+ * AWRITE_WRITE_ALLOW_EMPTY.
  * @param options NULL for the defaults.
  * @param result receives what was done; or NULL. Left alone on failure.
  *
@@ -689,7 +737,7 @@ awrite_status awrite_write(const char *target,
  * @param result receives what was done; or NULL. Left alone on failure.
  *
  * @return AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
- * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+ * failed in the callback and it returned 0 even so, or if it wrote nothing without AWRITE_WRITE_ALLOW_EMPTY; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
  * AWRITE_NOT_DURABLE. Thread-safe.
  */
 AWRITE_NODISCARD
@@ -825,7 +873,7 @@ awrite_status awrite_writer_commit(awrite_writer *writer,
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
- * with the same handle at the same time, or later.
+ * with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
  */
 void awrite_writer_free(awrite_writer *writer);
 
@@ -871,6 +919,85 @@ AWRITE_NODISCARD
 awrite_status awrite_digest(const char *target,
                             char *digest,
                             size_t capacity);
+
+/* === Several files together ========================================================================================
+ *
+ * A set of files is replaced together, or not at all: whoever takes their locks sees all the old contents, or all the new
+ * ones, also after a crash. awrite_set_open() takes all the locks, in an order that is the same for every caller. What is
+ * written to each awrite_set_writer() is staged, and awrite_set_commit() replaces them all. A file to which nothing was
+ * written, or the same as it contains, is left alone. After a crash behind the commit point, whoever takes the lock of one
+ * of the files next finishes the work; so does awrite_housekeep() with AWRITE_CLEAN_TEMPS. All the files must be on one
+ * file system. Programs that take no lock may see some files replaced and others not yet, for an instant.
+ */
+
+/**
+ * Several files that are being replaced together. Their locks are held from awrite_set_open() on.
+ *
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it and its files, in all their
+ * functions.
+ */
+typedef struct awrite_set awrite_set;
+
+/**
+ * Begins to replace several files, and takes their locks, or none of them.
+ *
+ * @param set receives the handle, which must be freed with awrite_set_free(); NULL on failure.
+ * @param targets,count the files, which need not exist, at least one. Two names of one file are an error.
+ * @param options for each of them; NULL for the defaults. The time to wait is about all of them together. Without
+ * AWRITE_WRITE_LATE_LOCK, AWRITE_WRITE_IN_PLACE, AWRITE_WRITE_KEEP_INODE and check, which a set cannot have.
+ *
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_STOPPED if the notice function gave up the wait; AWRITE_CONFLICT;
+ * AWRITE_BAD_ARGUMENT, also if the files are not all on one file system; AWRITE_ERROR. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_set_open(awrite_set **set,
+                              const char *const *targets,
+                              size_t count,
+                              const awrite_write_options *options);
+
+/**
+ * One file of a set, to be written with awrite_writer_write() and awrite_writer_write_from(). It belongs to the set: it is
+ * not committed or freed by itself.
+ *
+ * @param number which one, from 0, in the order of the targets.
+ *
+ * Returns the file, which stays until the set is freed; NULL if there is none of this number, or if the set is NULL, used
+ * up or the parent process's (awrite_last_error() says so then). With the same set from one thread at a time.
+ */
+awrite_writer *awrite_set_writer(awrite_set *set,
+                                 size_t number);
+
+/**
+ * Replaces all files of the set by what was written to them, and gives the locks back. Unless it returns
+ * AWRITE_BAD_ARGUMENT, the set is used up. It must still be freed.
+ *
+ * @return AWRITE_OK; AWRITE_LOCKED if a lock or a lease has been lost; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ * All files are as before then. AWRITE_NOT_DURABLE: the set is committed, and the files have their new contents or get
+ * them as soon as anybody takes their locks. With the same set from one thread at a time.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_set_commit(awrite_set *set);
+
+/**
+ * What the commit has done with one file.
+ *
+ * @param number which one, from 0, in the order of the targets.
+ * @param result receives it; its size must be set. Left alone on failure. For a file to which nothing was written, changed is 0.
+ *
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also if the set has not been committed. With the same set from one thread at a
+ * time.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_set_result(const awrite_set *set,
+                                size_t number,
+                                awrite_result *result);
+
+/**
+ * Frees a set and its files; NULL is fine. If it was not committed, every file stays as it was, and the locks are given
+ * back. In a forked child it frees the copy, and what the parent is doing goes on. No other call with the same set at the
+ * same time, or later.
+ */
+void awrite_set_free(awrite_set *set);
 
 /* === Leases ========================================================================================================
  *
@@ -1119,10 +1246,7 @@ typedef struct awrite_hold {
     const awrite_lease_info *lease;
 } awrite_hold;
 
-/**
- * Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
- * exception.
- */
+/** Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: see Callbacks. */
 typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
 
 /**
@@ -1261,10 +1385,7 @@ typedef struct awrite_housekeep_event {
     uint64_t age_s;
 } awrite_housekeep_event;
 
-/**
- * Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
- * exception.
- */
+/** Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: see Callbacks. */
 typedef int (*awrite_housekeep_fn)(const awrite_housekeep_event *event, void *context);
 
 /** What housekeeping has done; in a dry run: would have done. */

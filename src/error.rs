@@ -45,6 +45,8 @@ pub enum ErrorKind {
     DamagedRecord,
     /// The caller's check or callback refused the new content.
     Refused,
+    /// The caller's observer ended the wait for the lock ([`Observer::deciding`](crate::Observer::deciding)).
+    Stopped,
     /// The target was replaced, but the directory could not be synced: after a power cut the old content may be back.
     NotDurable,
 }

@@ -1,6 +1,7 @@
 //! What the library tells while it works. It never prints: an [`Observer`] decides what to do with a [`Notice`].
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,15 @@ pub enum Notice<'a> {
         timeout: Option<Duration>,
         /// Whose lease it waits for, if it is not for the lock: `leased by agent-7 until 10:15:00 (rebuilding)`.
         leased: Option<&'a str>,
+    },
+    /// The wait goes on. Sent about ten times a second, and only to an observer that can end it ([`Observer::deciding`]).
+    StillWaiting {
+        /// The file whose lock it is.
+        target: &'a Path,
+        /// The lock file.
+        lock_file: &'a Path,
+        /// The time since this thread asked for the lock.
+        waited: Duration,
     },
     /// The lock is held now.
     Locked {
@@ -126,21 +136,44 @@ pub enum Notice<'a> {
 /// Receives every [`Notice`] at once, on the thread that does the work. It should be quick, and must not begin another
 /// operation on the same file. The default ignores everything.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<Receive>>);
+pub struct Observer {
+    receive: Option<Arc<Receive>>,
+    decides: bool,
+}
 
-type Receive = dyn Fn(&Notice<'_>) + Send + Sync;
+type Receive = dyn Fn(&Notice<'_>) -> ControlFlow<()> + Send + Sync;
 
 impl Observer {
     /// An observer that calls `receive`.
     pub fn new(receive: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Observer {
-        Observer(Some(Arc::new(receive)))
+        let receive = move |notice: &Notice<'_>| {
+            receive(notice);
+            ControlFlow::Continue(())
+        };
+        Observer { receive: Some(Arc::new(receive)), decides: false }
+    }
+
+    /// An observer that can end a wait: by `Break` at [`Notice::Waiting`], or later at [`Notice::StillWaiting`]. What waited
+    /// then fails with [`ErrorKind::Stopped`](crate::ErrorKind::Stopped). To all other notices its answer is ignored.
+    ///
+    /// A wait that can be ended asks for the lock every few milliseconds, and may so be overtaken by others.
+    pub fn deciding(receive: impl Fn(&Notice<'_>) -> ControlFlow<()> + Send + Sync + 'static) -> Observer {
+        Observer { receive: Some(Arc::new(receive)), decides: true }
     }
 
     /// Sends it `notice`.
     pub fn tell(&self, notice: &Notice<'_>) {
-        if let Some(receive) = &self.0 {
-            receive(notice);
-        }
+        let _ = self.ask(notice);
+    }
+
+    /// Sends it `notice`, and returns its answer.
+    pub(crate) fn ask(&self, notice: &Notice<'_>) -> ControlFlow<()> {
+        self.receive.as_ref().map_or(ControlFlow::Continue(()), |receive| receive(notice))
+    }
+
+    /// Whether it can end a wait.
+    pub(crate) fn decides(&self) -> bool {
+        self.decides
     }
 }
 
@@ -151,6 +184,6 @@ impl RefUnwindSafe for Observer {}
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Observer(set)" } else { "Observer(none)" })
+        f.write_str(if self.receive.is_some() { "Observer(set)" } else { "Observer(none)" })
     }
 }

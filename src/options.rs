@@ -89,6 +89,10 @@ pub enum LockMethod {
 options_struct! {
     /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir`
     /// and `keep_file`.
+    ///
+    /// **The defaults do not ask the environment.** The commands and the C library do: where `AWRITE_LOCK_DIR` or another of
+    /// their variables is set, a program with the defaults takes another lock than they take. A program that works on files
+    /// together with them begins with [`LockOptions::from_env`].
     LockOptions {
         /// How long to wait.
         wait: Wait = Wait::default(),

@@ -52,9 +52,8 @@ pub struct awrite_hold {
     pub lease: *const awrite_lease_info,
 }
 
-/// Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
-/// exception.
-pub type awrite_hold_fn = Option<unsafe extern "C" fn(hold: *const awrite_hold, context: *mut c_void) -> c_int>;
+/// Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: see Callbacks.
+pub type awrite_hold_fn = Option<unsafe extern "C-unwind" fn(hold: *const awrite_hold, context: *mut c_void) -> c_int>;
 
 /// Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
 /// for nothing. Those who wait for the end of a lease are not known.
@@ -98,7 +97,7 @@ pub unsafe extern "C" fn awrite_hold_list(
 ///
 /// `tell` may be called with a hold and `context`.
 unsafe fn call_tell(
-    tell: unsafe extern "C" fn(*const awrite_hold, *mut c_void) -> c_int,
+    tell: unsafe extern "C-unwind" fn(*const awrite_hold, *mut c_void) -> c_int,
     context: *mut c_void,
     hold: &Hold,
 ) -> c_int {

@@ -149,10 +149,9 @@ unsafe impl Extensible for awrite_housekeep_summary {
     const MIN_SIZE: usize = offset_of!(Self, other_locks);
 }
 
-/// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: no longjmp, no C++
-/// exception.
+/// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: see Callbacks.
 pub type awrite_housekeep_fn =
-    Option<unsafe extern "C" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
+    Option<unsafe extern "C-unwind" fn(event: *const awrite_housekeep_event, context: *mut c_void) -> c_int>;
 
 /// Reads and checks the options of housekeeping.
 ///
@@ -245,7 +244,7 @@ fn copy_error(error: &Error, dir: &Path) -> Error {
 ///
 /// `report` may be called with an event and `context`.
 unsafe fn call_report(
-    report: unsafe extern "C" fn(*const awrite_housekeep_event, *mut c_void) -> c_int,
+    report: unsafe extern "C-unwind" fn(*const awrite_housekeep_event, *mut c_void) -> c_int,
     context: *mut c_void,
     event: &HousekeepEvent<'_>,
 ) -> ControlFlow<()> {

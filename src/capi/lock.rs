@@ -3,8 +3,11 @@
 //! The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
 //! holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
 //! exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
-//! themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
-//! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
+//! themselves. If this program already holds the lock of their target, awrite_write_options.held_lock lets them go on under
+//! it. Without that, they wait for the thread that holds it; a thread that would wait for itself without a limit gets
+//! AWRITE_LOCKED at once. (A program that passes a lock to another thread, and means to wait for that one, sets a limit.) A
+//! command awrite that the program runs waits for the lock. Below awrite-lock TARGET -- COMMAND, all of them go on under
+//! the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::offset_of;
@@ -22,7 +25,7 @@ use crate::error::Result;
 use crate::lock::FileLock;
 use crate::notice::Observer;
 use crate::options::Claim;
-use crate::options::{LockMethod, LockOptions, Wait, check_reason};
+use crate::options::{LockMethod, LockOptions, Under, Wait, check_reason};
 
 /// awrite_lock_options.wait: how long to wait for a lock that somebody else holds.
 pub type awrite_wait = u32;
@@ -46,9 +49,10 @@ pub const AWRITE_LOCK_SHARED: u32 = 1;
 pub const AWRITE_LOCK_KEEP: u32 = 2;
 /// If the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
-/// Take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
-/// AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
-pub const AWRITE_LOCK_ENVIRONMENT: u32 = 8;
+/// Do not take what is not set here from the environment. Without this flag the variables
+/// AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
+/// both find the same lock.
+pub const AWRITE_LOCK_NO_ENVIRONMENT: u32 = 8;
 
 /// lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there.
 pub const AWRITE_MODE_NONE: u32 = 65536;
@@ -116,10 +120,10 @@ unsafe impl Extensible for awrite_lock_options {
 pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<LockOptions> {
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
-    let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_ENVIRONMENT;
+    let known = AWRITE_LOCK_SHARED | AWRITE_LOCK_KEEP | AWRITE_LOCK_NO_FOLLOW | AWRITE_LOCK_NO_ENVIRONMENT;
     let has = known_flags(given.flags, known, "awrite_lock_options.flags")?;
 
-    let mut options = if has(AWRITE_LOCK_ENVIRONMENT) { LockOptions::from_env() } else { LockOptions::default() };
+    let mut options = if has(AWRITE_LOCK_NO_ENVIRONMENT) { LockOptions::default() } else { LockOptions::from_env() };
     options.wait = match (given.wait, given.timeout_ms) {
         (AWRITE_WAIT_FOREVER, 0) => Wait::Forever,
         (AWRITE_WAIT_LIMITED, ms) => Wait::For(Duration::from_millis(ms)),
@@ -245,6 +249,19 @@ unsafe fn acquire(
     }
 }
 
+/// What to go on under this lock with; `None` for NULL.
+///
+/// # Safety
+///
+/// `lock` is NULL, or was not freed yet and nobody changes it meanwhile.
+pub(super) unsafe fn under(lock: *const awrite_lock) -> Result<Option<Under>> {
+    // SAFETY: the caller promises the same.
+    Ok(match unsafe { lock.as_ref() } {
+        Some(lock) => Some(lock.held.get()?.as_slice().into()),
+        None => None,
+    })
+}
+
 /// Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
 /// readers if AWRITE_LOCK_SHARED is among their flags.
 ///
@@ -252,7 +269,8 @@ unsafe fn acquire(
 /// @param target the file, which need not exist; its directory must.
 /// @param options NULL for the defaults.
 ///
-/// @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+/// @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_STOPPED if the notice function gave up the
+/// wait; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
 /// file could not be made or opened. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -4,7 +4,8 @@
 //! system keeps less than was asked for. The commands print notices. The library prints nothing: it calls the function
 //! in the member notice of the options, unless that is NULL.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::argument::Callback;
@@ -17,12 +18,16 @@ pub type awrite_notice_kind = u32;
 /// Nothing has failed, but something is less than it should be: the file system cannot sync a
 /// directory, a lock file could not be removed, a file is being overwritten in place.
 pub const AWRITE_NOTICE_WARNING: u32 = 1;
-/// Somebody else holds the lock or a lease, and this call waits for it. At most once in a call.
+/// Somebody else holds the lock or a lease, and this call waits for it. At most once in a call. If the
+/// callback returns anything but 0, the call gives up and returns AWRITE_STOPPED.
 pub const AWRITE_NOTICE_WAITING: u32 = 2;
 /// The lock is held now, after AWRITE_NOTICE_WAITING.
 pub const AWRITE_NOTICE_LOCKED: u32 = 3;
 /// Worth knowing: other hard links keep the old content, an extended attribute was not kept.
 pub const AWRITE_NOTICE_INFO: u32 = 4;
+/// The wait goes on. Comes about ten times a second after AWRITE_NOTICE_WAITING, so that the callback
+/// can end the wait, as there; not a text to print each time.
+pub const AWRITE_NOTICE_STILL_WAITING: u32 = 5;
 
 /// Something that the library tells while it works. The library makes it and its strings. They exist only during the
 /// callback.
@@ -42,8 +47,13 @@ pub struct awrite_notice {
 }
 
 /// Gets notices, on the thread that makes the call, while the call goes on. It should be quick, and must not lock or
-/// write the same target. It must return: no longjmp, no C++ exception.
-pub type awrite_notice_fn = Option<unsafe extern "C" fn(notice: *const awrite_notice, context: *mut c_void)>;
+/// write the same target. It must return: see Callbacks.
+///
+/// Returns 0. Anything else gives up a wait: at AWRITE_NOTICE_WAITING and AWRITE_NOTICE_STILL_WAITING. To all other notices
+/// the answer is ignored. A call with such a function asks for a busy lock every few milliseconds instead of sleeping until
+/// it is free, and others may overtake it.
+pub type awrite_notice_fn =
+    Option<unsafe extern "C-unwind" fn(notice: *const awrite_notice, context: *mut c_void) -> c_int>;
 
 /// An observer that calls the caller's function; `None` if that is NULL.
 ///
@@ -52,14 +62,17 @@ pub type awrite_notice_fn = Option<unsafe extern "C" fn(notice: *const awrite_no
 /// `function` is NULL, or may be called with a notice and `context` as long as the observer or a copy of it lives.
 pub(super) unsafe fn observer(function: awrite_notice_fn, context: *mut c_void) -> Option<Observer> {
     let callback = Callback::new(function, context)?;
-    Some(Observer::new(move |notice| {
-        let Some((kind, path, text)) = for_c(notice) else { return };
+    Some(Observer::deciding(move |notice| {
+        let Some((kind, path, text)) = for_c(notice) else { return ControlFlow::Continue(()) };
         let (path, text) = (c_path(path), c_string(text));
         let size = size_of::<awrite_notice>();
         let notice = awrite_notice { size, kind, reserved: 0, path: path.as_ptr(), text: text.as_ptr() };
         let (function, context) = callback.parts();
         // SAFETY: the caller promises it. The strings live until the function returns.
-        unsafe { function(&raw const notice, context) }
+        match unsafe { function(&raw const notice, context) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
     }))
 }
 
@@ -72,6 +85,11 @@ fn for_c<'a>(notice: &Notice<'a>) -> Option<(u32, &'a Path, String)> {
         Notice::Waiting { target, timeout: Some(limit), .. } => {
             (AWRITE_NOTICE_WAITING, target, format!("waiting for the lock, {} at the most", shown_duration(limit)))
         }
+        Notice::StillWaiting { target, waited, .. } => (
+            AWRITE_NOTICE_STILL_WAITING,
+            target,
+            format!("still waiting for the lock, for {} now", shown_duration(waited)),
+        ),
         Notice::Locked { target, contended: true, .. } => (AWRITE_NOTICE_LOCKED, target, "the lock is held now".into()),
         Notice::Info { path, text } => (AWRITE_NOTICE_INFO, path, text.to_owned()),
         _ => return None,

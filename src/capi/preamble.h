@@ -56,11 +56,30 @@
  * handle that is used up or belongs to the parent process. A bug in the library is AWRITE_INTERNAL; a panic does not
  * leave the library (but Rust writes about it to standard error).
  *
+ * Callbacks.  A callback runs on the thread that made the call, with the target's lock held. It must return: no longjmp,
+ * no pthread_exit. A C++ exception that leaves a callback ends the program (abort), after what was begun has been given
+ * up: the lock is given back and the temporary file is gone. Catch it in the callback, and return a number that stops
+ * the call.
+ *
+ * Tools.  valgrind has nothing to say about the library. For helgrind and ThreadSanitizer, which do not see its locks, there
+ * are suppressions: helgrind.supp and tsan.supp, in share/doc/awrite.
+ *
+ * Memory.  If there is no memory, the library aborts the program, as Rust programs do. The target is whole then, and the
+ * lock free; a lock file and a temporary file may stay, as after a kill. What the library needs does not grow with the
+ * content that is written.
+ *
+ * Environment.  The library reads AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER (unless
+ * AWRITE_LOCK_NO_ENVIRONMENT says otherwise), and AWRITE_HELD, by which awrite-lock tells what it holds. As with
+ * getenv(3), no other thread may change the environment meanwhile.
+ *
  * Paths.  A path is a string of bytes that ends in a zero byte. Relative paths start from the current directory.
  *
  * Threads.  All functions may be called by several threads at once. The notes on thread-safety at a handle's type and
  * at its functions are about calls with the same handle. Structs are plain data: the library keeps no pointer to one,
  * and writes into one only during the call that gets it.
+ *
+ * Cancellation.  A thread cannot be cancelled (pthread_cancel(3)) inside a call, nor in a callback: the request waits
+ * until the call returns. To end a wait, let the notice function give up. Asynchronous cancellation must be off.
  *
  * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
  * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
@@ -70,7 +89,7 @@
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
  * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,
- * give it a limit. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
+ * give it a limit, or let the notice function give up. A write beyond the limit on file sizes raises SIGXFSZ, unless the program ignores that signal. A
  * program that is killed leaves the target whole and the lock free. It leaves at most a lock file and a temporary file
  * behind, which awrite_housekeep() deletes.
  *

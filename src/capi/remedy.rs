@@ -5,7 +5,7 @@ use crate::remedy::Remedy;
 /// One line without a final stop.
 pub(super) fn words(remedy: &Remedy) -> String {
     let text = match remedy {
-        Remedy::AllowEmpty => "leave AWRITE_WRITE_REFUSE_EMPTY out if the file shall be empty",
+        Remedy::AllowEmpty => "use AWRITE_WRITE_ALLOW_EMPTY if the file shall be empty",
         Remedy::BackupElsewhere => "choose another name for it: backup_suffix, backup_dir",
         Remedy::Force => "use AWRITE_WRITE_FORCE to replace a file that you may not write",
         Remedy::InPlace => "use AWRITE_WRITE_IN_PLACE to overwrite it under the lock; that is not atomic",

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::cancel::Uncancelled;
 
 /// The result of a call. 0, 1, 2 and 4 are also the exit codes of the commands. (3 is theirs alone: a signal ended the
 /// command. The library handles no signals.)
@@ -30,7 +31,7 @@ pub enum awrite_status {
     /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
     /// that contradict each other, a handle of the parent process. Nothing was done.
     AWRITE_BAD_ARGUMENT = 5,
-    /// The caller's own callback stopped it. A target is unchanged then.
+    /// The caller's own callback stopped it, or gave up a wait. A target is unchanged then.
     AWRITE_STOPPED = 6,
     /// A bug in the library. The call ended as if it had failed. The target is whole: it has the old content, or the
     /// new content if it had just been replaced.
@@ -93,7 +94,7 @@ fn status_of(kind: ErrorKind) -> awrite_status {
     match kind {
         ErrorKind::Usage => AWRITE_BAD_ARGUMENT,
         ErrorKind::Conflict => AWRITE_CONFLICT,
-        ErrorKind::Refused => AWRITE_STOPPED,
+        ErrorKind::Refused | ErrorKind::Stopped => AWRITE_STOPPED,
         ErrorKind::NotDurable => AWRITE_NOT_DURABLE,
         ErrorKind::LockBusy | ErrorKind::LockTimeout | ErrorKind::Leased | ErrorKind::LockLost => AWRITE_LOCKED,
         _ => AWRITE_ERROR,
@@ -126,8 +127,10 @@ fn record_panic(payload: Box<dyn Any + Send>) -> awrite_status {
 }
 
 /// Runs the body of an export and turns its result into a status. No panic leaves it: unwinding into C is undefined
-/// behaviour.
+/// behaviour. A C++ exception of a callback drops what is above this, as a panic does, and then `catch_unwind` aborts. The
+/// thread cannot be cancelled meanwhile.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> awrite_status {
+    let _uncancelled = Uncancelled::new();
     // Why `AssertUnwindSafe` is right: the crate's values that were in use are dropped while unwinding, and its mutexes
     // ignore poison. A handle that was in use is dropped too, or refuses to go on as after any failed write.
     match catch_unwind(AssertUnwindSafe(body)) {

@@ -66,7 +66,7 @@ type Sets<C, R> = (fn(&mut C), fn(&mut R));
 
 /// Checks that each option of C sets its counterpart in Rust, and nothing else.
 #[track_caller]
-fn assert_each<C: Extensible, R: Default + Debug>(read: impl Fn(*const C) -> Result<R>, cases: &[Sets<C, R>]) {
+fn assert_each<C: Extensible, R: Clone + Debug>(read: impl Fn(*const C) -> Result<R>, plain: &R, cases: &[Sets<C, R>]) {
     let given = |change: fn(&mut C)| {
         let mut given = C::zeroed();
         change(&mut given);
@@ -74,13 +74,13 @@ fn assert_each<C: Extensible, R: Default + Debug>(read: impl Fn(*const C) -> Res
         unsafe { std::ptr::from_mut(&mut given).cast::<usize>().write(size_of::<C>()) };
         format!("{:?}", read(&raw const given).unwrap())
     };
-    assert_eq!(given(|_| {}), format!("{:?}", R::default()), "nothing is set");
+    assert_eq!(given(|_| {}), format!("{plain:?}"), "nothing is set");
     for (number, &(ask, set)) in cases.iter().enumerate() {
-        let mut expected = R::default();
+        let mut expected = plain.clone();
         set(&mut expected);
         let (got, expected) = (given(ask), format!("{expected:?}"));
         assert_eq!(got, expected, "case {number}");
-        assert_ne!(got, format!("{:?}", R::default()), "case {number}");
+        assert_ne!(got, format!("{plain:?}"), "case {number}");
     }
 }
 
@@ -89,6 +89,7 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
     assert_each::<awrite_lock_options, LockOptions>(
         // SAFETY: `assert_each` passes a valid struct of its own.
         |at| unsafe { lock_options(at) },
+        &LockOptions::from_env(),
         &[
             (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
             (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep_file = true),
@@ -116,15 +117,15 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
 fn each_option_of_a_write_is_the_one_it_is_called() {
     assert_each::<awrite_write_options, WriteOptions>(
         // SAFETY: `assert_each` passes a valid struct of its own.
-        // Only here the defaults are not the same.
-        |at| unsafe { write_options(at) }.map(|got| WriteOptions { allow_empty: !got.allow_empty, ..got }),
+        |at| unsafe { write_options(at) },
+        &WriteOptions::new().lock(LockOptions::from_env()),
         &[
             (|c| c.flags = w::AWRITE_WRITE_LATE_LOCK, |r| r.lock_on_commit = true),
             (|c| c.flags = w::AWRITE_WRITE_APPEND, |r| r.append = true),
             (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
             (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
             (|c| c.flags = w::AWRITE_WRITE_FORCE, |r| r.force = true),
-            (|c| c.flags = w::AWRITE_WRITE_REFUSE_EMPTY, |r| r.allow_empty = true),
+            (|c| c.flags = w::AWRITE_WRITE_ALLOW_EMPTY, |r| r.allow_empty = true),
             (|c| c.flags = w::AWRITE_WRITE_IF_CHANGED, |r| r.if_changed = true),
             (|c| c.flags = w::AWRITE_WRITE_IN_PLACE, |r| r.in_place = true),
             (|c| c.flags = w::AWRITE_WRITE_KEEP_INODE, |r| r.keep_inode = true),
@@ -161,6 +162,7 @@ fn each_option_of_housekeeping_is_the_one_it_is_called() {
     assert_each::<awrite_housekeep_options, HousekeepOptions>(
         // SAFETY: `assert_each` passes a valid struct of its own.
         |at| unsafe { housekeep_options(at) },
+        &HousekeepOptions::default(),
         &[
             (|c| c.flags = h::AWRITE_CLEAN_LOCKS, |r| r.locks = true),
             (|c| c.flags = h::AWRITE_CLEAN_BACKUPS, |r| r.backups = true),

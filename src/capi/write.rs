@@ -15,14 +15,14 @@ use super::argument::{
     self, Callback, Extensible, Out, bad_argument, block, ensure_reserved, handle_mut, known_flags, optional_path,
     read_options,
 };
-use super::lock::{awrite_lock_options, lock_observer, lock_options, permission_bits};
+use super::lock::{awrite_lock, awrite_lock_options, lock_observer, lock_options, permission_bits, under};
 use super::memory::allocate;
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_array, c_path, guard};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::Expect;
-use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
+use crate::options::{BackupOptions, Check, Durability, LockOptions, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed};
 
 /// awrite_write_options.flags, or-ed.
@@ -41,8 +41,9 @@ pub const AWRITE_WRITE_NO_PRESERVE_MODE: u32 = 4;
 pub const AWRITE_WRITE_NO_PRESERVE_XATTRS: u32 = 8;
 /// Replace a file that this user may not write.
 pub const AWRITE_WRITE_FORCE: u32 = 16;
-/// Fail when there is nothing to write, instead of making the file empty.
-pub const AWRITE_WRITE_REFUSE_EMPTY: u32 = 32;
+/// Replace the target even if there is nothing to write, and make it empty. Without this flag that is an error, because a
+/// producer or a callback that failed may look so.
+pub const AWRITE_WRITE_ALLOW_EMPTY: u32 = 32;
 /// Leave the target untouched when its content is identical. A mode or an owner that is asked
 /// for is still set, on the file itself.
 pub const AWRITE_WRITE_IF_CHANGED: u32 = 64;
@@ -96,7 +97,7 @@ pub const AWRITE_DIGEST_SIZE: usize = 72;
 /// change the new file, but not replace or remove it. Returns 0 to go on; anything else leaves the target as it was. It
 /// must return: no longjmp, no C++ exception.
 pub type awrite_check_fn =
-    Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
+    Option<unsafe extern "C-unwind" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
 
 /// How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
 /// contexts point to must stay valid during the call; with awrite_writer_open(), until the handle is freed.
@@ -141,6 +142,11 @@ pub struct awrite_write_options {
     /// Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
     /// it may contain anything. Not together with expect.
     pub expect_same: *const c_char,
+    /// Go on under this lock of the target, which the program holds, instead of taking it. It stays held, and must not be
+    /// freed before the call returns; a write of several calls fails at its commit if it is released before. It must have
+    /// been acquired with the same lock options, and alone: not with AWRITE_LOCK_SHARED. Two writes under one lock at the
+    /// same time do not exclude each other. NULL: take the lock.
+    pub held_lock: *const awrite_lock,
 }
 
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
@@ -211,6 +217,8 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
             expectation(given.expect, given.expect_same)?,
         )
     };
+    // SAFETY: the caller promises that it is NULL or a lock.
+    let lock = LockOptions { under: unsafe { under(given.held_lock) }?, ..lock };
     let mode = permission_bits(given.mode, "mode")?;
     let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
     let wants_backup = has(AWRITE_WRITE_BACKUP | AWRITE_WRITE_BACKUP_TIMESTAMP);
@@ -242,7 +250,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         preserve_xattrs: !has(AWRITE_WRITE_NO_PRESERVE_XATTRS),
         force: has(AWRITE_WRITE_FORCE),
         expect,
-        allow_empty: !has(AWRITE_WRITE_REFUSE_EMPTY),
+        allow_empty: has(AWRITE_WRITE_ALLOW_EMPTY),
         if_changed: has(AWRITE_WRITE_IF_CHANGED),
         in_place: has(AWRITE_WRITE_IN_PLACE),
         keep_inode: has(AWRITE_WRITE_KEEP_INODE),
@@ -299,7 +307,8 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
 /// Replaces a target by a block of memory.
 ///
 /// @param target the file, which need not exist.
-/// @param data,size the new content; data may be NULL if size is 0. They are only read during the call.
+/// @param data,size the new content. They are only read during the call. A size of 0, with which data may be NULL, needs
+/// AWRITE_WRITE_ALLOW_EMPTY.
 /// @param options NULL for the defaults.
 /// @param result receives what was done; or NULL. Left alone on failure.
 ///
@@ -346,8 +355,10 @@ impl awrite_update_io<'_> {
 }
 
 /// Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
-/// it was. It must return: no longjmp, no C++ exception.
-pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
+/// it was. So does a callback that has written nothing, unless AWRITE_ALLOW_EMPTY is set: where a language turns an
+/// exception of the callback into 0, as Python does, the file is not emptied. It must return: see Callbacks.
+pub type awrite_update_fn =
+    Option<unsafe extern "C-unwind" fn(io: *mut awrite_update_io<'_>, context: *mut c_void) -> c_int>;
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
@@ -358,7 +369,7 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 /// @param result receives what was done; or NULL. Left alone on failure.
 ///
 /// @return AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
-/// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
+/// failed in the callback and it returned 0 even so, or if it wrote nothing without AWRITE_WRITE_ALLOW_EMPTY; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
 /// AWRITE_NOT_DURABLE. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -15,7 +15,11 @@ use crate::write::AtomicFile;
 /// puts that off. awrite_writer_commit() makes what was written the content of the target.
 ///
 /// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
-pub struct awrite_writer(Handle<AtomicFile>);
+pub struct awrite_writer {
+    pub(super) write: Handle<AtomicFile>,
+    /// It belongs to a set, which alone commits and frees it.
+    pub(super) of_set: bool,
+}
 
 /// Begins to replace a target.
 ///
@@ -35,7 +39,8 @@ pub unsafe extern "C" fn awrite_writer_open(
     unsafe {
         new_handle(writer, || {
             let target = argument::path(target, "target")?;
-            Ok(awrite_writer(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
+            let write = Handle::new(AtomicFile::open(target, &write_options(options)?)?);
+            Ok(awrite_writer { write, of_set: false })
         })
     }
 }
@@ -54,7 +59,7 @@ pub unsafe extern "C" fn awrite_writer_write(
     size: usize,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(writer)?.0.get_mut()?.add(block(data, size)?) })
+    guard(|| unsafe { handle_mut(writer)?.write.get_mut()?.add(block(data, size)?) })
 }
 
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
@@ -74,7 +79,7 @@ pub unsafe extern "C" fn awrite_writer_write_from(
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let (writer, source) = (handle_mut(writer)?.0.get_mut()?, descriptor(fd)?);
+        let (writer, source) = (handle_mut(writer)?.write.get_mut()?, descriptor(fd)?);
         let copied = writer.add_fd(source, Path::new(&format!("descriptor {fd}")))?;
         if let Some(bytes) = bytes.as_mut() {
             *bytes = copied;
@@ -95,7 +100,7 @@ pub unsafe extern "C" fn awrite_writer_write_from(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_fd(writer: *mut awrite_writer) -> c_int {
     // SAFETY: what the header asks of the caller.
-    guard_or(-1, || unsafe { Ok(handle_mut(writer)?.0.get_mut()?.descriptor()?.as_raw_fd()) })
+    guard_or(-1, || unsafe { Ok(handle_mut(writer)?.write.get_mut()?.descriptor()?.as_raw_fd()) })
 }
 
 /// Opens the current content of the target for reading. It is what the lock protects, so no other update is lost.
@@ -112,7 +117,7 @@ pub unsafe extern "C" fn awrite_writer_open_old(writer: *mut awrite_writer, fd: 
     guard(|| unsafe {
         let fd = fd.as_mut().ok_or_else(|| bad_argument("fd is NULL"))?;
         *fd = -1;
-        if let Some(old) = handle_mut(writer)?.0.get_mut()?.original()? {
+        if let Some(old) = handle_mut(writer)?.write.get_mut()?.original()? {
             *fd = old.into_raw_fd();
         }
         Ok(())
@@ -133,16 +138,23 @@ pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (writer, result) = (handle_mut(writer)?, Out::new(result)?);
-        result.put_committed(&writer.0.take()?.commit()?);
+        if writer.of_set {
+            return Err(bad_argument("the file is of a set, which is committed as a whole: awrite_set_commit()"));
+        }
+        result.put_committed(&writer.write.take()?.commit()?);
         Ok(())
     })
 }
 
 /// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
 /// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
-/// with the same handle at the same time, or later.
+/// with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_free(writer: *mut awrite_writer) {
     // SAFETY: what the header asks of the caller.
-    unsafe { free_handle(writer) }
+    unsafe {
+        if writer.as_ref().is_none_or(|writer| !writer.of_set) {
+            free_handle(writer);
+        }
+    }
 }

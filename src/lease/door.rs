@@ -206,6 +206,9 @@ pub(super) fn wait_for_lease(
     patience.tell_waiting_for(&place.path, Some(&format!("leased by {leased}")));
     let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(pause) = pauses.next(patience) {
+        if !patience.goes_on(&place.path) {
+            return Err(patience.given_up());
+        }
         sleep(pause.min(leased.left));
         place.lease.dir.refresh();
         match visitor.kept_out(&place.lease, patience.target, &Observer::default()) {

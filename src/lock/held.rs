@@ -160,8 +160,11 @@ impl FileLock {
         if file.lock_now().map_err(cannot)? {
             return taken(lock);
         }
-        own::ensure_not_this_thread(request.place, &request.target.given, patience.wait)?;
+        own::ensure_not_this_thread(request)?;
+        let patience = &mut *request.patience;
         match file.wait(patience).map_err(cannot)? {
+            // Dropped, and so given back: the lock became free while the observer ended the wait for it.
+            Waited::Locked if patience.stopped => Err(patience.given_up()),
             Waited::Locked => taken(lock),
             Waited::Not(around) => match around.ensure_not_itself(&request.target.given, patience.wait)? {
                 Some(nearer) => Ok(Taken::Below(nearer)),

@@ -426,7 +426,7 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                 Err(Obstacle::Busy) => {}
             }
         }
-        own::ensure_not_this_thread(request.place, &request.target.given, request.patience.wait)?;
+        own::ensure_not_this_thread(request)?;
         if request.patience.wait == Wait::No && tries < TRIES {
             tries += 1;
             sleep(TRY_PAUSE);
@@ -457,6 +457,9 @@ fn pause(request: &mut Request<'_, '_>, seen: &Seen, pauses: &mut Pauses) -> boo
     let Some(pause) = pauses.next(patience) else { return false };
     let is_first = !patience.told;
     patience.tell_waiting(path);
+    if !patience.goes_on(path) {
+        return false;
+    }
     if matches!(seen, Seen::Empty) && is_first {
         patience.observer.tell(&Notice::Warning { path, text: EMPTY });
     }

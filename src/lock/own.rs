@@ -6,11 +6,11 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::place::Place;
+use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Wait;
 use crate::remedy::Remedy;
@@ -75,13 +75,19 @@ fn holder(place: &Place) -> Option<u64> {
     held.iter().find(|entry| entry.pid == pid && entry.dir == dir && entry.name == place.name).map(|entry| entry.thread)
 }
 
-/// The error of a thread that would wait for itself for ever.
-pub(super) fn ensure_not_this_thread(place: &Place, target: &Path, wait: Wait) -> Result<()> {
-    if wait != Wait::Forever || holder(place) != Some(this_thread()) {
+/// The error of a thread that would wait for itself for ever. Its observer is told of the wait first, and may give the lock
+/// back.
+pub(super) fn ensure_not_this_thread(request: &mut Request<'_, '_>) -> Result<()> {
+    let is_this_thread = || holder(request.place) == Some(this_thread());
+    if request.patience.wait != Wait::Forever || !is_this_thread() {
+        return Ok(());
+    }
+    request.patience.tell_waiting(&request.place.path);
+    if !is_this_thread() {
         return Ok(());
     }
     let reason = "File locked by this process: this thread would wait for itself";
-    Err(Error::new(ErrorKind::LockBusy, reason).on(target).with_remedy(Remedy::UnderOwnLock))
+    Err(Error::new(ErrorKind::LockBusy, reason).on(&request.target.given).with_remedy(Remedy::UnderOwnLock))
 }
 
 /// The error of a caller whose time is over, if it is this process that it has waited for.
@@ -91,6 +97,7 @@ pub(super) fn named(error: Error, place: &Place) -> Error {
         (Some(_), ErrorKind::LockBusy) => {
             error.because("File locked by this process").with_remedy(Remedy::UnderOwnLock)
         }
-        (Some(_), _) => error.with_remedy(Remedy::UnderOwnLock),
+        (Some(_), ErrorKind::LockTimeout) => error.with_remedy(Remedy::UnderOwnLock),
+        (Some(_), _) => error,
     }
 }

@@ -12,6 +12,9 @@ use crate::notice::{Notice, Observer};
 use crate::options::{LockMethod, LockOptions, Wait};
 use crate::target::Target;
 
+/// How often an observer that can end a wait is asked.
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
+
 /// One lock to take.
 pub(crate) struct Request<'a, 'p> {
     pub(crate) place: &'a Place,
@@ -66,6 +69,10 @@ pub(crate) struct Patience<'p> {
     pub(crate) has_waited: bool,
     /// The observer has been told that we wait.
     pub(crate) told: bool,
+    /// The observer has ended the wait.
+    pub(super) stopped: bool,
+    /// When the observer was asked last.
+    asked: Instant,
     /// The lock is only held for a moment. A caller that does not wait must not fail because of that.
     pub(super) briefly: bool,
     /// The observer has been told the method.
@@ -86,6 +93,8 @@ impl<'p> Patience<'p> {
             started: Instant::now(),
             has_waited: false,
             told: false,
+            stopped: false,
+            asked: Instant::now(),
             briefly: false,
             told_method: false,
             observer,
@@ -113,13 +122,28 @@ impl<'p> Patience<'p> {
         self.has_waited = true;
         if !self.told {
             self.told = true;
-            self.observer.tell(&Notice::Waiting { target: self.target, lock_file, timeout: self.limit(), leased });
+            let notice = Notice::Waiting { target: self.target, lock_file, timeout: self.limit(), leased };
+            self.ask(&notice);
         }
     }
 
+    fn ask(&mut self, notice: &Notice<'_>) {
+        self.stopped |= self.observer.ask(notice).is_break() && self.observer.decides();
+        self.asked = Instant::now();
+    }
+
+    /// Whether the wait goes on, as far as the observer decides that. To be called often.
+    pub(crate) fn goes_on(&mut self, lock_file: &Path) -> bool {
+        if self.observer.decides() && self.told && !self.stopped && self.asked.elapsed() >= ASK_EVERY {
+            self.ask(&Notice::StillWaiting { target: self.target, lock_file, waited: self.started.elapsed() });
+        }
+        !self.stopped
+    }
+
     /// The error for a lock that was not free in time.
-    pub(super) fn given_up(&self) -> Error {
+    pub(crate) fn given_up(&self) -> Error {
         match self.limit() {
+            _ if self.stopped => Error::new(ErrorKind::Stopped, "The caller gave up waiting for the lock"),
             None => Error::new(ErrorKind::LockBusy, "File locked by another process"),
             Some(limit) => {
                 let limit = shown_duration(limit);

@@ -20,7 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::around::Around;
-use super::request::Patience;
+use super::request::{ASK_EVERY, Patience};
 use crate::options::Wait;
 use crate::sys::alarm::Alarm;
 use crate::sys::host::wall_clock;
@@ -130,7 +130,7 @@ pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: 
             false => Waited::Not(Around::Nothing),
         });
     }
-    let can_be_interrupted = patience.use_alarm || patience.left().is_some();
+    let can_be_interrupted = patience.use_alarm || patience.left().is_some() || patience.observer.decides();
     let before_looks: &[Duration] = match can_be_interrupted {
         _ if !can_be_its_own => &[],
         true => &[BEFORE_LOOK, BEFORE_LATE_LOOK],
@@ -139,8 +139,11 @@ pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: 
     let since = wall_clock();
     for &limit in before_looks {
         let limit = patience.left().map_or(limit, |left| left.min(limit));
-        if wait_within(lock, Some(limit), patience.use_alarm)? {
+        if wait_for(lock, Some(limit), patience, lock_file)? {
             return Ok(Waited::Locked);
+        }
+        if patience.stopped {
+            return Ok(Waited::Not(Around::Nothing));
         }
         if limit == BEFORE_LOOK && lock.was_taken_in(since + 1..=wall_clock()) {
             patience.tell_waiting(lock_file);
@@ -152,8 +155,31 @@ pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: 
         }
     }
     patience.tell_waiting(lock_file);
-    let locked = wait_within(lock, patience.left(), patience.use_alarm)?;
+    let locked = wait_for(lock, patience.left(), patience, lock_file)?;
     Ok(if locked { Waited::Locked } else { Waited::Not(Around::Nothing) })
+}
+
+/// The same for `limit`, if there is one, or until the observer ends the wait: false.
+fn wait_for(
+    lock: &impl Lockable,
+    limit: Option<Duration>,
+    patience: &mut Patience<'_>,
+    lock_file: &Path,
+) -> io::Result<bool> {
+    if !patience.observer.decides() {
+        return wait_within(lock, limit, patience.use_alarm);
+    }
+    let started = Instant::now();
+    while patience.goes_on(lock_file) {
+        let left = limit.map_or(ASK_EVERY, |limit| limit.saturating_sub(started.elapsed()));
+        if left.is_zero() {
+            break;
+        }
+        if poll(lock, left.min(ASK_EVERY))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Waits for `limit`, if there is one; false: it was not free in that time.

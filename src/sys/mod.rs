@@ -1,11 +1,13 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
 //! All of the library's unsafe code but that of the C interface is in here: in [`ofd`], [`lease`], [`alarm`], [`thread`],
-//! [`exchange`], [`flush`] and [`Borrowed`].
+//! [`exchange`], `cancel`, [`flush`] and [`Borrowed`].
 
 pub(crate) mod alarm;
 mod borrowed;
 mod call;
+#[cfg(feature = "capi")]
+pub(crate) mod cancel;
 pub(crate) mod dir;
 pub(crate) mod exchange;
 mod flock;

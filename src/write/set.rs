@@ -95,6 +95,18 @@ impl Set {
         Ok(Set { files: opened })
     }
 
+    /// The files, to be passed around one by one.
+    #[cfg(feature = "capi")]
+    pub(crate) fn into_files(self) -> Vec<AtomicFile> {
+        self.files
+    }
+
+    /// The set of all that [`Set::into_files`] has returned.
+    #[cfg(feature = "capi")]
+    pub(crate) fn of_files(files: Vec<AtomicFile>) -> Set {
+        Set { files }
+    }
+
     /// How many files it has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -41,7 +41,7 @@ static void test_write(void)
     CHECK(has_content("f", "two\n"));
     CHECK(result.size == sizeof result && result.bytes == 4 && result.changed == 1 && result.backup == NULL);
 
-    options.flags = AWRITE_WRITE_IF_CHANGED | AWRITE_WRITE_APPEND;
+    options.flags = AWRITE_WRITE_IF_CHANGED | AWRITE_WRITE_APPEND | AWRITE_WRITE_ALLOW_EMPTY;
     EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, &options, &result));
     CHECK(result.changed == 0 && result.bytes == 4);
 
@@ -84,11 +84,12 @@ static void test_write(void)
     CHECK(result.backup == NULL);
     options = (awrite_write_options){.size = sizeof options};
 
-    /* Empty content is content, unless told otherwise. */
-    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_WRITE_REFUSE_EMPTY};
-    EXPECT(AWRITE_ERROR, awrite_write("f", NULL, 0, &options, NULL));
+    /* Nothing to write is an error, unless told otherwise. */
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_WRITE_ALLOW_EMPTY};
+    EXPECT(AWRITE_ERROR, awrite_write("f", NULL, 0, NULL, NULL));
+    CHECK(strstr(awrite_last_hint(), "AWRITE_WRITE_ALLOW_EMPTY") != NULL);
     CHECK(has_content("f", "three"));
-    EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, NULL, NULL));
+    EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, &options, NULL));
     CHECK(has_content("f", ""));
 
     options.flags = AWRITE_WRITE_MKDIR;
@@ -184,7 +185,7 @@ static void test_expect(void)
     CHECK(strcmp(awrite_last_found(), after) == 0 && strstr(awrite_last_hint(), after) != NULL);
     EXPECT(AWRITE_CONFLICT, awrite_writer_open(&writer, "expected", &options));
     CHECK(writer == NULL);
-    options.flags = AWRITE_WRITE_LATE_LOCK;
+    options.flags = AWRITE_WRITE_LATE_LOCK | AWRITE_WRITE_ALLOW_EMPTY;
     EXPECT(AWRITE_OK, awrite_writer_open(&writer, "expected", &options));
     EXPECT(AWRITE_CONFLICT, awrite_writer_commit(writer, NULL));
     awrite_writer_free(writer);
@@ -595,7 +596,10 @@ static void test_update(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_update(NULL, count, &step, NULL, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_update("n", count, &step, &options, NULL));
     CHECK(has_content("n", "4\n"));
-    EXPECT(AWRITE_OK, awrite_update("n", misuse, NULL, NULL, NULL));
+    EXPECT(AWRITE_ERROR, awrite_update("n", misuse, NULL, NULL, NULL));
+    CHECK(has_content("n", "4\n"));
+    options.flags = AWRITE_WRITE_ALLOW_EMPTY;
+    EXPECT(AWRITE_OK, awrite_update("n", misuse, NULL, &options, NULL));
     CHECK(has_content("n", ""));
     {
         struct rlimit before, limit;
@@ -923,11 +927,12 @@ static void test_housekeep(void)
     CHECK(awrite_last_errno() == ENOENT);
 }
 
-static void say_so(const awrite_notice *notice, void *context)
+static int say_so(const awrite_notice *notice, void *context)
 {
     char kind = (char)notice->kind;
 
     CHECK(write(*(int *)context, &kind, 1) == 1);
+    return 0;
 }
 
 static void *count_often(void *name)
@@ -991,7 +996,7 @@ struct heard {
     awrite_lock *held;
 };
 
-static void listen_to(const awrite_notice *notice, void *context)
+static int listen_to(const awrite_notice *notice, void *context)
 {
     struct heard *heard = context;
 
@@ -1005,6 +1010,7 @@ static void listen_to(const awrite_notice *notice, void *context)
         awrite_lock_free(heard->held);
         heard->held = NULL;
     }
+    return 0;
 }
 
 static void test_notices(void)
@@ -1028,6 +1034,7 @@ static void test_notices(void)
     /* The callback of the lock's options gets the notices of the write, unless the write's options have another. */
     make_file("told", "");
     CHECK(link("told", "linked") == 0);
+    options.flags = AWRITE_WRITE_ALLOW_EMPTY;
     EXPECT(AWRITE_OK, awrite_writer_open(&writer, "told", &options));
     EXPECT(AWRITE_OK, awrite_writer_commit(writer, NULL));
     awrite_writer_free(writer);

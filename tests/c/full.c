@@ -63,7 +63,7 @@ static void without_room_for_the_content(void)
 static void without_a_free_block(void)
 {
     awrite_lock_options by_link = {.size = sizeof by_link, .method = AWRITE_METHOD_LINK};
-    awrite_write_options backup = {.size = sizeof backup, .backup_mode = 0600};
+    awrite_write_options backup = {.size = sizeof backup, .backup_mode = 0600, .flags = AWRITE_WRITE_ALLOW_EMPTY};
     int filler = open("filler", O_WRONLY | O_CREAT, 0600);
     awrite_lock *lock;
     awrite_lease *lease;

@@ -16,17 +16,18 @@ static int add_one(awrite_update_io *io, void *context)
     return awrite_update_write(io, text, strlen(text)) != AWRITE_OK;
 }
 
-static void tell(const awrite_notice *notice, void *context)
+static int tell(const awrite_notice *notice, void *context)
 {
     (void)context;
     if (notice->kind == AWRITE_NOTICE_WARNING)
         fprintf(stderr, "%s: %s\n", notice->path, notice->text);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     awrite_write_options write_options = {.size = sizeof write_options, .notice = tell};
-    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT};
+    awrite_lock_options options = {.size = sizeof options};
     awrite_lock *lock = NULL;
     awrite_status status = AWRITE_OK;
 

@@ -24,7 +24,7 @@ class Notice(ctypes.Structure):
     ]
 
 
-NOTICE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Notice), ctypes.c_void_p)
+NOTICE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Notice), ctypes.c_void_p)
 
 
 class LockOptions(ctypes.Structure):
@@ -74,11 +74,14 @@ lock, other = ctypes.c_void_p(), ctypes.c_void_p()
 assert awrite.awrite_lock_acquire(ctypes.byref(lock), b"f", None) == 0
 assert os.path.exists("f.lock")
 told = []
-tell = NOTICE(lambda notice, context: told.append((notice[0].kind, notice[0].path)))
+tell = NOTICE(lambda notice, context: told.append((notice[0].kind, notice[0].path)) or 0)
 options = LockOptions(size=ctypes.sizeof(LockOptions), wait=1, timeout_ms=10, notice=tell)
 assert awrite.awrite_lock_acquire(ctypes.byref(other), b"f", ctypes.byref(options)) == 2
 assert not other.value and told == [(2, b"f")]
 assert awrite.awrite_last_error().startswith(b"f: Lock acquisition timeout") and b"held_lock" in awrite.awrite_last_hint()
+give_up = NOTICE(lambda notice, context: 1)
+options = LockOptions(size=ctypes.sizeof(LockOptions), wait=1, timeout_ms=60000, notice=give_up)
+assert awrite.awrite_lock_acquire(ctypes.byref(other), b"f", ctypes.byref(options)) == 6
 assert awrite.awrite_lock_release(lock) == 0
 awrite.awrite_lock_free(lock)
 assert not os.path.exists("f.lock")
@@ -97,6 +100,21 @@ assert awrite.awrite_update(b"f", UPDATE(twice), None, None, None) == 0
 assert content("f") == data * 2
 assert awrite.awrite_update(b"f", UPDATE(lambda io, context: 1), None, None, None) == 6
 assert content("f") == data * 2
+
+
+# ctypes writes an exception to stderr, and returns 0 or anything else.
+def fails(io, context):
+    raise ValueError
+
+
+said, keep = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(keep, 2)
+status = awrite.awrite_update(b"f", UPDATE(fails), None, None, None)
+os.dup2(said, 2)
+assert status in (1, 6) and content("f") == data * 2
+# cffi returns 0 then: no content, and so no new file.
+assert awrite.awrite_update(b"f", UPDATE(lambda io, context: 0), None, None, None) == 1
+assert awrite.awrite_last_error() == b"No input provided" and content("f") == data * 2
 
 lease = ctypes.c_void_p()
 assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.c_uint64(60000), None) == 0

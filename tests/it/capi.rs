@@ -80,18 +80,27 @@ impl Built {
 pub(crate) enum Link {
     Static,
     Shared,
+    /// The C library too, as `cc -static` does.
+    WhollyStatic,
 }
 
 /// Compiles a program as C11 into `dir`.
 #[track_caller]
 pub(crate) fn compile(dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
+    compile_by("cc", "-std=c11", dir, source, link, more)
+}
+
+#[track_caller]
+fn compile_by(compiler: &str, standard: &str, dir: &TestDir, source: &Path, link: Link, more: &[&str]) -> PathBuf {
     let built = Built::get();
     let program = dir.join(format!("{}-{link:?}", source.file_stem().unwrap().to_str().unwrap()));
-    let mut command = Command::new("cc");
-    command.args(["-std=c11", "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
+    let mut command = Command::new(compiler);
+    command.args([standard, "-g"]).args(STRICT).args(more).arg("-I").arg(Path::new(ROOT).join("include"));
     command.arg("-o").arg(&program).arg(source);
     match link {
-        Link::Static => command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace()),
+        Link::Static | Link::WhollyStatic => {
+            command.arg(built.dir.join("libawrite.a")).args(built.native_libs.split_whitespace())
+        }
         Link::Shared => {
             let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
             rpath.push(&built.dir);
@@ -320,10 +329,30 @@ fn the_shared_library_exports_what_the_header_declares_and_nothing_else() {
 fn every_function_right_and_wrong() {
     let programs = TestDir::new();
     for link in [Link::Static, Link::Shared] {
-        for name in ["api.c", "content.c"] {
-            let program = compile(&programs, &source(name), link, &[]);
+        for name in ["api.c", "behave.c", "content.c"] {
+            let program = compile(&programs, &source(name), link, &["-pthread"]);
             TestDir::new().program(program, [""; 0]).quiet_success();
         }
+    }
+}
+
+/// Cleanly, since no exception can pass through Rust: the lock is given back, and no temporary file is left.
+#[test]
+fn a_cpp_exception_in_a_callback_aborts_and_leaves_nothing() {
+    if !needs("c++") {
+        return;
+    }
+    let programs = TestDir::new();
+    let program = compile_by("c++", "-std=c++17", &programs, &source("throw.cc"), Link::Shared, &[]);
+    for call in ["update", "check", "notice"] {
+        let dir = TestDir::new();
+        dir.file("f", "old");
+        // Whose notice says that it keeps the old content.
+        fs::hard_link(dir.join("f"), dir.join("linked")).unwrap();
+        let done = dir.program(&program, [call]).run();
+        assert_eq!(done.signal, Some(libc::SIGABRT), "{call}: {done:?}");
+        assert_eq!(dir.read("f"), "old");
+        assert_no_debris(dir.path(), &["f", "linked"]);
     }
 }
 
@@ -333,7 +362,7 @@ fn no_leak_and_no_bad_access_under_valgrind() {
         return;
     }
     let programs = TestDir::new();
-    for name in ["api.c", "content.c", "panic.c"] {
+    for name in ["api.c", "behave.c", "content.c", "panic.c"] {
         let program = compile(&programs, &source(name), Link::Static, &[]);
         // Memory that std keeps for each thread is "possibly lost".
         let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
@@ -344,11 +373,51 @@ fn no_leak_and_no_bad_access_under_valgrind() {
     }
 }
 
+/// The program of the README: valgrind has nothing to say, with its own defaults.
+#[test]
+fn valgrind_is_silent_about_a_plain_program() {
+    if !needs("valgrind") || !needs_full() {
+        return;
+    }
+    let (programs, dir) = (TestDir::new(), TestDir::new());
+    let text = "#include <awrite.h>\n#include <stdio.h>\nint main(void)\n{\n    \
+                if (awrite_write(\"f\", \"text\", 4, NULL, NULL) != AWRITE_OK)\n        \
+                fprintf(stderr, \"%s\\n\", awrite_last_error());\n    return 0;\n}\n";
+    let program = compile(&programs, &programs.file("plain.c", text), Link::Shared, &[]);
+    let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", program.to_str().unwrap()];
+    dir.program("valgrind", args).quiet_success();
+    assert_eq!(dir.read("f"), "text");
+}
+
+/// With the suppressions that are shipped, which leave out the library's own code.
+#[test]
+fn tools_that_look_for_races_find_none() {
+    if !needs_full() {
+        return;
+    }
+    let programs = TestDir::new();
+    let file = |name: &str| Path::new(ROOT).join("pkg/doc").join(name).display().to_string();
+    if needs("valgrind") {
+        let program = compile(&programs, &source("threads.c"), Link::Shared, &["-pthread"]);
+        let suppressions = format!("--suppressions={}", file("helgrind.supp"));
+        let args = ["--tool=helgrind", "--quiet", "--error-exitcode=9", &suppressions, program.to_str().unwrap()];
+        TestDir::new().program("valgrind", args).quiet_success();
+    }
+    let program = compile(&programs, &source("threads.c"), Link::Shared, &["-pthread", "-fsanitize=thread"]);
+    // ThreadSanitizer cannot have its memory everywhere that the kernel may put a program.
+    if needs("setarch") {
+        TestDir::new()
+            .program("setarch", ["-R".as_ref(), program.as_os_str()])
+            .env("TSAN_OPTIONS", format!("suppressions={}", file("tsan.supp")))
+            .quiet_success();
+    }
+}
+
 #[test]
 fn no_bad_access_with_sanitizers() {
     let programs = TestDir::new();
     // The library itself is not instrumented. The sanitizers check what C passes to it, and the heap that both use.
-    for name in ["api.c", "content.c"] {
+    for name in ["api.c", "behave.c", "content.c"] {
         let program = compile(&programs, &source(name), Link::Static, &["-fsanitize=address,undefined"]);
         TestDir::new().program(program, [""; 0]).quiet_success();
     }
@@ -562,7 +631,7 @@ fn make_installs_all_of_it() {
     let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
     assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
     assert!(pc.starts_with("prefix=/usr\nincludedir=${prefix}/include\nlibdir=${prefix}/lib\n"), "{pc}");
-    let private = format!("Libs.private: {}", Built::get().native_libs.trim());
+    let private = format!("Libs.private: {}", Built::get().native_libs.trim().replace("-lgcc_s", "-lgcc_eh"));
     assert!(private.contains("-lc") && pc.lines().any(|line| line == private), "{pc}");
     if needs("nm") {
         let library = image.join("usr/lib/libawrite.a");
@@ -586,6 +655,43 @@ fn what_was_built_before_is_installed_without_cargo() {
     }
 }
 
+/// As with `CARGO_TARGET_DIR=… make && sudo make install`: sudo takes the variable away, and root has no cargo.
+#[test]
+fn root_finds_what_was_built_elsewhere() {
+    if installed().is_none() {
+        return;
+    }
+    let tree = TestDir::new();
+    for part in ["pkg", "include", "tests", "Cargo.toml"] {
+        std::os::unix::fs::symlink(Path::new(ROOT).join(part), tree.join(part)).unwrap();
+    }
+    // make goes where the link leads, so the Makefile itself is copied.
+    fs::remove_file(tree.join("pkg")).unwrap();
+    let pkg = tree.dir("pkg");
+    for entry in fs::read_dir(Path::new(ROOT).join("pkg")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() == "Makefile" {
+            fs::copy(entry.path(), pkg.join("Makefile")).unwrap();
+        } else {
+            std::os::unix::fs::symlink(entry.path(), pkg.join(entry.file_name())).unwrap();
+        }
+    }
+    let make = |args: &[&str]| {
+        let mut command = Command::new("make");
+        command.current_dir(&pkg).args(["-s", "PROFILE=dev", "CARGO=no-such-cargo", "PREFIX=/usr"]).args(args);
+        command.env_remove("CARGO_TARGET_DIR");
+        command
+    };
+    let run = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(make(&[]).env("CARGO_TARGET_DIR", target_dir()));
+    let image = tree.dir("image");
+    run(&mut make(&["install", &format!("DESTDIR={}", image.display())]));
+    assert!(image.join("usr/bin/awrite").exists() && image.join("usr/lib/libawrite.a").exists());
+}
+
 /// Compiles an example as its users would.
 #[track_caller]
 fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
@@ -593,6 +699,7 @@ fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
     let flags = match link {
         Link::Shared => "$(pkg-config --cflags --libs awrite)",
         // -lawrite would mean the shared library.
+        Link::WhollyStatic => "-static $(pkg-config --static --cflags --libs awrite)",
         Link::Static => "$(pkg-config --static --cflags --libs awrite | sed 's/-lawrite/-l:libawrite.a/')",
     };
     let script = format!("cc -std=c11 {} \"$1\" {flags} -o \"$2\"", STRICT.join(" "));
@@ -608,7 +715,7 @@ fn example(image: &Path, dir: &TestDir, name: &str, link: Link) -> PathBuf {
 fn the_examples_in_c_do_what_they_say() {
     let Some(image) = installed() else { return };
     let programs = TestDir::new();
-    for link in [Link::Shared, Link::Static] {
+    for link in [Link::Shared, Link::Static, Link::WhollyStatic] {
         let dir = TestDir::new();
         let run = |name: &str, args: &[&str]| {
             let program = example(image, &programs, name, link);
@@ -629,7 +736,7 @@ fn the_examples_in_c_do_what_they_say() {
         assert_eq!(said("counter", &["n", "-7"]), "");
         assert_eq!(dir.read("n"), "-2\n");
         dir.file("text", "text");
-        run("counter", &["text", "1"]).assert_code(5);
+        run("counter", &["text", "1"]).assert_code(6);
         assert_eq!(dir.read("text"), "text");
 
         dir.file("text.index", " and index");
@@ -639,6 +746,12 @@ fn the_examples_in_c_do_what_they_say() {
         let told = said("rotate", &["log", "11"]);
         assert!(told.starts_with("log: 10 bytes, the whole is in log."), "{told}");
         assert_eq!(dir.read("log"), "two\nthree\n");
+
+        dir.file("b", "two");
+        assert_eq!(said("set", &["a", "one", "b", "two"]), "a: replaced\nb: unchanged\n");
+        assert_eq!((dir.read("a"), dir.read("b")), ("one".into(), "two".into()));
+        run("set", &["a", "x", "missing/b", "y"]).assert_code(1);
+        assert_eq!(dir.read("a"), "one");
 
         assert_eq!(said("lease", &["work", "me"]), "work is leased by me\n");
         assert_eq!(dir.read("work"), "step 1\nstep 2\nstep 3\n");
