@@ -81,6 +81,8 @@ pub struct AtomicFile {
     lent: Option<u64>,
     /// A change of the target by anybody else is an error.
     watched: bool,
+    /// What was written is known to be something else than what the target contains.
+    differs: bool,
     /// A write failed, so the stage does not contain what the caller meant.
     broken: Option<Broken>,
     started: Instant,
@@ -144,7 +146,8 @@ impl AtomicFile {
     fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
         // Who expects a content may want to expect the new one next.
         let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
-        AtomicFile { stage: None, phase, target, options, hasher, input: 0, lent: None, watched, broken: None, started }
+        let (differs, broken, lent) = (false, None, None);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, lent, watched, differs, broken, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -179,15 +182,33 @@ impl AtomicFile {
         self.options.new_mode = mode;
     }
 
-    /// Whether the current content is all of `file`.
+    /// Writes all of `source`, a file that is at its start, unless the target contains that already. Returns whether it did.
+    /// To be called before anything is written.
     ///
     /// # Errors
     ///
-    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
-    pub fn contains(&self, file: &File) -> Result<bool> {
+    /// As [`add_fd`](AtomicFile::add_fd) and [`original`](AtomicFile::original).
+    pub fn add_if_other(&mut self, source: &File, source_name: &Path) -> Result<bool> {
         let old = self.original()?;
-        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
-        same.map_err(|e| self.target.failed(e).during("cannot compare"))
+        let small = copy::small_content(source).map_err(|e| Error::io(source_name, e))?;
+        let same = match (&old, &small) {
+            (None, _) => Ok(false),
+            (Some(old), Some(new)) => copy::is_content_of(new, old),
+            (Some(old), None) => copy::same_content(source, old),
+        };
+        if same.map_err(|e| self.target.failed(e).during("cannot compare"))? {
+            return Ok(false);
+        }
+        match small {
+            Some(content) => {
+                self.add(&content)?;
+                let bytes = content.len() as u64;
+                self.options.observer.tell(&Notice::Progress { bytes, total: Some(bytes) });
+            }
+            None => drop(self.add_fd(source, source_name)?),
+        }
+        self.differs = !self.options.append;
+        Ok(true)
     }
 
     /// Adds `bytes` to the new content. As `write_all` of [`Write`], but with an error that names the target.
@@ -390,6 +411,7 @@ impl AtomicFile {
 
     /// The stage, and what makes the digest of that which is added to it.
     fn stage(&mut self) -> Result<(&Stage, Option<&mut Hasher>)> {
+        self.differs = false;
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
             (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.hasher.as_mut())?,
