@@ -170,8 +170,8 @@ impl DraftRecord {
         match made {
             Ok(((), ticket)) => Ok(Some(PlacedRecord { ticket: Some(ticket), back })),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists || unsupported(&e) => Ok(None),
-            // EPERM: no hard links on this file system. EMLINK: too many of them.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EMLINK)) => Ok(None),
+            // EPERM: no hard links on this file system. EMLINK: too many of them. EXDEV: below another mount of it.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EMLINK | libc::EXDEV)) => Ok(None),
             Err(e) => Err(fail(e)),
         }
     }
