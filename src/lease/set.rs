@@ -54,6 +54,7 @@ use crate::names::{
 };
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
+use crate::remedy::Remedy;
 use crate::shown::shown;
 use crate::stage::{rename_new, Stage};
 use crate::sys::{flush, retry, unsupported, Dir, FileId, FileKind, FileStatus};
@@ -455,6 +456,9 @@ impl Recovery<'_> {
         let is_left = self.is_staged(&self.stage).and_then(|there| Ok(there && self.may_replace(&target.name)?));
         if is_left.map_err(fail)? {
             finish_target(target, &self.stage).map_err(|e| match target.ensure_changeable(false) {
+                Err(why) if why.remedy() == Some(&Remedy::InPlace) => {
+                    why.during(FINISHING).with_hint("whoever may replace it, or root, finishes it when locking it")
+                }
                 Err(why) => why.during(FINISHING),
                 Ok(()) => fail(e),
             })?;
