@@ -26,7 +26,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: config FILE TEXT\n");
         return 1;
     }
-    options.flags = AWRITE_BACKUP | AWRITE_IF_CHANGED | AWRITE_MKDIR;
+    options.flags = AWRITE_WRITE_BACKUP | AWRITE_WRITE_IF_CHANGED | AWRITE_WRITE_MKDIR;
     status = awrite_write(argv[1], argv[2], strlen(argv[2]), &options, &result);
     if (status != AWRITE_OK) {
         fprintf(stderr, "config: %s\n", awrite_last_error());

@@ -20,11 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(dir.join("config.20260102-000000.backup"), "two")?;
     fs::write(dir.join("install.lock"), "")?;
 
-    let mut options = HousekeepOptions::default();
     // Only what is ours.
-    options.own = true;
-    options.keep_newest = Some(1);
-    options.recursive = true;
+    let options = HousekeepOptions::new().own(true).keep_newest(1).recursive(true);
     let summary = housekeep(&dir, &options, |event| {
         match event {
             HousekeepEvent::Deleted { path, .. } => println!("deleted {}", path.display()),

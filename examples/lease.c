@@ -9,7 +9,7 @@
 static awrite_status step(const char *path, const char *owner, uint64_t token, const char *text)
 {
     awrite_lock_options lock = {.size = sizeof lock, .owner = owner, .token = token};
-    awrite_write_options options = {.size = sizeof options, .lock = &lock, .flags = AWRITE_APPEND};
+    awrite_write_options options = {.size = sizeof options, .lock = &lock, .flags = AWRITE_WRITE_APPEND};
 
     return awrite_write(path, text, strlen(text), &options, NULL);
 }

@@ -10,10 +10,8 @@ use awrite::{Claim, ErrorKind, Lease, LockOptions, Notice, Observer, Wait, Write
 
 /// A step: writes as the owner of the lease. If another owner has taken the lease meanwhile, this fails.
 fn step(path: &Path, claim: Claim, text: &str) -> awrite::Result<()> {
-    let mut options = WriteOptions::default();
-    options.append = true;
-    options.lock.claim = Some(claim);
-    awrite::write(path, text.as_bytes(), &options)?;
+    let options = WriteOptions::new().append(true).lock(LockOptions::new().claim(claim));
+    awrite::write(path, text, &options)?;
     Ok(())
 }
 
@@ -21,8 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let path = dir.join("awrite-example-leased");
 
-    let mut options = LockOptions::default();
-    options.wait = Wait::For(Duration::from_secs(5));
+    let options = LockOptions::new().wait(Wait::For(Duration::from_secs(5)));
     // The library prints nothing. An observer is told what happens.
     let observer = Observer::new(|notice| match notice {
         Notice::Waiting { target, .. } => eprintln!("waiting for {}", target.display()),
@@ -34,19 +31,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 1..=3 {
         step(&path, lease.claim(), &format!("step {number}\n"))?;
         // The library refreshes a lease only when it is told to.
-        if lease.due().is_zero() {
+        if lease.time_to_refresh().is_zero() {
             lease.refresh()?;
         }
     }
 
     // A writer without the lease is kept out.
-    let mut no_wait = WriteOptions::default();
-    no_wait.lock.wait = Wait::No;
-    let refused = awrite::write(&path, "without a lease".as_bytes(), &no_wait);
+    let no_wait = WriteOptions::new().lock(LockOptions::new().wait(Wait::No));
+    let refused = awrite::write(&path, "without a lease", &no_wait);
     assert!(refused.is_err_and(|error| error.kind() == ErrorKind::Leased));
 
-    // A kept lease outlives this process. Another process continues it with the owner and the token.
-    let token = lease.keep();
+    // A detached lease outlives this process. Another process continues it with the owner and the token.
+    let token = lease.detach();
     let claim = Claim::new("example")?.with_token(token);
     let lease = Lease::resume(&path, &claim, None, &options, &observer)?;
     lease.release()?;

@@ -25,7 +25,12 @@ static void show(const char *path)
 int main(int argc, char **argv)
 {
     /* AWRITE_LOCK_DIR and the other variables count here as they do for the commands. */
-    awrite_lock_options options = {.size = sizeof options, .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED};
+    awrite_lock_options options = {
+        .size = sizeof options,
+        .flags = AWRITE_LOCK_ENVIRONMENT | AWRITE_LOCK_SHARED,
+        .wait = AWRITE_WAIT_LIMITED,
+        .timeout_ms = 5000,
+    };
     awrite_lock *lock;
     awrite_status status;
     char index[4096];
@@ -34,7 +39,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: lock FILE\n");
         return 1;
     }
-    status = awrite_lock_timed(&lock, argv[1], 5000, &options);
+    status = awrite_lock_acquire(&lock, argv[1], &options);
     if (status == AWRITE_LOCKED) {
         /* The hint names the holder, where the library can find it. */
         fprintf(stderr, "lock: %s\n%s\n", awrite_last_error(), awrite_last_hint());

@@ -13,13 +13,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = dir.join("awrite-example-locked");
 
     // AWRITE_LOCK_DIR and AWRITE_KEEP_LOCK count here as they do for the command.
-    let mut options = LockOptions::from_env();
-    options.wait = Wait::For(Duration::from_secs(5));
+    let options = LockOptions::from_env().wait(Wait::For(Duration::from_secs(5)));
     let lock = FileLock::acquire(&path, &options)?;
 
     // Nobody else gets the lock meanwhile: no process, and no other thread of this one.
-    options.wait = Wait::No;
-    match FileLock::acquire(&path, &options) {
+    match FileLock::acquire(&path, &options.clone().wait(Wait::No)) {
         Err(error) if error.kind() == ErrorKind::LockBusy => {
             println!("{error}");
             if let Some(hint) = error.hint() {

@@ -27,14 +27,14 @@ static int skip(FILE *log, long bytes)
     return 0;
 }
 
-static awrite_status copy(awrite_file *file, FILE *log)
+static awrite_status copy(awrite_writer *writer, FILE *log)
 {
     static char block[65536];
     size_t got;
     awrite_status status = AWRITE_OK;
 
     while (status == AWRITE_OK && (got = fread(block, 1, sizeof block, log)) > 0)
-        status = awrite_file_write(file, block, got);
+        status = awrite_writer_write(writer, block, got);
     if (status == AWRITE_OK && ferror(log)) {
         perror("rotate");
         exit(1);
@@ -44,9 +44,9 @@ static awrite_status copy(awrite_file *file, FILE *log)
 
 int main(int argc, char **argv)
 {
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_BACKUP_TIMESTAMP};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_WRITE_BACKUP_TIMESTAMP};
     awrite_result result = {.size = sizeof result};
-    awrite_file *file;
+    awrite_writer *writer;
     awrite_status status;
     FILE *log;
 
@@ -54,24 +54,24 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: rotate LOG BYTES\n");
         return 1;
     }
-    status = awrite_file_open(&file, argv[1], &options);
+    status = awrite_writer_open(&writer, argv[1], &options);
     if (status == AWRITE_OK) {
         /* From here on the lock is held. What is written replaces the log at the commit, and not before. */
         log = fopen(argv[1], "r");
         if (log == NULL || skip(log, strtol(argv[2], NULL, 10)) != 0) {
             perror(argv[1]);
-            awrite_file_free(file);
+            awrite_writer_free(writer);
             return 1;
         }
         status = copy(file, log);
         fclose(log);
     }
     if (status == AWRITE_OK)
-        status = awrite_file_commit(file, &result);
+        status = awrite_writer_commit(writer, &result);
     if (status == AWRITE_OK)
         printf("%s: %llu bytes, the whole is in %s\n", argv[1], (unsigned long long)result.bytes, result.backup);
     else
         fprintf(stderr, "rotate: %s\n", awrite_last_error());
-    awrite_file_free(file);
+    awrite_writer_free(writer);
     return (int)status;
 }

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths = [dir.join("awrite-example-data"), dir.join("awrite-example-index")];
 
     for round in 1..=2 {
-        let mut set = Set::open(&paths, &WriteOptions::default())?;
+        let mut set = Set::open(&paths, &WriteOptions::new())?;
         writeln!(set.file(0), "one\ntwo\nthree {round}")?;
         writeln!(set.file(1), "one 0\ntwo 4\nthree 8")?;
         let committed = set.commit()?;

@@ -9,15 +9,14 @@ use awrite::{AtomicFile, Committed, WriteOptions};
 
 /// Replaces the file only if the command succeeds.
 fn replace_by_output(path: &Path, command: &mut Command) -> Result<Committed, Box<dyn std::error::Error>> {
-    let mut options = WriteOptions::default();
     // A slow command then blocks nobody: the library takes the lock when all input is there.
-    options.lock_on_commit = true;
+    let options = WriteOptions::new().lock_on_commit(true);
     let mut file = AtomicFile::open(path, &options)?;
     writeln!(file, "# made by a program")?;
 
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("no pipe")?;
-    file.fill_from(&output, Path::new("the command's output"))?;
+    file.add_fd(&output, Path::new("the command's output"))?;
     let status = child.wait()?;
     if !status.success() {
         // Dropped without a commit: the file stays as it was.

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use awrite::WriteOptions;
 
-fn add_one(path: &Path) -> awrite::Result<()> {
-    awrite::update(path, &WriteOptions::default(), |old, new| {
-        let mut text = String::new();
-        old.read_to_string(&mut text)?;
+/// Returns the new count.
+fn add_one(path: &Path) -> awrite::Result<u64> {
+    awrite::update(path, &WriteOptions::new(), |old, new| {
+        let text = io::read_to_string(old)?;
         // If there is no file yet, this is empty. An error here leaves the file as it was, like every error.
         let count: u64 = if text.is_empty() { 0 } else { text.trim().parse().map_err(io::Error::other)? };
-        writeln!(new, "{}", count + 1)
-    })?;
-    Ok(())
+        writeln!(new, "{}", count + 1)?;
+        Ok(count + 1)
+    })
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The lock excludes threads of one process just as it excludes processes.
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| add_one(&path)))).collect();
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| add_one(&path).map(drop)))).collect();
         threads
             .into_iter()
             .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -9,12 +9,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let path = dir.join("awrite-example.txt");
 
-    // In one call: writes everything that a reader yields.
-    awrite::write(&path, "first\n".as_bytes(), &WriteOptions::default())?;
+    // In one call.
+    awrite::write(&path, "first\n", &WriteOptions::new())?;
 
     // Piece by piece. The lock is held from here to the commit. Without a commit the file stays as it was.
-    let mut options = WriteOptions::default();
-    options.backup = Some(BackupOptions::default());
+    let options = WriteOptions::new().backup(BackupOptions::new());
     let mut file = AtomicFile::open(&path, &options)?;
     for line in 1..=3 {
         writeln!(file, "line {line}")?;

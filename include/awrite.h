@@ -15,15 +15,17 @@
  *
  * A task of several steps has a handle:
  *
- *     awrite_file *file;
- *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
+ *     awrite_writer *writer;
+ *     awrite_write_options options = AWRITE_WRITE_OPTIONS_INIT;
+ *     awrite_status status;
  *
- *     awrite_status status = awrite_file_open(&file, "report.txt", &options);
+ *     options.flags = AWRITE_WRITE_BACKUP;
+ *     status = awrite_writer_open(&writer, "report.txt", &options);
  *     if (status == AWRITE_OK)
- *         status = awrite_file_write(file, data, size);         // as often as you like
+ *         status = awrite_writer_write(writer, data, size);     // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
- *     awrite_file_free(file);                                   // without a commit: nothing has happened
+ *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
+ *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^
@@ -37,11 +39,14 @@
  * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
  * handle, as the call's description says. Never pass to free() what the library returns.
  *
- * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default.
- * Set the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
- * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header
- * runs with any later libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that
- * library refuses options that it does not know, unless they are zero.
+ * Options.  A struct that the caller fills in begins with its size. Every other member may be 0 or NULL, which is its
+ * default. Start with the macro AWRITE_..._INIT of the struct, which does both, and set what differs. Since C99 that is
+ * also {.size = sizeof options, .flags = ...}. A program built with one version of this header runs with any later
+ * libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that library refuses options
+ * that it does not know, unless they are zero.
+ *
+ * Flags.  Each family of constants is an enum with a prefix of its own, and so has each member that takes them. C++
+ * refuses a constant of another family; C compilers warn about it (-Wenum-conversion, part of -Wextra in gcc).
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
@@ -85,6 +90,22 @@
 #define AWRITE_VERSION "0.1.0"
 #define AWRITE_VERSION_NUMBER (AWRITE_VERSION_MAJOR * 1000000 + AWRITE_VERSION_MINOR * 1000 + AWRITE_VERSION_PATCH)
 
+/* A call whose result must not be ignored. */
+#ifndef AWRITE_NODISCARD
+#if defined(__GNUC__)
+#define AWRITE_NODISCARD __attribute__((__warn_unused_result__))
+#else
+#define AWRITE_NODISCARD
+#endif
+#endif
+
+/* Where the language allows, the enums say that later versions may add values. They have 32 bits everywhere. */
+#if (defined(__cplusplus) && __cplusplus >= 201103L) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)
+#define AWRITE_UINT32_ : uint32_t
+#else
+#define AWRITE_UINT32_
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -95,8 +116,11 @@ extern "C" {
  * awrite_last_hint() and awrite_last_errno() say what exactly went wrong, and with which file.
  */
 
-/** The result of a call. 0 to 4 are also the exit codes of the commands. */
-typedef enum {
+/**
+ * The result of a call. 0, 1, 2 and 4 are also the exit codes of the commands. (3 is theirs alone: a signal ended the
+ * command. The library handles no signals.)
+ */
+typedef enum awrite_status AWRITE_UINT32_ {
     /** It is done. */
     AWRITE_OK = 0,
     /** A system call failed, or the target is not a file that can be replaced. The target is unchanged. */
@@ -107,15 +131,11 @@ typedef enum {
      */
     AWRITE_LOCKED = 2,
     /**
-     * A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
-     */
-    AWRITE_INTERRUPTED = 3,
-    /**
      * The target is not what awrite_write_options.expect says. It is unchanged. awrite_last_found() says what it is.
      */
     AWRITE_CONFLICT = 4,
     /**
-     * An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
+     * An argument is wrong: NULL where something must be, a whose size is not set, an unknown flag, options
      * that contradict each other, a handle of the parent process. Nothing was done.
      */
     AWRITE_BAD_ARGUMENT = 5,
@@ -128,26 +148,26 @@ typedef enum {
     AWRITE_INTERNAL = 7,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-     * back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
+     * back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
      */
-    AWRITE_NOT_DURABLE = 8,
+    AWRITE_NOT_DURABLE = 8
 } awrite_status;
 
 /**
  * Says what a status means: a short phrase in English.
  *
- * status: any number, also one of a later version.
+ * @param status any number, also one of a later version.
  *
- * Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
+ * @return a string that belongs to the library and stays. Never NULL. Thread-safe.
  */
-const char *awrite_strerror(int status);
+const char *awrite_strerror(awrite_status status);
 
 /**
  * Says what was wrong in the last call on this thread that returned anything but AWRITE_OK: "PATH: REASON". One line
  * in UTF-8, without a newline at its end. Control characters in a path are escaped, and bytes that are not UTF-8 are
  * replaced. A call that succeeds leaves the text as it was.
  *
- * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
+ * @return a string that belongs to the library and stays until the next call on this thread that fails; "" before the
  * first one. Never NULL. Thread-safe: each thread has its own.
  */
 const char *awrite_last_error(void);
@@ -157,7 +177,7 @@ const char *awrite_last_error(void);
  * line, without a newline at its end, that the commands print as "Hint: ...". What it names are flags and members of
  * the options here.
  *
- * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
+ * @return a string that belongs to the library and stays until the next call on this thread that fails; "" where there
  * is no hint. Never NULL. Thread-safe: each thread has its own.
  */
 const char *awrite_last_hint(void);
@@ -165,7 +185,7 @@ const char *awrite_last_hint(void);
 /**
  * The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
  *
- * Returns the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
+ * @return the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
  * its own.
  */
 int awrite_last_errno(void);
@@ -174,7 +194,7 @@ int awrite_last_errno(void);
  * What the target was found to contain when the last call on this thread failed with AWRITE_CONFLICT: "sha256:" and 64
  * hexadecimal digits, or "absent". The next awrite_write_options.expect, once the caller has read the target again.
  *
- * Returns a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
+ * @return a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
  * one failed otherwise. Never NULL. Thread-safe: each thread has its own.
  */
 const char *awrite_last_found(void);
@@ -182,14 +202,14 @@ const char *awrite_last_found(void);
 /**
  * The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
  *
- * Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
+ * @return a string that belongs to the library and stays. Never NULL. Thread-safe.
  */
 const char *awrite_version(void);
 
 /**
  * The same as a number. Compare it with AWRITE_VERSION_NUMBER.
  *
- * Returns 1002003 for 1.2.3. Thread-safe.
+ * @return 1002003 for 1.2.3. Thread-safe.
  */
 uint32_t awrite_version_number(void);
 
@@ -200,30 +220,30 @@ uint32_t awrite_version_number(void);
  * in the member notice of the options, unless that is NULL.
  */
 
-/**
- * awrite_notice.kind: nothing has failed, but something is less than it should be: the file system cannot sync a
- * directory, a lock file could not be removed, a file is being overwritten in place.
- */
-#define AWRITE_NOTICE_WARNING 1
-
-/** awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call. */
-#define AWRITE_NOTICE_WAITING 2
-
-/** awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING. */
-#define AWRITE_NOTICE_LOCKED 3
-
-/** awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept. */
-#define AWRITE_NOTICE_INFO 4
+/** awrite_notice.kind. Later versions may add kinds: ignore those that you do not know. */
+typedef enum awrite_notice_kind AWRITE_UINT32_ {
+    /**
+     * Nothing has failed, but something is less than it should be: the file system cannot sync a
+     * directory, a lock file could not be removed, a file is being overwritten in place.
+     */
+    AWRITE_NOTICE_WARNING = 1,
+    /** Somebody else holds the lock or a lease, and this call waits for it. At most once in a call. */
+    AWRITE_NOTICE_WAITING = 2,
+    /** The lock is held now, after AWRITE_NOTICE_WAITING. */
+    AWRITE_NOTICE_LOCKED = 3,
+    /** Worth knowing: other hard links keep the old content, an extended attribute was not kept. */
+    AWRITE_NOTICE_INFO = 4
+} awrite_notice_kind;
 
 /**
  * Something that the library tells while it works. The library makes it and its strings. They exist only during the
  * callback.
  */
-typedef struct {
+typedef struct awrite_notice {
     /** The size of this struct in the library that runs. */
     size_t size;
-    /** AWRITE_NOTICE_*. Later versions may add kinds: ignore those that you do not know. */
-    uint32_t kind;
+    /** What kind of notice it is. */
+    awrite_notice_kind kind;
     /** 0. */
     uint32_t reserved;
     /** What it is about: the target as it was given, the lock file, the backup. Never NULL. */
@@ -242,55 +262,13 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
  *
  * The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
  * holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
- * exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+ * exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
  * themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
  * that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
  */
 
-/** awrite_lock_options.wait: wait until the lock is free. */
-#define AWRITE_WAIT_FOREVER 0
-
-/** awrite_lock_options.wait: wait for timeout_ms at the most. */
-#define AWRITE_WAIT_LIMITED 1
-
-/**
- * awrite_lock_options.wait: do not wait. (The library tries again for a few milliseconds, so that a program that only
- * looks at the lock does not make the call fail.)
- */
-#define AWRITE_WAIT_NO 2
-
-/** awrite_lock_options.flags: share the lock with other shared holders. A write ignores it. */
-#define AWRITE_LOCK_SHARED 1
-
-/**
- * awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
- * check its inode, such as flock(1). Every program that locks the same target must then do so.
- */
-#define AWRITE_LOCK_KEEP 2
-
-/** awrite_lock_options.flags: if the target is a symbolic link, use the link itself and not the file behind it. */
-#define AWRITE_LOCK_NO_FOLLOW 4
-
-/**
- * awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
- * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
- */
-#define AWRITE_LOCK_ENVIRONMENT 8
-
 /** lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there. */
 #define AWRITE_MODE_NONE 65536
-
-/** awrite_lock_options.method: flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS). */
-#define AWRITE_METHOD_AUTO 0
-
-/** awrite_lock_options.method: flock(2) on a lock file without content. */
-#define AWRITE_METHOD_FLOCK 1
-
-/**
- * awrite_lock_options.method: a lock file that is created by link(2) and says who holds it. A thread of the library
- * keeps it fresh.
- */
-#define AWRITE_METHOD_LINK 2
 
 /**
  * A lock that is held, or those of several targets.
@@ -300,17 +278,63 @@ typedef void (*awrite_notice_fn)(const awrite_notice *notice, void *context);
  */
 typedef struct awrite_lock awrite_lock;
 
+/** awrite_lock_options.wait: how long to wait for a lock that somebody else holds. */
+typedef enum awrite_wait AWRITE_UINT32_ {
+    /** Wait until the lock is free. */
+    AWRITE_WAIT_FOREVER = 0,
+    /** Wait for timeout_ms at the most. */
+    AWRITE_WAIT_LIMITED = 1,
+    /**
+     * Do not wait. (The library tries again for a few milliseconds, so that a program that only
+     * looks at the lock does not make the call fail.)
+     */
+    AWRITE_WAIT_NO = 2
+} awrite_wait;
+
+/** awrite_lock_options.flags, or-ed. */
+typedef enum awrite_lock_flags AWRITE_UINT32_ {
+    /** None of them. */
+    AWRITE_LOCK_DEFAULT = 0,
+    /** Share the lock with other shared holders. A write ignores it. */
+    AWRITE_LOCK_SHARED = 1,
+    /**
+     * Leave the lock file in place on release, for a lock shared with programs that do not
+     * check its inode, such as flock(1). Every program that locks the same target must then do so.
+     */
+    AWRITE_LOCK_KEEP = 2,
+    /** If the target is a symbolic link, use the link itself and not the file behind it. */
+    AWRITE_LOCK_NO_FOLLOW = 4,
+    /**
+     * Take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
+     * AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
+     */
+    AWRITE_LOCK_ENVIRONMENT = 8
+} awrite_lock_flags;
+
+/** awrite_lock_options.method: what a lock is. */
+typedef enum awrite_method AWRITE_UINT32_ {
+    /** flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS). */
+    AWRITE_METHOD_AUTO = 0,
+    /** flock(2) on a lock file without content. */
+    AWRITE_METHOD_FLOCK = 1,
+    /**
+     * A lock file that is created by link(2) and says who holds it. A thread of the library
+     * keeps it fresh.
+     */
+    AWRITE_METHOD_LINK = 2
+} awrite_method;
+
 /**
  * How a lock is found and taken. All programs that lock the same target must use the same lock_file, lock_dir and
  * AWRITE_LOCK_KEEP. The struct and its strings are only read during the call.
  */
-typedef struct {
+typedef struct awrite_lock_options {
     /** sizeof(awrite_lock_options). */
     size_t size;
-    /** AWRITE_WAIT_*. */
-    uint32_t wait;
+    /** How long to wait. 0: for ever. */
+    awrite_wait wait;
     /** AWRITE_LOCK_*, or-ed. */
-    uint32_t flags;
+    awrite_lock_flags flags;
     /** With AWRITE_WAIT_LIMITED: how long. Otherwise 0. */
     uint64_t timeout_ms;
     /** Use this lock file instead of TARGET.lock. */
@@ -322,8 +346,8 @@ typedef struct {
      * gives them write.
      */
     uint32_t lock_mode;
-    /** AWRITE_METHOD_*. */
-    uint32_t method;
+    /** What a lock is. 0: AWRITE_METHOD_AUTO. */
+    awrite_method method;
     /** For a link lock: others break it after this time without a sign of life from this process. 0: a minute. */
     uint64_t stale_after_ms;
     /**
@@ -345,65 +369,40 @@ typedef struct {
     const char *reason;
 } awrite_lock_options;
 
+/** What awrite_lock_options begins as: with its size, and all else default. */
+#define AWRITE_LOCK_OPTIONS_INIT \
+    {sizeof(awrite_lock_options), AWRITE_WAIT_FOREVER, AWRITE_LOCK_DEFAULT, 0, NULL, NULL, 0, \
+     AWRITE_METHOD_AUTO, 0, NULL, 0, NULL, NULL, NULL}
+
 /**
- * Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
+ * Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
+ * readers if AWRITE_LOCK_SHARED is among their flags.
  *
- * lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
- * target: the file, which need not exist; its directory must.
- * options: NULL for the defaults.
+ * @param lock receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
+ * @param target the file, which need not exist; its directory must.
+ * @param options NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+ * @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
  * file could not be made or opened. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const char *target,
                                   const awrite_lock_options *options);
-
-/**
- * The same without waiting, whatever the options say about that.
- *
- * lock, target, options: as in awrite_lock_acquire().
- *
- * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
- */
-awrite_status awrite_lock_try(awrite_lock **lock, const char *target, const awrite_lock_options *options);
-
-/**
- * The same with a limited time to wait, whatever the options say about that.
- *
- * lock, target, options: as in awrite_lock_acquire().
- * timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
- *
- * Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
- */
-awrite_status awrite_lock_timed(awrite_lock **lock,
-                                const char *target,
-                                uint64_t timeout_ms,
-                                const awrite_lock_options *options);
-
-/**
- * The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
- *
- * lock, target, options: as in awrite_lock_acquire().
- *
- * Returns as awrite_lock_acquire(). Thread-safe.
- */
-awrite_status awrite_lock_shared(awrite_lock **lock,
-                                 const char *target,
-                                 const awrite_lock_options *options);
 
 /**
  * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
  * two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
  * lock that is taken in addition later has no part in this.
  *
- * lock: receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
- * targets, count: the files, at least one. One that is named twice is locked once.
- * options: NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
+ * @param lock receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
+ * @param targets,count the files, at least one. One that is named twice is locked once.
+ * @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
  * target only.
  *
- * Returns as awrite_lock_acquire(). Thread-safe.
+ * @return as awrite_lock_acquire(). Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lock_acquire_all(awrite_lock **lock,
                                       const char *const *targets,
                                       size_t count,
@@ -414,7 +413,7 @@ awrite_status awrite_lock_acquire_all(awrite_lock **lock,
  * the handle: do not close it, and do not lock or unlock it. It is closed on exec; a child process that is to keep the
  * lock alive needs a copy of it.
  *
- * Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
+ * @return the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
  * parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
  */
 int awrite_lock_fd(const awrite_lock *lock);
@@ -422,7 +421,7 @@ int awrite_lock_fd(const awrite_lock *lock);
 /**
  * The path of the lock file; of several targets: the first one's.
  *
- * Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
+ * @return a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
  * handle is NULL. Thread-safe, with the same handle too.
  */
 const char *awrite_lock_path(const awrite_lock *lock);
@@ -431,15 +430,16 @@ const char *awrite_lock_path(const awrite_lock *lock);
  * Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
  * stopped, or cut off from the file server, for too long.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
+ * @return AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
  * Thread-safe, with the same handle too.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lock_check(const awrite_lock *lock);
 
 /**
  * Gives the lock back. The handle is still to be freed.
  *
- * Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
+ * @return AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
  * AWRITE_BAD_ARGUMENT if the handle is NULL, was released before, or is the parent process's. No other call with the
  * same handle at the same time.
  */
@@ -454,116 +454,110 @@ void awrite_lock_free(awrite_lock *lock);
 /* === Writing =======================================================================================================
  *
  * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
- * callback makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is
+ * callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it is
  * the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
  * unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
  */
 
-/**
- * awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
- * nobody. Not with awrite_update(), which would lose updates.
- */
-#define AWRITE_LATE_LOCK 1
-
-/** awrite_write_options.flags: the new content begins with the current content. */
-#define AWRITE_APPEND 2
-
-/** awrite_write_options.flags: give the new file 0666 less umask, whatever the original had. */
-#define AWRITE_NO_PRESERVE_MODE 4
-
-/** awrite_write_options.flags: do not carry extended attributes and ACLs over. */
-#define AWRITE_NO_PRESERVE_XATTRS 8
-
-/** awrite_write_options.flags: replace a file that this user may not write. */
-#define AWRITE_FORCE 16
-
-/** awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty. */
-#define AWRITE_REFUSE_EMPTY 32
-
-/**
- * awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
- * for is still set, on the file itself.
- */
-#define AWRITE_IF_CHANGED 64
-
-/**
- * awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
- * only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
- */
-#define AWRITE_IN_PLACE 128
-
-/** awrite_write_options.flags: create missing parent directories. */
-#define AWRITE_MKDIR 256
-
-/**
- * awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
- * same.
- */
-#define AWRITE_BACKUP 512
-
-/** awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
-#define AWRITE_BACKUP_TIMESTAMP 1024
-
-/**
- * awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
- * mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
- * elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
- */
-#define AWRITE_KEEP_INODE 2048
-
-/**
- * awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
- * left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
- */
-#define AWRITE_DRY_RUN 4096
-
-/**
- * awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
- * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
- * target is unchanged. Not with AWRITE_SYNC_NONE.
- */
-#define AWRITE_VERIFY 8192
-
-/** awrite_write_options.sync: file and directory. The new content survives power loss. */
-#define AWRITE_SYNC_FULL 0
-
-/** awrite_write_options.sync: the file only. Power loss may bring the old content back, never a partial one. */
-#define AWRITE_SYNC_DATA 1
-
-/** awrite_write_options.sync: neither. Only a crash of the process is survived. */
-#define AWRITE_SYNC_NONE 2
-
-/**
- * awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
- * kept, its permissions are cut down to those of others.
- */
-#define AWRITE_OWNER_TRY 0
-
-/**
- * awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
- * set-group-id bits and capabilities are kept, too.
- */
-#define AWRITE_OWNER_KEEP 1
-
-/** awrite_write_options.ownership: the new file belongs to the user who writes it. */
-#define AWRITE_OWNER_WRITER 2
-
 /** The size of a string that says what a target contains, with the zero byte at its end. */
 #define AWRITE_DIGEST_SIZE 72
-
-/**
- * A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
- * puts that off. awrite_file_commit() makes what was written the content of the target.
- *
- * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
- */
-typedef struct awrite_file awrite_file;
 
 /**
  * An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
  * the callback, and only the thread that runs the callback may use it.
  */
 typedef struct awrite_update_io awrite_update_io;
+
+/**
+ * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
+ * puts that off. awrite_writer_commit() makes what was written the content of the target.
+ *
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
+ */
+typedef struct awrite_writer awrite_writer;
+
+/** awrite_write_options.flags, or-ed. */
+typedef enum awrite_write_flags AWRITE_UINT32_ {
+    /** None of them. */
+    AWRITE_WRITE_DEFAULT = 0,
+    /**
+     * Take the lock at the commit instead of at the start, so that a slow producer blocks
+     * nobody. Not with awrite_update(), which would lose updates.
+     */
+    AWRITE_WRITE_LATE_LOCK = 1,
+    /** The new content begins with the current content. */
+    AWRITE_WRITE_APPEND = 2,
+    /** Give the new file 0666 less umask, whatever the original had. */
+    AWRITE_WRITE_NO_PRESERVE_MODE = 4,
+    /** Do not carry extended attributes and ACLs over. */
+    AWRITE_WRITE_NO_PRESERVE_XATTRS = 8,
+    /** Replace a file that this user may not write. */
+    AWRITE_WRITE_FORCE = 16,
+    /** Fail when there is nothing to write, instead of making the file empty. */
+    AWRITE_WRITE_REFUSE_EMPTY = 32,
+    /**
+     * Leave the target untouched when its content is identical. A mode or an owner that is asked
+     * for is still set, on the file itself.
+     */
+    AWRITE_WRITE_IF_CHANGED = 64,
+    /**
+     * Where rename is impossible, overwrite the file under the lock: something is mounted on it,
+     * only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
+     */
+    AWRITE_WRITE_IN_PLACE = 128,
+    /** Create missing parent directories. */
+    AWRITE_WRITE_MKDIR = 256,
+    /**
+     * Keep the current content as TARGET.backup. Setting any of the backup members does the
+     * same.
+     */
+    AWRITE_WRITE_BACKUP = 512,
+    /** Keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time. */
+    AWRITE_WRITE_BACKUP_TIMESTAMP = 1024,
+    /**
+     * Write into the existing file, so that its other hard links, and a container that it is
+     * mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
+     * elsewhere the file is overwritten, as with AWRITE_WRITE_IN_PLACE.
+     */
+    AWRITE_WRITE_KEEP_INODE = 2048,
+    /**
+     * Do everything but the commit, and take it back: the target stays as it is, and nothing is
+     * left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
+     */
+    AWRITE_WRITE_DRY_RUN = 4096,
+    /**
+     * Before the target is replaced, read the new content back and compare it with what was
+     * received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
+     * target is unchanged. Not with AWRITE_SYNC_NONE.
+     */
+    AWRITE_WRITE_VERIFY = 8192
+} awrite_write_flags;
+
+/** awrite_write_options.sync: what is forced to the disk before a call returns. */
+typedef enum awrite_sync AWRITE_UINT32_ {
+    /** File and directory. The new content survives power loss. */
+    AWRITE_SYNC_FULL = 0,
+    /** The file only. Power loss may bring the old content back, never a partial one. */
+    AWRITE_SYNC_DATA = 1,
+    /** Neither. Only a crash of the process is survived. */
+    AWRITE_SYNC_NONE = 2
+} awrite_sync;
+
+/** awrite_write_options.ownership: whose the new file is. */
+typedef enum awrite_ownership AWRITE_UINT32_ {
+    /**
+     * Owner and group are kept as far as this user may do so. Where the group cannot be
+     * kept, its permissions are cut down to those of others.
+     */
+    AWRITE_OWNERSHIP_TRY = 0,
+    /**
+     * Owner and group are kept; it is an error if that fails. Only then set-user-id and
+     * set-group-id bits and capabilities are kept, too.
+     */
+    AWRITE_OWNERSHIP_KEEP = 1,
+    /** The new file belongs to the user who writes it. */
+    AWRITE_OWNERSHIP_WRITER = 2
+} awrite_ownership;
 
 /**
  * Decides whether a target is replaced. It is called right before that, with the lock held, on the thread that makes
@@ -575,21 +569,21 @@ typedef int (*awrite_check_fn)(const char *new_file, const char *target, void *c
 
 /**
  * How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
- * contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
+ * contexts point to must stay valid during the call; with awrite_writer_open(), until the handle is freed.
  */
-typedef struct {
+typedef struct awrite_write_options {
     /** sizeof(awrite_write_options). */
     size_t size;
     /** How the target's lock is taken. NULL: the defaults. */
     const awrite_lock_options *lock;
-    /** The flags that are described above as awrite_write_options.flags, or-ed. */
-    uint32_t flags;
-    /** AWRITE_SYNC_*. */
-    uint32_t sync;
+    /** AWRITE_WRITE_*, or-ed. */
+    awrite_write_flags flags;
+    /** What is forced to the disk. 0: file and directory. */
+    awrite_sync sync;
     /** Permission bits of the new file. 0: the original's; for a new file 0666 less umask. */
     uint32_t mode;
-    /** AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY. */
-    uint32_t ownership;
+    /** Whose the new file is. 0: AWRITE_OWNERSHIP_TRY. */
+    awrite_ownership ownership;
     /** What is appended to the target's name for a backup. NULL: ".backup". */
     const char *backup_suffix;
     /** Put backups into this directory. NULL: beside the target. */
@@ -624,8 +618,13 @@ typedef struct {
     const char *expect_same;
 } awrite_write_options;
 
+/** What awrite_write_options begins as: with its size, and all else default. */
+#define AWRITE_WRITE_OPTIONS_INIT \
+    {sizeof(awrite_write_options), NULL, AWRITE_WRITE_DEFAULT, AWRITE_SYNC_FULL, 0, \
+     AWRITE_OWNERSHIP_TRY, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, 0, NULL, NULL}
+
 /** What a write has done. */
-typedef struct {
+typedef struct awrite_result {
     /** sizeof(awrite_result), to be set by the caller. */
     size_t size;
     /** Length of the content in bytes. */
@@ -635,16 +634,20 @@ typedef struct {
      * until this thread's next write that succeeds.
      */
     const char *backup;
-    /** 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED). */
+    /** 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED). */
     uint32_t changed;
     /** 0. */
     uint32_t reserved;
     /**
-     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was used; else "".
      * The next awrite_write_options.expect.
      */
     char digest[AWRITE_DIGEST_SIZE];
 } awrite_result;
+
+/** What awrite_result begins as: with its size, and all else default. */
+#define AWRITE_RESULT_INIT \
+    {sizeof(awrite_result), 0, NULL, 0, 0, ""}
 
 /**
  * Makes the new content of a target. Returns 0 to replace the target by what was written; anything else leaves it as
@@ -656,12 +659,13 @@ typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
  * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
  * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
  *
- * target: the file, which need not exist.
- * digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
- * capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ * @param target the file, which need not exist.
+ * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_digest(const char *target,
                             char *digest,
                             size_t capacity);
@@ -669,14 +673,15 @@ awrite_status awrite_digest(const char *target,
 /**
  * Replaces a target by a block of memory.
  *
- * target: the file, which need not exist.
- * data, size: the new content; data may be NULL if size is 0. They are only read during the call.
- * options: NULL for the defaults.
- * result: receives what was done; or NULL. Left alone on failure.
+ * @param target the file, which need not exist.
+ * @param data,size the new content; data may be NULL if size is 0. They are only read during the call.
+ * @param options NULL for the defaults.
+ * @param result receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
  * the options; AWRITE_NOT_DURABLE. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_write(const char *target,
                            const void *data,
                            size_t size,
@@ -686,16 +691,17 @@ awrite_status awrite_write(const char *target,
 /**
  * Reads and replaces a target under its lock, so that no other update is lost.
  *
- * target: the file, which need not exist; its content is empty then.
- * change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
- * context: passed to change.
- * options: NULL for the defaults.
- * result: receives what was done; or NULL. Left alone on failure.
+ * @param target the file, which need not exist; its content is empty then.
+ * @param change called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+ * @param context passed to change.
+ * @param options NULL for the defaults.
+ * @param result receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+ * @return AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
  * failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
  * AWRITE_NOT_DURABLE. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_update(const char *target,
                             awrite_update_fn change,
                             void *context,
@@ -705,80 +711,93 @@ awrite_status awrite_update(const char *target,
 /**
  * In a callback of awrite_update(): reads the next part of the current content.
  *
- * io: what the callback was called with.
- * buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
- * got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
+ * @param io what the callback was called with.
+ * @param buffer,capacity where to put it, and how many bytes fit there. The buffer stays the caller's.
+ * @param got receives the number of bytes that were read; 0 at the end of the content, or on failure.
  *
- * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+ * @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
  */
-awrite_status awrite_update_read(awrite_update_io *io, void *buffer, size_t capacity, size_t *got);
+AWRITE_NODISCARD
+awrite_status awrite_update_read(awrite_update_io *io,
+                                 void *buffer,
+                                 size_t capacity,
+                                 size_t *got);
 
 /**
  * In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
  *
- * io: what the callback was called with.
- * data, size: the block; data may be NULL if size is 0.
+ * @param io what the callback was called with.
+ * @param data,size the block; data may be NULL if size is 0.
  *
- * Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+ * @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
  */
-awrite_status awrite_update_write(awrite_update_io *io, const void *data, size_t size);
+AWRITE_NODISCARD
+awrite_status awrite_update_write(awrite_update_io *io,
+                                  const void *data,
+                                  size_t size);
 
 /**
  * Begins to replace a target.
  *
- * file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
- * target: the file, which need not exist.
- * options: NULL for the defaults.
+ * @param writer receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
+ * @param target the file, which need not exist.
+ * @param options NULL for the defaults.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
-awrite_status awrite_file_open(awrite_file **file, const char *target, const awrite_write_options *options);
+AWRITE_NODISCARD
+awrite_status awrite_writer_open(awrite_writer **writer,
+                                 const char *target,
+                                 const awrite_write_options *options);
 
 /**
  * Adds a block to the new content. Not buffered: each call is a system call.
  *
- * data, size: the block; data may be NULL if size is 0.
+ * @param data,size the block; data may be NULL if size is 0.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
  * the same handle from one thread at a time.
  */
-awrite_status awrite_file_write(awrite_file *file,
-                                const void *data,
-                                size_t size);
+AWRITE_NODISCARD
+awrite_status awrite_writer_write(awrite_writer *writer,
+                                  const void *data,
+                                  size_t size);
 
 /**
  * Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
  * file system can, the kernel shares or copies the data.
  *
- * fd: an open descriptor, which stays the caller's.
- * bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
+ * @param fd an open descriptor, which stays the caller's.
+ * @param bytes receives the number of bytes that were added; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
  * the same handle from one thread at a time.
  */
-awrite_status awrite_file_write_from(awrite_file *file,
-                                     int fd,
-                                     uint64_t *bytes);
+AWRITE_NODISCARD
+awrite_status awrite_writer_write_from(awrite_writer *writer,
+                                       int fd,
+                                       uint64_t *bytes);
 
 /**
  * Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
  * handle is used up. It must still be freed.
  *
- * result: receives what was done; or NULL. Left alone on failure.
+ * @param result receives what was done; or NULL. Left alone on failure.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+ * @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
  * taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
  * AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
  */
-awrite_status awrite_file_commit(awrite_file *file,
-                                 awrite_result *result);
+AWRITE_NODISCARD
+awrite_status awrite_writer_commit(awrite_writer *writer,
+                                   awrite_result *result);
 
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
  * with the same handle at the same time, or later.
  */
-void awrite_file_free(awrite_file *file);
+void awrite_writer_free(awrite_writer *writer);
 
 /* === Leases ========================================================================================================
  *
@@ -787,15 +806,6 @@ void awrite_file_free(awrite_file *file);
  * lease by itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
  */
 
-/** awrite_lease_info.state: there is none. */
-#define AWRITE_LEASE_NONE 0
-
-/** awrite_lease_info.state: the target is leased. */
-#define AWRITE_LEASE_LIVE 1
-
-/** awrite_lease_info.state: the time of the lease has passed, and nobody has taken it since. */
-#define AWRITE_LEASE_EXPIRED 2
-
 /**
  * A lease of a target.
  *
@@ -803,15 +813,25 @@ void awrite_file_free(awrite_file *file);
  */
 typedef struct awrite_lease awrite_lease;
 
+/** awrite_lease_info.state */
+typedef enum awrite_lease_state AWRITE_UINT32_ {
+    /** There is none. */
+    AWRITE_LEASE_NONE = 0,
+    /** The target is leased. */
+    AWRITE_LEASE_LIVE = 1,
+    /** The time of the lease has passed, and nobody has taken it since. */
+    AWRITE_LEASE_EXPIRED = 2
+} awrite_lease_state;
+
 /**
  * The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in
  * milliseconds since 1970, by the wall clock of the host that wrote the record.
  */
-typedef struct {
+typedef struct awrite_lease_info {
     /** sizeof(awrite_lease_info), to be set by the caller. */
     size_t size;
-    /** AWRITE_LEASE_*. */
-    uint32_t state;
+    /** Whether there is a lease. */
+    awrite_lease_state state;
     /** 1 if the target's lock is held at this moment, else 0. */
     uint32_t locked;
     /** The process that holds the lock; 0 where nobody does or it could not be found. */
@@ -840,19 +860,24 @@ typedef struct {
     int64_t lock_since_ms;
 } awrite_lease_info;
 
+/** What awrite_lease_info begins as: with its size, and all else default. */
+#define AWRITE_LEASE_INFO_INIT \
+    {sizeof(awrite_lease_info), AWRITE_LEASE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "", "", 0}
+
 /**
  * Takes a lease of a target, for some time from now. If the owner has it already, this refreshes it, and the token
  * stays. Waits for the lock, and for the end of another owner's lease, as the options say.
  *
- * lease: receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
- * target: the file, which need not exist.
- * owner: any text in UTF-8 of 1 to 255 bytes without control characters.
- * ttl_ms: for how long, in milliseconds; at most ten years.
- * options: NULL for the defaults. The members owner and token mean nothing here.
+ * @param lease receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
+ * @param target the file, which need not exist.
+ * @param owner any text in UTF-8 of 1 to 255 bytes without control characters.
+ * @param ttl_ms for how long, in milliseconds; at most ten years.
+ * @param options NULL for the defaults. The members owner and token mean nothing here.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
+ * @return AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
  * also if the record of a lease is there but cannot be understood. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lease_acquire(awrite_lease **lease,
                                    const char *target,
                                    const char *owner,
@@ -862,13 +887,14 @@ awrite_status awrite_lease_acquire(awrite_lease **lease,
 /**
  * Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
  *
- * lease, target, owner, options: as in awrite_lease_acquire().
- * token: its token; 0: whichever lease the owner has.
- * ttl_ms: for how long from now, in milliseconds; 0: for as long as the last time.
+ * @param lease,target,owner,options as in awrite_lease_acquire().
+ * @param token its token; 0: whichever lease the owner has.
+ * @param ttl_ms for how long from now, in milliseconds; 0: for as long as the last time.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+ * @return AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
  * Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lease_resume(awrite_lease **lease,
                                   const char *target,
                                   const char *owner,
@@ -880,17 +906,18 @@ awrite_status awrite_lease_resume(awrite_lease **lease,
  * Refreshes a lease: it lasts its whole time again, from now. This works even after the time has passed, so long as
  * nobody else has taken the lease.
  *
- * Returns AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
+ * @return AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
  * could not be taken in time, in which case the lease is unchanged and the caller should try again;
  * AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same handle from one thread at a time.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lease_refresh(awrite_lease *lease);
 
 /**
  * The fencing token of a lease: greater than that of every lease of this target before. If the token is sent along
  * with what is done under the lease, a holder that is too late can be told from its successor.
  *
- * Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
+ * @return the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
  * at a time.
  */
 uint64_t awrite_lease_token(const awrite_lease *lease);
@@ -899,7 +926,7 @@ uint64_t awrite_lease_token(const awrite_lease *lease);
  * How long until the lease should be refreshed, in milliseconds; 0: now. It should be refreshed when a third of its
  * time has passed. After a sleep, ask again: the machine may have been suspended.
  *
- * Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
+ * @return 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
  * time.
  */
 uint64_t awrite_lease_due(const awrite_lease *lease);
@@ -907,7 +934,7 @@ uint64_t awrite_lease_due(const awrite_lease *lease);
 /**
  * Gives a lease back. The handle is still to be freed.
  *
- * Returns AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
+ * @return AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
  * removed (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_release(awrite_lease *lease);
@@ -916,7 +943,7 @@ awrite_status awrite_lease_release(awrite_lease *lease);
  * Leaves a lease standing until its end, so that another process can go on with it. The handle is used up and must
  * still be freed.
  *
- * Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
 awrite_status awrite_lease_keep(awrite_lease *lease);
 
@@ -930,13 +957,14 @@ void awrite_lease_free(awrite_lease *lease);
 /**
  * Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
  *
- * target: the file, which need not exist.
- * options: where its lock is; NULL for the defaults.
- * info: receives the answer; its size must be set. Left alone on failure.
+ * @param target the file, which need not exist.
+ * @param options where its lock is; NULL for the defaults.
+ * @param info receives the answer; its size must be set. Left alone on failure.
  *
- * Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
+ * @return AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
  * there but cannot be understood. Thread-safe.
  */
+AWRITE_NODISCARD
 awrite_status awrite_lease_read(const char *target,
                                 const awrite_lock_options *options,
                                 awrite_lease_info *info);
@@ -944,10 +972,10 @@ awrite_status awrite_lease_read(const char *target,
 /**
  * Gives back a lease that was kept, without a handle.
  *
- * target, owner, options: as in awrite_lease_acquire().
- * token: its token; 0: whichever lease the owner has.
+ * @param target,owner,options as in awrite_lease_acquire().
+ * @param token its token; 0: whichever lease the owner has.
  *
- * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
+ * @return AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
  * in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
 awrite_status awrite_lease_end(const char *target,
@@ -959,10 +987,10 @@ awrite_status awrite_lease_end(const char *target,
  * Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
  * token is greater, as ever. For those who may write the target only.
  *
- * target, options: as in awrite_lease_acquire().
- * info: receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+ * @param target,options as in awrite_lease_acquire().
+ * @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
  *
- * Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
+ * @return AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
  * AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
  */
 awrite_status awrite_lease_break(const char *target,
@@ -974,27 +1002,33 @@ awrite_status awrite_lease_break(const char *target,
  * Who holds, leases or waits for the files in a directory.
  */
 
-/** awrite_hold.state: the process holds the lock. */
-#define AWRITE_HOLD_HELD 1
+/** What awrite_hold_list() looks at, or-ed. */
+typedef enum awrite_holds_flags AWRITE_UINT32_ {
+    /** What is in the directory itself. */
+    AWRITE_HOLDS_DEFAULT = 0,
+    /** Also what is below the directory; never through symbolic links. */
+    AWRITE_HOLDS_RECURSIVE = 1
+} awrite_holds_flags;
 
-/** awrite_hold.state: the process waits for the lock. Known on Linux only. */
-#define AWRITE_HOLD_WAITING 2
-
-/** awrite_hold.state: the target is leased. */
-#define AWRITE_HOLD_LEASED 3
-
-/** awrite_hold_list(), flags: also what is below the directory; never through symbolic links. */
-#define AWRITE_HOLDS_RECURSIVE 1
+/** awrite_hold.state. Later versions may add some: ignore those that you do not know. */
+typedef enum awrite_hold_state AWRITE_UINT32_ {
+    /** The process holds the lock. */
+    AWRITE_HOLD_HELD = 1,
+    /** The process waits for the lock. Known on Linux only. */
+    AWRITE_HOLD_WAITING = 2,
+    /** The target is leased. */
+    AWRITE_HOLD_LEASED = 3
+} awrite_hold_state;
 
 /**
  * Somebody who holds, leases or waits for a target. The library makes it and its strings. They exist only during the
  * callback.
  */
-typedef struct {
+typedef struct awrite_hold {
     /** The size of this struct in the library that runs. */
     size_t size;
-    /** AWRITE_HOLD_*. Later versions may add some: ignore those that you do not know. */
-    uint32_t state;
+    /** What the process, or the owner of the lease, does. */
+    awrite_hold_state state;
     /** The process that holds the lock or waits for it; 0 where it could not be found, and for a lease. */
     uint32_t pid;
     /**
@@ -1022,17 +1056,17 @@ typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
  * Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
  * for nothing. Those who wait for the end of a lease are not known.
  *
- * dir: the directory.
- * flags: AWRITE_HOLDS_RECURSIVE or 0.
- * options: where the locks are: lock_dir; NULL for the defaults.
- * tell: called on this thread for each of them; not NULL.
- * context: passed to tell.
+ * @param dir the directory.
+ * @param flags AWRITE_HOLDS_*, or-ed.
+ * @param options where the locks are: lock_dir; NULL for the defaults.
+ * @param tell called on this thread for each of them; not NULL.
+ * @param context passed to tell.
  *
- * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+ * @return AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
  * be read, or if something in it could not be looked at (the rest was told); AWRITE_BAD_ARGUMENT. Thread-safe.
  */
 awrite_status awrite_hold_list(const char *dir,
-                               uint32_t flags,
+                               awrite_holds_flags flags,
                                const awrite_lock_options *options,
                                awrite_hold_fn tell,
                                void *context);
@@ -1044,74 +1078,48 @@ awrite_status awrite_hold_list(const char *dir,
  * no lock, and makes no writer fail.
  */
 
-/**
- * awrite_housekeep_options.flags: delete lock files that no process has open, of whatever program, and the records of
- * expired leases.
- */
-#define AWRITE_CLEAN_LOCKS 1
-
-/** awrite_housekeep_options.flags: delete old backups, of whatever program. */
-#define AWRITE_CLEAN_BACKUPS 2
-
-/** awrite_housekeep_options.flags: delete temporary files whose writer has gone. */
-#define AWRITE_CLEAN_TEMPS 4
-
-/** awrite_housekeep_options.flags: look into subdirectories too, never through symbolic links. */
-#define AWRITE_CLEAN_RECURSIVE 8
-
-/** awrite_housekeep_options.flags: do not go into directories where something else is mounted. */
-#define AWRITE_CLEAN_ONE_FILE_SYSTEM 16
-
-/** awrite_housekeep_options.flags: delete nothing; tell what would be deleted. */
-#define AWRITE_CLEAN_DRY_RUN 32
-
-/**
- * awrite_housekeep_options.flags: delete backups by their age alone or, without an age, all of them. Needed because a
- * keep_newest of 0 stands for its default.
- */
-#define AWRITE_CLEAN_KEEP_NONE 64
-
-/**
- * awrite_housekeep_options.flags: delete lock files, backups and temporary files, but only what is awrite's own, whatever
- * else is in the directory: NAME.lock and NAME.backup where the regular file NAME is beside them, a lock file that no
- * process has open, backups with a time in their name. The last backup of a file stays, unless AWRITE_CLEAN_KEEP_NONE
- * says otherwise. Safe anywhere. The flags for one kind go by what a file looks like, whoever made it.
- */
-#define AWRITE_CLEAN_ALL 128
-
-/** awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be. */
-#define AWRITE_EVENT_DELETED 1
-
-/** awrite_housekeep_event.kind: a file that looked like a leftover was left alone, for this reason. */
-#define AWRITE_EVENT_KEPT 2
-
-/** awrite_housekeep_event.kind: a directory was left out, for this reason. */
-#define AWRITE_EVENT_NOT_ENTERED 3
-
-/** awrite_housekeep_event.kind: something could not be read or deleted, for this reason. The rest goes on. */
-#define AWRITE_EVENT_FAILED 4
-
-/** awrite_housekeep_event.leftover: a lock file. */
-#define AWRITE_LEFTOVER_LOCK 1
-
-/** awrite_housekeep_event.leftover: the record of a lease. */
-#define AWRITE_LEFTOVER_LEASE 2
-
-/** awrite_housekeep_event.leftover: a backup. */
-#define AWRITE_LEFTOVER_BACKUP 3
-
-/** awrite_housekeep_event.leftover: a temporary file. */
-#define AWRITE_LEFTOVER_TEMP 4
+/** awrite_housekeep_options.flags, or-ed. */
+typedef enum awrite_clean_flags AWRITE_UINT32_ {
+    /** None of them. */
+    AWRITE_CLEAN_NOTHING = 0,
+    /**
+     * Delete lock files that no process has open, of whatever program, and the records of
+     * expired leases.
+     */
+    AWRITE_CLEAN_LOCKS = 1,
+    /** Delete old backups, of whatever program. */
+    AWRITE_CLEAN_BACKUPS = 2,
+    /** Delete temporary files whose writer has gone. */
+    AWRITE_CLEAN_TEMPS = 4,
+    /** Look into subdirectories too, never through symbolic links. */
+    AWRITE_CLEAN_RECURSIVE = 8,
+    /** Do not go into directories where something else is mounted. */
+    AWRITE_CLEAN_ONE_FILE_SYSTEM = 16,
+    /** Delete nothing; tell what would be deleted. */
+    AWRITE_CLEAN_DRY_RUN = 32,
+    /**
+     * Delete backups by their age alone or, without an age, all of them. Needed because a
+     * keep_newest of 0 stands for its default.
+     */
+    AWRITE_CLEAN_KEEP_NONE = 64,
+    /**
+     * Delete lock files, backups and temporary files, but only what is awrite's own, whatever
+     * else is in the directory: NAME.lock and NAME.backup where the regular file NAME is beside them, a lock file that no
+     * process has open, backups with a time in their name. The last backup of a file stays, unless AWRITE_CLEAN_KEEP_NONE
+     * says otherwise. Safe anywhere. The flags for one kind go by what a file looks like, whoever made it.
+     */
+    AWRITE_CLEAN_ALL = 128
+} awrite_clean_flags;
 
 /**
  * What housekeeping is to do. Without one of AWRITE_CLEAN_ALL, AWRITE_CLEAN_LOCKS, AWRITE_CLEAN_BACKUPS and
  * AWRITE_CLEAN_TEMPS there is nothing to do, which is an error. Strings are only read during the call.
  */
-typedef struct {
+typedef struct awrite_housekeep_options {
     /** sizeof(awrite_housekeep_options). */
     size_t size;
     /** AWRITE_CLEAN_*, or-ed. */
-    uint32_t flags;
+    awrite_clean_flags flags;
     /** 0. */
     uint32_t reserved;
     /** Keep lock files that were modified less than this many seconds ago. 0: none is too young. */
@@ -1129,17 +1137,47 @@ typedef struct {
     const char *backup_suffix;
 } awrite_housekeep_options;
 
+/** What awrite_housekeep_options begins as: with its size, and all else default. */
+#define AWRITE_HOUSEKEEP_OPTIONS_INIT \
+    {sizeof(awrite_housekeep_options), AWRITE_CLEAN_NOTHING, 0, 0, 0, 0, 0, NULL}
+
+/** awrite_housekeep_event.kind. Later versions may add kinds: ignore those that you do not know. */
+typedef enum awrite_event_kind AWRITE_UINT32_ {
+    /** The file has been deleted; in a dry run: would be. */
+    AWRITE_EVENT_DELETED = 1,
+    /** A file that looked like a leftover was left alone, for this reason. */
+    AWRITE_EVENT_KEPT = 2,
+    /** A directory was left out, for this reason. */
+    AWRITE_EVENT_NOT_ENTERED = 3,
+    /** Something could not be read or deleted, for this reason. The rest goes on. */
+    AWRITE_EVENT_FAILED = 4
+} awrite_event_kind;
+
+/** awrite_housekeep_event.leftover: what kind of file it is. */
+typedef enum awrite_leftover AWRITE_UINT32_ {
+    /** None of these. */
+    AWRITE_LEFTOVER_NONE = 0,
+    /** A lock file. */
+    AWRITE_LEFTOVER_LOCK = 1,
+    /** The record of a lease. */
+    AWRITE_LEFTOVER_LEASE = 2,
+    /** A backup. */
+    AWRITE_LEFTOVER_BACKUP = 3,
+    /** A temporary file. */
+    AWRITE_LEFTOVER_TEMP = 4
+} awrite_leftover;
+
 /**
  * Something that housekeeping tells while it works. The library makes it and its strings. They exist only during the
  * callback.
  */
-typedef struct {
+typedef struct awrite_housekeep_event {
     /** The size of this struct in the library that runs. */
     size_t size;
-    /** AWRITE_EVENT_*. Later versions may add kinds: ignore those that you do not know. */
-    uint32_t kind;
-    /** AWRITE_LEFTOVER_*; 0 where the file is none of them. */
-    uint32_t leftover;
+    /** What has become of the file. */
+    awrite_event_kind kind;
+    /** What kind of file it is. */
+    awrite_leftover leftover;
     /** The path of the file: the directory as it was given, and the path from there. Never NULL. */
     const char *path;
     /** Why. Never NULL; "" for AWRITE_EVENT_DELETED. */
@@ -1157,7 +1195,7 @@ typedef struct {
 typedef int (*awrite_housekeep_fn)(const awrite_housekeep_event *event, void *context);
 
 /** What housekeeping has done; in a dry run: would have done. */
-typedef struct {
+typedef struct awrite_housekeep_summary {
     /** sizeof(awrite_housekeep_summary), to be set by the caller. */
     size_t size;
     /** Lock files deleted. */
@@ -1180,16 +1218,20 @@ typedef struct {
     uint64_t other_backups;
 } awrite_housekeep_summary;
 
+/** What awrite_housekeep_summary begins as: with its size, and all else default. */
+#define AWRITE_HOUSEKEEP_SUMMARY_INIT \
+    {sizeof(awrite_housekeep_summary), 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
 /**
  * Deletes what the options name from a directory.
  *
- * dir: the directory.
- * options: what to delete; not NULL.
- * report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
- * context: passed to report.
- * summary: receives what was done, also if the run was stopped or something failed; or NULL.
+ * @param dir the directory.
+ * @param options what to delete; not NULL.
+ * @param report called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
+ * @param context passed to report.
+ * @param summary receives what was done, also if the run was stopped or something failed; or NULL.
  *
- * Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+ * @return AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
  * be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
  */
 awrite_status awrite_housekeep(const char *dir,
@@ -1200,6 +1242,22 @@ awrite_status awrite_housekeep(const char *dir,
 
 #ifdef __cplusplus
 } /* extern "C" */
+
+/* In C++, flags of one family are or-ed to flags of that family. */
+#define AWRITE_OR_FLAGS_(flags) \
+    inline flags operator|(flags a, flags b) \
+    { \
+        return static_cast<flags>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b)); \
+    } \
+    inline flags &operator|=(flags &a, flags b) \
+    { \
+        return a = a | b; \
+    }
+AWRITE_OR_FLAGS_(awrite_lock_flags)
+AWRITE_OR_FLAGS_(awrite_write_flags)
+AWRITE_OR_FLAGS_(awrite_holds_flags)
+AWRITE_OR_FLAGS_(awrite_clean_flags)
+#undef AWRITE_OR_FLAGS_
 #endif
 
 #endif /* AWRITE_H */

@@ -272,7 +272,7 @@ pub(crate) fn delete_older(
     made: Option<(&Arc<Dir>, &OsStr)>,
     observer: &Observer,
 ) {
-    let Some(keep) = options.keep else { return };
+    let Some(keep) = options.keep_newest else { return };
     let dir = match made.map_or_else(|| open_dir(options), |(dir, _)| Ok(Some(dir.clone()))) {
         Ok(dir) => dir.unwrap_or_else(|| target.dir.clone()),
         // There was nothing to back up, so it was not made.
@@ -292,7 +292,7 @@ pub(crate) fn ensure_nameable(options: &BackupOptions, mkdir: bool) -> Result<()
     if suffix.is_empty() || suffix.contains(&b'/') || suffix.contains(&0) {
         return Err(Error::new(ErrorKind::Usage, "the backup suffix must not be empty or contain /"));
     }
-    if options.keep == Some(0) {
+    if options.keep_newest == Some(0) {
         let reason = "at least 1 backup must be kept: the one that is made is one of them";
         return Err(Error::new(ErrorKind::Usage, reason));
     }
@@ -369,7 +369,7 @@ pub(crate) fn plan_in_set(target: &Target, options: &BackupOptions) -> Result<Op
 /// The names that a backup in `dir` may get.
 fn names_of<'a>(target: &'a Target, options: &'a BackupOptions, dir: &Dir) -> BackupNames<'a> {
     let mut names = BackupNames::new(&target.name, &options.suffix, options.is_dated());
-    if options.keep.is_some() {
+    if options.keep_newest.is_some() {
         names.begin_above(&old_backups::find(dir, &names).unwrap_or_default());
     }
     names

@@ -27,7 +27,7 @@ pub enum ErrorKind {
     NotAFile,
     /// The target exists and this user may not write it.
     NotWritable,
-    /// There was no input, and empty input is refused ([`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty)).
+    /// There was no input, and [`WriteOptions::allow_empty`](crate::WriteOptions::allow_empty) is not set.
     NoInput,
     /// The target cannot be replaced by rename, because something is mounted on it.
     MountPoint,
@@ -278,6 +278,30 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|e| e as _)
+    }
+}
+
+/// Keeps the kind of the system error that caused it, else finds one that is alike. The error itself, with its path, errno
+/// and hint, is what [`io::Error::downcast`] returns; [`io::Error::raw_os_error`] is `None`, since an [`io::Error`] has
+/// either a number or an error in it.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match error.kind() {
+            ErrorKind::LockBusy | ErrorKind::Leased => io::ErrorKind::WouldBlock,
+            ErrorKind::LockTimeout => io::ErrorKind::TimedOut,
+            other => error.0.source.as_ref().map_or_else(|| alike(other), io::Error::kind),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+fn alike(kind: ErrorKind) -> io::ErrorKind {
+    match kind {
+        ErrorKind::Usage | ErrorKind::NotAFile | ErrorKind::NoInput => io::ErrorKind::InvalidInput,
+        ErrorKind::NotWritable => io::ErrorKind::PermissionDenied,
+        ErrorKind::MountPoint => io::ErrorKind::ResourceBusy,
+        ErrorKind::DamagedRecord => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
     }
 }
 

@@ -39,13 +39,6 @@ impl From<Digest> for Expect {
     }
 }
 
-/// For [`WriteOptions::expect`](crate::WriteOptions::expect).
-impl From<Digest> for Option<Expect> {
-    fn from(digest: Digest) -> Option<Expect> {
-        Some(digest.into())
-    }
-}
-
 impl FromStr for Digest {
     type Err = Error;
 
@@ -66,14 +59,14 @@ const ATTEMPTS: u32 = 10;
 /// # fn main() -> awrite::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("config");
-/// # awrite::write(&path, "old".as_bytes(), &Default::default())?;
+/// # awrite::write(&path, "old", &Default::default())?;
 /// let before = awrite::digest(&path)?;
 /// let old = std::fs::read_to_string(&path).unwrap();
 /// // … minutes later:
 /// let options = awrite::WriteOptions::new().expect(before);
-/// awrite::write(&path, format!("{old}, improved").as_bytes(), &options)?;
+/// awrite::write(&path, format!("{old}, improved"), &options)?;
 /// // Whoever has read it before that, too, is told so.
-/// let error = awrite::write(&path, "mine".as_bytes(), &options).unwrap_err();
+/// let error = awrite::write(&path, "mine", &options).unwrap_err();
 /// assert_eq!(error.kind(), awrite::ErrorKind::Conflict);
 /// assert_eq!(error.found(), Some(awrite::digest(&path)?));
 /// # Ok(())

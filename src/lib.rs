@@ -1,6 +1,6 @@
 //! Replace a file all-or-nothing and durably, under a lock that every cooperating writer takes too.
 //!
-//! - [`write()`] replaces a file by what a reader gives; [`AtomicFile`] does it piece by piece.
+//! - [`write()`] replaces a file, [`write_from`] by what a reader gives; [`AtomicFile`] does it piece by piece.
 //! - [`Set`] replaces several files together, or none.
 //! - [`update`] reads and replaces it under its lock, so that no other update is lost.
 //! - [`digest`](digest()) says what a file contains, and [`WriteOptions::expect`] replaces it only if it still does: for
@@ -19,14 +19,16 @@
 //! // Replace a file. Wait at most 5 seconds for its lock, and keep the old content as `counter.backup`.
 //! let lock = LockOptions::new().wait(Wait::For(Duration::from_secs(5)));
 //! let options = WriteOptions::new().mode(0o640).lock(lock).backup(BackupOptions::new());
-//! awrite::write(&path, "1\n".as_bytes(), &options)?;
+//! awrite::write(&path, "1\n", &options)?;
 //!
 //! // Read, change and write it under the same lock.
-//! awrite::update(&path, &options, |old, new| {
+//! let count = awrite::update(&path, &options, |old, new| {
 //!     let text = std::io::read_to_string(old)?;
-//!     let count: u64 = text.trim().parse().unwrap_or(0);
-//!     writeln!(new, "{}", count + 1)
+//!     let count = text.trim().parse().unwrap_or(0) + 1;
+//!     writeln!(new, "{count}")?;
+//!     Ok(count)
 //! })?;
+//! # assert_eq!(count, 2);
 //! # assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
 //! # Ok(())
 //! # }
@@ -103,7 +105,7 @@ pub use notice::{Notice, Observer};
 #[doc(hidden)]
 pub use options::check_reason;
 pub use options::{
-    BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Wait, WriteOptions,
+    BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Under, Wait, WriteOptions,
 };
 pub use remedy::Remedy;
 #[doc(hidden)]
@@ -112,4 +114,4 @@ pub use scratch::Scratch;
 pub use shown::shown;
 pub use write::set::Set;
 pub use write::together::Staged;
-pub use write::{AtomicFile, Committed, update, write};
+pub use write::{AtomicFile, Committed, update, write, write_from};

@@ -1,6 +1,7 @@
 //! What the library tells while it works. It never prints: an [`Observer`] decides what to do with a [`Notice`].
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ pub enum Notice<'a> {
         /// Whether the backup is a second link to the same inode, not a copy.
         linked: bool,
     },
-    /// An old backup of the target has been deleted ([`BackupOptions::keep`](crate::BackupOptions::keep)).
+    /// An old backup of the target has been deleted ([`BackupOptions::keep_newest`](crate::BackupOptions::keep_newest)).
     BackupDeleted {
         /// The file that it was a backup of.
         target: &'a Path,
@@ -142,6 +143,11 @@ impl Observer {
         }
     }
 }
+
+// After a panic in the closure nothing of this library is left half-done, and the closure's own state is its own matter,
+// as with a panic hook. Without these, a file that is being replaced could not be moved into `catch_unwind`.
+impl UnwindSafe for Observer {}
+impl RefUnwindSafe for Observer {}
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,8 +1,10 @@
 //! What a caller may ask of a write and of a lock. Plain data; the defaults are what a careful user wants.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +15,11 @@ use crate::expect::Expect;
 use crate::notice::Observer;
 
 /// Defines a struct of options: its fields with their defaults, and a setter for each. Fields may be added, so a
-/// program outside this crate cannot write the struct down; with the setters it can build one in one expression.
+/// program outside this crate cannot write the struct down; with the setters it can build one in one expression. A field
+/// that is an `Option` of what is made of a string has what its setter takes behind a semicolon: there is no
+/// `From<&str> for Option<PathBuf>`.
 macro_rules! options_struct {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr $(; $given:ty)?,)* }) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
         #[non_exhaustive]
@@ -39,18 +43,23 @@ macro_rules! options_struct {
             $(
                 $(#[$doc])*
                 #[must_use]
-                pub fn $field(mut self, $field: impl Into<$type>) -> $name {
-                    self.$field = $field.into();
+                pub fn $field(mut self, $field: impl Into<options_struct!(@given $type $(; $given)?)>) -> $name {
+                    self.$field = options_struct!(@put $field $(; $given)?);
                     self
                 }
             )*
         }
     };
+    (@given $type:ty) => { $type };
+    (@given $type:ty; $given:ty) => { $given };
+    (@put $field:ident) => { $field.into() };
+    (@put $field:ident; $given:ty) => { Some($field.into()) };
 }
 pub(crate) use options_struct;
 
 /// How long to wait for a lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wait {
     /// Until it is free.
     #[default]
@@ -79,23 +88,23 @@ pub enum LockMethod {
 
 options_struct! {
     /// How a target's lock is found and taken. Every program that locks the same target must use the same `file`, `dir`
-    /// and `keep`.
+    /// and `keep_file`.
     LockOptions {
         /// How long to wait.
         wait: Wait = Wait::default(),
         /// Share the lock with other shared holders. A write ignores this and holds the lock alone.
         shared: bool = false,
         /// Use this lock file instead of `TARGET.lock`.
-        file: Option<PathBuf> = None,
+        file: Option<PathBuf> = None; PathBuf,
         /// Put lock files in this directory, named after the target's whole path with `/` written `%`, and `\\` before a `%` or
         /// `\\` of the path.
-        dir: Option<PathBuf> = None,
+        dir: Option<PathBuf> = None; PathBuf,
         /// Permission bits of a lock file that is created. Default: 0600, plus read and write for group, others, and the
         /// users and groups of an ACL where the target gives them write.
         mode: Option<u32> = None,
         /// Leave the lock file in place on release: for a lock shared with programs that do not check its inode, such
         /// as plain `flock(1)`.
-        keep: bool = false,
+        keep_file: bool = false,
         /// Follow a symbolic link to the file it means, so that all names of a file share one lock. Default: true.
         follow: bool = true,
         /// Act as the holder of a lease. The lock is only taken while the lease belongs to this owner; a lease whose time
@@ -105,7 +114,12 @@ options_struct! {
         claim: Option<Claim> = None,
         /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
         /// lease says already.
-        reason: Option<String> = None,
+        reason: Option<String> = None; String,
+        /// Go on under this lock, which the program holds already, instead of taking it: `under(&lock)`. It must be the
+        /// target's, found by the same `file`, `dir` and `follow`, and must not be shared if the target is to be written.
+        /// It stays held. Two writes under one lock at the same time do not exclude each other. If it is released before
+        /// the commit, that fails ([`ErrorKind::LockLost`](crate::ErrorKind::LockLost)).
+        under: Option<Under> = None; Under,
         /// Time a limited wait by `SIGALRM` and the process's real interval timer, instead of polling. The lock is then
         /// taken some 30 µs after it is free instead of some milliseconds. The wait changes process-wide state, so this is
         /// only for a program that uses neither and acquires from its main thread. Default: false.
@@ -119,6 +133,34 @@ options_struct! {
     }
 }
 
+/// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
+#[derive(Clone)]
+pub struct Under(Arc<Locks>);
+
+type Locks = dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe;
+
+impl Under {
+    /// Locks are of a higher floor than options, which only pass them on.
+    pub(crate) fn new(locks: impl Any + Send + Sync + UnwindSafe + RefUnwindSafe) -> Under {
+        Under(Arc::new(locks))
+    }
+
+    pub(crate) fn get<T: Any>(&self) -> Option<&T> {
+        let locks: &dyn Any = &*self.0;
+        locks.downcast_ref()
+    }
+}
+
+// Nobody changes what is in it.
+impl UnwindSafe for Under {}
+impl RefUnwindSafe for Under {}
+
+impl fmt::Debug for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Under")
+    }
+}
+
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
     /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
@@ -127,7 +169,7 @@ impl LockOptions {
     pub fn from_env() -> LockOptions {
         LockOptions {
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
-            keep: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
+            keep_file: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
             method: match std::env::var_os("AWRITE_LOCK_METHOD") {
                 Some(v) if v == "flock" => LockMethod::Flock,
                 Some(v) if v == "link" => LockMethod::Link,
@@ -153,9 +195,9 @@ impl LockOptions {
 /// # let path = dir.path().join("config.json");
 /// let lease = awrite::Lease::acquire(&path, "agent-7", std::time::Duration::from_secs(60), &Default::default())?;
 /// // Elsewhere, maybe in another process that knows the owner and the token:
-/// let mut options = awrite::WriteOptions::default();
-/// options.lock.claim = Some(awrite::Claim::new("agent-7")?.with_token(lease.token()));
-/// awrite::write(&path, "new".as_bytes(), &options)?;
+/// let claim = awrite::Claim::new("agent-7")?.with_token(lease.token());
+/// let options = awrite::WriteOptions::new().lock(awrite::LockOptions::new().claim(claim));
+/// awrite::write(&path, "new", &options)?;
 /// # lease.release()
 /// # }
 /// ```
@@ -235,6 +277,7 @@ pub(crate) fn check_owner(owner: &str) -> Result<()> {
 
 /// What owner and group the new file gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ownership {
     /// The original's as far as that is permitted. Where the group cannot be kept, its permissions are cut down to those of
     /// others, so that no other group gains access.
@@ -249,6 +292,7 @@ pub enum Ownership {
 
 /// What is synced before a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// File and directory: the new content survives power loss.
     #[default]
@@ -265,7 +309,7 @@ options_struct! {
         /// What is put behind the target's name.
         suffix: OsString = ".backup".into(),
         /// The directory for the backup. Default: the target's.
-        dir: Option<PathBuf> = None,
+        dir: Option<PathBuf> = None; PathBuf,
         /// Put the local time before the suffix: `NAME.YYYYMMDD-HHMMSS.backup`.
         timestamp: bool = false,
         /// Permission bits of the backup. Default: the original's. The backup is then a copy, never a link.
@@ -275,14 +319,14 @@ options_struct! {
         /// cannot be deleted is a [`Notice::Warning`](crate::Notice::Warning).
         ///
         /// Only names are compared: in a `dir` that has backups of several files of one name they are counted together.
-        keep: Option<u64> = None,
+        keep_newest: Option<u64> = None,
     }
 }
 
 impl BackupOptions {
     /// Whether the time is part of the backup's name.
     pub(crate) fn is_dated(&self) -> bool {
-        self.timestamp || self.keep.is_some()
+        self.timestamp || self.keep_newest.is_some()
     }
 }
 
@@ -329,6 +373,12 @@ impl fmt::Debug for Preview {
     }
 }
 
+// As an observer's.
+impl UnwindSafe for Check {}
+impl RefUnwindSafe for Check {}
+impl UnwindSafe for Preview {}
+impl RefUnwindSafe for Preview {}
+
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Check")
@@ -362,9 +412,10 @@ options_struct! {
         /// writes it back. Compared under the lock as soon as it is held, and again right before the target is replaced;
         /// otherwise the write fails with [`ErrorKind::Conflict`](crate::ErrorKind::Conflict). Of a symbolic link that is
         /// replaced itself, the content of the file behind it counts.
-        expect: Option<Expect> = None,
-        /// Refuse a write without any input ([`ErrorKind::NoInput`](crate::ErrorKind::NoInput)).
-        refuse_empty: bool = false,
+        expect: Option<Expect> = None; Expect,
+        /// Accept a write without any input. Otherwise it fails with [`ErrorKind::NoInput`](crate::ErrorKind::NoInput):
+        /// mostly, whatever should have made the content has failed.
+        allow_empty: bool = false,
         /// Leave the target untouched when its content is identical. A mode or an owner that is asked for is still set, on
         /// the file itself.
         if_changed: bool = false,

@@ -10,7 +10,7 @@ use crate::shown::shown;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// Accept empty input: [`WriteOptions::refuse_empty`](crate::WriteOptions::refuse_empty).
+    /// Accept empty input: [`WriteOptions::allow_empty`](crate::WriteOptions::allow_empty).
     AllowEmpty,
     /// Choose another name or directory for the backup: [`WriteOptions::backup`](crate::WriteOptions::backup).
     BackupElsewhere,
@@ -55,6 +55,8 @@ pub enum Remedy {
     RunAgain,
     /// Read the input piece by piece, which needs no memory for the whole.
     Stream,
+    /// This process holds the lock itself. Go on under that lock: [`LockOptions::under`](crate::LockOptions::under).
+    UnderOwnLock,
     /// Lock by flock(2): [`LockOptions::method`](crate::LockOptions::method).
     UseFlock,
     /// A remedy in words that are the same for the commands, C and Rust.
@@ -93,6 +95,7 @@ impl fmt::Display for Remedy {
             Remedy::ToStdout => "write the new content to the command's standard output",
             Remedy::RunAgain => "run it again; a backup keeps the old content",
             Remedy::Stream => "read the input piece by piece: that needs no memory for it",
+            Remedy::UnderOwnLock => "go on under the lock that this program has, or release it first",
             Remedy::UseFlock => "lock by flock",
             Remedy::Other(text) => text,
         })

@@ -79,7 +79,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l list -d 'print the names of the applets and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l install -d 'make links to this program, one for each name, in a directory, given as OUTPUT; --force replaces what stands there'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l completions -x -a 'bash zsh fish' -d 'print completions for a shell and exit'
-complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s h -l help -d 'print this and exit'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s h -l help -d 'print this (-h: what most people need) and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s V -l version -d 'print the version and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -a '(__fish_complete_path)'
 
@@ -117,7 +117,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = loc
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s q -l quiet -d 'errors only'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l json -d 'every message as one JSON object a line'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l json-fd -x -d 'the same on descriptor N, besides those on standard error; COMMAND does not get N'
-complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s h -l help -d 'print this and exit'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s h -l help -d 'print this (-h: what most people need) and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s V -l version -d 'print the version and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -a '(__fish_complete_path)'
 
@@ -139,7 +139,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = hou
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -s v -l verbose -d 'say what is done; twice: how'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -s q -l quiet -d 'errors only'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -l json -d 'every message as one JSON object a line'
-complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -s h -l help -d 'print this and exit'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -s h -l help -d 'print this (-h: what most people need) and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -s V -l version -d 'print the version and exit'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = housekeep' -a '(__fish_complete_directories)'
 
@@ -177,7 +177,7 @@ complete -c awrite-lock -n 'not __awrite_in_command' -s v -l verbose -d 'say wha
 complete -c awrite-lock -n 'not __awrite_in_command' -s q -l quiet -d 'errors only'
 complete -c awrite-lock -n 'not __awrite_in_command' -l json -d 'every message as one JSON object a line'
 complete -c awrite-lock -n 'not __awrite_in_command' -l json-fd -x -d 'the same on descriptor N, besides those on standard error; COMMAND does not get N'
-complete -c awrite-lock -n 'not __awrite_in_command' -s h -l help -d 'print this and exit'
+complete -c awrite-lock -n 'not __awrite_in_command' -s h -l help -d 'print this (-h: what most people need) and exit'
 complete -c awrite-lock -n 'not __awrite_in_command' -s V -l version -d 'print the version and exit'
 complete -c awrite-lock -n 'not __awrite_in_command' -a '(__fish_complete_path)'
 
@@ -199,7 +199,7 @@ complete -c awrite-housekeep -n 'not __awrite_in_command' -l progress -d 'show p
 complete -c awrite-housekeep -n 'not __awrite_in_command' -s v -l verbose -d 'say what is done; twice: how'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -s q -l quiet -d 'errors only'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -l json -d 'every message as one JSON object a line'
-complete -c awrite-housekeep -n 'not __awrite_in_command' -s h -l help -d 'print this and exit'
+complete -c awrite-housekeep -n 'not __awrite_in_command' -s h -l help -d 'print this (-h: what most people need) and exit'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -s V -l version -d 'print the version and exit'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -a '(__fish_complete_directories)'
 

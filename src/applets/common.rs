@@ -60,7 +60,7 @@ pub(crate) const fn progress<S: HasStyle>() -> Flag<S> {
 }
 
 pub(crate) const fn help<S>() -> Flag<S> {
-    Flag::check("Other", &["-h", "--help"], "print this and exit", |_, _| Err(Stop::Help))
+    Flag::check("Other", &["-h", "--help"], "print this (-h: what most people need) and exit", |_, _| Err(Stop::Help))
 }
 
 pub(crate) const fn version<S>() -> Flag<S> {

@@ -124,6 +124,8 @@ pub(crate) enum Stop {
     Failed(Error),
     // Something else was asked for. The caller of the applet does it, because it needs the table of all applets.
     Help,
+    /// The short page.
+    Brief,
     Version,
     List,
     Completions(Shell),
@@ -165,6 +167,17 @@ pub(crate) struct Page {
     pub(crate) takes_command: bool,
     /// The text after the options.
     pub(crate) epilogue: &'static str,
+    pub(crate) brief: Brief,
+}
+
+/// The page of `-h`: what most people need.
+pub(crate) struct Brief {
+    /// What the applet does, in one line.
+    pub(crate) about: &'static str,
+    /// The first long names of options without their dashes, and what they do, in one line each.
+    pub(crate) options: &'static [(&'static str, &'static str)],
+    /// The exit codes, in one line.
+    pub(crate) codes: &'static str,
 }
 
 /// What was on a command line besides options.
@@ -256,6 +269,7 @@ impl Manual {
             };
             apply(index, value).map_err(|stop| match stop {
                 Stop::Usage(reason) => Stop::Usage(format!("{}: {reason}", spec.name())),
+                Stop::Help if !given.starts_with("--") => Stop::Brief,
                 other => other,
             })?;
         }
@@ -394,6 +408,7 @@ mod tests {
             several: false,
             takes_command: true,
             epilogue: "The end.\n",
+            brief: Brief { about: "Does a thing.", options: &[("timeout", "does it")], codes: "Exit codes: 0" },
         },
         flags: FLAGS,
     };

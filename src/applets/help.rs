@@ -1,15 +1,10 @@
-//! `--help`, generated from the table of options.
+//! `--help` and `-h`, generated from the table of options.
 
 use super::flags::{Manual, Spec};
 
 /// The text of `--help`, at most 80 columns wide.
 pub(super) fn text(manual: &Manual) -> String {
-    let mut text = String::new();
-    for (index, line) in manual.page.synopsis.iter().enumerate() {
-        let lead = if index == 0 { "Usage:" } else { "      " };
-        text.push_str(&format!("{lead} {} {line}\n", manual.page.name));
-    }
-    text.push('\n');
+    let mut text = usage(manual);
     wrap(&mut text, manual.page.about, 0, 0);
     let mut groups: Vec<&str> = Vec::new();
     for spec in manual.specs.iter().copied() {
@@ -25,6 +20,33 @@ pub(super) fn text(manual: &Manual) -> String {
     }
     text.push('\n');
     text.push_str(manual.page.epilogue);
+    text
+}
+
+/// The text of `-h`. With the prompt after it, it fits a screen of 24 lines.
+pub(super) fn brief(manual: &Manual) -> String {
+    let (name, brief) = (manual.page.name, &manual.page.brief);
+    let mut text = usage(manual);
+    text.push_str(&format!("{}\n", brief.about));
+    for (long, help) in brief.options {
+        let Some(spec) = manual.specs.iter().find(|spec| spec.name().strip_prefix("--") == Some(long)) else {
+            continue;
+        };
+        let short = spec.short().next().map_or("    ".to_owned(), |letter| format!("-{letter}, "));
+        let value = spec.value.map_or(String::new(), |value| format!(" {}", value.name()));
+        let head = format!("  {short}--{long}{value}");
+        text.push_str(&format!("{head:COLUMN$}{help}\n"));
+    }
+    text + &format!("\n{}\nAll options and examples: {name} --help, man {name}\n", brief.codes)
+}
+
+fn usage(manual: &Manual) -> String {
+    let mut text = String::new();
+    for (index, line) in manual.page.synopsis.iter().enumerate() {
+        let lead = if index == 0 { "Usage:" } else { "      " };
+        text.push_str(&format!("{lead} {} {line}\n", manual.page.name));
+    }
+    text.push('\n');
     text
 }
 
@@ -115,4 +137,11 @@ pub(crate) fn check_table(manual: &Manual) {
     assert!(help.lines().all(|line| line.chars().count() <= WIDTH), "{help}");
     assert!(help.ends_with('\n') && !help.ends_with("\n\n") && !help.lines().any(|line| line.ends_with(' ')));
     assert!(help.starts_with(&format!("Usage: {} ", manual.page.name)));
+    let page = brief(manual);
+    assert!(page.lines().count() <= 23, "one line of the screen is the prompt's:\n{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= WIDTH && !line.ends_with(' ')), "{page}");
+    for (long, help) in manual.page.brief.options {
+        assert!(longs.contains(long), "--{long} is on the short page, and no option");
+        assert!(page.contains(&format!(" {help}\n")), "--{long} on the short page:\n{page}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use awrite::HousekeepOptions;
 
 use super::common::{self, HasStyle};
-use super::flags::{Flag, Grammar, Page, Stop, Value, put};
+use super::flags::{Brief, Flag, Grammar, Page, Stop, Value, put};
 use super::values::{parse_count, parse_duration, parse_suffix, quoted};
 use crate::process::{self, Inherited};
 use crate::report::housekeep::HousekeepReport;
@@ -62,6 +62,22 @@ Exit codes:
   1  error: bad usage, or something could not be read or deleted
   3  interrupted (SIGINT, SIGTERM, SIGHUP)
 ",
+    brief: Brief {
+        about: "Deletes what crashed writers have left in DIR, and old backups.",
+        options: &[
+            ("all", "all three kinds, awrite's own only: safe anywhere"),
+            ("clean-locks", "lock files that nobody has open, of any program"),
+            ("clean-backups", "all backups but the newest of each file"),
+            ("clean-temps", "temporary files of writers that have gone"),
+            ("recursive", "subdirectories too"),
+            ("one-file-system", "do not cross mount points"),
+            ("older-than", "only what is at least so old: 30m, 2h, 7d"),
+            ("keep-newest", "keep the N newest backups of each file"),
+            ("dry-run", "say what would be deleted, delete nothing"),
+            ("quiet", "errors only"),
+        ],
+        codes: "Exit codes: 0 success, 1 error, 3 interrupted",
+    },
 };
 
 const WHAT: &str = "What to delete";

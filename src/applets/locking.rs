@@ -92,7 +92,7 @@ impl Locking {
         options.follow = !self.no_follow;
         options.wait = wait;
         options.mode = self.mode;
-        options.keep |= self.keep;
+        options.keep_file |= self.keep;
         if self.file.is_some() {
             // --lock-file names this one lock, so it is stronger than the environment's directory for all locks.
             options.dir = None;
@@ -214,7 +214,7 @@ pub(super) const fn token<S: HasLocking>() -> Flag<S> {
 
 pub(super) const fn reason<S: HasLocking>() -> Flag<S> {
     let help = "say to those whom the lease keeps out why it was taken: one line";
-    Flag::value(GROUP, &["--reason"], Value::Text("TEXT"), help, |s, value| {
+    Flag::value("Leases", &["--reason"], Value::Text("TEXT"), help, |s, value| {
         put(&mut s.locking().reason, parse_reason(value))
     })
 }

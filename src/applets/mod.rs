@@ -79,6 +79,7 @@ fn answer(stop: Stop, applet: &Applet, called_as: &OsStr) -> Result<u8, Error> {
             return install::install(&table::link_names(), &dir, force, called_as).map(|()| exit::SUCCESS);
         }
         Stop::Help => help::text(&(applet.manual)()),
+        Stop::Brief => help::brief(&(applet.manual)()),
         Stop::Version => format!("{} {}\n", applet.name, env!("CARGO_PKG_VERSION")),
         Stop::List => table::list(),
         Stop::Completions(shell) => completions::for_shell(shell),

@@ -11,14 +11,21 @@ use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind};
 use crate::holds::{Hold, HoldState, list_holds};
 
-/// awrite_hold.state: the process holds the lock.
+/// awrite_hold.state. Later versions may add some: ignore those that you do not know.
+pub type awrite_hold_state = u32;
+/// The process holds the lock.
 pub const AWRITE_HOLD_HELD: u32 = 1;
-/// awrite_hold.state: the process waits for the lock. Known on Linux only.
+/// The process waits for the lock. Known on Linux only.
 pub const AWRITE_HOLD_WAITING: u32 = 2;
-/// awrite_hold.state: the target is leased.
+/// The target is leased.
 pub const AWRITE_HOLD_LEASED: u32 = 3;
 
-/// awrite_hold_list(), flags: also what is below the directory; never through symbolic links.
+/// What awrite_hold_list() looks at, or-ed.
+pub type awrite_holds_flags = u32;
+/// What is in the directory itself.
+#[allow(dead_code, reason = "for C")]
+pub const AWRITE_HOLDS_DEFAULT: u32 = 0;
+/// Also what is below the directory; never through symbolic links.
 pub const AWRITE_HOLDS_RECURSIVE: u32 = 1;
 
 /// Somebody who holds, leases or waits for a target. The library makes it and its strings. They exist only during the
@@ -28,8 +35,8 @@ pub const AWRITE_HOLDS_RECURSIVE: u32 = 1;
 pub struct awrite_hold {
     /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_HOLD_*. Later versions may add some: ignore those that you do not know.
-    pub state: u32,
+    /// What the process, or the owner of the lease, does.
+    pub state: awrite_hold_state,
     /// The process that holds the lock or waits for it; 0 where it could not be found, and for a lease.
     pub pid: u32,
     /// The target: the directory as it was given, and the path from there. The path of the lock file where its name does
@@ -52,18 +59,18 @@ pub type awrite_hold_fn = Option<unsafe extern "C" fn(hold: *const awrite_hold, 
 /// Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
 /// for nothing. Those who wait for the end of a lease are not known.
 ///
-/// dir: the directory.
-/// flags: AWRITE_HOLDS_RECURSIVE or 0.
-/// options: where the locks are: lock_dir; NULL for the defaults.
-/// tell: called on this thread for each of them; not NULL.
-/// context: passed to tell.
+/// @param dir the directory.
+/// @param flags AWRITE_HOLDS_*, or-ed.
+/// @param options where the locks are: lock_dir; NULL for the defaults.
+/// @param tell called on this thread for each of them; not NULL.
+/// @param context passed to tell.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+/// @return AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
 /// be read, or if something in it could not be looked at (the rest was told); AWRITE_BAD_ARGUMENT. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_hold_list(
     dir: *const c_char,
-    flags: u32,
+    flags: awrite_holds_flags,
     options: *const awrite_lock_options,
     tell: awrite_hold_fn,
     context: *mut c_void,

@@ -15,23 +15,28 @@ use super::status::{awrite_status, c_path, c_string, guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
 
-/// awrite_housekeep_options.flags: delete lock files that no process has open, of whatever program, and the records of
+/// awrite_housekeep_options.flags, or-ed.
+pub type awrite_clean_flags = u32;
+/// None of them.
+#[allow(dead_code, reason = "for C")]
+pub const AWRITE_CLEAN_NOTHING: u32 = 0;
+/// Delete lock files that no process has open, of whatever program, and the records of
 /// expired leases.
 pub const AWRITE_CLEAN_LOCKS: u32 = 1;
-/// awrite_housekeep_options.flags: delete old backups, of whatever program.
+/// Delete old backups, of whatever program.
 pub const AWRITE_CLEAN_BACKUPS: u32 = 2;
-/// awrite_housekeep_options.flags: delete temporary files whose writer has gone.
+/// Delete temporary files whose writer has gone.
 pub const AWRITE_CLEAN_TEMPS: u32 = 4;
-/// awrite_housekeep_options.flags: look into subdirectories too, never through symbolic links.
+/// Look into subdirectories too, never through symbolic links.
 pub const AWRITE_CLEAN_RECURSIVE: u32 = 8;
-/// awrite_housekeep_options.flags: do not go into directories where something else is mounted.
+/// Do not go into directories where something else is mounted.
 pub const AWRITE_CLEAN_ONE_FILE_SYSTEM: u32 = 16;
-/// awrite_housekeep_options.flags: delete nothing; tell what would be deleted.
+/// Delete nothing; tell what would be deleted.
 pub const AWRITE_CLEAN_DRY_RUN: u32 = 32;
-/// awrite_housekeep_options.flags: delete backups by their age alone or, without an age, all of them. Needed because a
+/// Delete backups by their age alone or, without an age, all of them. Needed because a
 /// keep_newest of 0 stands for its default.
 pub const AWRITE_CLEAN_KEEP_NONE: u32 = 64;
-/// awrite_housekeep_options.flags: delete lock files, backups and temporary files, but only what is awrite's own, whatever
+/// Delete lock files, backups and temporary files, but only what is awrite's own, whatever
 /// else is in the directory: NAME.lock and NAME.backup where the regular file NAME is beside them, a lock file that no
 /// process has open, backups with a time in their name. The last backup of a file stays, unless AWRITE_CLEAN_KEEP_NONE
 /// says otherwise. Safe anywhere. The flags for one kind go by what a file looks like, whoever made it.
@@ -45,7 +50,7 @@ pub struct awrite_housekeep_options {
     /// sizeof(awrite_housekeep_options).
     pub size: usize,
     /// AWRITE_CLEAN_*, or-ed.
-    pub flags: u32,
+    pub flags: awrite_clean_flags,
     /// 0.
     pub reserved: u32,
     /// Keep lock files that were modified less than this many seconds ago. 0: none is too young.
@@ -67,22 +72,28 @@ unsafe impl Extensible for awrite_housekeep_options {
     const MIN_SIZE: usize = size_of::<Self>();
 }
 
-/// awrite_housekeep_event.kind: the file has been deleted; in a dry run: would be.
+/// awrite_housekeep_event.kind. Later versions may add kinds: ignore those that you do not know.
+pub type awrite_event_kind = u32;
+/// The file has been deleted; in a dry run: would be.
 pub const AWRITE_EVENT_DELETED: u32 = 1;
-/// awrite_housekeep_event.kind: a file that looked like a leftover was left alone, for this reason.
+/// A file that looked like a leftover was left alone, for this reason.
 pub const AWRITE_EVENT_KEPT: u32 = 2;
-/// awrite_housekeep_event.kind: a directory was left out, for this reason.
+/// A directory was left out, for this reason.
 pub const AWRITE_EVENT_NOT_ENTERED: u32 = 3;
-/// awrite_housekeep_event.kind: something could not be read or deleted, for this reason. The rest goes on.
+/// Something could not be read or deleted, for this reason. The rest goes on.
 pub const AWRITE_EVENT_FAILED: u32 = 4;
 
-/// awrite_housekeep_event.leftover: a lock file.
+/// awrite_housekeep_event.leftover: what kind of file it is.
+pub type awrite_leftover = u32;
+/// None of these.
+pub const AWRITE_LEFTOVER_NONE: u32 = 0;
+/// A lock file.
 pub const AWRITE_LEFTOVER_LOCK: u32 = 1;
-/// awrite_housekeep_event.leftover: the record of a lease.
+/// The record of a lease.
 pub const AWRITE_LEFTOVER_LEASE: u32 = 2;
-/// awrite_housekeep_event.leftover: a backup.
+/// A backup.
 pub const AWRITE_LEFTOVER_BACKUP: u32 = 3;
-/// awrite_housekeep_event.leftover: a temporary file.
+/// A temporary file.
 pub const AWRITE_LEFTOVER_TEMP: u32 = 4;
 
 /// Something that housekeeping tells while it works. The library makes it and its strings. They exist only during the
@@ -92,10 +103,10 @@ pub const AWRITE_LEFTOVER_TEMP: u32 = 4;
 pub struct awrite_housekeep_event {
     /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_EVENT_*. Later versions may add kinds: ignore those that you do not know.
-    pub kind: u32,
-    /// AWRITE_LEFTOVER_*; 0 where the file is none of them.
-    pub leftover: u32,
+    /// What has become of the file.
+    pub kind: awrite_event_kind,
+    /// What kind of file it is.
+    pub leftover: awrite_leftover,
     /// The path of the file: the directory as it was given, and the path from there. Never NULL.
     pub path: *const c_char,
     /// Why. Never NULL; "" for AWRITE_EVENT_DELETED.
@@ -179,13 +190,13 @@ pub(super) unsafe fn housekeep_options(at: *const awrite_housekeep_options) -> R
 
 /// Deletes what the options name from a directory.
 ///
-/// dir: the directory.
-/// options: what to delete; not NULL.
-/// report: called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
-/// context: passed to report.
-/// summary: receives what was done, also if the run was stopped or something failed; or NULL.
+/// @param dir the directory.
+/// @param options what to delete; not NULL.
+/// @param report called on this thread for each file that is deleted, kept, or cannot be deleted; NULL: nobody is told.
+/// @param context passed to report.
+/// @param summary receives what was done, also if the run was stopped or something failed; or NULL.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
+/// @return AWRITE_OK; AWRITE_STOPPED if the callback returned anything but 0; AWRITE_ERROR if the directory could not
 /// be read, or if something in it could not be read or deleted (the rest was done); AWRITE_BAD_ARGUMENT. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_housekeep(
@@ -259,7 +270,7 @@ unsafe fn call_report(
     let event = awrite_housekeep_event {
         size: size_of::<awrite_housekeep_event>(),
         kind,
-        leftover: leftover.map_or(0, |leftover| match leftover {
+        leftover: leftover.map_or(AWRITE_LEFTOVER_NONE, |leftover| match leftover {
             Leftover::Lock => AWRITE_LEFTOVER_LOCK,
             Leftover::Lease => AWRITE_LEFTOVER_LEASE,
             Leftover::Backup => AWRITE_LEFTOVER_BACKUP,

@@ -21,14 +21,15 @@ pub struct awrite_lease(Handle<Lease>);
 /// Takes a lease of a target, for some time from now. If the owner has it already, this refreshes it, and the token
 /// stays. Waits for the lock, and for the end of another owner's lease, as the options say.
 ///
-/// lease: receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
-/// target: the file, which need not exist.
-/// owner: any text in UTF-8 of 1 to 255 bytes without control characters.
-/// ttl_ms: for how long, in milliseconds; at most ten years.
-/// options: NULL for the defaults. The members owner and token mean nothing here.
+/// @param lease receives the handle, which must be freed with awrite_lease_free(); NULL on failure.
+/// @param target the file, which need not exist.
+/// @param owner any text in UTF-8 of 1 to 255 bytes without control characters.
+/// @param ttl_ms for how long, in milliseconds; at most ten years.
+/// @param options NULL for the defaults. The members owner and token mean nothing here.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
+/// @return AWRITE_OK; AWRITE_LOCKED if another owner's lease did not end in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR,
 /// also if the record of a lease is there but cannot be understood. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_acquire(
     lease: *mut *mut awrite_lease,
@@ -50,12 +51,13 @@ pub unsafe extern "C" fn awrite_lease_acquire(
 
 /// Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
 ///
-/// lease, target, owner, options: as in awrite_lease_acquire().
-/// token: its token; 0: whichever lease the owner has.
-/// ttl_ms: for how long from now, in milliseconds; 0: for as long as the last time.
+/// @param lease,target,owner,options as in awrite_lease_acquire().
+/// @param token its token; 0: whichever lease the owner has.
+/// @param ttl_ms for how long from now, in milliseconds; 0: for as long as the last time.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
+/// @return AWRITE_OK; AWRITE_LOCKED if the lease is not this owner's (any more); AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
 /// Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_resume(
     lease: *mut *mut awrite_lease,
@@ -80,9 +82,10 @@ pub unsafe extern "C" fn awrite_lease_resume(
 /// Refreshes a lease: it lasts its whole time again, from now. This works even after the time has passed, so long as
 /// nobody else has taken the lease.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
+/// @return AWRITE_OK; AWRITE_LOCKED if somebody else has the lease by now; AWRITE_LOCKED also if the target's lock
 /// could not be taken in time, in which case the lease is unchanged and the caller should try again;
 /// AWRITE_BAD_ARGUMENT; AWRITE_ERROR. With the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -92,7 +95,7 @@ pub unsafe extern "C" fn awrite_lease_refresh(lease: *mut awrite_lease) -> awrit
 /// The fencing token of a lease: greater than that of every lease of this target before. If the token is sent along
 /// with what is done under the lease, a holder that is too late can be told from its successor.
 ///
-/// Returns the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
+/// @return the token; 0 if the handle is NULL, used up, or the parent process's. With the same handle from one thread
 /// at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
@@ -103,17 +106,17 @@ pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
 /// How long until the lease should be refreshed, in milliseconds; 0: now. It should be refreshed when a third of its
 /// time has passed. After a sleep, ask again: the machine may have been suspended.
 ///
-/// Returns 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
+/// @return 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
 /// time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
     // SAFETY: what the header asks of the caller.
-    guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.due())) })
+    guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.time_to_refresh())) })
 }
 
 /// Gives a lease back. The handle is still to be freed.
 ///
-/// Returns AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
+/// @return AWRITE_OK, also if somebody else has it by now; AWRITE_LOCKED or AWRITE_ERROR if the record could not be
 /// removed (the lease then ends by itself); AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrite_status {
@@ -124,12 +127,12 @@ pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrit
 /// Leaves a lease standing until its end, so that another process can go on with it. The handle is used up and must
 /// still be freed.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        handle_mut(lease)?.0.take()?.keep();
+        handle_mut(lease)?.0.take()?.detach();
         Ok(())
     })
 }
@@ -143,11 +146,13 @@ pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
     unsafe { free_handle(lease) }
 }
 
-/// awrite_lease_info.state: there is none.
+/// awrite_lease_info.state
+pub type awrite_lease_state = u32;
+/// There is none.
 pub const AWRITE_LEASE_NONE: u32 = 0;
-/// awrite_lease_info.state: the target is leased.
+/// The target is leased.
 pub const AWRITE_LEASE_LIVE: u32 = 1;
-/// awrite_lease_info.state: the time of the lease has passed, and nobody has taken it since.
+/// The time of the lease has passed, and nobody has taken it since.
 pub const AWRITE_LEASE_EXPIRED: u32 = 2;
 
 /// The lock and the lease of a target. Members about the lease are 0 or "" where there is none. Times are in
@@ -157,8 +162,8 @@ pub const AWRITE_LEASE_EXPIRED: u32 = 2;
 pub struct awrite_lease_info {
     /// sizeof(awrite_lease_info), to be set by the caller.
     pub size: usize,
-    /// AWRITE_LEASE_*.
-    pub state: u32,
+    /// Whether there is a lease.
+    pub state: awrite_lease_state,
     /// 1 if the target's lock is held at this moment, else 0.
     pub locked: u32,
     /// The process that holds the lock; 0 where nobody does or it could not be found.
@@ -195,12 +200,13 @@ unsafe impl Extensible for awrite_lease_info {
 
 /// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.
 ///
-/// target: the file, which need not exist.
-/// options: where its lock is; NULL for the defaults.
-/// info: receives the answer; its size must be set. Left alone on failure.
+/// @param target the file, which need not exist.
+/// @param options where its lock is; NULL for the defaults.
+/// @param info receives the answer; its size must be set. Left alone on failure.
 ///
-/// Returns AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
+/// @return AWRITE_OK, whether it is free or not; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if the record of a lease is
 /// there but cannot be understood. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_read(
     target: *const c_char,
@@ -261,10 +267,10 @@ pub(super) fn since_1970(time: SystemTime) -> i64 {
 
 /// Gives back a lease that was kept, without a handle.
 ///
-/// target, owner, options: as in awrite_lease_acquire().
-/// token: its token; 0: whichever lease the owner has.
+/// @param target,owner,options as in awrite_lease_acquire().
+/// @param token its token; 0: whichever lease the owner has.
 ///
-/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
+/// @return AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
 /// in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_end(
@@ -277,17 +283,17 @@ pub unsafe extern "C" fn awrite_lease_end(
     guard(|| unsafe {
         let (target, claim) = (argument::path(target, "target")?, claim(owner, token)?);
         let (options, observer) = lock_options_and_observer(options)?;
-        Lease::end(target, &claim, &options, &observer).map(drop)
+        Lease::release_claimed(target, &claim, &options, &observer).map(drop)
     })
 }
 
 /// Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
 /// token is greater, as ever. For those who may write the target only.
 ///
-/// target, options: as in awrite_lease_acquire().
-/// info: receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+/// @param target,options as in awrite_lease_acquire().
+/// @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
 ///
-/// Returns AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
+/// @return AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
 /// AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_break(

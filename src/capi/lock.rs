@@ -2,7 +2,7 @@
 //!
 //! The lock of a target is the one that the command awrite takes before it replaces the target, and that awrite-lock
 //! holds around a command. Locks are advisory: they only exclude programs that ask for them. Two threads of one process
-//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_file_open() take the lock
+//! exclude each other like two processes. awrite_write(), awrite_update() and awrite_writer_open() take the lock
 //! themselves: if this program already holds the lock of their target, they wait for ever, and so does a command awrite
 //! that the program runs. Below awrite-lock TARGET -- COMMAND, all of them go on under the lock of awrite-lock.
 
@@ -24,33 +24,42 @@ use crate::notice::Observer;
 use crate::options::Claim;
 use crate::options::{LockMethod, LockOptions, Wait, check_reason};
 
-/// awrite_lock_options.wait: wait until the lock is free.
+/// awrite_lock_options.wait: how long to wait for a lock that somebody else holds.
+pub type awrite_wait = u32;
+/// Wait until the lock is free.
 pub const AWRITE_WAIT_FOREVER: u32 = 0;
-/// awrite_lock_options.wait: wait for timeout_ms at the most.
+/// Wait for timeout_ms at the most.
 pub const AWRITE_WAIT_LIMITED: u32 = 1;
-/// awrite_lock_options.wait: do not wait. (The library tries again for a few milliseconds, so that a program that only
+/// Do not wait. (The library tries again for a few milliseconds, so that a program that only
 /// looks at the lock does not make the call fail.)
 pub const AWRITE_WAIT_NO: u32 = 2;
 
-/// awrite_lock_options.flags: share the lock with other shared holders. A write ignores it.
+/// awrite_lock_options.flags, or-ed.
+pub type awrite_lock_flags = u32;
+/// None of them.
+#[allow(dead_code, reason = "for C")]
+pub const AWRITE_LOCK_DEFAULT: u32 = 0;
+/// Share the lock with other shared holders. A write ignores it.
 pub const AWRITE_LOCK_SHARED: u32 = 1;
-/// awrite_lock_options.flags: leave the lock file in place on release, for a lock shared with programs that do not
+/// Leave the lock file in place on release, for a lock shared with programs that do not
 /// check its inode, such as flock(1). Every program that locks the same target must then do so.
 pub const AWRITE_LOCK_KEEP: u32 = 2;
-/// awrite_lock_options.flags: if the target is a symbolic link, use the link itself and not the file behind it.
+/// If the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
-/// awrite_lock_options.flags: take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
+/// Take what is not set here from the environment, as the commands do: AWRITE_LOCK_DIR,
 /// AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER.
 pub const AWRITE_LOCK_ENVIRONMENT: u32 = 8;
 
 /// lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there.
 pub const AWRITE_MODE_NONE: u32 = 65536;
 
-/// awrite_lock_options.method: flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS).
+/// awrite_lock_options.method: what a lock is.
+pub type awrite_method = u32;
+/// flock(2), but link locks where advisory locks cannot be trusted (NFS, SMB, AFS).
 pub const AWRITE_METHOD_AUTO: u32 = 0;
-/// awrite_lock_options.method: flock(2) on a lock file without content.
+/// flock(2) on a lock file without content.
 pub const AWRITE_METHOD_FLOCK: u32 = 1;
-/// awrite_lock_options.method: a lock file that is created by link(2) and says who holds it. A thread of the library
+/// A lock file that is created by link(2) and says who holds it. A thread of the library
 /// keeps it fresh.
 pub const AWRITE_METHOD_LINK: u32 = 2;
 
@@ -61,10 +70,10 @@ pub const AWRITE_METHOD_LINK: u32 = 2;
 pub struct awrite_lock_options {
     /// sizeof(awrite_lock_options).
     pub size: usize,
-    /// AWRITE_WAIT_*.
-    pub wait: u32,
+    /// How long to wait. 0: for ever.
+    pub wait: awrite_wait,
     /// AWRITE_LOCK_*, or-ed.
-    pub flags: u32,
+    pub flags: awrite_lock_flags,
     /// With AWRITE_WAIT_LIMITED: how long. Otherwise 0.
     pub timeout_ms: u64,
     /// Use this lock file instead of TARGET.lock.
@@ -74,8 +83,8 @@ pub struct awrite_lock_options {
     /// Permission bits of a lock file that is created. 0: 0600, and read and write for group or others where the target
     /// gives them write.
     pub lock_mode: u32,
-    /// AWRITE_METHOD_*.
-    pub method: u32,
+    /// What a lock is. 0: AWRITE_METHOD_AUTO.
+    pub method: awrite_method,
     /// For a link lock: others break it after this time without a sign of life from this process. 0: a minute.
     pub stale_after_ms: u64,
     /// Act as the holder of this owner's lease: the lock is only taken while the lease is this owner's, and a write
@@ -127,7 +136,7 @@ pub(super) unsafe fn lock_options(at: *const awrite_lock_options) -> Result<Lock
         method => return Err(bad_argument(format!("awrite_lock_options.method is {method}"))),
     };
     options.shared = has(AWRITE_LOCK_SHARED);
-    options.keep |= has(AWRITE_LOCK_KEEP);
+    options.keep_file |= has(AWRITE_LOCK_KEEP);
     options.follow = !has(AWRITE_LOCK_NO_FOLLOW);
     options.mode = permission_bits(given.lock_mode, "awrite_lock_options.lock_mode")?;
     // SAFETY: the caller promises that each is NULL or a C string.
@@ -212,7 +221,7 @@ pub struct awrite_lock {
     path: CString,
 }
 
-/// Acquires the locks of all `targets`, or none, after `change` has adapted the options.
+/// Acquires the locks of all `targets`, or none.
 ///
 /// # Safety
 ///
@@ -221,15 +230,13 @@ unsafe fn acquire(
     lock: *mut *mut awrite_lock,
     targets: &[*const c_char],
     options: *const awrite_lock_options,
-    change: impl FnOnce(&mut LockOptions),
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     unsafe {
         new_handle(lock, || {
             let targets: Result<Vec<&Path>> = targets.iter().map(|target| argument::path(*target, "target")).collect();
             let targets = targets?;
-            let (mut options, observer) = lock_options_and_observer(options)?;
-            change(&mut options);
+            let (options, observer) = lock_options_and_observer(options)?;
             let held = FileLock::acquire_all(&targets, &options, &observer)?;
             let path = held.first().map(|first| c_path(first.path()));
             let path = path.ok_or_else(|| bad_argument("there is no target: count is 0"))?;
@@ -238,14 +245,16 @@ unsafe fn acquire(
     }
 }
 
-/// Takes the lock of a target, waiting for it as the options say: for ever, if they say nothing.
+/// Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
+/// readers if AWRITE_LOCK_SHARED is among their flags.
 ///
-/// lock: receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
-/// target: the file, which need not exist; its directory must.
-/// options: NULL for the defaults.
+/// @param lock receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
+/// @param target the file, which need not exist; its directory must.
+/// @param options NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
+/// @return AWRITE_OK; AWRITE_LOCKED if it could not be taken in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR if the lock
 /// file could not be made or opened. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_acquire(
     lock: *mut *mut awrite_lock,
@@ -253,67 +262,20 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     options: *const awrite_lock_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |_| {}) }
-}
-
-/// The same without waiting, whatever the options say about that.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that somebody else has it. Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_try(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.wait = Wait::No) }
-}
-
-/// The same with a limited time to wait, whatever the options say about that.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-/// timeout_ms: the longest time to wait, in milliseconds; 0: do not wait.
-///
-/// Returns as awrite_lock_acquire(); AWRITE_LOCKED means that the time has passed. Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_timed(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    timeout_ms: u64,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    let limit = Wait::For(Duration::from_millis(timeout_ms));
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.wait = limit) }
-}
-
-/// The same as awrite_lock_acquire(), together with other shared holders: AWRITE_LOCK_SHARED is added to the options.
-///
-/// lock, target, options: as in awrite_lock_acquire().
-///
-/// Returns as awrite_lock_acquire(). Thread-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lock_shared(
-    lock: *mut *mut awrite_lock,
-    target: *const c_char,
-    options: *const awrite_lock_options,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    unsafe { acquire(lock, &[target], options, |options| options.shared = true) }
+    unsafe { acquire(lock, &[target], options) }
 }
 
 /// Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
 /// two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
 /// lock that is taken in addition later has no part in this.
 ///
-/// lock: receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
-/// targets, count: the files, at least one. One that is named twice is locked once.
-/// options: NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
+/// @param lock receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
+/// @param targets,count the files, at least one. One that is named twice is locked once.
+/// @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
 /// target only.
 ///
-/// Returns as awrite_lock_acquire(). Thread-safe.
+/// @return as awrite_lock_acquire(). Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_acquire_all(
     lock: *mut *mut awrite_lock,
@@ -324,7 +286,7 @@ pub unsafe extern "C" fn awrite_lock_acquire_all(
     // SAFETY: what the header asks of the caller.
     unsafe {
         match argument::array(targets, count) {
-            Ok(targets) => acquire(lock, targets, options, |_| {}),
+            Ok(targets) => acquire(lock, targets, options),
             Err(error) => new_handle(lock, || Err(error)),
         }
     }
@@ -334,7 +296,7 @@ pub unsafe extern "C" fn awrite_lock_acquire_all(
 /// the handle: do not close it, and do not lock or unlock it. It is closed on exec; a child process that is to keep the
 /// lock alive needs a copy of it.
 ///
-/// Returns the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
+/// @return the descriptor; -1 if there is none, because it is a link lock, or if the handle is NULL, released or the
 /// parent process's (awrite_last_error() says so then). Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
@@ -344,7 +306,7 @@ pub unsafe extern "C" fn awrite_lock_fd(lock: *const awrite_lock) -> c_int {
 
 /// The path of the lock file; of several targets: the first one's.
 ///
-/// Returns a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
+/// @return a string that belongs to the handle and stays until the handle is freed, also after the release; NULL if the
 /// handle is NULL. Thread-safe, with the same handle too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_char {
@@ -355,8 +317,9 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
 /// Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
 /// stopped, or cut off from the file server, for too long.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
+/// @return AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
 /// Thread-safe, with the same handle too.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -365,7 +328,7 @@ pub unsafe extern "C" fn awrite_lock_check(lock: *const awrite_lock) -> awrite_s
 
 /// Gives the lock back. The handle is still to be freed.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
+/// @return AWRITE_OK; AWRITE_ERROR if the lock file could not be removed (the lock is given back even so);
 /// AWRITE_BAD_ARGUMENT if the handle is NULL, was released before, or is the parent process's. No other call with the
 /// same handle at the same time.
 #[unsafe(no_mangle)]

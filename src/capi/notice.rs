@@ -12,14 +12,16 @@ use super::status::{c_path, c_string};
 use crate::duration::shown_duration;
 use crate::notice::{Notice, Observer};
 
-/// awrite_notice.kind: nothing has failed, but something is less than it should be: the file system cannot sync a
+/// awrite_notice.kind. Later versions may add kinds: ignore those that you do not know.
+pub type awrite_notice_kind = u32;
+/// Nothing has failed, but something is less than it should be: the file system cannot sync a
 /// directory, a lock file could not be removed, a file is being overwritten in place.
 pub const AWRITE_NOTICE_WARNING: u32 = 1;
-/// awrite_notice.kind: somebody else holds the lock or a lease, and this call waits for it. At most once in a call.
+/// Somebody else holds the lock or a lease, and this call waits for it. At most once in a call.
 pub const AWRITE_NOTICE_WAITING: u32 = 2;
-/// awrite_notice.kind: the lock is held now, after AWRITE_NOTICE_WAITING.
+/// The lock is held now, after AWRITE_NOTICE_WAITING.
 pub const AWRITE_NOTICE_LOCKED: u32 = 3;
-/// awrite_notice.kind: worth knowing: other hard links keep the old content, an extended attribute was not kept.
+/// Worth knowing: other hard links keep the old content, an extended attribute was not kept.
 pub const AWRITE_NOTICE_INFO: u32 = 4;
 
 /// Something that the library tells while it works. The library makes it and its strings. They exist only during the
@@ -29,8 +31,8 @@ pub const AWRITE_NOTICE_INFO: u32 = 4;
 pub struct awrite_notice {
     /// The size of this struct in the library that runs.
     pub size: usize,
-    /// AWRITE_NOTICE_*. Later versions may add kinds: ignore those that you do not know.
-    pub kind: u32,
+    /// What kind of notice it is.
+    pub kind: awrite_notice_kind,
     /// 0.
     pub reserved: u32,
     /// What it is about: the target as it was given, the lock file, the backup. Never NULL.

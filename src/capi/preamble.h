@@ -15,15 +15,17 @@
  *
  * A task of several steps has a handle:
  *
- *     awrite_file *file;
- *     awrite_write_options options = { .size = sizeof options, .flags = AWRITE_BACKUP };
+ *     awrite_writer *writer;
+ *     awrite_write_options options = AWRITE_WRITE_OPTIONS_INIT;
+ *     awrite_status status;
  *
- *     awrite_status status = awrite_file_open(&file, "report.txt", &options);
+ *     options.flags = AWRITE_WRITE_BACKUP;
+ *     status = awrite_writer_open(&writer, "report.txt", &options);
  *     if (status == AWRITE_OK)
- *         status = awrite_file_write(file, data, size);         // as often as you like
+ *         status = awrite_writer_write(writer, data, size);     // as often as you like
  *     if (status == AWRITE_OK)
- *         status = awrite_file_commit(file, NULL);              // only now the file is replaced
- *     awrite_file_free(file);                                   // without a commit: nothing has happened
+ *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
+ *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
  *     open or acquire --> use --> commit, release or keep --> free
  *            |             `------------ give up -------------^
@@ -37,11 +39,14 @@
  * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
  * handle, as the call's description says. Never pass to free() what the library returns.
  *
- * Options.  A struct of options begins with its size, and every other member may be 0 or NULL, which is its default.
- * Set the size, leave the rest zero, and set what differs. In C, an initialiser does so, as above; in C++:
- * awrite_write_options options = {}; options.size = sizeof options;. A program built with one version of this header
- * runs with any later libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that
- * library refuses options that it does not know, unless they are zero.
+ * Options.  A struct that the caller fills in begins with its size. Every other member may be 0 or NULL, which is its
+ * default. Start with the macro AWRITE_..._INIT of the struct, which does both, and set what differs. Since C99 that is
+ * also {.size = sizeof options, .flags = ...}. A program built with one version of this header runs with any later
+ * libawrite.so.1. It also runs with an earlier one that has the functions that it calls; that library refuses options
+ * that it does not know, unless they are zero.
+ *
+ * Flags.  Each family of constants is an enum with a prefix of its own, and so has each member that takes them. C++
+ * refuses a constant of another family; C compilers warn about it (-Wenum-conversion, part of -Wextra in gcc).
  *
  * Errors.  A call that fails returns a status and has changed nothing, unless the status says otherwise. On the same
  * thread, awrite_last_error() says why, awrite_last_hint() what can be done about it, and awrite_last_errno() which
@@ -84,6 +89,22 @@
 #define AWRITE_VERSION_PATCH @PATCH@
 #define AWRITE_VERSION "@MAJOR@.@MINOR@.@PATCH@"
 #define AWRITE_VERSION_NUMBER (AWRITE_VERSION_MAJOR * 1000000 + AWRITE_VERSION_MINOR * 1000 + AWRITE_VERSION_PATCH)
+
+/* A call whose result must not be ignored. */
+#ifndef AWRITE_NODISCARD
+#if defined(__GNUC__)
+#define AWRITE_NODISCARD __attribute__((__warn_unused_result__))
+#else
+#define AWRITE_NODISCARD
+#endif
+#endif
+
+/* Where the language allows, the enums say that later versions may add values. They have 32 bits everywhere. */
+#if (defined(__cplusplus) && __cplusplus >= 201103L) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)
+#define AWRITE_UINT32_ : uint32_t
+#else
+#define AWRITE_UINT32_
+#endif
 
 #ifdef __cplusplus
 extern "C" {

@@ -13,7 +13,8 @@ use std::path::Path;
 use super::remedy;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The result of a call. 0 to 4 are also the exit codes of the commands.
+/// The result of a call. 0, 1, 2 and 4 are also the exit codes of the commands. (3 is theirs alone: a signal ended the
+/// command. The library handles no signals.)
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum awrite_status {
@@ -24,9 +25,6 @@ pub enum awrite_status {
     /// The lock could not be taken, or was lost: somebody else holds it and the time to wait is over, another owner has
     /// a lease, or the named lease is not the caller's (any more). The target is unchanged.
     AWRITE_LOCKED = 2,
-    /// A signal stopped it. The commands exit with this number; the library handles no signals and does not return it.
-    #[allow(dead_code)]
-    AWRITE_INTERRUPTED = 3,
     /// The target is not what awrite_write_options.expect says. It is unchanged. awrite_last_found() says what it is.
     AWRITE_CONFLICT = 4,
     /// An argument is wrong: NULL where something must be, a struct whose size is not set, an unknown flag, options
@@ -38,9 +36,14 @@ pub enum awrite_status {
     /// new content if it had just been replaced.
     AWRITE_INTERNAL = 7,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-    /// back. (If it was overwritten in place by AWRITE_IN_PLACE, it may then have only a part of the new content.)
+    /// back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
     AWRITE_NOT_DURABLE = 8,
 }
+
+/// A number that a caller passes as an `awrite_status`, whatever it is. The header has that name for it.
+///
+/// cbindgen:ignore
+pub type any_status = u32;
 
 use awrite_status::{
     AWRITE_BAD_ARGUMENT, AWRITE_CONFLICT, AWRITE_ERROR, AWRITE_INTERNAL, AWRITE_LOCKED, AWRITE_NOT_DURABLE, AWRITE_OK,
@@ -146,11 +149,11 @@ pub(super) fn guard_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
 
 /// Says what a status means: a short phrase in English.
 ///
-/// status: any number, also one of a later version.
+/// @param status any number, also one of a later version.
 ///
-/// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
+/// @return a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
-pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
+pub extern "C" fn awrite_strerror(status: any_status) -> *const c_char {
     let text: &CStr = match status {
         0 => c"success",
         1 => c"input/output or general error",
@@ -170,7 +173,7 @@ pub extern "C" fn awrite_strerror(status: c_int) -> *const c_char {
 /// in UTF-8, without a newline at its end. Control characters in a path are escaped, and bytes that are not UTF-8 are
 /// replaced. A call that succeeds leaves the text as it was.
 ///
-/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" before the
+/// @return a string that belongs to the library and stays until the next call on this thread that fails; "" before the
 /// first one. Never NULL. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_error() -> *const c_char {
@@ -182,7 +185,7 @@ pub extern "C" fn awrite_last_error() -> *const c_char {
 /// line, without a newline at its end, that the commands print as "Hint: ...". What it names are flags and members of
 /// the options here.
 ///
-/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" where there
+/// @return a string that belongs to the library and stays until the next call on this thread that fails; "" where there
 /// is no hint. Never NULL. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_hint() -> *const c_char {
@@ -191,7 +194,7 @@ pub extern "C" fn awrite_last_hint() -> *const c_char {
 
 /// The errno of the system call behind awrite_last_error(), or 0 if there was none (the lock is held, a bad argument).
 ///
-/// Returns the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
+/// @return the number. It stays the same until the next call on this thread that fails. Thread-safe: each thread has
 /// its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_errno() -> c_int {
@@ -201,7 +204,7 @@ pub extern "C" fn awrite_last_errno() -> c_int {
 /// What the target was found to contain when the last call on this thread failed with AWRITE_CONFLICT: "sha256:" and 64
 /// hexadecimal digits, or "absent". The next awrite_write_options.expect, once the caller has read the target again.
 ///
-/// Returns a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
+/// @return a string that belongs to the library and stays until the next call on this thread that fails; "" if the last
 /// one failed otherwise. Never NULL. Thread-safe: each thread has its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_last_found() -> *const c_char {
@@ -210,7 +213,7 @@ pub extern "C" fn awrite_last_found() -> *const c_char {
 
 /// The version of the library that runs, such as "1.2.3". Compare it with AWRITE_VERSION, the version of the header.
 ///
-/// Returns a string that belongs to the library and stays. Never NULL. Thread-safe.
+/// @return a string that belongs to the library and stays. Never NULL. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_version() -> *const c_char {
     const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -222,7 +225,7 @@ pub extern "C" fn awrite_version() -> *const c_char {
 
 /// The same as a number. Compare it with AWRITE_VERSION_NUMBER.
 ///
-/// Returns 1002003 for 1.2.3. Thread-safe.
+/// @return 1002003 for 1.2.3. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn awrite_version_number() -> u32 {
     const NUMBER: u32 = {

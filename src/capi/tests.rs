@@ -91,7 +91,7 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
         |at| unsafe { lock_options(at) },
         &[
             (|c| c.flags = l::AWRITE_LOCK_SHARED, |r| r.shared = true),
-            (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep = true),
+            (|c| c.flags = l::AWRITE_LOCK_KEEP, |r| r.keep_file = true),
             (|c| c.flags = l::AWRITE_LOCK_NO_FOLLOW, |r| r.follow = false),
             (|c| c.wait = l::AWRITE_WAIT_NO, |r| r.wait = Wait::No),
             (
@@ -116,21 +116,22 @@ fn each_option_of_a_lock_is_the_one_it_is_called() {
 fn each_option_of_a_write_is_the_one_it_is_called() {
     assert_each::<awrite_write_options, WriteOptions>(
         // SAFETY: `assert_each` passes a valid struct of its own.
-        |at| unsafe { write_options(at) },
+        // Only here the defaults are not the same.
+        |at| unsafe { write_options(at) }.map(|got| WriteOptions { allow_empty: !got.allow_empty, ..got }),
         &[
-            (|c| c.flags = w::AWRITE_LATE_LOCK, |r| r.lock_on_commit = true),
-            (|c| c.flags = w::AWRITE_APPEND, |r| r.append = true),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
-            (|c| c.flags = w::AWRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
-            (|c| c.flags = w::AWRITE_FORCE, |r| r.force = true),
-            (|c| c.flags = w::AWRITE_REFUSE_EMPTY, |r| r.refuse_empty = true),
-            (|c| c.flags = w::AWRITE_IF_CHANGED, |r| r.if_changed = true),
-            (|c| c.flags = w::AWRITE_IN_PLACE, |r| r.in_place = true),
-            (|c| c.flags = w::AWRITE_KEEP_INODE, |r| r.keep_inode = true),
-            (|c| c.flags = w::AWRITE_MKDIR, |r| r.mkdir = true),
-            (|c| c.flags = w::AWRITE_BACKUP, |r| r.backup = Some(BackupOptions::default())),
+            (|c| c.flags = w::AWRITE_WRITE_LATE_LOCK, |r| r.lock_on_commit = true),
+            (|c| c.flags = w::AWRITE_WRITE_APPEND, |r| r.append = true),
+            (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_MODE, |r| r.preserve_mode = false),
+            (|c| c.flags = w::AWRITE_WRITE_NO_PRESERVE_XATTRS, |r| r.preserve_xattrs = false),
+            (|c| c.flags = w::AWRITE_WRITE_FORCE, |r| r.force = true),
+            (|c| c.flags = w::AWRITE_WRITE_REFUSE_EMPTY, |r| r.allow_empty = true),
+            (|c| c.flags = w::AWRITE_WRITE_IF_CHANGED, |r| r.if_changed = true),
+            (|c| c.flags = w::AWRITE_WRITE_IN_PLACE, |r| r.in_place = true),
+            (|c| c.flags = w::AWRITE_WRITE_KEEP_INODE, |r| r.keep_inode = true),
+            (|c| c.flags = w::AWRITE_WRITE_MKDIR, |r| r.mkdir = true),
+            (|c| c.flags = w::AWRITE_WRITE_BACKUP, |r| r.backup = Some(BackupOptions::default())),
             (
-                |c| c.flags = w::AWRITE_BACKUP_TIMESTAMP,
+                |c| c.flags = w::AWRITE_WRITE_BACKUP_TIMESTAMP,
                 |r| r.backup = Some(BackupOptions { timestamp: true, ..BackupOptions::default() }),
             ),
             (
@@ -149,8 +150,8 @@ fn each_option_of_a_write_is_the_one_it_is_called() {
             (|c| c.mode = l::AWRITE_MODE_NONE, |r| r.mode = Some(0)),
             (|c| c.sync = w::AWRITE_SYNC_DATA, |r| r.durability = Durability::Data),
             (|c| c.sync = w::AWRITE_SYNC_NONE, |r| r.durability = Durability::None),
-            (|c| c.ownership = w::AWRITE_OWNER_KEEP, |r| r.ownership = Ownership::Keep),
-            (|c| c.ownership = w::AWRITE_OWNER_WRITER, |r| r.ownership = Ownership::Writer),
+            (|c| c.ownership = w::AWRITE_OWNERSHIP_KEEP, |r| r.ownership = Ownership::Keep),
+            (|c| c.ownership = w::AWRITE_OWNERSHIP_WRITER, |r| r.ownership = Ownership::Writer),
         ],
     );
 }

@@ -1,7 +1,7 @@
 //! Writing
 //!
 //! A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
-//! callback makes of the current content (awrite_update), or piece by piece (awrite_file_open). At every instant it is
+//! callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it is
 //! the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
 //! unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
 
@@ -22,61 +22,70 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::{Expect, digest};
 use crate::options::{BackupOptions, Check, Durability, Ownership, WriteOptions};
-use crate::write::{AtomicFile, Committed, update};
+use crate::write::{AtomicFile, Committed};
 
-/// awrite_write_options.flags: take the lock at the commit instead of at the start, so that a slow producer blocks
+/// awrite_write_options.flags, or-ed.
+pub type awrite_write_flags = u32;
+/// None of them.
+#[allow(dead_code, reason = "for C")]
+pub const AWRITE_WRITE_DEFAULT: u32 = 0;
+/// Take the lock at the commit instead of at the start, so that a slow producer blocks
 /// nobody. Not with awrite_update(), which would lose updates.
-pub const AWRITE_LATE_LOCK: u32 = 1;
-/// awrite_write_options.flags: the new content begins with the current content.
-pub const AWRITE_APPEND: u32 = 2;
-/// awrite_write_options.flags: give the new file 0666 less umask, whatever the original had.
-pub const AWRITE_NO_PRESERVE_MODE: u32 = 4;
-/// awrite_write_options.flags: do not carry extended attributes and ACLs over.
-pub const AWRITE_NO_PRESERVE_XATTRS: u32 = 8;
-/// awrite_write_options.flags: replace a file that this user may not write.
-pub const AWRITE_FORCE: u32 = 16;
-/// awrite_write_options.flags: fail when there is nothing to write, instead of making the file empty.
-pub const AWRITE_REFUSE_EMPTY: u32 = 32;
-/// awrite_write_options.flags: leave the target untouched when its content is identical. A mode or an owner that is asked
+pub const AWRITE_WRITE_LATE_LOCK: u32 = 1;
+/// The new content begins with the current content.
+pub const AWRITE_WRITE_APPEND: u32 = 2;
+/// Give the new file 0666 less umask, whatever the original had.
+pub const AWRITE_WRITE_NO_PRESERVE_MODE: u32 = 4;
+/// Do not carry extended attributes and ACLs over.
+pub const AWRITE_WRITE_NO_PRESERVE_XATTRS: u32 = 8;
+/// Replace a file that this user may not write.
+pub const AWRITE_WRITE_FORCE: u32 = 16;
+/// Fail when there is nothing to write, instead of making the file empty.
+pub const AWRITE_WRITE_REFUSE_EMPTY: u32 = 32;
+/// Leave the target untouched when its content is identical. A mode or an owner that is asked
 /// for is still set, on the file itself.
-pub const AWRITE_IF_CHANGED: u32 = 64;
-/// awrite_write_options.flags: where rename is impossible, overwrite the file under the lock: something is mounted on it,
+pub const AWRITE_WRITE_IF_CHANGED: u32 = 64;
+/// Where rename is impossible, overwrite the file under the lock: something is mounted on it,
 /// only its directory may not be written, or it is another user's in a sticky directory. Not atomic.
-pub const AWRITE_IN_PLACE: u32 = 128;
-/// awrite_write_options.flags: create missing parent directories.
-pub const AWRITE_MKDIR: u32 = 256;
-/// awrite_write_options.flags: keep the current content as TARGET.backup. Setting any of the backup members does the
+pub const AWRITE_WRITE_IN_PLACE: u32 = 128;
+/// Create missing parent directories.
+pub const AWRITE_WRITE_MKDIR: u32 = 256;
+/// Keep the current content as TARGET.backup. Setting any of the backup members does the
 /// same.
-pub const AWRITE_BACKUP: u32 = 512;
-/// awrite_write_options.flags: keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
-pub const AWRITE_BACKUP_TIMESTAMP: u32 = 1024;
-/// awrite_write_options.flags: write into the existing file, so that its other hard links, and a container that it is
+pub const AWRITE_WRITE_BACKUP: u32 = 512;
+/// Keep it as TARGET.YYYYMMDD-HHMMSS.backup, in local time.
+pub const AWRITE_WRITE_BACKUP_TIMESTAMP: u32 = 1024;
+/// Write into the existing file, so that its other hard links, and a container that it is
 /// mounted into, have the new content too. Atomic where the file system can exchange contents (XFS, since Linux 6.10);
-/// elsewhere the file is overwritten, as with AWRITE_IN_PLACE.
-pub const AWRITE_KEEP_INODE: u32 = 2048;
-/// awrite_write_options.flags: do everything but the commit, and take it back: the target stays as it is, and nothing is
+/// elsewhere the file is overwritten, as with AWRITE_WRITE_IN_PLACE.
+pub const AWRITE_WRITE_KEEP_INODE: u32 = 2048;
+/// Do everything but the commit, and take it back: the target stays as it is, and nothing is
 /// left. The call fails where a real one would, as far as that can be known. The result says what would have been done.
-pub const AWRITE_DRY_RUN: u32 = 4096;
-/// awrite_write_options.flags: before the target is replaced, read the new content back and compare it with what was
+pub const AWRITE_WRITE_DRY_RUN: u32 = 4096;
+/// Before the target is replaced, read the new content back and compare it with what was
 /// received: from the disk, where the system allows to drop what it has cached. A difference is AWRITE_ERROR, and the
 /// target is unchanged. Not with AWRITE_SYNC_NONE.
-pub const AWRITE_VERIFY: u32 = 8192;
+pub const AWRITE_WRITE_VERIFY: u32 = 8192;
 
-/// awrite_write_options.sync: file and directory. The new content survives power loss.
+/// awrite_write_options.sync: what is forced to the disk before a call returns.
+pub type awrite_sync = u32;
+/// File and directory. The new content survives power loss.
 pub const AWRITE_SYNC_FULL: u32 = 0;
-/// awrite_write_options.sync: the file only. Power loss may bring the old content back, never a partial one.
+/// The file only. Power loss may bring the old content back, never a partial one.
 pub const AWRITE_SYNC_DATA: u32 = 1;
-/// awrite_write_options.sync: neither. Only a crash of the process is survived.
+/// Neither. Only a crash of the process is survived.
 pub const AWRITE_SYNC_NONE: u32 = 2;
 
-/// awrite_write_options.ownership: owner and group are kept as far as this user may do so. Where the group cannot be
+/// awrite_write_options.ownership: whose the new file is.
+pub type awrite_ownership = u32;
+/// Owner and group are kept as far as this user may do so. Where the group cannot be
 /// kept, its permissions are cut down to those of others.
-pub const AWRITE_OWNER_TRY: u32 = 0;
-/// awrite_write_options.ownership: owner and group are kept; it is an error if that fails. Only then set-user-id and
+pub const AWRITE_OWNERSHIP_TRY: u32 = 0;
+/// Owner and group are kept; it is an error if that fails. Only then set-user-id and
 /// set-group-id bits and capabilities are kept, too.
-pub const AWRITE_OWNER_KEEP: u32 = 1;
-/// awrite_write_options.ownership: the new file belongs to the user who writes it.
-pub const AWRITE_OWNER_WRITER: u32 = 2;
+pub const AWRITE_OWNERSHIP_KEEP: u32 = 1;
+/// The new file belongs to the user who writes it.
+pub const AWRITE_OWNERSHIP_WRITER: u32 = 2;
 
 /// The size of a string that says what a target contains, with the zero byte at its end.
 pub const AWRITE_DIGEST_SIZE: usize = 72;
@@ -89,7 +98,7 @@ pub type awrite_check_fn =
     Option<unsafe extern "C" fn(new_file: *const c_char, target: *const c_char, context: *mut c_void) -> c_int>;
 
 /// How a target is replaced. The struct, its strings and the lock options are only read during the call. What the
-/// contexts point to must stay valid during the call; with awrite_file_open(), until the handle is freed.
+/// contexts point to must stay valid during the call; with awrite_writer_open(), until the handle is freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct awrite_write_options {
@@ -97,14 +106,14 @@ pub struct awrite_write_options {
     pub size: usize,
     /// How the target's lock is taken. NULL: the defaults.
     pub lock: *const awrite_lock_options,
-    /// The flags that are described above as awrite_write_options.flags, or-ed.
-    pub flags: u32,
-    /// AWRITE_SYNC_*.
-    pub sync: u32,
+    /// AWRITE_WRITE_*, or-ed.
+    pub flags: awrite_write_flags,
+    /// What is forced to the disk. 0: file and directory.
+    pub sync: awrite_sync,
     /// Permission bits of the new file. 0: the original's; for a new file 0666 less umask.
     pub mode: u32,
-    /// AWRITE_OWNER_*. 0 is AWRITE_OWNER_TRY.
-    pub ownership: u32,
+    /// Whose the new file is. 0: AWRITE_OWNERSHIP_TRY.
+    pub ownership: awrite_ownership,
     /// What is appended to the target's name for a backup. NULL: ".backup".
     pub backup_suffix: *const c_char,
     /// Put backups into this directory. NULL: beside the target.
@@ -150,11 +159,11 @@ pub struct awrite_result {
     /// The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
     /// until this thread's next write that succeeds.
     pub backup: *const c_char,
-    /// 1; or 0 when the content was identical and the file was left alone (AWRITE_IF_CHANGED).
+    /// 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED).
     pub changed: u32,
     /// 0.
     pub reserved: u32,
-    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_VERIFY was used; else "".
+    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was used; else "".
     /// The next awrite_write_options.expect.
     pub digest: [c_char; AWRITE_DIGEST_SIZE],
 }
@@ -192,7 +201,7 @@ impl Out<awrite_result> {
 ///
 /// The same as for [`read_options`]. Each pointer in it is NULL or valid, as the header says.
 pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<WriteOptions> {
-    const ALL: u32 = 2 * AWRITE_VERIFY - 1;
+    const ALL: u32 = 2 * AWRITE_WRITE_VERIFY - 1;
     // SAFETY: the caller promises the same.
     let given = unsafe { read_options(at) }?;
     let has = known_flags(given.flags, ALL, "awrite_write_options.flags")?;
@@ -211,7 +220,7 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
     };
     let mode = permission_bits(given.mode, "mode")?;
     let backup_mode = permission_bits(given.backup_mode, "backup_mode")?;
-    let wants_backup = has(AWRITE_BACKUP | AWRITE_BACKUP_TIMESTAMP);
+    let wants_backup = has(AWRITE_WRITE_BACKUP | AWRITE_WRITE_BACKUP_TIMESTAMP);
     let keep = (given.backup_keep > 0).then_some(given.backup_keep);
     let wants_backup = wants_backup || suffix.is_some() || dir.is_some() || backup_mode.is_some() || keep.is_some();
     let backup = wants_backup.then(|| {
@@ -219,43 +228,43 @@ pub(super) unsafe fn write_options(at: *const awrite_write_options) -> Result<Wr
         BackupOptions {
             suffix: suffix.map_or(plain.suffix, |suffix| suffix.as_os_str().to_owned()),
             dir: dir.map(Path::to_owned),
-            timestamp: has(AWRITE_BACKUP_TIMESTAMP),
+            timestamp: has(AWRITE_WRITE_BACKUP_TIMESTAMP),
             mode: backup_mode,
-            keep,
+            keep_newest: keep,
         }
     });
     Ok(WriteOptions {
         lock,
-        lock_on_commit: has(AWRITE_LATE_LOCK),
-        append: has(AWRITE_APPEND),
+        lock_on_commit: has(AWRITE_WRITE_LATE_LOCK),
+        append: has(AWRITE_WRITE_APPEND),
         mode,
         new_mode: WriteOptions::default().new_mode,
-        preserve_mode: !has(AWRITE_NO_PRESERVE_MODE),
+        preserve_mode: !has(AWRITE_WRITE_NO_PRESERVE_MODE),
         ownership: match given.ownership {
-            AWRITE_OWNER_TRY => Ownership::TryKeep,
-            AWRITE_OWNER_KEEP => Ownership::Keep,
-            AWRITE_OWNER_WRITER => Ownership::Writer,
+            AWRITE_OWNERSHIP_TRY => Ownership::TryKeep,
+            AWRITE_OWNERSHIP_KEEP => Ownership::Keep,
+            AWRITE_OWNERSHIP_WRITER => Ownership::Writer,
             other => return Err(bad_argument(format!("awrite_write_options.ownership is {other}"))),
         },
-        preserve_xattrs: !has(AWRITE_NO_PRESERVE_XATTRS),
-        force: has(AWRITE_FORCE),
+        preserve_xattrs: !has(AWRITE_WRITE_NO_PRESERVE_XATTRS),
+        force: has(AWRITE_WRITE_FORCE),
         expect,
-        refuse_empty: has(AWRITE_REFUSE_EMPTY),
-        if_changed: has(AWRITE_IF_CHANGED),
-        in_place: has(AWRITE_IN_PLACE),
-        keep_inode: has(AWRITE_KEEP_INODE),
+        allow_empty: !has(AWRITE_WRITE_REFUSE_EMPTY),
+        if_changed: has(AWRITE_WRITE_IF_CHANGED),
+        in_place: has(AWRITE_WRITE_IN_PLACE),
+        keep_inode: has(AWRITE_WRITE_KEEP_INODE),
         durability: match given.sync {
             AWRITE_SYNC_FULL => Durability::Full,
             AWRITE_SYNC_DATA => Durability::Data,
             AWRITE_SYNC_NONE => Durability::None,
             other => return Err(bad_argument(format!("awrite_write_options.sync is {other}"))),
         },
-        verify: has(AWRITE_VERIFY),
-        mkdir: has(AWRITE_MKDIR),
+        verify: has(AWRITE_WRITE_VERIFY),
+        mkdir: has(AWRITE_WRITE_MKDIR),
         backup,
         check,
         preview: None,
-        dry_run: has(AWRITE_DRY_RUN),
+        dry_run: has(AWRITE_WRITE_DRY_RUN),
         observer: observer.unwrap_or_default(),
     })
 }
@@ -271,7 +280,7 @@ unsafe fn expectation(text: *const c_char, same: *const c_char) -> Result<Option
         (true, None) => Ok(None),
         (true, Some(copy)) => Ok(Some(Expect::SameAs(copy.to_owned()))),
         // SAFETY: the same.
-        (false, None) => Ok(unsafe { argument::text(text, "expect") }?.parse::<Digest>()?.into()),
+        (false, None) => Ok(Some(unsafe { argument::text(text, "expect") }?.parse::<Digest>()?.into())),
         (false, Some(_)) => Err(bad_argument("expect and expect_same contradict each other")),
     }
 }
@@ -297,11 +306,12 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
 /// Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
 /// lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
 ///
-/// target: the file, which need not exist.
-/// digest: receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
-/// capacity: the size of that buffer, at least AWRITE_DIGEST_SIZE.
+/// @param target the file, which need not exist.
+/// @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+/// @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_char, capacity: usize) -> awrite_status {
     // SAFETY: what the header asks of the caller.
@@ -318,13 +328,14 @@ pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_cha
 
 /// Replaces a target by a block of memory.
 ///
-/// target: the file, which need not exist.
-/// data, size: the new content; data may be NULL if size is 0. They are only read during the call.
-/// options: NULL for the defaults.
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param target the file, which need not exist.
+/// @param data,size the new content; data may be NULL if size is 0. They are only read during the call.
+/// @param options NULL for the defaults.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
+/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of
 /// the options; AWRITE_NOT_DURABLE. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_write(
     target: *const c_char,
@@ -370,15 +381,16 @@ pub type awrite_update_fn = Option<unsafe extern "C" fn(io: *mut awrite_update_i
 
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
-/// target: the file, which need not exist; its content is empty then.
-/// change: called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
-/// context: passed to change.
-/// options: NULL for the defaults.
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param target the file, which need not exist; its content is empty then.
+/// @param change called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+/// @param context passed to change.
+/// @param options NULL for the defaults.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
+/// @return AWRITE_OK; AWRITE_STOPPED if a callback returned anything but 0; AWRITE_ERROR, also if reading or writing
 /// failed in the callback and it returned 0 even so; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT;
 /// AWRITE_NOT_DURABLE. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update(
     target: *const c_char,
@@ -392,35 +404,28 @@ pub unsafe extern "C" fn awrite_update(
         let (target, options, result) =
             unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
         let change = change.ok_or_else(|| bad_argument("the callback is NULL"))?;
-        let mut broken = false;
-        let outcome = update(target, &options, |old, new| {
+        let outcome = AtomicFile::open(target, &options)?.update(|old, new| {
             let mut io = awrite_update_io { target, old, new, failed: None };
             // SAFETY: it is the caller's function, and is called as the header says.
             let answer = unsafe { change(&raw mut io, context) };
             if let Some(e) = io.failed.take() {
-                broken = true;
                 return Err(e);
             }
             if answer == 0 { Ok(()) } else { Err(io::Error::other(format!("the callback returned {answer}"))) }
         });
-        // `update` calls every failure of the callback a refusal. If reading or writing failed, perhaps only after the
-        // callback had returned, it is an I/O error.
-        let outcome = outcome.map_err(|e| match e.kind() {
-            ErrorKind::Refused if broken || e.errno().is_some() => e.of_kind(ErrorKind::Io),
-            _ => e,
-        });
-        result.put_committed(&outcome?);
+        result.put_committed(&outcome?.1);
         Ok(())
     })
 }
 
 /// In a callback of awrite_update(): reads the next part of the current content.
 ///
-/// io: what the callback was called with.
-/// buffer, capacity: where to put it, and how many bytes fit there. The buffer stays the caller's.
-/// got: receives the number of bytes that were read; 0 at the end of the content, or on failure.
+/// @param io what the callback was called with.
+/// @param buffer,capacity where to put it, and how many bytes fit there. The buffer stays the caller's.
+/// @param got receives the number of bytes that were read; 0 at the end of the content, or on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+/// @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_read(
     io: *mut awrite_update_io<'_>,
@@ -446,10 +451,11 @@ pub unsafe extern "C" fn awrite_update_read(
 
 /// In a callback of awrite_update(): adds a block to the new content. It is buffered, so small ones are fine.
 ///
-/// io: what the callback was called with.
-/// data, size: the block; data may be NULL if size is 0.
+/// @param io what the callback was called with.
+/// @param data,size the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+/// @return AWRITE_OK; AWRITE_ERROR; AWRITE_BAD_ARGUMENT. Only on the thread that runs the callback.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_update_write(
     io: *mut awrite_update_io<'_>,
@@ -464,60 +470,71 @@ pub unsafe extern "C" fn awrite_update_write(
     })
 }
 
-/// A target that is being replaced piece by piece. Its lock is held from awrite_file_open() on, unless AWRITE_LATE_LOCK
-/// puts that off. awrite_file_commit() makes what was written the content of the target.
+/// A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
+/// puts that off. awrite_writer_commit() makes what was written the content of the target.
 ///
 /// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
-pub struct awrite_file(Handle<AtomicFile>);
+pub struct awrite_writer(Handle<AtomicFile>);
 
 /// Begins to replace a target.
 ///
-/// file: receives the handle, which must be freed with awrite_file_free(); NULL on failure.
-/// target: the file, which need not exist.
-/// options: NULL for the defaults.
+/// @param writer receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
+/// @param target the file, which need not exist.
+/// @param options NULL for the defaults.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_file_open(
-    file: *mut *mut awrite_file,
+pub unsafe extern "C" fn awrite_writer_open(
+    writer: *mut *mut awrite_writer,
     target: *const c_char,
     options: *const awrite_write_options,
 ) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     unsafe {
-        new_handle(file, || {
+        new_handle(writer, || {
             let target = argument::path(target, "target")?;
-            Ok(awrite_file(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
+            Ok(awrite_writer(Handle::new(AtomicFile::open(target, &write_options(options)?)?)))
         })
     }
 }
 
 /// Adds a block to the new content. Not buffered: each call is a system call.
 ///
-/// data, size: the block; data may be NULL if size is 0.
+/// @param data,size the block; data may be NULL if size is 0.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_file_write(file: *mut awrite_file, data: *const c_void, size: usize) -> awrite_status {
+pub unsafe extern "C" fn awrite_writer_write(
+    writer: *mut awrite_writer,
+    data: *const c_void,
+    size: usize,
+) -> awrite_status {
     // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(file)?.0.get_mut()?.fill(block(data, size)?) })
+    guard(|| unsafe { handle_mut(writer)?.0.get_mut()?.add(block(data, size)?) })
 }
 
 /// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
 /// file system can, the kernel shares or copies the data.
 ///
-/// fd: an open descriptor, which stays the caller's.
-/// bytes: receives the number of bytes that were added; or NULL. Left alone on failure.
+/// @param fd an open descriptor, which stays the caller's.
+/// @param bytes receives the number of bytes that were added; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the file can only be freed: a commit fails. With
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
 /// the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_int, bytes: *mut u64) -> awrite_status {
+pub unsafe extern "C" fn awrite_writer_write_from(
+    writer: *mut awrite_writer,
+    fd: c_int,
+    bytes: *mut u64,
+) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let (file, source) = (handle_mut(file)?.0.get_mut()?, descriptor(fd)?);
-        let copied = file.fill_from(source, Path::new(&format!("descriptor {fd}")))?;
+        let (writer, source) = (handle_mut(writer)?.0.get_mut()?, descriptor(fd)?);
+        let copied = writer.add_fd(source, Path::new(&format!("descriptor {fd}")))?;
         if let Some(bytes) = bytes.as_mut() {
             *bytes = copied;
         }
@@ -528,17 +545,18 @@ pub unsafe extern "C" fn awrite_file_write_from(file: *mut awrite_file, fd: c_in
 /// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
 /// handle is used up. It must still be freed.
 ///
-/// result: receives what was done; or NULL. Left alone on failure.
+/// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// Returns AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_LATE_LOCK, could not be
+/// @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
 /// taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut awrite_result) -> awrite_status {
+pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result: *mut awrite_result) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
-        let (file, result) = (handle_mut(file)?, Out::new(result)?);
-        result.put_committed(&file.0.take()?.commit()?);
+        let (writer, result) = (handle_mut(writer)?, Out::new(result)?);
+        result.put_committed(&writer.0.take()?.commit()?);
         Ok(())
     })
 }
@@ -547,7 +565,7 @@ pub unsafe extern "C" fn awrite_file_commit(file: *mut awrite_file, result: *mut
 /// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
 /// with the same handle at the same time, or later.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_file_free(file: *mut awrite_file) {
+pub unsafe extern "C" fn awrite_writer_free(writer: *mut awrite_writer) {
     // SAFETY: what the header asks of the caller.
-    unsafe { free_handle(file) }
+    unsafe { free_handle(writer) }
 }

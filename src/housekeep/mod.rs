@@ -53,7 +53,7 @@ use sweep::Sweep;
 ///   root (`CAP_LEASE`) that nobody has it open, by a write lease (fcntl(2), `F_SETLEASE`). Where there is no lease,
 ///   [`own`](HousekeepOptions::own) leaves the file, and [`locks`](HousekeepOptions::locks) deletes it if it is not locked.
 /// - With [`locks`](HousekeepOptions::locks), a lock file goes even if it was kept on purpose
-///   ([`LockOptions::keep`](crate::LockOptions::keep)), or if its existence alone is the lock. Leave such directories out,
+///   ([`LockOptions::keep_file`](crate::LockOptions::keep_file)), or if its existence alone is the lock. Leave such directories out,
 ///   or set [`locks_older_than`](HousekeepOptions::locks_older_than).
 /// - While it looks at a lock file, another process may open that. The kernel then sends this process `SIGURG`, which is
 ///   ignored by default.

@@ -7,7 +7,6 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,6 @@ use crate::error::Result;
 use crate::lock::{acquire_at, FileLock, Intent, Patience, Pauses, Place, Request};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
-use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 /// The pauses of a process that waits for the end of another's lease, in seconds or minutes. It reads the record after each.
@@ -54,7 +52,8 @@ impl FileLock {
     /// # Errors
     ///
     /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. The error names the holder,
-    /// where that is known. [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
+    /// where that is known. `LockBusy` too, and at once, if this very thread holds the lock and would wait for it without a
+    /// limit. (Who passes locks from thread to thread, and so means to wait for another thread, sets a limit.) [`ErrorKind::Leased`]: another owner's lease did not end in time. [`ErrorKind::LockLost`]: the
     /// lease that [`LockOptions::claim`] names is not that owner's. Otherwise, the lock file could not be created or
     /// opened.
     ///
@@ -106,16 +105,18 @@ pub(crate) fn lock_target(
 }
 
 /// What an attempt to lock a target leads to.
+// One at a time, and soon taken apart: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
     Locked(Target, Place, FileLock),
     /// Nothing is locked. The lease's owner needs the lock to refresh or release the lease.
     Leased(Leased, Place),
 }
 
-/// Locks the target of `patience`, unless somebody else has a lease of it. It may be in the directory `near`.
+/// Locks the target of `patience`, unless somebody else has a lease of it. It may have been `resolved` a moment ago.
 pub(super) fn lock_unless_leased(
     how: Resolve,
-    mut near: Option<&Arc<Dir>>,
+    mut resolved: Option<Target>,
     options: &LockOptions,
     visitor: &Visitor<'_>,
     purpose: Purpose,
@@ -125,7 +126,7 @@ pub(super) fn lock_unless_leased(
     let given = patience.target;
     let mut rounds = 0;
     loop {
-        let mut target = Target::resolve_near(given, how, near.take())?;
+        let mut target = resolved.take().map_or_else(|| Target::resolve(given, how), Ok)?;
         let before = target.status;
         let intent = purpose.intent(&target, options);
         let place = Place::of(&target, options)?;

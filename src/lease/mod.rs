@@ -72,9 +72,9 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// A lease of a target: until it ends, every other owner and every writer without a lease has to wait.
 ///
-/// While this value lives, [`refresh`](Lease::refresh) the lease in good time ([`Lease::due`]): nothing does that by
-/// itself. Dropping the value gives the lease back, also while a panic unwinds. [`Lease::keep`] leaves the lease in place,
-/// for another process to go on with ([`Lease::resume`]) or to [`end`](Lease::end). In a forked child, dropping the copy
+/// While this value lives, [`refresh`](Lease::refresh) the lease in good time ([`Lease::time_to_refresh`]): nothing does that by
+/// itself. Dropping the value gives the lease back, also while a panic unwinds. [`Lease::detach`] leaves the lease in place,
+/// for another process to go on with ([`Lease::resume`]) or to give back ([`Lease::release_claimed`]). In a forked child, dropping the copy
 /// does nothing.
 ///
 /// Each of these holds the target's lock only for a moment, and ignores [`LockOptions::claim`]. A relative path is looked
@@ -95,6 +95,7 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it gives the lease back"]
 pub struct Lease {
     target: PathBuf,
     written: Written,
@@ -158,7 +159,7 @@ impl Lease {
     ///
     /// [`ErrorKind::LockLost`]: there is one, but not the one that `claim` says. Nothing is changed then. Otherwise as
     /// [`FileLock::acquire`](crate::FileLock::acquire).
-    pub fn end(
+    pub fn release_claimed(
         target: impl AsRef<Path>,
         claim: &Claim,
         options: &LockOptions,
@@ -212,7 +213,6 @@ impl Lease {
     }
 
     /// Changes how this lease waits for the lock, and whom it tells. `options` must lead to the same lock file.
-    #[must_use]
     pub fn with_options(mut self, options: &LockOptions, observer: &Observer) -> Lease {
         self.options = options.clone();
         self.observer = observer.clone();
@@ -261,7 +261,7 @@ impl Lease {
     /// boot clock where there is one. Ask again after each sleep: while the machine is suspended, that clock goes on and a
     /// sleeping thread does not.
     #[must_use]
-    pub fn due(&self) -> Duration {
+    pub fn time_to_refresh(&self) -> Duration {
         let left = self.written.record.left(&Machine).unwrap_or_default();
         // At most the whole time: if the wall clock has been set back, more may seem to be left.
         left.min(self.ttl).saturating_sub(self.ttl * 2 / 3)
@@ -289,7 +289,7 @@ impl Lease {
     }
 
     /// Leaves it in place until its end, and returns the token.
-    pub fn keep(mut self) -> u64 {
+    pub fn detach(mut self) -> u64 {
         self.releases = None;
         self.written.record.token
     }

@@ -67,6 +67,7 @@ const LONGEST_JOURNAL: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct DraftRecord {
     stage: Stage,
+    id: FileId,
     record: SetRecord,
     writers: Writers,
     mode: Option<u32>,
@@ -146,7 +147,9 @@ impl DraftRecord {
             stage.flush()?;
             Ok(stage)
         };
-        Ok(DraftRecord { stage: staged().map_err(fail)?, record, writers, mode })
+        let stage = staged().map_err(fail)?;
+        let id = FileStatus::of(&stage.file).map_err(fail)?.id;
+        Ok(DraftRecord { stage, id, record, writers, mode })
     }
 
     /// Whether it is the record of another target, too, which has no lease.
@@ -158,7 +161,7 @@ impl DraftRecord {
     pub(crate) fn link(&mut self, lease: &LeaseFile) -> Result<Option<PlacedRecord>> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
         let (from, temp) = self.stage.name().map_err(fail)?;
-        let back = self.back(lease).map_err(fail)?;
+        let back = self.back(lease);
         let made: io::Result<_> = cleanup::make(|| {
             let linked = retry(|| from.link(temp, &lease.dir, &lease.name));
             match linked {
@@ -180,7 +183,7 @@ impl DraftRecord {
     /// Puts it in the place of the target's lease.
     pub(crate) fn place(self, lease: &LeaseFile) -> Result<PlacedRecord> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
-        let back = self.back(lease).map_err(fail)?;
+        let back = self.back(lease);
         let (_file, temp, ticket) = self.stage.into_named().map_err(fail)?;
         let placed = ticket.turn(|| {
             rename(&back.dir, &temp, &back.name, back.id)?;
@@ -192,10 +195,10 @@ impl DraftRecord {
         }
     }
 
-    fn back(&self, lease: &LeaseFile) -> io::Result<Arc<Back>> {
+    fn back(&self, lease: &LeaseFile) -> Arc<Back> {
         let prior = Prior { record: self.record.prior.clone(), writers: self.writers.clone(), mode: self.mode };
         let (dir, name, nonce) = (lease.dir.clone(), lease.name.clone(), self.record.nonce.clone());
-        Ok(Arc::new(Back { dir, name, id: FileStatus::of(&self.stage.file)?.id, nonce, prior }))
+        Arc::new(Back { dir, name, id: self.id, nonce, prior })
     }
 }
 

@@ -4,20 +4,26 @@ use super::filesystem::has_no_flock;
 use super::flock::{Above, LockFile};
 use super::held::{FileLock, Taken, list};
 use super::inherited::{Confirmed, Intent};
+use super::own::Own;
 use super::place::Place;
 use super::request::{Patience, Request};
 use super::waiting::{self, Lockable};
-use super::{below, link, look, squatter};
+use super::{below, link, look, squatter, under};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
 use crate::notice::Observer;
 use crate::options::{LockMethod, LockOptions, Wait};
 use crate::target::Target;
 
-/// Takes the lock that `request` asks for.
+/// Takes the lock that `request` asks for, or goes on under it if the caller has it already.
 pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
+    if let Some(under) = &request.options.under {
+        return under::go_on(under, request);
+    }
     squatter::clear_away(request)?;
-    by_method(request).map_err(|e| squatter::help_past(e, request.place))
+    let mut lock = by_method(request).map_err(|e| squatter::help_past(e, request.place))?;
+    lock.own = Some(Own::new(request.place));
+    Ok(lock)
 }
 
 fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
@@ -86,7 +92,7 @@ fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
     let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
     let place = Place::of(target, &options)?;
-    options.keep = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
+    options.keep_file = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
     let mut patience = Patience::new(&target.given, &options, &observer);
     patience.briefly = true;
     let intent = Intent::Exclusive;

@@ -91,14 +91,14 @@ impl Nesting for Descriptor<'_> {
     }
 }
 
-/// Locks an open file, waiting as `options` say; only their `wait`, `shared`, `keep` and `use_alarm` matter. The lock
+/// Locks an open file, waiting as `options` say; only their `wait`, `shared`, `keep_file` and `use_alarm` matter. The lock
 /// belongs to the open file description: it ends with the last descriptor of that, or by [`unlock_descriptor`]. Returns
 /// how long it took. Messages call the file `name`.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::LockBusy`] and [`ErrorKind::LockTimeout`]: the lock was not free in time. [`ErrorKind::LockLost`]: the
-/// file has been deleted, so nobody else would see the lock; not checked with `keep`, which says that nobody deletes it.
+/// file has been deleted, so nobody else would see the lock; not checked with `keep_file`, which says that nobody deletes it.
 pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observer: &Observer) -> Result<Duration> {
     let mut patience = Patience::new(name, options, observer);
     lock_open_file(fd.as_fd(), options, &mut patience, false)?;
@@ -130,13 +130,13 @@ fn lock_open_file(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Pati
     let mut lock =
         Descriptor { fd, id: status.id, nests, shared: options.shared, above: None, trusts_environment: true };
     while !lock_once(&mut lock, patience)? {}
-    if status.kind == FileKind::Regular && status.size > 0 && !options.keep && is_record(fd) {
+    if status.kind == FileKind::Regular && status.size > 0 && !options.keep_file && is_record(fd) {
         sys::unflock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockBusy, "Held by a link lock, for which a descriptor cannot wait")
             .on(name)
             .with_remedy(Remedy::LockByName));
     }
-    if FileStatus::of(fd).map_err(cannot)?.links == 0 && !options.keep {
+    if FileStatus::of(fd).map_err(cannot)?.links == 0 && !options.keep_file {
         unlock(fd).map_err(cannot)?;
         return Err(Error::new(ErrorKind::LockLost, "The lock file behind the descriptor has been deleted")
             .on(name)

@@ -149,7 +149,7 @@ impl LockFile {
             status,
             level,
             shared: options.shared,
-            keep: options.keep,
+            keep: options.keep_file,
             registered: AtomicBool::new(false),
             handed: Handed::default(),
             created: false,
@@ -198,7 +198,7 @@ impl LockFile {
     /// Opens the lock file at `place`, if there is one, to find out who holds it. It is never removed through this value.
     pub(super) fn existing(place: &Place) -> io::Result<Option<LockFile>> {
         let Some(file) = open_existing(place)? else { return Ok(None) };
-        let (status, options) = (FileStatus::of(&file)?, LockOptions { keep: true, ..LockOptions::default() });
+        let (status, options) = (FileStatus::of(&file)?, LockOptions { keep_file: true, ..LockOptions::default() });
         Ok(Some(LockFile::new(place, file, status, Level::Top, &options)))
     }
 
@@ -231,6 +231,11 @@ impl LockFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory and the name of the lock file.
+    pub(super) fn place(&self) -> (&Dir, &OsStr) {
+        (&self.dir, &self.name)
     }
 
     /// Whether it belongs to somebody who may not write the target.

@@ -89,6 +89,11 @@ impl LinkLock {
         &self.path
     }
 
+    /// The directory and the name of the lock file.
+    pub(super) fn place(&self) -> (&Dir, &OsStr) {
+        (&self.dir, &self.name)
+    }
+
     /// What to give a child process that may go on under this lock.
     pub(super) fn hand_over(&self, intent: Intent, can_wait: bool) -> io::Result<HandOver> {
         let mut pulse = self.pulse();

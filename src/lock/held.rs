@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 use super::flock::LockFile;
 use super::heartbeat::LinkLock;
 use super::inherited::{self, Ancestor, HandOver, Intent};
+use super::own::{self, Own};
+use super::place::Place;
 use super::request::Request;
 use super::waiting::Waited;
-use crate::cleanup::{self, Ticket, Undo};
+use crate::cleanup::{self, Mark, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
@@ -39,6 +41,15 @@ impl Held {
             Held::Flock(file) => file.path(),
             Held::Link(lock) => lock.path(),
         }
+    }
+
+    /// Whether it is the lock at `place`.
+    pub(super) fn is_at(&self, place: &Place) -> bool {
+        let (dir, name) = match self {
+            Held::Flock(file) => file.place(),
+            Held::Link(lock) => lock.place(),
+        };
+        dir.id() == place.dir.id() && name == place.name
     }
 
     /// That of the link lock under which this is, if it is one or is below one.
@@ -97,6 +108,7 @@ pub(super) fn list(
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it releases the lock"]
 pub struct FileLock {
     /// `None` once released.
     pub(super) ticket: Option<Ticket>,
@@ -105,6 +117,10 @@ pub struct FileLock {
     pub(super) observer: Observer,
     /// When it was taken.
     pub(crate) since: Instant,
+    /// `None` of a lock that belongs to another value or process.
+    pub(super) own: Option<Own>,
+    /// The lock of this process that it is a part of.
+    pub(super) under: Option<Mark>,
 }
 
 /// What an attempt to lock a file has led to.
@@ -120,7 +136,8 @@ impl FileLock {
     pub(super) fn take(file: &Arc<LockFile>, ticket: Ticket, request: &mut Request<'_, '_>) -> Result<Taken> {
         let patience = &mut *request.patience;
         let (held, observer) = (Held::Flock(file.clone()), patience.observer.clone());
-        let lock = FileLock { ticket: Some(ticket), held, intent: request.intent, observer, since: Instant::now() };
+        let (intent, since) = (request.intent, Instant::now());
+        let lock = FileLock { ticket: Some(ticket), held, intent, observer, since, own: None, under: None };
         if patience.briefly {
             inherited::mark_brief(file.descriptor());
         }
@@ -143,11 +160,12 @@ impl FileLock {
         if file.lock_now().map_err(cannot)? {
             return taken(lock);
         }
+        own::ensure_not_this_thread(request.place, &request.target.given, patience.wait)?;
         match file.wait(patience).map_err(cannot)? {
             Waited::Locked => taken(lock),
             Waited::Not(around) => match around.ensure_not_itself(&request.target.given, patience.wait)? {
                 Some(nearer) => Ok(Taken::Below(nearer)),
-                None => Err(patience.given_up().held_by(file.holder())),
+                None => Err(own::named(patience.given_up(), request.place).held_by(file.holder())),
             },
         }
     }
@@ -214,6 +232,10 @@ impl FileLock {
     ///
     /// [`ErrorKind::LockLost`], or the error that kept it from finding out.
     pub fn ensure_held(&self) -> Result<()> {
+        if self.under.as_ref().is_some_and(|lock| !lock.is_listed()) {
+            let hint = "the lock that this went on under has been released";
+            return Err(Error::new(ErrorKind::LockLost, "Lock lost").on(self.path()).with_hint(hint));
+        }
         let hint = match &self.held {
             Held::Flock(file) if file.is_still_held()? => return Ok(()),
             Held::Link(lock) if lock.is_still_ours()? => return Ok(()),
@@ -289,7 +311,8 @@ impl FileLock {
     pub fn release(mut self) -> Result<()> {
         // Not within the step below, which a signal thread may have to wait for.
         self.take_back();
-        let outcome = self.ticket.take().map_or(Ok(()), Ticket::remove);
+        let Some(ticket) = self.ticket.take() else { return Ok(()) };
+        let outcome = ticket.remove();
         let held = self.since.elapsed();
         self.observer.tell(&Notice::Unlocked { lock_file: self.held.path(), held });
         outcome.map_err(|e| Error::io(self.held.path(), e).during("cannot remove the lock file"))
@@ -316,7 +339,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::super::flock::Above;
-    use super::super::place::Place;
     use super::super::request::Patience;
     use super::*;
     use crate::options::LockOptions;

@@ -39,6 +39,7 @@ use super::below;
 use super::heartbeat::LinkLock;
 use super::held::{FileLock, Held};
 use super::look::{Seen, ask_again, is_contention, is_record_of, look};
+use super::own;
 use super::place::Place;
 use super::record::{Here, LockRecord, fresh_nonce};
 use super::request::Request;
@@ -405,7 +406,15 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                     lock.keep_alive();
                     let (held, observer) = (Held::Link(lock), request.patience.observer.clone());
                     let (intent, since) = (request.intent, Instant::now());
-                    return Ok(Some(FileLock { ticket: Some(ticket), held, intent, observer, since }));
+                    return Ok(Some(FileLock {
+                        ticket: Some(ticket),
+                        held,
+                        intent,
+                        observer,
+                        since,
+                        own: None,
+                        under: None,
+                    }));
                 }
                 Err(Obstacle::Failed(e)) => return Err(e),
                 Err(Obstacle::Alive(nonce, until)) => {
@@ -417,6 +426,7 @@ pub(super) fn contend(request: &mut Request<'_, '_>, goal: Goal) -> Result<Optio
                 Err(Obstacle::Busy) => {}
             }
         }
+        own::ensure_not_this_thread(request.place, &request.target.given, request.patience.wait)?;
         if request.patience.wait == Wait::No && tries < TRIES {
             tries += 1;
             sleep(TRY_PAUSE);
@@ -457,7 +467,7 @@ fn pause(request: &mut Request<'_, '_>, seen: &Seen, pauses: &mut Pauses) -> boo
 const EMPTY: &str = "an empty lock file is of a holder that uses flock; if that one has crashed, remove the file";
 
 fn given_up(request: &Request<'_, '_>, here: &Here, seen: &Seen) -> Error {
-    let error = request.patience.given_up();
+    let error = own::named(request.patience.given_up(), request.place);
     match seen {
         Seen::Absent => error,
         Seen::Empty => error.with_hint(format!("{}: {EMPTY}", shown(&request.place.path))),

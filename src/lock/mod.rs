@@ -31,6 +31,7 @@ mod model;
 #[cfg(test)]
 mod nest_model;
 mod open_files;
+mod own;
 mod place;
 mod proc_locks;
 mod range;
@@ -39,6 +40,7 @@ mod request;
 mod several;
 mod squatter;
 mod table;
+mod under;
 mod waiting;
 mod writers;
 

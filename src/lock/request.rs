@@ -46,7 +46,7 @@ impl Request<'_, '_> {
             let text = format!("{why}: advisory locks are unreliable here, using link locks");
             observer.tell(&Notice::Warning { path, text: &text });
         }
-        if by_link && self.options.keep {
+        if by_link && self.options.keep_file {
             let text = "a link lock is given back by removing its file: it cannot be kept in place";
             observer.tell(&Notice::Warning { path, text });
         }

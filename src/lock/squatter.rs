@@ -25,7 +25,7 @@ pub(super) fn may_clear(request: &Request<'_, '_>) -> bool {
     // A lock file that other programs use, too, may be anybody's.
     dir.mode & STICKY != 0
         && place.is_awrites()
-        && !request.options.keep
+        && !request.options.keep_file
         && (dir.uid == rustix::process::geteuid().as_raw() || thread::may_act_as_owner())
 }
 

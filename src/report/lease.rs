@@ -103,7 +103,7 @@ pub(crate) fn acquired(target: &Path, lease: &LeaseInfo) {
 pub(crate) fn refreshed(target: &Path, lease: &LeaseInfo) -> Result<(), Error> {
     let message = || with_lease(Message::about(Level::Info, "lease_refreshed", target, &in_words(lease)), Some(lease));
     if json() {
-        return print(&message().json_line());
+        return print(&message().json_line()).map_err(|e| e.with_hint("the lease has been refreshed"));
     }
     if shows(Level::Info) {
         message().say();
@@ -128,12 +128,14 @@ fn held(lease: &LeaseInfo) -> Duration {
 /// Prints whose lease was broken.
 pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Error> {
     let text = match lease {
-        Some(lease) => format!("No longer leased. {}", in_words(lease)),
+        Some(lease) => format!("The lease has ended. It was: {}", in_words(lease)),
         None => "Not leased".to_owned(),
     };
-    if json() {
+    let result = if json() {
         let message = Message::about(Level::Info, "lease_broken", target, &text).with("held_ms", lease.map(held));
-        return print(&with_lease(message, lease).json_line());
-    }
-    print(&format!("{}: {text}\n", shown(target)))
+        with_lease(message, lease).json_line()
+    } else {
+        format!("{}: {text}\n", shown(target))
+    };
+    print(&result).map_err(|e| if lease.is_some() { e.with_hint("the lease has ended") } else { e })
 }

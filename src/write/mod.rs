@@ -8,7 +8,7 @@
 //!   spooling, held ──drop, any error──> as it was: stage, lock and new directories are gone
 //! ```
 //!
-//! In both states `write`, `fill` and `fill_from` add to the stage, which is made at the first byte. The old content is
+//! In both states `write`, `add` and its kin write to the stage, which is made at the first byte. The old content is
 //! only read under the lock. What a commit does, step by step, stands in `sequence.rs`.
 
 mod expected;
@@ -64,6 +64,7 @@ use verify::verify;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it aborts the write"]
 pub struct AtomicFile {
     // Dropped in this order: the stage, then the lock, then directories made for the target.
     /// `None` before the first byte.
@@ -77,9 +78,25 @@ pub struct AtomicFile {
     input: u64,
     /// A change of the target by anybody else is an error.
     watched: bool,
+    /// What was written is known to be something else than what the target contains.
+    differs: bool,
     /// A write failed, so the stage does not contain what the caller meant.
-    broken: bool,
+    broken: Option<Broken>,
     started: Instant,
+}
+
+/// What a write has failed with: the number of the system error, if it was one.
+#[derive(Debug)]
+struct Broken(Option<i32>);
+
+impl Broken {
+    fn error(&self, target: &Target) -> Error {
+        let what = "an earlier write failed";
+        match self.0 {
+            Some(errno) => target.failed(io::Error::from_raw_os_error(errno)).during(what),
+            None => Error::new(ErrorKind::Io, what).on(&target.given),
+        }
+    }
 }
 
 // A write has one of these, for as long as it lives: its size costs nothing.
@@ -126,7 +143,8 @@ impl AtomicFile {
     fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
         // Who expects a content may want to expect the new one next.
         let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
-        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, broken: false, started }
+        let (differs, broken) = (false, None);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, differs, broken, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -161,23 +179,41 @@ impl AtomicFile {
         self.options.new_mode = mode;
     }
 
-    /// Whether the current content is all of `file`.
+    /// Writes all of `source`, a file that is at its start, unless the target contains that already. Returns whether it did.
+    /// To be called before anything is written.
     ///
     /// # Errors
     ///
-    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
-    pub fn contains(&self, file: &File) -> Result<bool> {
+    /// As [`add_fd`](AtomicFile::add_fd) and [`original`](AtomicFile::original).
+    pub fn add_if_other(&mut self, source: &File, source_name: &Path) -> Result<bool> {
         let old = self.original()?;
-        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
-        same.map_err(|e| self.target.failed(e).during("cannot compare"))
+        let small = copy::small_content(source).map_err(|e| Error::io(source_name, e))?;
+        let same = match (&old, &small) {
+            (None, _) => Ok(false),
+            (Some(old), Some(new)) => copy::is_content_of(new, old),
+            (Some(old), None) => copy::same_content(source, old),
+        };
+        if same.map_err(|e| self.target.failed(e).during("cannot compare"))? {
+            return Ok(false);
+        }
+        match small {
+            Some(content) => {
+                self.add(&content)?;
+                let bytes = content.len() as u64;
+                self.options.observer.tell(&Notice::Progress { bytes, total: Some(bytes) });
+            }
+            None => drop(self.add_fd(source, source_name)?),
+        }
+        self.differs = !self.options.append;
+        Ok(true)
     }
 
-    /// Writes all of `bytes`.
+    /// Adds `bytes` to the new content. As `write_all` of [`Write`], but with an error that names the target.
     ///
     /// # Errors
     ///
-    /// The disk is full, or the file too large: the error names the target, which is unchanged.
-    pub fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+    /// The disk is full, or the file too large. The target is unchanged, and a commit fails from now on.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.stage().map(|(stage, hasher)| {
             if let Some(hasher) = hasher {
                 hasher.add(bytes);
@@ -188,13 +224,42 @@ impl AtomicFile {
         self.count(outcome.map(|()| bytes.len() as u64)).map(drop)
     }
 
-    /// Writes all that is left to read in `source`, in constant memory. Where both are files and the file system can, the
-    /// kernel shares or copies the content; otherwise it is read and written. Returns the number of bytes.
+    /// Adds all that `reader` gives to the new content, in constant memory. Returns the number of bytes. For what has a
+    /// descriptor (a file, a pipe), [`add_fd`](AtomicFile::add_fd) is faster.
     ///
     /// # Errors
     ///
-    /// An error of reading names `source_name`, an error of writing the target. The target is unchanged.
-    pub fn fill_from(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
+    /// Writing fails as with [`add`](AtomicFile::add). Reading fails: [`ErrorKind::Io`], with what `reader` returned as the
+    /// source; an [`Error`] in it comes back as it is. The target is unchanged, and a commit fails from now on.
+    pub fn add_from(&mut self, mut reader: impl Read) -> Result<u64> {
+        let mut buffer = vec![0; 128 * 1024];
+        let mut bytes = 0;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(bytes),
+                Ok(n) => {
+                    self.add(&buffer[..n])?;
+                    bytes += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    self.broken = Some(Broken(e.raw_os_error()));
+                    let failed = |e| self.target.failed(e).during("cannot read the input");
+                    return Err(e.downcast::<Error>().unwrap_or_else(failed));
+                }
+            }
+        }
+    }
+
+    /// Adds all that is left to read in the file, pipe or socket `source`, in constant memory. Where both are files and
+    /// the file system can, the kernel shares or copies the content; otherwise it is read and written. Returns the number
+    /// of bytes.
+    ///
+    /// # Errors
+    ///
+    /// An error of reading names `source_name`, an error of writing the target. The target is unchanged, and a commit fails
+    /// from now on.
+    pub fn add_fd(&mut self, source: impl AsFd, source_name: &Path) -> Result<u64> {
         let (before, observer) = (self.input, self.options.observer.clone());
         let told = |bytes, total: Option<u64>| {
             let total = total.map(|t| before + t);
@@ -219,10 +284,10 @@ impl AtomicFile {
     /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
     /// not what [`WriteOptions::expect`] says (any more).
     pub fn commit(self) -> Result<Committed> {
-        if self.broken {
-            return Err(Error::new(ErrorKind::Io, "an earlier write failed").on(&self.target.given));
+        if let Some(broken) = &self.broken {
+            return Err(broken.error(&self.target));
         }
-        if self.input == 0 && self.options.refuse_empty {
+        if self.input == 0 && !self.options.allow_empty {
             return Err(Error::new(ErrorKind::NoInput, "No input provided").with_remedy(Remedy::AllowEmpty));
         }
         let AtomicFile { stage, phase, target, options, mut hasher, watched, started, .. } = self;
@@ -237,29 +302,68 @@ impl AtomicFile {
         Commit { hold, options, received: hasher.map(Hasher::finish), watched, started }.run(stage)
     }
 
-    /// Makes `content` the target's content, as [`fill`](AtomicFile::fill) and [`commit`](AtomicFile::commit) do. If it is
+    /// Lets `change` read the current content (empty where there is none) and write the new one, and commits that. Returns
+    /// what `change` returns, and what was done. What `change` writes is buffered.
+    ///
+    /// # Errors
+    ///
+    /// An error of `change` aborts the write, and is the source of the error that this returns. If it is one of the system,
+    /// or the new content could not be written, the kind is [`ErrorKind::Io`], else [`ErrorKind::Refused`]; an [`Error`] in
+    /// it comes back as it is. Otherwise as [`original`](AtomicFile::original) and [`commit`](AtomicFile::commit).
+    pub fn update<T>(
+        mut self,
+        change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<T>,
+    ) -> Result<(T, Committed)> {
+        let mut old: Box<dyn Read> = match self.original()? {
+            Some(old) => Box::new(io::BufReader::new(old)),
+            None => Box::new(io::empty()),
+        };
+        let mut new = BufWriter::new(&mut self);
+        let outcome = change(&mut old, &mut new).and_then(|value| new.flush().map(|()| value));
+        // Dropping the buffer would write it, also after an error.
+        let _ = new.into_parts();
+        match outcome {
+            Ok(value) => self.commit().map(|committed| (value, committed)),
+            Err(e) => Err(self.given_up(e)),
+        }
+    }
+
+    fn given_up(&self, e: io::Error) -> Error {
+        let e = match e.downcast::<Error>() {
+            Ok(error) => return error,
+            Err(e) => e,
+        };
+        let failed = |e| self.target.failed(e).during("the update was given up");
+        match (e.raw_os_error(), &self.broken) {
+            (Some(errno), Some(Broken(Some(same)))) if errno == *same => self.target.failed(e),
+            (None, None) => failed(e).of_kind(ErrorKind::Refused),
+            _ => failed(e),
+        }
+    }
+
+    /// Makes `content` the target's content, as [`add`](AtomicFile::add) and [`commit`](AtomicFile::commit) do. If it is
     /// that already and [`if_changed`](WriteOptions::if_changed) is set, no other file than the lock file has been made.
     ///
     /// # Errors
     ///
-    /// As `fill` and `commit`.
+    /// As `add` and `commit`.
     pub fn commit_with(self, content: &[u8]) -> Result<Committed> {
         match self.leave_if_same(content.len() as u64, Content::Memory(content))? {
             Ok(done) => Ok(done),
             Err(mut file) => {
-                file.fill(content)?;
+                file.add(content)?;
                 file.commit()
             }
         }
     }
 
     /// The same with what is left to read in the file `source`; of any other source, as
-    /// [`fill_from`](AtomicFile::fill_from) and `commit` do.
+    /// [`add_fd`](AtomicFile::add_fd) and `commit` do.
     ///
     /// # Errors
     ///
-    /// As `fill_from` and `commit`.
-    pub fn commit_from(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
+    /// As `add_fd` and `commit`.
+    pub fn commit_fd(self, source: impl AsFd, source_name: &Path) -> Result<Committed> {
         let size = if self.options.if_changed { FileStatus::of(&source).map_or(0, |status| status.size) } else { 0 };
         let rest = if size > 0 { Content::rest_of(source.as_fd()).ok() } else { None };
         let outcome = match rest {
@@ -269,7 +373,7 @@ impl AtomicFile {
         match outcome {
             Ok(done) => Ok(done),
             Err(mut file) => {
-                file.fill_from(source, source_name)?;
+                file.add_fd(source, source_name)?;
                 file.commit()
             }
         }
@@ -277,7 +381,7 @@ impl AtomicFile {
 
     /// Leaves the target alone if that is asked for and the `bytes` to come are what it contains. Otherwise hands all back.
     fn leave_if_same(self, bytes: u64, new: Content<'_>) -> Result<std::result::Result<Committed, AtomicFile>> {
-        let begun = self.stage.is_some() || self.input > 0 || self.broken;
+        let begun = self.stage.is_some() || self.input > 0 || self.broken.is_some();
         if begun || bytes == 0 || self.options.append || !self.options.if_changed {
             return Ok(Err(self));
         }
@@ -303,6 +407,7 @@ impl AtomicFile {
 
     /// The stage, and what makes the digest of that which is added to it.
     fn stage(&mut self) -> Result<(&Stage, Option<&mut Hasher>)> {
+        self.differs = false;
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
             (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.hasher.as_mut())?,
@@ -316,7 +421,7 @@ impl AtomicFile {
     fn count(&mut self, outcome: Result<u64>) -> Result<u64> {
         match &outcome {
             Ok(n) => self.input += n,
-            Err(_) => self.broken = true,
+            Err(e) => self.broken = Some(Broken(e.errno())),
         }
         outcome
     }
@@ -332,11 +437,12 @@ impl Write for AtomicFile {
                 }
                 outcome
             }
-            Err(e) => Err(io::Error::other(e)),
+            Err(e) => Err(e.into()),
         };
         match &outcome {
             Ok(n) => self.input += *n as u64,
-            Err(e) => self.broken |= e.kind() != io::ErrorKind::Interrupted,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => self.broken = Some(Broken(e.raw_os_error())),
         }
         outcome
     }
@@ -422,37 +528,55 @@ fn is_refusal(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 
-/// Replaces `path` by all that `reader` gives.
+/// Replaces `path` by `content`.
+///
+/// ```
+/// # fn main() -> awrite::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("config");
+/// use awrite::WriteOptions;
+///
+/// awrite::write(&path, "one\n", &WriteOptions::new())?;
+/// awrite::write(&path, b"two\n", &WriteOptions::new().append(true))?;
+/// # assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `reader` aborts the write, and names the target.
-pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptions) -> Result<Committed> {
+/// As [`AtomicFile::open`] and [`AtomicFile::commit`].
+pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Committed> {
+    AtomicFile::open(path, options)?.commit_with(content.as_ref())
+}
+
+/// Replaces `path` by all that `reader` gives, in constant memory. Of a file, [`AtomicFile::commit_fd`] is faster.
+///
+/// # Errors
+///
+/// As [`AtomicFile::open`], [`AtomicFile::add_from`] and [`AtomicFile::commit`].
+pub fn write_from(path: impl AsRef<Path>, reader: impl Read, options: &WriteOptions) -> Result<Committed> {
     let mut file = AtomicFile::open(path, options)?;
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return file.commit(),
-            Ok(n) => file.fill(&buffer[..n])?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(file.target.failed(e).during("cannot read the input")),
-        }
-    }
+    file.add_from(reader)?;
+    file.commit()
 }
 
 /// Reads and replaces `path` under its lock, so that no other update is lost: `change` reads the current content (empty
-/// where there is none) and writes the new one.
+/// where there is none) and writes the new one. Returns what `change` returns; [`AtomicFile::update`] also says what was
+/// done.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("counter");
-/// awrite::update(&path, &awrite::WriteOptions::default(), |old, new| {
+/// let count = awrite::update(&path, &awrite::WriteOptions::new(), |old, new| {
 ///     let mut text = String::new();
 ///     old.read_to_string(&mut text)?;
-///     let count: u64 = text.trim().parse().unwrap_or(0);
-///     writeln!(new, "{}", count + 1)
+///     let count = text.trim().parse().unwrap_or(0) + 1;
+///     writeln!(new, "{count}")?;
+///     Ok(count)
 /// })?;
+/// # assert_eq!(count, 1);
 /// # assert_eq!(std::fs::read_to_string(&path)?, "1\n");
 /// # Ok(())
 /// # }
@@ -460,23 +584,11 @@ pub fn write(path: impl AsRef<Path>, mut reader: impl Read, options: &WriteOptio
 ///
 /// # Errors
 ///
-/// As [`AtomicFile::open`] and [`AtomicFile::commit`]. An error of `change` aborts the write, and names the target.
-pub fn update(
+/// As [`AtomicFile::open`] and [`AtomicFile::update`].
+pub fn update<T>(
     path: impl AsRef<Path>,
     options: &WriteOptions,
-    change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>,
-) -> Result<Committed> {
-    let mut file = AtomicFile::open(path, options)?;
-    let mut old: Box<dyn Read> = match file.original()? {
-        Some(old) => Box::new(io::BufReader::new(old)),
-        None => Box::new(io::empty()),
-    };
-    let mut new = BufWriter::new(&mut file);
-    let outcome = change(&mut old, &mut new).and_then(|()| new.flush());
-    // Dropping the buffer would write it, also after an error.
-    let _ = new.into_parts();
-    match outcome {
-        Ok(()) => file.commit(),
-        Err(e) => Err(file.target.failed(e).of_kind(ErrorKind::Refused).during("the update was given up")),
-    }
+    change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<T>,
+) -> Result<T> {
+    AtomicFile::open(path, options)?.update(change).map(|(value, _)| value)
 }

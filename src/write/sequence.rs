@@ -379,7 +379,7 @@ impl Commit {
         stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
             return match stage.file.metadata().map_err(|e| self.failed(e))?.len() {
-                0 if self.options.refuse_empty => {
+                0 if !self.options.allow_empty => {
                     Err(Error::new(ErrorKind::NoInput, "the check emptied the new content")
                         .on(target)
                         .with_remedy(Remedy::AllowEmpty))

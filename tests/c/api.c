@@ -41,11 +41,11 @@ static void test_write(void)
     CHECK(has_content("f", "two\n"));
     CHECK(result.size == sizeof result && result.bytes == 4 && result.changed == 1 && result.backup == NULL);
 
-    options.flags = AWRITE_IF_CHANGED | AWRITE_APPEND;
+    options.flags = AWRITE_WRITE_IF_CHANGED | AWRITE_WRITE_APPEND;
     EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, &options, &result));
     CHECK(result.changed == 0 && result.bytes == 4);
 
-    options.flags = AWRITE_BACKUP;
+    options.flags = AWRITE_WRITE_BACKUP;
     options.sync = AWRITE_SYNC_NONE;
     options.mode = 0640;
     options.backup_suffix = ".old";
@@ -68,11 +68,11 @@ static void test_write(void)
         CHECK(glob("kept.*.backup", 0, NULL, &found) == 0 && found.gl_pathc == 1);
         globfree(&found);
     }
-    options.flags = AWRITE_DRY_RUN;
+    options.flags = AWRITE_WRITE_DRY_RUN;
     EXPECT(AWRITE_OK, awrite_write("kept", "dry run", 7, &options, &result));
     CHECK(result.bytes == 7 && result.changed == 1 && result.backup == NULL);
     CHECK(has_content("kept", "3") && access("kept.lock", F_OK) != 0);
-    options.flags |= AWRITE_IF_CHANGED;
+    options.flags |= AWRITE_WRITE_IF_CHANGED;
     EXPECT(AWRITE_OK, awrite_write("kept", "3", 1, &options, &result));
     CHECK(result.changed == 0);
     options.flags = 0;
@@ -83,13 +83,13 @@ static void test_write(void)
     options = (awrite_write_options){.size = sizeof options};
 
     /* Empty content is content, unless told otherwise. */
-    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_REFUSE_EMPTY};
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_WRITE_REFUSE_EMPTY};
     EXPECT(AWRITE_ERROR, awrite_write("f", NULL, 0, &options, NULL));
     CHECK(has_content("f", "three"));
     EXPECT(AWRITE_OK, awrite_write("f", NULL, 0, NULL, NULL));
     CHECK(has_content("f", ""));
 
-    options.flags = AWRITE_MKDIR;
+    options.flags = AWRITE_WRITE_MKDIR;
     EXPECT(AWRITE_OK, awrite_write("new/dir/f", "x", 1, &options, NULL));
     CHECK(has_content("new/dir/f", "x"));
 }
@@ -141,15 +141,15 @@ static void test_check(void)
 {
     int answer = 3;
     awrite_write_options options = {.size = sizeof options, .check = accept_none, .check_context = &answer};
-    awrite_file *file;
+    awrite_writer *writer;
 
     make_file("checked", "old");
     EXPECT(AWRITE_STOPPED, awrite_write("checked", "new", 3, &options, NULL));
     CHECK(strcmp(awrite_last_error(), "checked: the callback returned 3") == 0);
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "checked", &options));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "new", 3));
-    EXPECT(AWRITE_STOPPED, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "checked", &options));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, "new", 3));
+    EXPECT(AWRITE_STOPPED, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(has_content("checked", "old"));
     answer = 0;
     EXPECT(AWRITE_OK, awrite_write("checked", "new", 3, &options, NULL));
@@ -167,7 +167,7 @@ static void test_expect(void)
     char before[AWRITE_DIGEST_SIZE], after[AWRITE_DIGEST_SIZE + 8];
     awrite_write_options options = {.size = sizeof options};
     awrite_result result = {.size = sizeof result};
-    awrite_file *file;
+    awrite_writer *writer;
 
     EXPECT(AWRITE_OK, awrite_digest("expected", before, sizeof before));
     CHECK(strcmp(before, "absent") == 0);
@@ -180,20 +180,20 @@ static void test_expect(void)
     EXPECT(AWRITE_CONFLICT, awrite_write("expected", "mine", 4, &options, &result));
     CHECK(strcmp(awrite_last_error(), "expected: Not what was expected") == 0);
     CHECK(strcmp(awrite_last_found(), after) == 0 && strstr(awrite_last_hint(), after) != NULL);
-    EXPECT(AWRITE_CONFLICT, awrite_file_open(&file, "expected", &options));
-    CHECK(file == NULL);
-    options.flags = AWRITE_LATE_LOCK;
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
-    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_CONFLICT, awrite_writer_open(&writer, "expected", &options));
+    CHECK(writer == NULL);
+    options.flags = AWRITE_WRITE_LATE_LOCK;
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "expected", &options));
+    EXPECT(AWRITE_CONFLICT, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(has_content("expected", "abc"));
 
     options = (awrite_write_options){.size = sizeof options, .expect = after + strlen("sha256:")};
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "expected", &options));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "mine", 4));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "expected", &options));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, "mine", 4));
     make_file("expected", "x");
-    EXPECT(AWRITE_CONFLICT, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_CONFLICT, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(has_content("expected", "x"));
     make_file("expected-copy", "x");
     options = (awrite_write_options){.size = sizeof options, .expect_same = "expected-copy"};
@@ -202,7 +202,7 @@ static void test_expect(void)
     EXPECT(AWRITE_ERROR, awrite_digest(".", after, sizeof after));
     CHECK(strcmp(awrite_last_found(), "") == 0 && after[0] == 's');
 
-    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_VERIFY};
+    options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_WRITE_VERIFY};
     EXPECT(AWRITE_OK, awrite_write("expected", "abc", 3, &options, &result));
     CHECK(strcmp(result.digest, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
     EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, NULL, &result));
@@ -270,13 +270,13 @@ static void test_later_structs(void)
 
     /* Not set, cut short, or not where such a struct can be. */
     lock.known.size = offsetof(awrite_lock_options, notice);
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&held, "later", &lock.known));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&held, "later", &lock.known));
     housekeep.known.size = 0;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep(".", &housekeep.known, NULL, NULL, NULL));
     CHECK(strstr(awrite_last_error(), "sizeof(awrite_housekeep_options)") != NULL);
     lock.known.size = sizeof lock.known;
     EXPECT(AWRITE_BAD_ARGUMENT,
-           awrite_lock_try(&held, "later", (const awrite_lock_options *)(const void *)((const char *)&lock + 1)));
+           awrite_lock_acquire(&held, "later", (const awrite_lock_options *)(const void *)((const char *)&lock + 1)));
 }
 
 static void test_write_wrong(void)
@@ -361,7 +361,7 @@ static void test_write_wrong(void)
         name[sizeof name - 1] = '\0';
         EXPECT(AWRITE_ERROR, awrite_write(name, "x", 1, NULL, NULL));
         CHECK(awrite_last_errno() == ENAMETOOLONG);
-        EXPECT(AWRITE_ERROR, awrite_lock_try(&(awrite_lock *){NULL}, name, NULL));
+        EXPECT(AWRITE_ERROR, lock_now(&(awrite_lock *){NULL}, name, NULL));
     }
     /* A path that is not UTF-8 is shown in another form, but used as it is. */
     EXPECT(AWRITE_ERROR, awrite_write("missing\n\xff/f", "x", 1, NULL, NULL));
@@ -381,7 +381,7 @@ static void test_lock(void)
     CHECK(awrite_lock_fd(lock) >= 0 && (fcntl(awrite_lock_fd(lock), F_GETFD) & FD_CLOEXEC) != 0);
     EXPECT(AWRITE_OK, awrite_lock_check(lock));
 
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "l", NULL));
     CHECK(second == NULL);
     CHECK(strcmp(awrite_last_error(), "l: File locked by another process") == 0);
     {
@@ -391,12 +391,12 @@ static void test_lock(void)
         CHECK(strncmp(awrite_last_hint(), holder, strlen(holder)) == 0 || awrite_last_hint()[0] == '\0');
     }
     CHECK(awrite_last_errno() == 0);
-    EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 20, NULL));
+    EXPECT(AWRITE_LOCKED, lock_within(&second, "l", 20, NULL));
     CHECK(second == NULL && strcmp(awrite_last_error(), "l: Lock acquisition timeout after 20ms") == 0);
-    EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "l", 0, NULL));
     options.wait = AWRITE_WAIT_NO;
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "l", &options));
-    EXPECT(AWRITE_LOCKED, awrite_lock_shared(&second, "l", &options));
+    options.flags = AWRITE_LOCK_SHARED;
+    EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "l", &options));
     {
         awrite_write_options write = {.size = sizeof write, .lock = &options};
         EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
@@ -409,14 +409,13 @@ static void test_lock(void)
     CHECK(awrite_lock_path(lock) != NULL);
     awrite_lock_free(lock);
 
-    EXPECT(AWRITE_OK, awrite_lock_shared(&lock, "l", NULL));
-    EXPECT(AWRITE_OK, awrite_lock_shared(&second, "l", &options));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
+    EXPECT(AWRITE_OK, awrite_lock_acquire(&second, "l", &options));
     awrite_lock_free(second);
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "l", NULL));
     {
         /* A write always takes an exclusive lock, whatever the options are. */
         awrite_write_options write = {.size = sizeof write, .lock = &options};
-        options.flags = AWRITE_LOCK_SHARED;
         EXPECT(AWRITE_LOCKED, awrite_write("l", "x", 1, &write, NULL));
         CHECK(!exists("l"));
     }
@@ -433,7 +432,7 @@ static void test_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
     CHECK(awrite_lock_fd(lock) == -1);
     EXPECT(AWRITE_OK, awrite_lock_check(lock));
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "l", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "l", NULL));
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
     awrite_lock_free(lock);
     CHECK(!exists("l.lock"));
@@ -441,30 +440,24 @@ static void test_lock(void)
     /* Another process has broken this lock. A write under it fails. */
     {
         awrite_write_options write = {.size = sizeof write, .lock = &options};
-        awrite_file *file;
+        awrite_writer *writer;
 
         EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "l", &options));
         CHECK(unlink("l.lock") == 0);
         EXPECT(AWRITE_LOCKED, awrite_lock_check(lock));
         CHECK(strstr(awrite_last_error(), "Lock lost") != NULL && awrite_last_hint()[0] != '\0');
         awrite_lock_free(lock);
-        EXPECT(AWRITE_OK, awrite_file_open(&file, "l", &write));
-        EXPECT(AWRITE_OK, awrite_file_write(file, "x", 1));
+        EXPECT(AWRITE_OK, awrite_writer_open(&writer, "l", &write));
+        EXPECT(AWRITE_OK, awrite_writer_write(writer, "x", 1));
         CHECK(unlink("l.lock") == 0);
-        EXPECT(AWRITE_LOCKED, awrite_file_commit(file, NULL));
-        awrite_file_free(file);
+        EXPECT(AWRITE_LOCKED, awrite_writer_commit(writer, NULL));
+        awrite_writer_free(writer);
         CHECK(!exists("l") && !exists("l.lock"));
     }
 
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(NULL, "l", NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(NULL, "l", NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(NULL, "l", 1, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(NULL, "l", NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, NULL, NULL));
     CHECK(lock == NULL);
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_try(&lock, NULL, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_timed(&lock, NULL, 1, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_shared(&lock, NULL, NULL));
     options.flags = 16;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &options));
     EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "missing/l", NULL));
@@ -478,54 +471,54 @@ static void test_lock(void)
 
 static void test_file(void)
 {
-    awrite_file *file;
+    awrite_writer *writer;
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_WRITE_LATE_LOCK};
     uint64_t bytes = 0;
     int ends[2];
 
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", NULL));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "a piece, ", 9));
-    EXPECT(AWRITE_OK, awrite_file_write(file, NULL, 0));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "s", NULL));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, "a piece, ", 9));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, NULL, 0));
     CHECK(pipe(ends) == 0);
     CHECK(write(ends[1], "another", 7) == 7);
     CHECK(close(ends[1]) == 0);
-    EXPECT(AWRITE_OK, awrite_file_write_from(file, ends[0], &bytes));
+    EXPECT(AWRITE_OK, awrite_writer_write_from(writer, ends[0], &bytes));
     CHECK(bytes == 7);
     CHECK(close(ends[0]) == 0);
     CHECK(!exists("s"));
-    EXPECT(AWRITE_OK, awrite_file_commit(file, &result));
+    EXPECT(AWRITE_OK, awrite_writer_commit(writer, &result));
     CHECK(result.bytes == 16 && result.changed == 1);
     CHECK(has_content("s", "a piece, another"));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, "x", 1));
-    awrite_file_free(file);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(writer, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write(writer, "x", 1));
+    awrite_writer_free(writer);
 
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", &options));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "s", &options));
     CHECK(!exists("s.lock"));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "discarded", 9));
-    awrite_file_free(file);
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, "discarded", 9));
+    awrite_writer_free(writer);
     CHECK(has_content("s", "a piece, another"));
 
     /* A bad argument spoils nothing; a failed write does. */
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "s", NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, NULL, 1));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write_from(file, -1, NULL));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "s", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write(writer, NULL, 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write_from(writer, -1, NULL));
     result.size = 0;
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, &result));
-    EXPECT(AWRITE_ERROR, awrite_file_write_from(file, 99999, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(writer, &result));
+    EXPECT(AWRITE_ERROR, awrite_writer_write_from(writer, 99999, NULL));
     CHECK(awrite_last_errno() == EBADF);
-    EXPECT(AWRITE_ERROR, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_ERROR, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(has_content("s", "a piece, another"));
 
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(NULL, "s", NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_open(&file, NULL, NULL));
-    CHECK(file == NULL);
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(NULL, "x", 1));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write_from(NULL, 0, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(NULL, NULL));
-    awrite_file_free(NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_open(NULL, "s", NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_open(&writer, NULL, NULL));
+    CHECK(writer == NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write(NULL, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write_from(NULL, 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(NULL, NULL));
+    awrite_writer_free(NULL);
     CHECK(!exists("s.lock"));
 }
 
@@ -593,7 +586,7 @@ static int fill_up(awrite_update_io *io, void *context)
 static void test_update(void)
 {
     awrite_result result = {.size = sizeof result};
-    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_LATE_LOCK};
+    awrite_write_options options = {.size = sizeof options, .flags = AWRITE_WRITE_LATE_LOCK};
     long step = 2;
 
     EXPECT(AWRITE_OK, awrite_update("n", count, &step, NULL, NULL));
@@ -635,7 +628,7 @@ static void test_several_locks(void)
     CHECK(exists("a.lock") && exists("b.lock"));
     CHECK(strstr(awrite_lock_path(lock), "a.lock") != NULL && awrite_lock_fd(lock) >= 0);
     EXPECT(AWRITE_OK, awrite_lock_check(lock));
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "b", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "b", NULL));
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire_all(&second, other_way, 2, &options));
     CHECK(second == NULL);
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
@@ -670,7 +663,7 @@ static void test_reason_and_break(void)
     EXPECT(AWRITE_OK, awrite_lease_refresh(lease));
     EXPECT(AWRITE_OK, awrite_lease_read("r", NULL, &info));
     CHECK(strcmp(info.reason, "rebuilding") == 0 && info.lock_since_ms == 0);
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "r", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&lock, "r", NULL));
     CHECK(strstr(awrite_last_error(), "(rebuilding)") != NULL);
 
     memset(&info.state, 0xff, sizeof info - offsetof(awrite_lease_info, state));
@@ -960,7 +953,7 @@ static void *wait_for(void *told)
     awrite_lock_options options = {.size = sizeof options, .notice = say_so, .notice_context = told};
     awrite_lock *lock;
 
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&lock, "between", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&lock, "between", NULL));
     EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "between", &options));
     return lock;
 }
@@ -1023,7 +1016,7 @@ static void test_notices(void)
     awrite_lock_options lock = {.size = sizeof lock, .notice = listen_to, .notice_context = &heard};
     awrite_write_options options = {.size = sizeof options, .lock = &lock};
     awrite_lease *lease;
-    awrite_file *file;
+    awrite_writer *writer;
     awrite_lock *taken;
 
     EXPECT(AWRITE_OK, awrite_lock_acquire(&heard.held, "told", NULL));
@@ -1038,9 +1031,9 @@ static void test_notices(void)
     /* The callback of the lock's options gets the notices of the write, unless the write's options have another. */
     make_file("told", "");
     CHECK(link("told", "linked") == 0);
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "told", &options));
-    EXPECT(AWRITE_OK, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "told", &options));
+    EXPECT(AWRITE_OK, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(heard.kinds[AWRITE_NOTICE_INFO] == 1);
     CHECK(unlink("linked") == 0 && link("told", "linked") == 0);
     lock.notice_context = &nobody;
@@ -1080,7 +1073,7 @@ static void test_signals(void)
     CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
     before = interruptions;
     while (interruptions < before + 10)
-        EXPECT(AWRITE_LOCKED, awrite_lock_timed(&second, "signalled", 20, NULL));
+        EXPECT(AWRITE_LOCKED, lock_within(&second, "signalled", 20, NULL));
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
     awrite_lock_free(lock);
     before = interruptions;
@@ -1102,7 +1095,7 @@ static void test_fork(void)
 {
     awrite_lock *lock, *linked, *second;
     awrite_lock_options by_link = {.size = sizeof by_link, .method = AWRITE_METHOD_LINK};
-    awrite_file *file;
+    awrite_writer *writer;
     awrite_lease *lease;
     awrite_lease_info info = {.size = sizeof info};
     pid_t child;
@@ -1111,8 +1104,8 @@ static void test_fork(void)
     EXPECT(AWRITE_OK, awrite_lock_acquire(&lock, "x", NULL));
     fd = awrite_lock_fd(lock);
     EXPECT(AWRITE_OK, awrite_lock_acquire(&linked, "w", &by_link));
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "y", NULL));
-    EXPECT(AWRITE_OK, awrite_file_write(file, "parent", 6));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "y", NULL));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, "parent", 6));
     EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "z", "a", 60000, NULL));
     child = fork();
     CHECK(child >= 0);
@@ -1120,19 +1113,19 @@ static void test_fork(void)
         EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(lock));
         EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_release(linked));
         CHECK(awrite_lock_fd(lock) == -1);
-        EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_write(file, "child", 5));
-        EXPECT(AWRITE_BAD_ARGUMENT, awrite_file_commit(file, NULL));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_write(writer, "child", 5));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(writer, NULL));
         EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(lease));
         EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(lease));
         awrite_lock_free(lock);
         awrite_lock_free(linked);
-        awrite_file_free(file);
+        awrite_writer_free(writer);
         awrite_lease_free(lease);
         /* The child has no share in the lock, even if it outlives the parent. */
         CHECK(fcntl(fd, F_GETFD) == -1);
         /* The child can use the library, and the parent's lock keeps it out. */
-        EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "x", NULL));
-        EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "w", &by_link));
+        EXPECT(AWRITE_LOCKED, lock_now(&second, "x", NULL));
+        EXPECT(AWRITE_LOCKED, lock_now(&second, "w", &by_link));
         EXPECT(AWRITE_OK, awrite_write("of-child", "x", 1, NULL, NULL));
         /* Not _exit(): valgrind would report what belonged to the parent's threads, which are not here to free it. */
         execlp("true", "true", (char *)NULL);
@@ -1140,18 +1133,18 @@ static void test_fork(void)
     }
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(exists("x.lock") && exists("y.lock") && exists("w.lock") && exists("of-child"));
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "x", NULL));
-    EXPECT(AWRITE_LOCKED, awrite_lock_try(&second, "w", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "x", NULL));
+    EXPECT(AWRITE_LOCKED, lock_now(&second, "w", NULL));
     EXPECT(AWRITE_OK, awrite_lease_read("z", NULL, &info));
     CHECK(info.state == AWRITE_LEASE_LIVE);
-    EXPECT(AWRITE_OK, awrite_file_commit(file, NULL));
+    EXPECT(AWRITE_OK, awrite_writer_commit(writer, NULL));
     CHECK(has_content("y", "parent"));
     EXPECT(AWRITE_OK, awrite_lock_release(lock));
     EXPECT(AWRITE_OK, awrite_lock_release(linked));
     EXPECT(AWRITE_OK, awrite_lease_release(lease));
     awrite_lock_free(lock);
     awrite_lock_free(linked);
-    awrite_file_free(file);
+    awrite_writer_free(writer);
     awrite_lease_free(lease);
     CHECK(!exists("x.lock") && !exists("y.lock") && !exists("w.lock") && !exists("z.lease"));
 }

@@ -30,6 +30,24 @@
         CHECK(got_ == AWRITE_OK || awrite_last_error()[0] != '\0');                                                    \
     } while (0)
 
+/* Takes a lock with these options (NULL: the defaults), but waits this long only; 0: not at all. */
+static inline awrite_status lock_within(awrite_lock **lock, const char *target, unsigned ms,
+                                        const awrite_lock_options *options)
+{
+    awrite_lock_options own = {.size = sizeof own};
+
+    if (options != NULL)
+        own = *options;
+    own.wait = ms > 0 ? AWRITE_WAIT_LIMITED : AWRITE_WAIT_NO;
+    own.timeout_ms = ms;
+    return awrite_lock_acquire(lock, target, &own);
+}
+
+static inline awrite_status lock_now(awrite_lock **lock, const char *target, const awrite_lock_options *options)
+{
+    return lock_within(lock, target, 0, options);
+}
+
 static inline int has_content(const char *path, const char *wanted)
 {
     char text[4096];

@@ -31,28 +31,28 @@ static void without_room_for_the_content(void)
     int answers[] = {0, 1}, zero = open("/dev/zero", O_RDONLY), i;
     uint64_t bytes = 7;
     awrite_result result = {.size = sizeof result, .bytes = 7};
-    awrite_file *file;
+    awrite_writer *writer;
 
     EXPECT_FULL(awrite_write("f", block, sizeof block, NULL, &result));
     CHECK(strcmp(awrite_last_error(), "f: No space left on device") == 0);
     CHECK(strstr(awrite_last_hint(), "unchanged") != NULL);
     CHECK(result.bytes == 7);
 
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "f", NULL));
-    EXPECT(AWRITE_OK, awrite_file_write(file, block, 4096));
-    EXPECT(AWRITE_ERROR, awrite_file_write(file, block, sizeof block));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "f", NULL));
+    EXPECT(AWRITE_OK, awrite_writer_write(writer, block, 4096));
+    EXPECT(AWRITE_ERROR, awrite_writer_write(writer, block, sizeof block));
     CHECK(awrite_last_errno() == ENOSPC);
     /* The staged content is incomplete, so it is not committed even if there is room again. */
-    EXPECT(AWRITE_ERROR, awrite_file_commit(file, NULL));
-    awrite_file_free(file);
+    EXPECT(AWRITE_ERROR, awrite_writer_commit(writer, NULL));
+    awrite_writer_free(writer);
     CHECK(has_content("f", "old") && !exists("f.lock"));
 
     CHECK(zero >= 0);
-    EXPECT(AWRITE_OK, awrite_file_open(&file, "f", NULL));
-    EXPECT(AWRITE_ERROR, awrite_file_write_from(file, zero, &bytes));
+    EXPECT(AWRITE_OK, awrite_writer_open(&writer, "f", NULL));
+    EXPECT(AWRITE_ERROR, awrite_writer_write_from(writer, zero, &bytes));
     CHECK(awrite_last_errno() == ENOSPC && bytes == 7);
     CHECK(strcmp(awrite_last_error(), "f: No space left on device") == 0);
-    awrite_file_free(file);
+    awrite_writer_free(writer);
     CHECK(close(zero) == 0);
 
     /* The error is the full disk, also if the callback ignores it. */
@@ -92,7 +92,7 @@ static void without_a_free_inode(void)
     awrite_housekeep_summary summary = {.size = sizeof summary};
     awrite_lock *lock;
     awrite_lease *lease;
-    awrite_file *file;
+    awrite_writer *writer;
     char name[32];
     int count = 0, made;
 
@@ -107,8 +107,8 @@ static void without_a_free_inode(void)
 
     EXPECT_FULL(awrite_lock_acquire(&lock, "f", NULL));
     CHECK(lock == NULL);
-    EXPECT_FULL(awrite_file_open(&file, "f", NULL));
-    CHECK(file == NULL);
+    EXPECT_FULL(awrite_writer_open(&writer, "f", NULL));
+    CHECK(writer == NULL);
     /* One inode is free now, which the lock file takes. There is none for the new content. */
     CHECK(unlink("0.lock") == 0);
     EXPECT_FULL(awrite_write("f", "new", 3, NULL, NULL));

@@ -36,7 +36,7 @@ int main(int argc, char **argv)
         while (left-- > 0 && status == AWRITE_OK)
             status = awrite_update(argv[1], add_one, NULL, &write_options, NULL);
     } else {
-        status = awrite_lock_try(&lock, argv[1], &options);
+        status = lock_now(&lock, argv[1], &options);
         if (status == AWRITE_OK) {
             fputs("held\n", stderr);
             while (getchar() != EOF)

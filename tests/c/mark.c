@@ -109,13 +109,15 @@ static void hold_shared(int64_t round, int die)
 
 static awrite_status take(awrite_lock **lock, const char *how, const char *target, const awrite_lock_options *options)
 {
+    awrite_lock_options own = *options;
+
     if (strcmp(how, "timed") == 0)
-        return awrite_lock_timed(lock, target, 20, options);
+        return lock_within(lock, target, 20, options);
     if (strcmp(how, "try") == 0)
-        return awrite_lock_try(lock, target, options);
+        return lock_now(lock, target, options);
     if (strcmp(how, "shared") == 0)
-        return awrite_lock_shared(lock, target, options);
-    return awrite_lock_acquire(lock, target, options);
+        own.flags = AWRITE_LOCK_SHARED;
+    return awrite_lock_acquire(lock, target, &own);
 }
 
 int main(int argc, char **argv)

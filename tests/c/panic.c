@@ -44,22 +44,22 @@ static awrite_status by_update(void)
 
 static awrite_status by_file(void)
 {
-    awrite_file *file;
-    awrite_status status = awrite_file_open(&file, "f", NULL);
+    awrite_writer *writer;
+    awrite_status status = awrite_writer_open(&writer, "f", NULL);
 
-    CHECK((status == AWRITE_OK) == (file != NULL));
+    CHECK((status == AWRITE_OK) == (writer != NULL));
     if (status == AWRITE_OK)
-        status = awrite_file_write(file, "new", 3);
+        status = awrite_writer_write(writer, "new", 3);
     if (status == AWRITE_OK)
-        status = awrite_file_commit(file, NULL);
-    awrite_file_free(file);
+        status = awrite_writer_commit(writer, NULL);
+    awrite_writer_free(writer);
     return status;
 }
 
 static awrite_status by_lock(void)
 {
     awrite_lock *lock;
-    awrite_status status = awrite_lock_timed(&lock, "f", 60000, NULL);
+    awrite_status status = lock_within(&lock, "f", 60000, NULL);
 
     CHECK((status == AWRITE_OK) == (lock != NULL));
     awrite_lock_free(lock);
@@ -70,7 +70,7 @@ static awrite_status by_lock(void)
 static awrite_status by_waiting(void)
 {
     awrite_lock *lock;
-    awrite_status status = awrite_lock_timed(&lock, "held", 3, NULL);
+    awrite_status status = lock_within(&lock, "held", 3, NULL);
 
     CHECK(lock == NULL);
     return status;

@@ -127,16 +127,57 @@ fn the_header_is_what_the_build_makes() {
 #[test]
 fn the_header_compiles_by_itself_in_every_dialect() {
     let header = Path::new(ROOT).join("include/awrite.h");
-    let mut dialects = vec![("cc", "c", "-std=c99"), ("cc", "c", "-std=c11"), ("cc", "c", "-std=c17")];
+    for dialect in dialects() {
+        for file in [header.clone(), source("dialect.c")] {
+            let done = dialect.check(&file, &[]);
+            assert!(done.status.success(), "{dialect:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+}
+
+/// C++ knows no other flags than a member's own; C warns. A result that matters may not be ignored.
+#[test]
+fn the_compiler_refuses_wrong_flags_and_ignored_results() {
+    let Some(c) = dialects().into_iter().find(|dialect| dialect.standard == "-std=c11") else { unreachable!() };
+    let cxx = dialects().into_iter().find(|dialect| dialect.standard == "-std=c++98");
+    for (define, said) in [("-DWRONG_FAMILY", "awrite_lock_flags"), ("-DIGNORED", "awrite_write")] {
+        for dialect in std::iter::once(&c).chain(&cxx) {
+            let done = dialect.check(&source("dialect.c"), &[define]);
+            let stderr = String::from_utf8_lossy(&done.stderr);
+            assert!(!done.status.success() && stderr.contains(said), "{dialect:?} {define}: {stderr}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dialect {
+    compiler: &'static str,
+    language: &'static str,
+    standard: &'static str,
+}
+
+impl Dialect {
+    fn check(self, file: &Path, more: &[&str]) -> std::process::Output {
+        let mut command = Command::new(self.compiler);
+        command.args(["-c", "-o", "/dev/null", self.standard]).args(STRICT).args(["-Wconversion", "-Wsign-conversion"]);
+        command.args(["-Wshadow", "-Wundef", "-Wmissing-field-initializers", "-Wenum-conversion"]);
+        if self.language == "c++" {
+            command.args(["-Wold-style-cast", "-Wzero-as-null-pointer-constant"]);
+        }
+        command.args(more).arg("-I").arg(Path::new(ROOT).join("include")).args(["-x", self.language]).arg(file);
+        command.output().unwrap()
+    }
+}
+
+fn dialects() -> Vec<Dialect> {
+    let c = ["-std=c89", "-std=c99", "-std=c11", "-std=c17", "-std=c2x"];
+    let cxx = ["-std=c++98", "-std=c++11", "-std=c++14", "-std=c++17", "-std=c++20"];
+    let mut dialects: Vec<_> =
+        c.map(|standard| Dialect { compiler: "cc", language: "c", standard }).into_iter().collect();
     if needs("c++") {
-        dialects.push(("c++", "c++", "-std=c++17"));
+        dialects.extend(cxx.map(|standard| Dialect { compiler: "c++", language: "c++", standard }));
     }
-    for (compiler, language, standard) in dialects {
-        let mut command = Command::new(compiler);
-        command.args(["-fsyntax-only", standard]).args(STRICT).args(["-x", language]).arg(&header);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{standard}: {}", String::from_utf8_lossy(&output.stderr));
-    }
+    dialects
 }
 
 /// Programs notice a change here. Names may be added, and members at the end of a struct that begins with its size. Any
@@ -187,16 +228,25 @@ impl Declared {
             rest = comment.split_once("*/").unwrap().1;
         }
         code.push_str(rest);
+        // What comes then is for C++ only, and inline.
+        let code = code
+            .split("#define AWRITE_OR_FLAGS_")
+            .next()
+            .unwrap()
+            .replace("\nAWRITE_NODISCARD\n", "\n")
+            .replace("\\\n", "");
 
         let mut declared = Declared::default();
         let mut members = None;
         for line in code.lines().map(str::trim) {
             if let Some(constant) = line.strip_prefix("#define ") {
                 let name = constant.split(' ').next().unwrap();
-                if name != "AWRITE_H" && !name.starts_with("AWRITE_VERSION") {
+                let other =
+                    ["AWRITE_H", "AWRITE_NODISCARD", "AWRITE_UINT32_"].contains(&name) || name.ends_with("_INIT");
+                if !other && !name.starts_with("AWRITE_VERSION") {
                     declared.constants.push(name.to_owned());
                 }
-            } else if line == "typedef struct {" {
+            } else if line.starts_with("typedef struct ") && line.ends_with('{') {
                 members = Some(Vec::new());
             } else if let Some(name) = line.strip_prefix("} ").and_then(|line| line.strip_suffix(';')) {
                 if let Some(members) = members.take() {

@@ -185,15 +185,26 @@ fn keeps_a_link(peer: &Peer) -> String {
     yes_or_no(dir.join("f").is_symlink() && dir.read("real") == "new\n")
 }
 
+/// Whether `holds` is true of the form, or of it with an option of awrite's.
+fn perhaps_with(option: &str, peer: &Peer, holds: impl Fn(&str) -> bool) -> String {
+    if !holds(peer.form) && holds(&peer.form.replacen("$BIN", &format!("$BIN {option}"), 1)) {
+        return format!("`{option}`");
+    }
+    yes_or_no(holds(peer.form))
+}
+
 fn keeps_the_inode(peer: &Peer) -> String {
-    let dir = with_f();
-    dir.sh("ln f other").quiet_success();
-    peer.replacing(&dir, "echo new", false).run().ok();
-    yes_or_no(dir.read("other") == "new\n")
+    perhaps_with("--keep-inode", peer, |form| {
+        let dir = with_f();
+        script(&dir, "echo new");
+        dir.sh("ln f other").quiet_success();
+        dir.sh(form).env("T", ".").run().ok();
+        dir.read("other") == "new\n"
+    })
 }
 
 fn works_on_a_mount(peer: &Peer) -> String {
-    let mounted = |form: &str| {
+    perhaps_with("--in-place", peer, |form| {
         let dir = with_f();
         dir.file("volume", "old\n");
         script(&dir, "echo new");
@@ -203,11 +214,7 @@ fn works_on_a_mount(peer: &Peer) -> String {
             .env("T", ".")
             .run();
         dir.read("volume") == "new\n"
-    };
-    if !mounted(peer.form) && mounted(&peer.form.replacen("$BIN", "$BIN --in-place", 1)) {
-        return "`--in-place`".to_owned();
-    }
-    yes_or_no(mounted(peer.form))
+    })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

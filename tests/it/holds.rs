@@ -109,10 +109,22 @@ fn a_reason_is_told_and_a_lease_is_broken() {
     assert!(dir.read("f.lease").contains("rebuilding"));
     dir.lock(&["--refresh", "--owner", "A", "--reason", "testing", "f"]).quiet_success();
     let done = dir.lock(&["--break", "f"]).run();
-    assert!(done.ok().stdout.starts_with("f: No longer leased. Leased by A until "), "{done:?}");
+    assert!(done.ok().stdout.starts_with("f: The lease has ended. It was: Leased by A until "), "{done:?}");
     assert!(done.stdout.contains(" (testing) (token "), "{done:?}");
     assert_eq!(dir.lock(&["--break", "f"]).run().ok().stdout, "f: Not leased\n");
     dir.lock(&["--refresh", "--owner", "A", "f"]).run().assert_error(2, "Error: f: Not leased by A");
+    // Where the result cannot be printed, what was done is done, and the error says so.
+    for (verb, hint) in [
+        ("--refresh --owner A --json", "the lease has been refreshed"),
+        ("--break", "the lease has ended"),
+        ("--break", "nothing was changed"),
+    ] {
+        if hint.contains("refreshed") {
+            dir.lock(&["--acquire", "--owner", "A", "--ttl", "1h", "f"]).run().ok();
+        }
+        let done = dir.sh(&format!("exec \"$BIN\" lock {verb} f >/dev/full")).run();
+        assert_eq!((done.code, done.stderr.contains(hint)), (Some(1), true), "{verb}: {done:?}");
+    }
     for bad in ["", "a\nb"] {
         dir.lock(&["--acquire", "--owner", "A", "--ttl", "1h", "--reason", bad, "f"]).run().assert_code(1);
     }

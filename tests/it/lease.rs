@@ -33,7 +33,7 @@ fn acquire(target: &Path, owner: &str, ttl: Duration) -> awrite::Result<Lease> {
 }
 
 fn write(target: &Path, text: &str, wait: Wait, claim: Option<Claim>) -> awrite::Result<awrite::Committed> {
-    awrite::write(target, text.as_bytes(), &writing(wait, claim))
+    awrite::write(target, text, &writing(wait, claim))
 }
 
 /// Waits until the lease of `target` has expired.
@@ -43,7 +43,7 @@ fn outlast(target: &Path) {
 
 /// Takes the lease of `target` and leaves it standing.
 fn lease(target: &Path, owner: &str, ttl: Duration) -> u64 {
-    acquire(target, owner, ttl).unwrap().keep()
+    acquire(target, owner, ttl).unwrap().detach()
 }
 
 #[track_caller]
@@ -97,7 +97,7 @@ fn the_record_is_open_to_those_who_may_write_the_target() {
     let path = dir.file_with_mode("g", "", 0o660);
     let mut options = waiting(Wait::No);
     options.mode = Some(0o640);
-    Lease::acquire(&path, "a", LONG, &options).unwrap().keep();
+    Lease::acquire(&path, "a", LONG, &options).unwrap().detach();
     assert_eq!(dir.mode("g.lease"), 0o640);
 }
 
@@ -331,7 +331,8 @@ fn a_claim_is_good_while_nobody_else_has_taken_the_lease() {
     assert_refused(write(&path, "x", Wait::No, claim("a", Some(token))), ErrorKind::LockLost, 2);
     write(&path, "3", Wait::No, claim("a", Some(third))).unwrap();
     assert_eq!(dir.read("f"), "3");
-    let ended = Lease::end(&path, &claim("a", None).unwrap(), &waiting(Wait::No), &Observer::default()).unwrap();
+    let ended =
+        Lease::release_claimed(&path, &claim("a", None).unwrap(), &waiting(Wait::No), &Observer::default()).unwrap();
     assert_eq!(ended.unwrap().owner, "a");
     assert_refused(write(&path, "x", Wait::No, claim("a", Some(third))), ErrorKind::LockLost, 2);
     dir.assert_holds(&["f"]);
@@ -393,7 +394,7 @@ fn a_lease_taken_by_another_before_the_commit_stops_it() {
     options.lock_on_commit = true;
     options.backup = Some(awrite::BackupOptions::default());
     let mut file = AtomicFile::open(&path, &options).unwrap();
-    file.fill(b"new").unwrap();
+    file.add(b"new").unwrap();
     outlast(&path);
     lease(&path, "b", LONG);
     assert_refused(file.commit(), ErrorKind::LockLost, 2);
@@ -411,7 +412,7 @@ fn the_claim_is_looked_at_again_right_before_the_replacement() {
         let lease = acquire(&path, "a", LONG).unwrap();
         options.lock.claim = Some(lease.claim());
         let mut file = AtomicFile::open(&path, &options).unwrap();
-        file.fill(b"new").unwrap();
+        file.add(b"new").unwrap();
         // The lock is held, so only a program that ignores it can do this.
         let text = dir.read("f.lease");
         match in_the_way {
@@ -444,7 +445,7 @@ fn dropping_it_gives_it_back_and_keeping_it_does_not() {
     });
     assert!(panicked.is_err());
     dir.assert_holds(&[]);
-    let token = acquire(&path, "a", LONG).unwrap().keep();
+    let token = acquire(&path, "a", LONG).unwrap().detach();
     dir.assert_holds(&["f.lease"]);
     let claim = Claim::new("a").unwrap().with_token(token);
     let lease = Lease::resume(&path, &claim, Some(LONG * 2), &waiting(Wait::No), &Observer::default()).unwrap();
@@ -472,12 +473,12 @@ fn it_is_due_when_a_third_of_its_time_has_passed() {
     let dir = TestDir::new();
     let ttl = Duration::from_secs(3);
     let mut lease = acquire(&dir.join("f"), "a", ttl).unwrap();
-    let first = lease.due();
+    let first = lease.time_to_refresh();
     assert!(first <= ttl / 3 && first > Duration::ZERO, "{first:?}");
-    wait_until("it is due", || lease.due().is_zero());
+    wait_until("it is due", || lease.time_to_refresh().is_zero());
     assert!(lease.info().left.unwrap_or_default() <= ttl * 2 / 3);
     lease.refresh().unwrap();
-    assert!(lease.due() > Duration::ZERO);
+    assert!(lease.time_to_refresh() > Duration::ZERO);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -503,7 +504,7 @@ fn a_worker_of_other_tests() {
     let Ok(what) = std::env::var(WORKER) else { return };
     let path = PathBuf::from("f");
     if what == "once" {
-        eprintln!("worker: {:?}", acquire(&path, "a", LONG).map(Lease::keep).map_err(|e| (e.kind(), e.to_string())));
+        eprintln!("worker: {:?}", acquire(&path, "a", LONG).map(Lease::detach).map_err(|e| (e.kind(), e.to_string())));
         return;
     }
     let (mut rounds, mut refused) = (0_u64, 0_u64);
@@ -511,7 +512,7 @@ fn a_worker_of_other_tests() {
     while !Path::new("stop").exists() {
         rounds += 1;
         let outcome = match what.as_str() {
-            "acquire" => acquire(&path, "thief", LONG).map(|lease| assert_ne!(lease.keep(), 0)),
+            "acquire" => acquire(&path, "thief", LONG).map(|lease| assert_ne!(lease.detach(), 0)),
             "write" => write(&path, "stolen", Wait::No, None).map(drop),
             "resume" => {
                 let claim = Claim::new("thief").unwrap();
@@ -519,9 +520,9 @@ fn a_worker_of_other_tests() {
             }
             "end" => {
                 let claim = Claim::new("thief").unwrap();
-                Lease::end(&path, &claim, &waiting(Wait::No), &Observer::default()).map(drop)
+                Lease::release_claimed(&path, &claim, &waiting(Wait::No), &Observer::default()).map(drop)
             }
-            "refresh" => acquire_patiently(&path, "a").map(|lease| assert_ne!(lease.keep(), 0)),
+            "refresh" => acquire_patiently(&path, "a").map(|lease| assert_ne!(lease.detach(), 0)),
             other => panic!("{other}"),
         };
         match outcome {
@@ -678,7 +679,7 @@ fn housekeeping_clears_expired_leases_beside_living_owners() {
             for _ in 0..100 {
                 let short = Lease::acquire(&path, "a", Duration::from_millis(1), &waiting(Wait::Forever)).unwrap();
                 assert!(short.token() >= last);
-                last = short.keep();
+                last = short.detach();
                 outlast(&path);
                 let long = acquire_patiently(&path, "a").unwrap();
                 assert!(long.token() >= last);
@@ -686,7 +687,7 @@ fn housekeeping_clears_expired_leases_beside_living_owners() {
                 for _ in 0..3 {
                     assert_eq!(record(&dir, "f.lease")["token"], long.token());
                 }
-                last = long.keep();
+                last = long.detach();
             }
         }));
         busy.store(false, Ordering::SeqCst);

@@ -750,7 +750,8 @@ fn a_descriptor_finishes_an_interrupted_set() {
         let inject = format!("inject=renameat,renameat2,rename:signal=KILL:when={number}");
         let strace = ["-f", "-qq", "-o", "/dev/null", "-e", &inject, AWRITE];
         let set = ["-e", "a", "b", "--", "sh", "-c", "printf new >\"$1\"; printf new >\"$2\"", "sh"];
-        let killed = dir.program("strace", strace.iter().chain(&set)).run();
+        // The copies of a killed one stay until the next edit of the same files.
+        let killed = dir.program("strace", strace.iter().chain(&set)).env("TMPDIR", dir.path()).run();
         let read = |name: &str| {
             let script = format!("exec 9>>{name}.lock; \"$BIN\" lock 9 && cat {name} && \"$BIN\" lock -u 9");
             dir.sh(&script).run().ok().stdout.clone()
@@ -760,5 +761,5 @@ fn a_descriptor_finishes_an_interrupted_set() {
         finished[usize::from(a == "new")] += 1;
         assert!(!dir.join("a.lease").exists() && !dir.join("b.lease").exists());
     }
-    assert!(finished.iter().all(|&count| count > 1), "{finished:?}");
+    assert!(finished.iter().all(|&count| count > 0), "{finished:?}");
 }

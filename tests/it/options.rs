@@ -218,19 +218,41 @@ const OPTIONS: &[&str] = &[
 #[test]
 fn help_shows_every_option() {
     let dir = TestDir::new();
-    for option in ["--help", "-h"] {
-        let done = dir.awrite([option]).run();
-        done.ok();
-        assert_eq!(done.stderr, "");
-        for name in OPTIONS {
-            assert!(done.stdout.contains(name), "{name} is missing in\n{}", done.stdout);
-        }
-        for line in done.stdout.lines() {
-            assert!(line.chars().count() <= 80, "{line}");
-        }
+    let done = dir.awrite(["--help"]).run();
+    done.ok();
+    assert_eq!(done.stderr, "");
+    for name in OPTIONS {
+        assert!(done.stdout.contains(name), "{name} is missing in\n{}", done.stdout);
+    }
+    for line in done.stdout.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
     }
     // Whatever else is asked for.
     assert_eq!(dir.awrite(["-q", "--help", "f"]).run().ok().stderr, "");
+    dir.assert_holds(&[]);
+}
+
+/// `-h` is what most people need, on one screen of 24 lines, of which one is the prompt's.
+#[test]
+fn the_short_page_fits_a_screen_and_has_only_what_the_long_one_has() {
+    let dir = TestDir::new();
+    for applet in ["awrite", "awrite-lock", "awrite-housekeep"] {
+        let [short, long] = ["-h", "--help"].map(|option| {
+            let done = dir.awrite([option]).arg0(applet).run();
+            assert_eq!(done.ok().stderr, "");
+            done.stdout
+        });
+        assert!(short.lines().count() <= 23 && short.lines().all(|line| line.chars().count() <= 80), "{short}");
+        let mut options = 0;
+        for line in short.lines().filter(|line| line.trim_start().starts_with('-')) {
+            let word = line.split_whitespace().find(|word| word.starts_with("--")).unwrap();
+            let listed = |line: &str| line.starts_with("  ") && line.split([' ', ',']).any(|other| other == word);
+            assert!(long.lines().any(listed), "{word}\n{long}");
+            options += 1;
+        }
+        assert!(options >= 10 && short.contains(&format!("{applet} --help")), "{short}");
+        assert!(long.lines().count() > short.lines().count(), "{long}");
+    }
     dir.assert_holds(&[]);
 }
 

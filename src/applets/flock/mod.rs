@@ -264,7 +264,7 @@ fn try_lock(fd: impl AsFd, label: &Path, settings: &Settings, timeout: Option<Du
     let mut options = LockOptions::default();
     options.use_alarm = true;
     // Whoever calls this finds out by itself whether the file is still the one that is meant.
-    options.keep = true;
+    options.keep_file = true;
     // An end at the start means: to the end of the file.
     let part = settings.part.map(|(start, length)| start..start.saturating_add(length));
     options.shared = match (settings.lock, part.clone()) {

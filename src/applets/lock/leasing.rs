@@ -51,11 +51,11 @@ pub(super) fn carry_out(
         LeaseAction::Refresh { claim, ttl } => {
             let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
-            lease.keep();
+            lease.detach();
             lease_report::refreshed(target, &info)
         }
         LeaseAction::Release { claim } => {
-            if let Some(was) = Lease::end(target, claim, &request.options, &observer)? {
+            if let Some(was) = Lease::release_claimed(target, claim, &request.options, &observer)? {
                 lease_report::released(target, &was);
             }
             Ok(())
@@ -83,11 +83,11 @@ pub(super) fn carry_out(
 fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
     let info = lease.info();
     let Err(error) = lease_report::token(target, &info) else {
-        lease.keep();
+        lease.detach();
         return Ok(());
     };
     if is_older(&info) {
-        lease.keep();
+        lease.detach();
         return Err(error.with_hint("the lease was there before, and stands"));
     }
     // Nobody has read the token, so the lease would only be in the way.
@@ -125,8 +125,8 @@ fn run(
     let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
     let claim = refresher.lease.claim();
-    refresher.lease.keep();
-    let lost = match Lease::end(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
+    refresher.lease.detach();
+    let lost = match Lease::release_claimed(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
         _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
@@ -192,14 +192,14 @@ impl Refresher<'_> {
     }
 
     fn run_if_due(&mut self) -> Next {
-        let due = self.lease.due();
+        let due = self.lease.time_to_refresh();
         if !due.is_zero() {
             return Next::In(due);
         }
         let error = match self.lease.refresh() {
             Ok(()) => {
                 self.warned = false;
-                return Next::In(self.lease.due());
+                return Next::In(self.lease.time_to_refresh());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
             Err(e) if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {

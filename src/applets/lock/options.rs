@@ -6,7 +6,7 @@ use std::time::Duration;
 use awrite::MAX_TTL;
 
 use super::super::common;
-use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
+use super::super::flags::{Brief, Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, Locking};
 use super::super::values::{parse_duration, parse_status};
 use crate::report::Style;
@@ -104,6 +104,24 @@ Exit codes:
   126  COMMAND cannot be run
   127  COMMAND was not found
 ",
+    brief: Brief {
+        about: "Runs COMMAND with the lock held that awrite takes to write TARGET.",
+        options: &[
+            ("timeout", "wait at most this long for the lock: 30, 500ms, 2m"),
+            ("no-wait", "fail at once if the lock is held"),
+            ("shared", "share the lock with others who share it"),
+            ("close", "do not pass the lock on: for daemons"),
+            ("unlock", "give up the lock of the descriptor N"),
+            ("acquire", "take a lease: it lasts --ttl, and excludes others"),
+            ("refresh", "let the lease last its whole time from now"),
+            ("release", "give the lease back"),
+            ("owner", "who has the lease: any name"),
+            ("ttl", "how long the lease lasts: 60s, 10m, 2h"),
+            ("status", "say whether TARGET is held or leased, or free"),
+            ("list", "list who holds, leases or waits for what"),
+        ],
+        codes: "Exit codes: COMMAND's own; 1 error, 2 no lock or lease, 3 interrupted",
+    },
 };
 
 const LOCK: &str = "Locking";

@@ -75,7 +75,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
     }
     let mut options = std::mem::take(&mut settings.locking).options()?;
     options.shared = settings.shared;
-    check_kill_after(&settings)?;
+    check_kill_after(&settings, command.is_some())?;
     if settings.recursive && !listing {
         return Err(usage("--recursive: is for --list"));
     }
@@ -115,8 +115,16 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
 }
 
 /// A COMMAND whose lease is lost must be gone before another can have the lease.
-fn check_kill_after(settings: &Settings) -> Result<(), Stop> {
+fn check_kill_after(settings: &Settings, has_command: bool) -> Result<(), Stop> {
     let Some(limit) = settings.kill_after else { return Ok(()) };
+    if !has_command {
+        return Err(Stop::Usage("--kill-after: COMMAND is missing".to_owned()));
+    }
+    if settings.no_fork {
+        return Err(Stop::Usage(
+            "--kill-after: contradicts --no-fork: nobody would be left to kill COMMAND".to_owned(),
+        ));
+    }
     if settings.ttl.is_some_and(|ttl| limit.saturating_mul(2) > ttl) {
         return Err(Stop::Usage("--kill-after: is more than half of --ttl".to_owned()));
     }
@@ -198,6 +206,9 @@ mod tests {
             (&["f", "-c", "x", "--", "ls"], "--command: contradicts COMMAND"),
             (&["-Fo", "f", "--", "ls"], "--no-fork: contradicts --close"),
             (&["-u", "f", "--", "ls"], "--unlock: is for a descriptor"),
+            (&["--kill-after=1", "9"], "--kill-after: COMMAND is missing"),
+            (&["--kill-after=5", "--acquire", "--owner=A", "--ttl=5", "f"], "--kill-after: COMMAND is missing"),
+            (&["--kill-after=1", "-F", "f", "--", "ls"], "--kill-after: contradicts --no-fork"),
             (&["-nw5", "f", "--", "ls"], "--timeout: contradicts --no-wait"),
             (&["--wait=5", "f", "--", "ls"], "--wait: takes no value"),
             (&["-E", "256", "f", "--", "ls"], "--conflict-exit-code: '256' is not"),

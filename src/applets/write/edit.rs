@@ -50,10 +50,10 @@ fn edit_one(request: &Request, command: &CommandLine, inherited: &Inherited) -> 
     file.watch();
     let lock = file.hand_over()?;
     run(command, std::slice::from_ref(&copy), &scratch, vec![lock], inherited)?;
-    match copy.edited(&scratch, options.refuse_empty)? {
+    match copy.edited(&scratch, options.allow_empty)? {
         Some(new) => {
             file.mode_if_new(new.mode);
-            let committed = file.commit_from(&new.content, &scratch.path().join(&copy.name));
+            let committed = file.commit_fd(&new.content, &scratch.path().join(&copy.name));
             committed.map(|done| done.changed).map_err(edited_itself)
         }
         None => {
@@ -74,7 +74,7 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
     let outputs: Vec<&PathBuf> = std::iter::once(&request.output).chain(&request.more).collect();
     process::raise_descriptor_limit();
     // What may be empty is decided below.
-    let options = |output: &PathBuf| (output.clone(), request.options_for(output).refuse_empty(false));
+    let options = |output: &PathBuf| (output.clone(), request.options_for(output).allow_empty(true));
     let mut set = Set::open_each(&outputs.iter().map(|output| options(output)).collect::<Vec<_>>())?;
     let scratch = Scratch::new(outputs[0])?;
     let mut copies = Vec::with_capacity(outputs.len());
@@ -86,16 +86,19 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
     run(command, &copies, &scratch, locks, inherited)?;
     let mut edited = Vec::with_capacity(copies.len());
     for copy in &copies {
-        edited.push(copy.edited(&scratch, request.options.refuse_empty)?);
+        edited.push(copy.edited(&scratch, request.options.allow_empty)?);
     }
     for (number, new) in edited.into_iter().enumerate() {
         match new {
-            Some(new) if request.sets_metadata() || !set.file(number).contains(&new.content)? => {
-                let file = set.file(number);
+            Some(new) => {
+                let (file, name) = (set.file(number), scratch.path().join(&copies[number].name));
                 file.mode_if_new(new.mode);
-                file.fill_from(&new.content, &scratch.path().join(&copies[number].name))?;
+                if request.sets_metadata() {
+                    file.add_fd(&new.content, &name)?;
+                } else {
+                    file.add_if_other(&new.content, &name)?;
+                }
             }
-            Some(_) => {}
             None => copies[number].tell_if_absent(request),
         }
     }
@@ -131,7 +134,12 @@ fn run(
     let mut child = command.to_command();
     child.args(copies.iter().map(|copy| scratch.path().join(&copy.name))).env(DIR, scratch.path());
     process::hand_locks(&mut child, &locks);
-    let status = process::supervise_step(child, inherited).map_err(|e| cannot_run(&command.program, only, e))?;
+    let status = process::supervise_step(child, inherited).map_err(|e| {
+        let too_many = e.raw_os_error() == Some(libc::E2BIG) && only.is_none();
+        let error = cannot_run(&command.program, only, e);
+        // execve(2): one string, such as the variable with all locks, has at most 128 KiB.
+        if too_many { error.with_hint("a COMMAND can get some 1,500 files; --into takes more") } else { error }
+    })?;
     drop(locks);
     ensure_success(status, "command failed", only)
 }
@@ -162,7 +170,7 @@ impl Copy<'_> {
     }
 
     /// What COMMAND has left under the name of the copy. `None`: OUTPUT is to stay as it is, absent or empty.
-    fn edited(&self, scratch: &Scratch, refuse_empty: bool) -> Result<Option<Edited>, Error> {
+    fn edited(&self, scratch: &Scratch, allow_empty: bool) -> Result<Option<Edited>, Error> {
         let refused = |reason: &str| Error::new(ErrorKind::Refused, reason).on(self.output);
         let found = scratch.open(&self.name).map_err(|e| match e.kind() {
             ErrorKind::NotAFile => refused("COMMAND left something else than a regular file in place of its copy"),
@@ -181,7 +189,7 @@ impl Copy<'_> {
         let facts = new.metadata().map_err(|e| Error::io(self.output, e))?;
         match (facts.len(), self.size) {
             (0, Some(0)) => Ok(None),
-            (0, _) if refuse_empty => Err(Error::new(ErrorKind::NoInput, "COMMAND left it empty")
+            (0, _) if !allow_empty => Err(Error::new(ErrorKind::NoInput, "COMMAND left it empty")
                 .on(self.output)
                 .with_remedy(Remedy::AllowEmpty)),
             _ => Ok(Some(Edited { content: new, mode: facts.mode() })),

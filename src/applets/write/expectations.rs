@@ -52,12 +52,16 @@ impl Expectations {
     /// Refuses those that are about none of `outputs`, and one without a name if there are several.
     pub(super) fn ensure_about(&self, outputs: &[&Path]) -> Result<(), Stop> {
         if let Some((name, _)) = self.named.iter().find(|(name, _)| !outputs.iter().any(|o| o.as_os_str() == name)) {
-            return Err(Stop::Usage(format!("--if-match: {} is no OUTPUT", quoted(name))));
+            let alike = outputs.iter().find(|output| output.file_name() == Path::new(name).file_name());
+            let meant = alike.map_or(String::new(), |output| format!("; is {} meant?", quoted(output.as_os_str())));
+            return Err(Stop::Usage(format!("--if-match: {} is no OUTPUT{meant}", quoted(name))));
         }
-        match (&self.plain, outputs) {
-            (None, _) | (_, [_]) => Ok(()),
-            (Some(_), _) => Err(Stop::Usage("--if-match: with several OUTPUTs, say which: NAME=DIGEST".to_owned())),
-        }
+        let reason = match (&self.plain, outputs) {
+            (None, _) | (_, [_]) => return Ok(()),
+            (Some(Expect::Digest(_)), _) => "--if-match: with several OUTPUTs, say which: NAME=DIGEST",
+            (Some(_), _) => "--if-match-file: is about one OUTPUT; with several: --if-match NAME=DIGEST",
+        };
+        Err(Stop::Usage(reason.to_owned()))
     }
 }
 
@@ -91,6 +95,8 @@ mod tests {
         assert_eq!(given.of(Path::new("e")), None);
         assert_eq!(reason(given.ensure_about(&["a", "b=c", "d/e", "e"].map(Path::new))), "");
         assert_eq!(reason(given.ensure_about(&["a", "b=c"].map(Path::new))), "--if-match: 'd/e' is no OUTPUT");
+        let into = ["x/a", "x/b=c", "x/e"].map(Path::new);
+        assert_eq!(reason(given.ensure_about(&into)), "--if-match: 'a' is no OUTPUT; is 'x/a' meant?");
         given.add(OsStr::new("a=absent")).unwrap();
         assert_eq!(given.of(Path::new("a")), Some(Expect::Digest(Digest::Absent)), "the last one wins");
     }
@@ -105,6 +111,7 @@ mod tests {
         assert_eq!(reason(given.set(Expect::SameAs("copy".into()))), "contradicts --if-match");
         let mut given = Expectations::default();
         given.set(Expect::SameAs("copy".into())).unwrap();
+        assert!(reason(given.ensure_about(&["f", "g"].map(Path::new))).starts_with("--if-match-file: is about one"));
         assert_eq!(reason(given.add(OsStr::new("absent"))), "contradicts --if-match-file");
     }
 

@@ -36,8 +36,6 @@ use validation::ensure_success;
 
 pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop> {
     let mut settings = Settings::default();
-    // The library accepts empty input by default.
-    settings.options.refuse_empty = true;
     let parsed = GRAMMAR.parse(args, &mut settings).map_err(|stop| match stop {
         // A habit from `sed -i`.
         Stop::Usage(reason) if settings.input.is_some() && reason.starts_with("OUTPUT is missing") => {
@@ -141,9 +139,9 @@ fn transfer(source: Source, request: &Request) -> Result<Committed, Error> {
     if source.is_regular {
         // It is complete; the kernel can share or copy its content.
         process::give_way();
-        file.commit_from(source.fd(), &source.name)
+        file.commit_fd(source.fd(), &source.name)
     } else if request.stream {
-        file.fill_from(source.fd(), &source.name)?;
+        file.add_fd(source.fd(), &source.name)?;
         process::give_way();
         file.commit()
     } else {
@@ -186,7 +184,7 @@ fn transform(
         bytes += output.len() as u64;
         request.options.observer.tell(&Notice::Progress { bytes, total: None });
         if request.stream {
-            return file.fill(output);
+            return file.add(output);
         }
         content.try_reserve(output.len()).map_err(|_| out_of_memory(name))?;
         content.extend_from_slice(output);
@@ -194,7 +192,7 @@ fn transform(
     })?;
     let status = child.wait().map_err(cannot_run)?;
     ensure_success(status, "command failed", Some(&request.output))?;
-    if bytes == 0 && request.options.refuse_empty {
+    if bytes == 0 && !request.options.allow_empty {
         // Not with a hint at --allow-empty: it would wipe the file of whoever uses a program that edits files.
         let reason = "COMMAND printed nothing";
         return Err(Error::new(ErrorKind::NoInput, reason).on(&request.output).with_remedy(Remedy::ToStdout));

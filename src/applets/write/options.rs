@@ -7,7 +7,7 @@ use std::time::Duration;
 use awrite::{BackupOptions, Durability, Expect, Ownership, WriteOptions};
 
 use super::super::common;
-use super::super::flags::{Flag, Grammar, Page, Stop, Value, put};
+use super::super::flags::{Brief, Flag, Grammar, Page, Stop, Value, put};
 use super::super::locking::{self, Locking};
 use super::super::values::{
     one_of, parse_duration, parse_kept, parse_mode, parse_path, parse_shell, parse_status, parse_suffix,
@@ -76,10 +76,28 @@ Examples:
 Exit codes:
   0  success
   1  error: I/O, permission, bad usage, bad input
-  2  the lock was not acquired
+  2  the lock was not acquired, or was lost
   3  interrupted (SIGINT, SIGTERM, SIGHUP)
   4  conflict: OUTPUT is not what --if-match expects
 ",
+    brief: Brief {
+        about: "Replaces OUTPUT all-or-nothing and durably, under a lock.",
+        options: &[
+            ("input", "read FILE instead of standard input"),
+            ("append", "add the input to the current content"),
+            ("edit", "COMMAND edits copies: sed -i, yq -i, an editor"),
+            ("into", "replace what has the name of FILE in DIR"),
+            ("backup", "keep the old content as OUTPUT.backup"),
+            ("mode", "mode of the new file"),
+            ("if-changed", "leave it untouched if the content is the same"),
+            ("if-match", "only if it still is what --digest has printed"),
+            ("validate", "only if CMD accepts the content: 'jq empty'"),
+            ("diff", "print what changes; --dry-run: change nothing"),
+            ("timeout", "wait at most this long for the lock: 30, 500ms, 2m"),
+            ("no-wait", "fail at once if the lock is held"),
+        ],
+        codes: "Exit codes: 0 success, 1 error, 2 no lock, 3 interrupted, 4 not as --if-match",
+    },
 };
 
 const INPUT: &str = "Input";
@@ -121,7 +139,7 @@ const FLAGS: &[Flag<Settings>] = &[
          files below it",
         |s, value| put(&mut s.into, parse_path(value)),
     ),
-    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.refuse_empty = false),
+    Flag::set(INPUT, &["--allow-empty"], "accept empty input", |s| s.options.allow_empty = true),
     Flag::value(
         INPUT,
         &["--kill-after"],
@@ -166,7 +184,7 @@ const FLAGS: &[Flag<Settings>] = &[
         &["--backup-keep"],
         Value::Text("N"),
         "then delete all dated backups of OUTPUT but the N newest; implies --backup-timestamp",
-        |s, value| put(&mut s.backup().keep, parse_kept(&value)),
+        |s, value| put(&mut s.backup().keep_newest, parse_kept(&value)),
     ),
     Flag::value(
         BACKUP,

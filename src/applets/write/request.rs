@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use awrite::{Notice, Ownership, Preview, WriteOptions};
+use awrite::{Durability, Notice, Ownership, Preview, WriteOptions};
 
 use super::super::flags::{CommandLine, Parsed, Stop};
 use super::super::locking;
@@ -81,25 +81,16 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     }
     let input = settings.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
     let mut options = settings.options;
-    if options.lock_on_commit {
-        let conflict = if parsed.command.is_some() {
-            Some("COMMAND")
-        } else if matches!(&input, Some(Input::File(file)) if same_file(file, &output, options.lock.follow)) {
-            Some("-i OUTPUT")
-        } else {
-            None
-        };
-        if let Some(conflict) = conflict {
-            let reason = "another writer's update between reading and locking would be lost";
-            return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
-        }
-    }
     // What is not changed stays as it is.
     options.if_changed |= !is_plain;
+    check_options(&options, parsed.command.is_some(), input.as_ref(), &output)?;
     if settings.unchanged_status.is_some() && !options.if_changed {
         return Err(Stop::Usage("--unchanged-exit-code: needs --if-changed".to_owned()));
     }
     if let Some(limit) = settings.kill_after {
+        if parsed.command.is_none() && settings.validate.is_none() {
+            return Err(Stop::Usage("--kill-after: COMMAND is missing".to_owned()));
+        }
         process::kill_after(limit);
     }
     if settings.into.is_none() {
@@ -145,6 +136,28 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         options,
         started: Instant::now(),
     })
+}
+
+/// What contradicts another option of the library's, COMMAND or the input.
+fn check_options(options: &WriteOptions, has_command: bool, input: Option<&Input>, output: &Path) -> Result<(), Stop> {
+    if options.lock_on_commit {
+        let conflict = if has_command {
+            Some("COMMAND")
+        } else if matches!(input, Some(Input::File(file)) if same_file(file, output, options.lock.follow)) {
+            Some("-i OUTPUT")
+        } else {
+            None
+        };
+        if let Some(conflict) = conflict {
+            let reason = "another writer's update between reading and locking would be lost";
+            return Err(Stop::Usage(format!("--lock-on-commit: contradicts {conflict}: {reason}")));
+        }
+    }
+    if options.verify && options.durability == Durability::None {
+        let reason = "what is not synced cannot be read back from the disk";
+        return Err(Stop::Usage(format!("--verify: contradicts --sync none: {reason}")));
+    }
+    Ok(())
 }
 
 /// What contradicts `-e` or `--into`.
@@ -203,7 +216,6 @@ mod tests {
     /// The settled options, or the reason why there are none.
     fn settled(args: &[&str]) -> Result<WriteOptions, String> {
         let mut settings = Settings::default();
-        settings.options.refuse_empty = true;
         let inherited = process::take_over();
         let parsed = GRAMMAR.parse(args.iter().map(Into::into).collect(), &mut settings);
         match parsed.and_then(|parsed| check(settings, parsed, &inherited)) {
@@ -238,6 +250,8 @@ mod tests {
             (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
             (&["-i", "", "f"], "--input: an empty string"),
             (&["--validate", "", "f"], "--validate: an empty command"),
+            (&["--kill-after=1", "f"], "--kill-after: COMMAND is missing"),
+            (&["--verify", "--sync=none", "f"], "--verify: contradicts --sync none"),
             (&["--unchanged-exit-code=5", "f"], "--unchanged-exit-code: needs --if-changed"),
             (&["--unchanged-exit-code=256", "--if-changed", "f"], "--unchanged-exit-code: '256' is not a number"),
             (&["--sync", "all", "f"], "--sync: 'all' is none of full, data, none"),
@@ -299,8 +313,8 @@ mod tests {
         }
         assert!(settled(&["f", "--no-preserve-mode", "--preserve-mode"]).unwrap().preserve_mode);
         assert!(!settled(&["f", "--preserve-mode", "--no-preserve-mode"]).unwrap().preserve_mode);
-        assert!(settled(&["f"]).unwrap().refuse_empty);
-        assert!(!settled(&["f", "--allow-empty"]).unwrap().refuse_empty);
+        assert!(!settled(&["f"]).unwrap().allow_empty);
+        assert!(settled(&["f", "--allow-empty"]).unwrap().allow_empty);
         assert!(!settled(&["f", "--no-follow"]).unwrap().lock.follow);
         assert!(settled(&["f", "--lock-method=flock"]).is_ok());
         assert!(settled(&["f", "--lock-on-commit", "-i", "src/main.rs"]).is_ok());

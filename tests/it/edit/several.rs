@@ -219,6 +219,22 @@ fn each_may_have_an_expectation() {
 }
 
 #[test]
+fn too_many_for_a_command_are_an_error() {
+    let dir = TestDir::new();
+    dir.dir("d");
+    dir.sh("seq 3000 | while read -r number; do echo \"$number\" >d/$number; done").quiet_success();
+    dir.dir("tmp");
+    let script = "ulimit -n $(ulimit -Hn); test $(ulimit -n) -gt 15000 || exit 9; \"$BIN\" -e d/* -- touch";
+    let done = dir.sh(script).env("TMPDIR", dir.join("tmp")).run();
+    if done.code == Some(9) {
+        return;
+    }
+    done.assert_error(1, "Error: cannot run touch: Argument list too long").assert_hint("--into takes more");
+    assert_holds(&dir, &["d"]);
+    assert_eq!(fs::read_dir(dir.join("d")).unwrap().count(), 3000);
+}
+
+#[test]
 fn the_status_can_tell_that_nothing_changed() {
     let dir = files();
     awrite(&dir, &edit(&["--unchanged-exit-code", "9"], &["true"])).run().assert_code(9);

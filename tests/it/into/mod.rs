@@ -58,7 +58,8 @@ fn files_replace_those_of_their_names() {
     dir.file("more/x", "");
     symlink("../build/same", dir.join("more/y")).unwrap();
     // A link that is named itself is followed, and an empty file may be new.
-    into(&dir, &["-b", "build/app.conf", "more/x", "more/y"]).quiet_success();
+    let done = into(&dir, &["-bv", "build/app.conf", "more/x", "more/y"]).run();
+    assert!(done.ok().stderr.contains("Backed up d/app.conf to d/app.conf.backup\n"), "{done:?}");
     assert_eq!((dir.read("d/app.conf").as_str(), dir.read("d/app.conf.backup").as_str()), ("port 2\n", "port 1\n"));
     assert_eq!((dir.read("d/x").as_str(), dir.read("d/y").as_str()), ("", "the same\n"));
     assert!(fs::symlink_metadata(dir.join("d/y")).unwrap().is_file());
@@ -236,9 +237,9 @@ fn an_expectation_of_a_file_that_stays_as_it_is_counts_until_the_commit() {
         .map(|entry| entry.unwrap())
         .find(|entry| entry.file_type().unwrap().is_file() && entry.file_name() != "app.conf");
     let other = other.unwrap().file_name().into_string().unwrap();
-    let before = dir.read(&format!("d/{other}"));
+    let before = dir.read(format!("d/{other}"));
     dir.file(format!("build/{other}"), "another\n");
     let meanwhile = ["--if-match", &expected, "--validate", "echo by hand >d/app.conf", "build"];
     into(&dir, &meanwhile).run().assert_error(4, "Error: d/app.conf: Not what was expected");
-    assert_eq!(dir.read(&format!("d/{other}")), before);
+    assert_eq!(dir.read(format!("d/{other}")), before);
 }

@@ -155,10 +155,10 @@ fn a_write_never_shares_the_lock() {
     let mut options = awrite::WriteOptions::default();
     (options.lock.shared, options.lock.wait) = (true, awrite::Wait::No);
     let reader = awrite::FileLock::acquire(&path, &options.lock).unwrap();
-    let refused = awrite::write(&path, "new".as_bytes(), &options);
+    let refused = awrite::write(&path, "new", &options);
     assert_eq!(refused.unwrap_err().kind(), awrite::ErrorKind::LockBusy);
     reader.release().unwrap();
-    awrite::write(&path, "new".as_bytes(), &options).unwrap();
+    awrite::write(&path, "new", &options).unwrap();
     assert_eq!(dir.read("f"), "new");
     dir.assert_holds(&["f"]);
 }
