@@ -10,7 +10,7 @@ use super::together::{self, Staged};
 use super::{AtomicFile, Phase};
 use crate::backup;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{lock_targets, Purpose, Visitor};
+use crate::lease::{Purpose, Visitor, lock_targets};
 use crate::lock::{HandOver, Place};
 use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::remedy::Remedy;

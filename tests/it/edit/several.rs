@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::{assert_holds, awrite};
-use crate::common::{lock_is_held, needs_mount, rounds, wait_until, TestDir};
+use crate::common::{TestDir, lock_is_held, needs_mount, rounds, wait_until};
 use crate::filesystems::Mount;
 
 /// Three files of two directories, two of one name.
