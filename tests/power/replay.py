@@ -97,14 +97,18 @@ class Disk:
                     f.write(data)
 
     def look(self, base, entries, place, targets):
-        """What is in the directory `place` on the disk `base` after these writes: {file: digest}, or the reason why it cannot be
-        told. `targets`: of a set, whose locks are taken first."""
-        self.copy(base, self.image)
-        self.write(self.image, entries)
+        """What is in the directory `place` on the disk `base` after these writes: {file: digest}, or why that cannot be
+        told. `targets` are those of a set: it is recovered first."""
         options = f"loop,offset={START}" + (",nouuid" if self.kind == "xfs" else "")
-        mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
-        result = subprocess.run(mount, capture_output=True, text=True)
-        if result.returncode:
+        # Others on this machine who set up loop devices can make it fail. A disk that is broken fails each time.
+        for _ in range(3):
+            self.copy(base, self.image)
+            self.write(self.image, entries)
+            mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
+            result = subprocess.run(mount, capture_output=True, text=True)
+            if not result.returncode:
+                break
+        else:
             return f"cannot be mounted: {result.stderr.strip()}"
         try:
             top = f"{self.at}/{place}"
