@@ -124,7 +124,7 @@ class Disk:
             subprocess.run(["umount", self.at], check=True)
 
     def recover(self, top, targets):
-        """What everybody does who takes the locks of these files, or housekeeping does. Returns what is wrong about it."""
+        """What everybody does who takes the locks of these files, or housekeeping does. Returns what is wrong."""
         self.looks += 1
         locks = [["lock", "--no-wait", *owner, target, "--", "true"] for target, owner in targets.items()]
         random.Random(self.looks).shuffle(locks)
@@ -181,7 +181,7 @@ def violation(found, states, low, high):
 
 
 def targets_of(states, low, high):
-    """The files that may be replaced together by the writes after `low` up to `high`, each with the option for its lock."""
+    """The files that the writes after `low` up to `high` may replace together, each with the option for its lock."""
     names = set().union(*(states.get(n, {}) for n in range(low, high + 1)))
     files = {re.sub("[.](backup|lease)$", "", name) for name in names} - {"./kept"}
     return {name: ["--owner=A"] if name + ".lease" in names else [] for name in sorted(files)}
