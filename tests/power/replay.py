@@ -100,8 +100,11 @@ class Disk:
         """What is in the directory `place` on the disk `base` after these writes: {file: digest}, or why that cannot be
         told. `targets` are those of a set: it is recovered first."""
         options = f"loop,offset={START}" + (",nouuid" if self.kind == "xfs" else "")
-        # Others on this machine who set up loop devices can make it fail. A disk that is broken fails each time.
+        # While others look at the loop devices, the last one may still be there, with what it has of this file in its
+        # cache, and mount would take it again: hence a new file each time. A disk that is broken fails each time.
         for _ in range(3):
+            if os.path.exists(self.image):
+                os.unlink(self.image)
             self.copy(base, self.image)
             self.write(self.image, entries)
             mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
