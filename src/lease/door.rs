@@ -16,7 +16,7 @@ use super::set::recover;
 use super::visitor::{Leased, Role, Visitor};
 use crate::duration::shown_duration;
 use crate::error::Result;
-use crate::lock::{acquire_at, FileLock, Intent, Patience, Pauses, Place, Request};
+use crate::lock::{FileLock, Intent, Patience, Pauses, Place, Request, acquire_at};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
 use crate::target::{Resolve, Target};

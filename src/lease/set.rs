@@ -42,21 +42,21 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::found::{lease_at, stage_record, Found, Record};
+use super::found::{Found, Record, lease_at, stage_record};
 use super::record::LeaseRecord;
-use super::set_record::{journal_text, records_of, SetRecord};
+use super::set_record::{SetRecord, journal_text, records_of};
 use crate::cleanup::{self, Ticket, Undo};
-use crate::error::{reason_of, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
 use crate::names::{
-    flat_path, journal_draft_name, journal_name, journal_nonce, lease_name, leased_name, set_temp_name,
-    temp_name_under_nonce, InSet, TempNames,
+    InSet, TempNames, flat_path, journal_draft_name, journal_name, journal_nonce, lease_name, leased_name,
+    set_temp_name, temp_name_under_nonce,
 };
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
 use crate::shown::shown;
-use crate::stage::{rename_new, Stage};
-use crate::sys::{flush, retry, unsupported, Dir, FileId, FileKind, FileStatus};
+use crate::stage::{Stage, rename_new};
+use crate::sys::{Dir, FileId, FileKind, FileStatus, flush, retry, unsupported};
 use crate::target::{Resolve, Target};
 
 /// Longer journals are not read: a set of half a million files has one of this size.

@@ -13,6 +13,7 @@
 
 mod expected;
 mod hold;
+mod lent;
 mod sequence;
 pub(crate) mod set;
 pub(crate) mod together;
@@ -76,6 +77,8 @@ pub struct AtomicFile {
     hasher: Option<Hasher>,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
+    /// Set once the descriptor was given out: the length of the stage without the input so far.
+    lent: Option<u64>,
     /// A change of the target by anybody else is an error.
     watched: bool,
     /// What was written is known to be something else than what the target contains.
@@ -143,8 +146,8 @@ impl AtomicFile {
     fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
         // Who expects a content may want to expect the new one next.
         let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
-        let (differs, broken) = (false, None);
-        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, differs, broken, started }
+        let (differs, broken, lent) = (false, None, None);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, lent, watched, differs, broken, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -283,7 +286,8 @@ impl AtomicFile {
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
     /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
     /// not what [`WriteOptions::expect`] says (any more).
-    pub fn commit(self) -> Result<Committed> {
+    pub fn commit(mut self) -> Result<Committed> {
+        self.take_back()?;
         if let Some(broken) = &self.broken {
             return Err(broken.error(&self.target));
         }

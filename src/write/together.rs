@@ -73,8 +73,9 @@ struct Member {
 }
 
 impl Member {
-    fn of(file: AtomicFile) -> Result<Member> {
-        let AtomicFile { stage, phase, target, options, hasher, input, watched, differs, broken, started } = file;
+    fn of(mut file: AtomicFile) -> Result<Member> {
+        file.take_back()?;
+        let AtomicFile { stage, phase, target, options, hasher, input, watched, differs, broken, started, .. } = file;
         if let Some(broken) = broken {
             return Err(broken.error(&target));
         }

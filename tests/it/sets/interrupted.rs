@@ -1,11 +1,11 @@
 //! A writer that is killed at each of its system calls, or one of them fails.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    assert_whole, debris, lay_out, leases, take_locks, Way, BACKED_UP, FILES, LEASED, LINKED, MANY, NEW, PLAIN,
+    BACKED_UP, FILES, LEASED, LINKED, MANY, NEW, PLAIN, Way, assert_whole, debris, lay_out, leases, take_locks,
 };
-use crate::common::{is_quick, needs_strace, rounds, temp_name, wait_until, TestDir};
+use crate::common::{TestDir, is_quick, needs_strace, rounds, temp_name, wait_until};
 use crate::protocol::OF_NO_INTEREST;
 use crate::sweep::{Met, Point, Program};
 use rustix::process::Signal;
