@@ -19,14 +19,15 @@ static int tell(const awrite_notice *notice, void *context)
 
 int main(int argc, char **argv)
 {
-    awrite_write_options options = {.size = sizeof options, .notice = tell};
-    awrite_result result = {.size = sizeof result};
+    awrite_write_options options = AWRITE_WRITE_OPTIONS_INIT;
+    awrite_result result = AWRITE_RESULT_INIT;
     awrite_status status;
 
     if (argc != 3) {
         fprintf(stderr, "usage: config FILE TEXT\n");
         return 1;
     }
+    options.notice = tell;
     options.flags = AWRITE_WRITE_BACKUP | AWRITE_WRITE_IF_CHANGED | AWRITE_WRITE_MKDIR;
     status = awrite_write(argv[1], argv[2], strlen(argv[2]), &options, &result);
     if (status != AWRITE_OK) {
@@ -40,5 +41,6 @@ int main(int argc, char **argv)
     else
         printf("%s: %llu bytes%s%s\n", argv[1], (unsigned long long)result.bytes,
                result.backup != NULL ? ", before that: " : "", result.backup != NULL ? result.backup : "");
+    awrite_free(result.backup);
     return 0;
 }

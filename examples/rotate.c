@@ -72,6 +72,7 @@ int main(int argc, char **argv)
         printf("%s: %llu bytes, the whole is in %s\n", argv[1], (unsigned long long)result.bytes, result.backup);
     else
         fprintf(stderr, "rotate: %s\n", awrite_last_error());
+    awrite_free(result.backup);
     awrite_writer_free(writer);
     return (int)status;
 }

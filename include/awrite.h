@@ -37,7 +37,7 @@
  *
  * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context
  * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
- * handle, as the call's description says. Never pass to free() what the library returns.
+ * handle, as the call's description says. What the caller shall free, awrite_free() frees: never pass it to free().
  *
  * Options.  A struct that the caller fills in begins with its size. Every other member may be 0 or NULL, which is its
  * default. Start with the macro AWRITE_..._INIT of the struct, which does both, and set what differs. Since C99 that is
@@ -231,6 +231,20 @@ const char *awrite_version(void);
  * @return 1002003 for 1.2.3. Thread-safe.
  */
 uint32_t awrite_version_number(void);
+
+/* === Memory ========================================================================================================
+ *
+ * What a call allocates for its caller is freed by awrite_free(): what awrite_read() has read, the path of a backup in an
+ * awrite_result.
+ */
+
+/**
+ * Frees what a call has allocated for the caller, as that call's description says. Not for handles, which have functions
+ * of their own, and not for any other memory.
+ *
+ * @param memory what the call has returned. NULL: nothing is done.
+ */
+void awrite_free(void *memory);
 
 /* === Notices =======================================================================================================
  *
@@ -504,14 +518,6 @@ void awrite_lock_free(awrite_lock *lock);
  */
 typedef struct awrite_update_io awrite_update_io;
 
-/**
- * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
- * puts that off. awrite_writer_commit() makes what was written the content of the target.
- *
- * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
- */
-typedef struct awrite_writer awrite_writer;
-
 /** awrite_write_options.flags, or-ed. */
 typedef enum awrite_write_flags AWRITE_UINT32_ {
     /** None of them. */
@@ -676,10 +682,10 @@ typedef struct awrite_result {
     /** Length of the content in bytes. */
     uint64_t bytes;
     /**
-     * The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
-     * until this thread's next write that succeeds.
+     * The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no memory
+     * for it). The call does not look at what was here before.
      */
-    const char *backup;
+    char *backup;
     /** 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED). */
     uint32_t changed;
     /** 0. */
@@ -701,21 +707,6 @@ typedef struct awrite_result {
  * exception of the callback into 0, as Python does, the file is not emptied. It must return: see Callbacks.
  */
 typedef int (*awrite_update_fn)(awrite_update_io *io, void *context);
-
-/**
- * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
- * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
- *
- * @param target the file, which need not exist.
- * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
- * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
- *
- * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
- */
-AWRITE_NODISCARD
-awrite_status awrite_digest(const char *target,
-                            char *digest,
-                            size_t capacity);
 
 /**
  * Replaces a target by a block of memory.
@@ -784,6 +775,19 @@ awrite_status awrite_update_write(awrite_update_io *io,
                                   const void *data,
                                   size_t size);
 
+/* === Writing piece by piece ========================================================================================
+ *
+ * A handle for a write of several steps: open, write as often as you like, commit, free.
+ */
+
+/**
+ * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
+ * puts that off. awrite_writer_commit() makes what was written the content of the target.
+ *
+ * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
+ */
+typedef struct awrite_writer awrite_writer;
+
 /**
  * Begins to replace a target.
  *
@@ -827,6 +831,32 @@ awrite_status awrite_writer_write_from(awrite_writer *writer,
                                        uint64_t *bytes);
 
 /**
+ * The descriptor of the new content, for fdopen(3), sendfile(2), mmap(2) and the like: a regular file, open for reading
+ * and writing, that contains what was written so far, at whose end it stands. The commit takes the file as it is then.
+ * What is in it counts as input, except for the old content with AWRITE_WRITE_APPEND. With expect or AWRITE_WRITE_VERIFY,
+ * the commit reads it once more.
+ *
+ * It belongs to the handle, and exists until the commit: do not close it. For stdio, use fdopen() with a copy by dup(),
+ * and call fclose() before the commit. The file has no name, or a temporary one, and is not yet as the target will be.
+ *
+ * @return the descriptor; -1 on failure, and awrite_last_error() says why. With the same handle from one thread at a time.
+ */
+int awrite_writer_fd(awrite_writer *writer);
+
+/**
+ * Opens the current content of the target for reading. It is what the lock protects, so no other update is lost.
+ *
+ * @param fd receives a descriptor at the beginning of the file, which the caller closes; -1 if there is no file, or on
+ * failure.
+ *
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also with AWRITE_WRITE_LATE_LOCK, since the lock is not held yet; AWRITE_ERROR.
+ * With the same handle from one thread at a time.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_writer_open_old(awrite_writer *writer,
+                                     int *fd);
+
+/**
  * Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
  * handle is used up. It must still be freed.
  *
@@ -843,7 +873,7 @@ awrite_status awrite_writer_commit(awrite_writer *writer,
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
- * with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
+ * with the same handle at the same time, or later. The writer of a set is freed with the set: this does nothing to it.
  */
 void awrite_writer_free(awrite_writer *writer);
 
@@ -925,6 +955,49 @@ awrite_status awrite_set_result(const awrite_set *set,
  * same time, or later.
  */
 void awrite_set_free(awrite_set *set);
+
+/* === Reading =======================================================================================================
+ *
+ * A target needs no lock to be read: what this library replaces is whole at every instant, so fopen(3) and open(2) do.
+ * These functions are for who wants to read and then replace (with awrite_write_options.expect, without a lock between
+ * the two), and for targets that are written in place, or several of them that belong together.
+ */
+
+/**
+ * Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
+ *
+ * @param target the file, which must exist.
+ * @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a string.
+ * NULL on failure.
+ * @param size receives its length, without that zero byte; 0 on failure.
+ * @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on failure;
+ * or NULL.
+ * @param options NULL for the defaults. The lock is shared in any case.
+ *
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no such
+ * file. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_read(const char *target,
+                          void **data,
+                          size_t *size,
+                          char *digest,
+                          const awrite_lock_options *options);
+
+/**
+ * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+ * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+ *
+ * @param target the file, which need not exist.
+ * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ *
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_digest(const char *target,
+                            char *digest,
+                            size_t capacity);
 
 /* === Leases ========================================================================================================
  *

@@ -20,7 +20,7 @@
 //! Every entry belongs to the process that made it. A forked child has a copy of the list, and removes nothing that is its
 //! parent's.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,10 +37,21 @@ pub(crate) trait Undo: Send {
 }
 
 struct Registry {
-    entries: Vec<Entry>,
+    /// By their ids. A set of files gives the first of many locks back first.
+    entries: VecDeque<Entry>,
     next: u64,
     /// How often this process has replaced a target.
     commits: u64,
+}
+
+impl Registry {
+    fn find(&self, id: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        self.find(id).and_then(|at| self.entries.remove(at))
+    }
 }
 
 struct Entry {
@@ -49,7 +60,7 @@ struct Entry {
     thing: Box<dyn Undo>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { entries: Vec::new(), next: 0, commits: 0 });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { entries: VecDeque::new(), next: 0, commits: 0 });
 
 fn registry() -> MutexGuard<'static, Registry> {
     // A panic under the mutex leaves at worst an entry too many, whose removal then finds nothing.
@@ -85,7 +96,7 @@ pub(crate) fn make<T, U: Undo + 'static, E>(make: impl FnOnce() -> Result<(T, U)
     let id = registry.next;
     registry.next += 1;
     let pid = std::process::id();
-    registry.entries.push(Entry { id, pid, thing: Box::new(thing) });
+    registry.entries.push_back(Entry { id, pid, thing: Box::new(thing) });
     Ok((made, Ticket { id, pid }))
 }
 
@@ -152,8 +163,8 @@ impl Ticket {
                 return Err((e, self));
             }
         };
-        if let Some(entry) = registry.entries.iter_mut().find(|entry| entry.id == self.id) {
-            entry.thing = Box::new(thing);
+        if let Some(at) = registry.find(self.id) {
+            registry.entries[at].thing = Box::new(thing);
         }
         drop(registry);
         Ok(self)
@@ -176,7 +187,7 @@ impl Ticket {
             drop(registry);
             return Err((e, self));
         }
-        registry.entries.retain(|entry| entry.id != self.id);
+        registry.remove(self.id);
         registry.commits += commits;
         drop(registry);
         std::mem::forget(self);
@@ -199,18 +210,12 @@ impl Ticket {
         if self.pid != std::process::id() {
             // The thing is the parent's, but this process has copies of its descriptors, which would keep a lock held if
             // the parent dies. try_lock: a thread that held the mutex during the fork does not exist here.
-            let forgotten = REGISTRY.try_lock().ok().and_then(|mut registry| {
-                let at = registry.entries.iter().position(|entry| entry.id == self.id)?;
-                Some(registry.entries.remove(at))
-            });
+            let forgotten = REGISTRY.try_lock().ok().and_then(|mut registry| registry.remove(self.id));
             drop(forgotten);
             return Ok(());
         }
         let mut registry = registry();
-        match registry.entries.iter().position(|entry| entry.id == self.id) {
-            Some(at) => registry.entries.remove(at).thing.undo(),
-            None => Ok(()),
-        }
+        registry.remove(self.id).map_or(Ok(()), |entry| entry.thing.undo())
     }
 }
 
@@ -262,7 +267,7 @@ impl Shutdown {
     pub fn clean(mut self) {
         let pid = std::process::id();
         // The newest first: a directory can go once what is in it has gone.
-        while let Some(entry) = self.registry.entries.pop() {
+        while let Some(entry) = self.registry.entries.pop_back() {
             if entry.pid == pid {
                 // The process ends. What cannot be removed is what a crash would leave.
                 let _ = entry.thing.undo();

@@ -29,6 +29,9 @@ const STRETCH: usize = 64 * 1024 * 1024;
 #[cfg(target_os = "linux")]
 const DENSE: u64 = 32 * 1024;
 
+/// A file of less is read and written faster than the kernel is asked to copy it.
+const SMALL: usize = 32 * 1024;
+
 /// Which side of a copy failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -322,6 +325,25 @@ pub(crate) fn same_content(a: &File, b: &File) -> io::Result<bool> {
     Content::Rest(a.as_fd(), 0).is_all_of(b)
 }
 
+/// Whether `file` contains just `bytes`.
+pub(crate) fn is_content_of(bytes: &[u8], file: &File) -> io::Result<bool> {
+    if FileStatus::of(file)?.size != bytes.len() as u64 {
+        return Ok(false);
+    }
+    let mut there = Vec::new();
+    there.try_reserve_exact(bytes.len()).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    Content::Rest(file.as_fd(), 0).fill(&mut there)?;
+    Ok(there == bytes)
+}
+
+/// All of `file`, whatever its position, if that is so little that to share or copy it in the kernel saves nothing.
+pub(crate) fn small_content(file: &File) -> io::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    content.try_reserve_exact(SMALL).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+    Content::Rest(file.as_fd(), 0).fill(&mut content)?;
+    Ok((content.len() < content.capacity()).then_some(content))
+}
+
 /// Content that has not been written anywhere yet.
 pub(crate) enum Content<'a> {
     Memory(&'a [u8]),
@@ -395,6 +417,19 @@ mod tests {
         (&*file).rewind().unwrap();
         (&*file).read_to_end(&mut content).unwrap();
         content
+    }
+
+    #[test]
+    fn small_files_are_compared_and_read_as_a_whole() {
+        for (content, bytes, same) in
+            [("", "", true), ("ab", "ab", true), ("ab", "ac", false), ("abc", "ab", false), ("", "a", false)]
+        {
+            let mut file = file_with(content.as_bytes());
+            assert_eq!(is_content_of(bytes.as_bytes(), &file).unwrap(), same, "{content} {bytes}");
+            file.seek(SeekFrom::End(0)).unwrap();
+            assert_eq!(small_content(&file).unwrap().unwrap(), content.as_bytes());
+        }
+        assert!(small_content(&file_with(&vec![b'x'; 4 * SMALL])).unwrap().is_none());
     }
 
     #[test]

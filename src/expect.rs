@@ -1,7 +1,7 @@
 //! What a target must contain for it to be replaced, and how anybody finds out what it contains.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -89,20 +89,47 @@ pub fn digest(path: impl AsRef<Path>) -> Result<Digest> {
 }
 
 fn digest_at(path: &Path) -> Result<Digest> {
+    match open_file(path)? {
+        None => Ok(Digest::Absent),
+        Some(file) => digest_of(file).map_err(|e| Error::io(path, e)),
+    }
+}
+
+/// Opens what has a content of its own for reading; `None`: there is nothing.
+fn open_file(path: &Path) -> Result<Option<File>> {
     let fail = |e: io::Error| Error::io(path, e);
     let status = match FileStatus::following(path) {
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Digest::Absent),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
         status => status.map_err(fail)?,
     };
     // To open a FIFO would let its writer go on, and a device may do anything.
     ensure_file(path, status.kind)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match open_past_leases(|| OpenOptions::new().read(true).custom_flags(flags).open(path)) {
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Digest::Absent),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
         file => file.map_err(fail)?,
     };
     ensure_file(path, FileStatus::of(&file).map_err(fail)?.kind)?;
-    digest_of(file).map_err(fail)
+    Ok(Some(file))
+}
+
+/// All that `path` contains, and the digest of that. A symbolic link is followed. The caller holds the lock, if one is
+/// wanted.
+///
+/// # Errors
+///
+/// As [`digest()`]; it does not exist; there is not enough memory.
+pub fn contents(path: impl AsRef<Path>) -> Result<(Vec<u8>, Digest)> {
+    let path = path.as_ref();
+    let fail = |e: io::Error| Error::io(path, e);
+    let Some(mut file) = open_file(path)? else { return Err(Error::from_raw(ErrorKind::Io, libc::ENOENT).on(path)) };
+    let size = usize::try_from(FileStatus::of(&file).map_err(fail)?.size).unwrap_or(usize::MAX);
+    let mut content = Vec::new();
+    content.try_reserve_exact(size).map_err(|_| fail(io::Error::from_raw_os_error(libc::ENOMEM)))?;
+    file.read_to_end(&mut content).map_err(fail)?;
+    let mut hasher = Hasher::default();
+    hasher.add(&content);
+    Ok((content, hasher.finish()))
 }
 
 /// Refuses what has no content of its own.
@@ -110,11 +137,11 @@ pub(crate) fn ensure_file(path: &Path, kind: FileKind) -> Result<()> {
     if kind == FileKind::Regular {
         return Ok(());
     }
-    let reason = match kind {
-        FileKind::Directory => "Is a directory".to_owned(),
-        other => format!("Is a {}, not a regular file", other.name()),
-    };
-    Err(Error::new(ErrorKind::NotAFile, reason).on(path))
+    Err(match kind {
+        FileKind::Directory => Error::from_raw(ErrorKind::NotAFile, libc::EISDIR),
+        other => Error::new(ErrorKind::NotAFile, format!("Is a {}, not a regular file", other.name())),
+    }
+    .on(path))
 }
 
 /// The digest of what is left to read in `source`.

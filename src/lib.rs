@@ -91,7 +91,7 @@ pub use digest::Digest;
 #[doc(hidden)]
 pub use duration::{parse_duration, shown_duration};
 pub use error::{Error, ErrorKind, Result};
-pub use expect::{Expect, digest};
+pub use expect::{Expect, contents, digest};
 pub use holder::Holder;
 pub use holds::{Hold, HoldState, list_holds};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};

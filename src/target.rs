@@ -369,7 +369,7 @@ fn refuse_descriptor(given: &Path, dir: &Path, behind: Option<FileStatus>) -> Re
 
 fn not_a_file(given: &Path, kind: FileKind) -> Error {
     if kind == FileKind::Directory {
-        return Error::new(ErrorKind::NotAFile, "Is a directory").on(given).with_hint("name a file in it");
+        return Error::from_raw(ErrorKind::NotAFile, libc::EISDIR).on(given).with_hint("name a file in it");
     }
     Error::new(ErrorKind::NotAFile, format!("Is a {}, not a regular file", kind.name()))
         .on(given)

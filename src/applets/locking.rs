@@ -214,7 +214,7 @@ pub(super) const fn token<S: HasLocking>() -> Flag<S> {
 
 pub(super) const fn reason<S: HasLocking>() -> Flag<S> {
     let help = "say to those whom the lease keeps out why it was taken: one line";
-    Flag::value(GROUP, &["--reason"], Value::Text("TEXT"), help, |s, value| {
+    Flag::value("Leases", &["--reason"], Value::Text("TEXT"), help, |s, value| {
         put(&mut s.locking().reason, parse_reason(value))
     })
 }

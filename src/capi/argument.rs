@@ -42,14 +42,20 @@ pub(super) unsafe fn path<'a>(text: *const c_char, name: &str) -> Result<&'a Pat
     Ok(Path::new(OsStr::from_bytes(text.to_bytes())))
 }
 
-/// A path; `None` for NULL.
+/// A path that is not empty; `None` for NULL.
 ///
 /// # Safety
 ///
 /// The same as for [`string`].
 pub(super) unsafe fn optional_path<'a>(text: *const c_char, name: &str) -> Result<Option<&'a Path>> {
+    if text.is_null() {
+        return Ok(None);
+    }
     // SAFETY: the caller promises the same.
-    if text.is_null() { Ok(None) } else { unsafe { path(text, name) }.map(Some) }
+    match unsafe { path(text, name) }? {
+        empty if empty.as_os_str().is_empty() => Err(bad_argument(format!("{name} is empty"))),
+        path => Ok(Some(path)),
+    }
 }
 
 /// A string in UTF-8; NULL is an error.
@@ -257,6 +263,11 @@ impl<T: Extensible> Out<T> {
         // SAFETY: it is not NULL; the caller promises the rest.
         let size = unsafe { checked_size(at.cast_const()) }?;
         Ok(Out { to: Some((at, size)) })
+    }
+
+    /// Whether the caller has passed a struct.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.to.is_some()
     }
 
     /// Fills the caller's struct. An older caller gets the members that it knows. A newer caller gets zeros for the

@@ -9,8 +9,8 @@
 //! Every export that can fail runs inside [`status::guard`], so no panic reaches C. An export checks all its arguments
 //! before it does anything, so a call with a bad argument changes nothing.
 //!
-//! The modules import from one another in one direction: `status`, `argument`, `notice`, `lock`, and then `write`,
-//! `set`, `lease`, `holds` and `housekeep`.
+//! The modules import from one another in one direction: `status`, `memory`, `argument`, `notice`, `lock`, and then
+//! `write`, `writer`, `set`, `read`, `lease`, `holds` and `housekeep`.
 
 // Unsafe code is allowed because pointers come in from C. The names are C's. cbindgen exports only what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]
@@ -20,11 +20,14 @@ mod holds;
 mod housekeep;
 mod lease;
 mod lock;
+mod memory;
 mod notice;
+mod read;
 mod remedy;
 mod set;
 mod status;
 mod write;
+mod writer;
 
 #[cfg(test)]
 mod tests;

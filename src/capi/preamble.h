@@ -37,7 +37,7 @@
  *
  * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context
  * points to must stay valid as long as the handle exists. Strings that a call returns belong to the library or to the
- * handle, as the call's description says. Never pass to free() what the library returns.
+ * handle, as the call's description says. What the caller shall free, awrite_free() frees: never pass it to free().
  *
  * Options.  A struct that the caller fills in begins with its size. Every other member may be 0 or NULL, which is its
  * default. Start with the macro AWRITE_..._INIT of the struct, which does both, and set what differs. Since C99 that is

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::argument::{self, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
 use super::status::{awrite_status, guard, guard_or};
-use super::write::{awrite_result, awrite_write_options, awrite_writer, write_options};
+use super::write::{awrite_result, awrite_write_options, write_options};
+use super::writer::awrite_writer;
 use crate::error::Result;
 use crate::write::Committed;
 use crate::write::set::Set;

@@ -5,22 +5,23 @@
 //! the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
 //! unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
 
-use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, Read, Write};
 use std::mem::offset_of;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Extensible, Handle, Out, bad_argument, block, buffer, descriptor, ensure_reserved, free_handle,
-    handle_mut, known_flags, new_handle, optional_path, read_options,
+    self, Callback, Extensible, Out, bad_argument, block, ensure_reserved, handle_mut, known_flags, optional_path,
+    read_options,
 };
 use super::lock::{awrite_lock, awrite_lock_options, lock_observer, lock_options, permission_bits, under};
+use super::memory::allocate;
 use super::notice::{self, awrite_notice_fn};
 use super::status::{awrite_status, c_array, c_path, guard};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::expect::{Expect, digest};
+use crate::expect::Expect;
 use crate::options::{BackupOptions, Check, Durability, LockOptions, Ownership, WriteOptions};
 use crate::write::{AtomicFile, Committed};
 
@@ -162,9 +163,9 @@ pub struct awrite_result {
     pub size: usize,
     /// Length of the content in bytes.
     pub bytes: u64,
-    /// The path of the backup of the previous content; NULL: there is none. The string belongs to the library and stays
-    /// until this thread's next write that succeeds.
-    pub backup: *const c_char,
+    /// The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no memory
+    /// for it). The call does not look at what was here before.
+    pub backup: *mut c_char,
     /// 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED).
     pub changed: u32,
     /// 0.
@@ -181,20 +182,12 @@ unsafe impl Extensible for awrite_result {
     const MIN_SIZE: usize = offset_of!(Self, digest);
 }
 
-thread_local! {
-    /// The string that this thread's last `awrite_result.backup` points to.
-    static BACKUP: RefCell<CString> = RefCell::default();
-}
-
 impl Out<awrite_result> {
     pub(super) fn put_committed(self, done: &Committed) {
-        let backup = done.backup.as_deref().map_or(std::ptr::null(), |path| {
-            let keep = |cell: &RefCell<CString>| {
-                cell.replace(c_path(path));
-                cell.borrow().as_ptr()
-            };
-            BACKUP.try_with(keep).unwrap_or(std::ptr::null())
-        });
+        // Who wants no result frees nothing. The target is replaced already, so that a lack of memory is no error.
+        let backup = done.backup.as_deref().filter(|_| self.is_wanted());
+        let backup = backup.and_then(|path| allocate(path.as_os_str().as_bytes()).ok());
+        let backup = backup.map_or(std::ptr::null_mut(), <*mut c_void>::cast);
         let changed = u32::from(done.changed);
         let digest = c_array(&done.digest.map(|digest| digest.to_string()).unwrap_or_default());
         self.put(&awrite_result { bytes: done.bytes, backup, changed, digest, ..awrite_result::zeroed() });
@@ -311,29 +304,6 @@ unsafe fn check_calling(function: awrite_check_fn, context: *mut c_void) -> Opti
     }))
 }
 
-/// Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
-/// lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
-///
-/// @param target the file, which need not exist.
-/// @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
-/// @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
-///
-/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_digest(target: *const c_char, digest: *mut c_char, capacity: usize) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        let target = argument::path(target, "target")?;
-        if digest.is_null() || capacity < AWRITE_DIGEST_SIZE {
-            return Err(bad_argument("digest has no room for AWRITE_DIGEST_SIZE bytes"));
-        }
-        let text = self::digest(target)?.to_string();
-        buffer(digest.cast(), AWRITE_DIGEST_SIZE)?[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(())
-    })
-}
-
 /// Replaces a target by a block of memory.
 ///
 /// @param target the file, which need not exist.
@@ -448,7 +418,7 @@ pub unsafe extern "C" fn awrite_update_read(
     guard(|| unsafe {
         let got = got.as_mut().ok_or_else(|| bad_argument("got is NULL"))?;
         *got = 0;
-        let (io, into) = (handle_mut(io)?, self::buffer(buffer, capacity)?);
+        let (io, into) = (handle_mut(io)?, argument::buffer(buffer, capacity)?);
         let outcome = loop {
             match io.old.read(into) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -479,116 +449,4 @@ pub unsafe extern "C" fn awrite_update_write(
         let outcome = io.new.write_all(data);
         io.record_failure(outcome)
     })
-}
-
-/// A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
-/// puts that off. awrite_writer_commit() makes what was written the content of the target.
-///
-/// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
-pub struct awrite_writer {
-    pub(super) write: Handle<AtomicFile>,
-    /// It belongs to a set, which alone commits and frees it.
-    pub(super) of_set: bool,
-}
-
-/// Begins to replace a target.
-///
-/// @param writer receives the handle, which must be freed with awrite_writer_free(); NULL on failure.
-/// @param target the file, which need not exist.
-/// @param options NULL for the defaults.
-///
-/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_writer_open(
-    writer: *mut *mut awrite_writer,
-    target: *const c_char,
-    options: *const awrite_write_options,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    unsafe {
-        new_handle(writer, || {
-            let target = argument::path(target, "target")?;
-            let write = Handle::new(AtomicFile::open(target, &write_options(options)?)?);
-            Ok(awrite_writer { write, of_set: false })
-        })
-    }
-}
-
-/// Adds a block to the new content. Not buffered: each call is a system call.
-///
-/// @param data,size the block; data may be NULL if size is 0.
-///
-/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
-/// the same handle from one thread at a time.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_writer_write(
-    writer: *mut awrite_writer,
-    data: *const c_void,
-    size: usize,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    guard(|| unsafe { handle_mut(writer)?.write.get_mut()?.add(block(data, size)?) })
-}
-
-/// Adds all that is left to read from a descriptor, up to its end. Needs constant memory. Where both are files and the
-/// file system can, the kernel shares or copies the data.
-///
-/// @param fd an open descriptor, which stays the caller's.
-/// @param bytes receives the number of bytes that were added; or NULL. Left alone on failure.
-///
-/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, after which the handle can only be freed: a commit fails. With
-/// the same handle from one thread at a time.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_writer_write_from(
-    writer: *mut awrite_writer,
-    fd: c_int,
-    bytes: *mut u64,
-) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        let (writer, source) = (handle_mut(writer)?.write.get_mut()?, descriptor(fd)?);
-        let copied = writer.add_fd(source, Path::new(&format!("descriptor {fd}")))?;
-        if let Some(bytes) = bytes.as_mut() {
-            *bytes = copied;
-        }
-        Ok(())
-    })
-}
-
-/// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
-/// handle is used up. It must still be freed.
-///
-/// @param result receives what was done; or NULL. Left alone on failure.
-///
-/// @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
-/// taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
-/// AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result: *mut awrite_result) -> awrite_status {
-    // SAFETY: what the header asks of the caller.
-    guard(|| unsafe {
-        let (writer, result) = (handle_mut(writer)?, Out::new(result)?);
-        if writer.of_set {
-            return Err(bad_argument("the file is of a set, which is committed as a whole: awrite_set_commit()"));
-        }
-        result.put_committed(&writer.write.take()?.commit()?);
-        Ok(())
-    })
-}
-
-/// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
-/// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
-/// with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_writer_free(writer: *mut awrite_writer) {
-    // SAFETY: what the header asks of the caller.
-    unsafe {
-        if writer.as_ref().is_none_or(|writer| !writer.of_set) {
-            free_handle(writer);
-        }
-    }
 }

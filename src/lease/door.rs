@@ -7,19 +7,18 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::clock::Machine;
 use super::found::{Found, Record};
 use super::set::recover;
-use super::visitor::{Leased, Visitor};
+use super::visitor::{Leased, Role, Visitor};
 use crate::duration::shown_duration;
 use crate::error::Result;
 use crate::lock::{FileLock, Intent, Patience, Pauses, Place, Request, acquire_at};
 use crate::notice::{Notice, Observer};
 use crate::options::{LockOptions, Wait};
-use crate::sys::Dir;
 use crate::target::{Resolve, Target};
 
 /// The pauses of a process that waits for the end of another's lease, in seconds or minutes. It reads the record after each.
@@ -35,6 +34,16 @@ pub(crate) enum Purpose {
     Hold,
     /// To replace the target.
     Replace,
+}
+
+impl Purpose {
+    fn intent(self, target: &Target, options: &LockOptions) -> Intent {
+        match self {
+            Purpose::Replace => Intent::Replacing(target.number()),
+            Purpose::Hold if options.shared => Intent::Shared,
+            Purpose::Hold => Intent::Exclusive,
+        }
+    }
 }
 
 impl FileLock {
@@ -104,10 +113,10 @@ pub(super) enum Outcome {
     Leased(Leased, Place),
 }
 
-/// Locks the target of `patience`, unless somebody else has a lease of it. It may be in the directory `near`.
+/// Locks the target of `patience`, unless somebody else has a lease of it. It may have been `resolved` a moment ago.
 pub(super) fn lock_unless_leased(
     how: Resolve,
-    mut near: Option<&Arc<Dir>>,
+    mut resolved: Option<Target>,
     options: &LockOptions,
     visitor: &Visitor<'_>,
     purpose: Purpose,
@@ -117,13 +126,9 @@ pub(super) fn lock_unless_leased(
     let given = patience.target;
     let mut rounds = 0;
     loop {
-        let mut target = Target::resolve_near(given, how, near.take())?;
+        let mut target = resolved.take().map_or_else(|| Target::resolve(given, how), Ok)?;
         let before = target.status;
-        let intent = match purpose {
-            Purpose::Replace => Intent::Replacing(target.number()),
-            Purpose::Hold if options.shared => Intent::Shared,
-            Purpose::Hold => Intent::Exclusive,
-        };
+        let intent = purpose.intent(&target, options);
         let place = Place::of(&target, options)?;
         accept(&target, &place)?;
         place.ensure_not_target(&target)?;
@@ -145,6 +150,11 @@ pub(super) fn lock_unless_leased(
         let mut found = Record::read(&place.lease, patience.observer)?;
         if let Some(Found { record: Record::Set(set), uid }) = &found {
             // A set of files that its writer has not finished. The target is not what it is to be.
+            if intent == Intent::Shared {
+                drop(lock);
+                finish_alone(how, options, patience)?;
+                continue;
+            }
             recover(&target, &place.lease, &lock, (set, *uid), options, patience.observer)?;
             found = Record::read(&place.lease, patience.observer)?;
             target.settle()?;
@@ -160,6 +170,16 @@ pub(super) fn lock_unless_leased(
         }
         lock.since = Instant::now();
         return Ok(Outcome::Locked(target, place, lock));
+    }
+}
+
+/// Finishes the set that the target of `patience` is part of. Of those who share a lock, several would do so at once.
+fn finish_alone(how: Resolve, options: &LockOptions, patience: &mut Patience<'_>) -> Result<()> {
+    let alone = LockOptions { shared: false, ..options.clone() };
+    let keeper = Visitor { role: Role::Keeper, clock: &Machine };
+    match lock_unless_leased(how, None, &alone, &keeper, Purpose::Hold, patience, |_, _| Ok(()))? {
+        Outcome::Locked(_, _, lock) => lock.release(),
+        Outcome::Leased(..) => Ok(()),
     }
 }
 

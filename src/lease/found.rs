@@ -69,7 +69,11 @@ impl Record {
 
     /// The record `name` in `dir`, if there is one and it belongs to a user whom `accept` accepts.
     pub(super) fn read_of(dir: &Dir, name: &OsStr, mut accept: impl FnMut(u32) -> bool) -> Result<Option<Found>> {
-        let fail = |e: std::io::Error| Error::io(dir.join(name), e).during("cannot read the lease");
+        let fail = |e: std::io::Error| {
+            let denied = e.kind() == std::io::ErrorKind::PermissionDenied;
+            let error = Error::io(dir.join(name), e).during("cannot read the lease");
+            if denied { error.with_hint("a lease is shown to those who may write the file") } else { error }
+        };
         // Asked before opening: opening a device or a FIFO has effects. Without a lease this is the only system call.
         let Some(status) = dir.status(name).map_err(fail)?.filter(|status| accept(status.uid)) else { return Ok(None) };
         let damaged = |why: &str| damaged(dir.join(name), why);

@@ -103,7 +103,7 @@ pub(crate) fn lock_targets(
             ensure_together(&plan, given)?;
         }
         plan.ranks.dedup_by(|a, b| a.0 == b.0);
-        match lock_in_order(&plan.ranks, how, options, visitor, purpose, &mut patience, accept)? {
+        match lock_in_order(&mut plan, how, options, visitor, purpose, &mut patience, accept)? {
             Round::Held(mut all) => {
                 all.sort_unstable_by_key(|(number, ..)| *number);
                 for (number, _, _, lock) in &all {
@@ -123,6 +123,8 @@ pub(crate) fn lock_targets(
 /// In which order the targets are locked.
 struct Plan {
     ranks: Vec<(Rank, usize)>,
+    /// As they were resolved, in the order of the paths; `None`: that one is to be resolved anew.
+    targets: Vec<Option<Target>>,
     /// Of each target's directory, the device.
     devs: Vec<u64>,
     /// Has the directories that were made for the targets: their inode numbers are part of the order.
@@ -130,18 +132,26 @@ struct Plan {
 }
 
 fn plan(given: &[PathBuf], how: Resolve, options: &LockOptions) -> Result<Plan> {
-    let mut plan = Plan { ranks: Vec::with_capacity(given.len()), devs: Vec::new(), owner: None };
+    let ranks = Vec::with_capacity(given.len());
+    let mut plan = Plan { ranks, targets: Vec::with_capacity(given.len()), devs: Vec::new(), owner: None };
     let mut near = None;
     for (number, path) in given.iter().enumerate() {
         let mut target = Target::resolve_near(path, how, near.as_ref())?;
         near = Some(target.dir.clone());
         plan.ranks.push((Rank::of(&Place::of(&target, options)?), number));
         plan.devs.push(target.dir.id().dev);
-        match &mut plan.owner {
+        let kept = match &mut plan.owner {
             // What was made last is removed first.
-            Some(owner) => target.pass_dirs_to(owner),
-            owner => *owner = Some(target),
-        }
+            Some(owner) => {
+                target.pass_dirs_to(owner);
+                Some(target)
+            }
+            owner => {
+                *owner = Some(target);
+                None
+            }
+        };
+        plan.targets.push(kept);
     }
     plan.ranks.sort_unstable_by(in_order);
     Ok(plan)
@@ -162,7 +172,7 @@ fn ensure_together(plan: &Plan, given: &[PathBuf]) -> Result<()> {
 }
 
 fn lock_in_order(
-    plan: &[(Rank, usize)],
+    plan: &mut Plan,
     how: Resolve,
     options: &LockOptions,
     visitor: &Visitor<'_>,
@@ -170,8 +180,8 @@ fn lock_in_order(
     patience: &mut [Patience<'_>],
     accept: Accept<'_>,
 ) -> Result<Round> {
-    let mut all: Vec<(usize, Target, Place, FileLock)> = Vec::with_capacity(plan.len());
-    for (rank, number) in plan {
+    let mut all: Vec<(usize, Target, Place, FileLock)> = Vec::with_capacity(plan.ranks.len());
+    for (rank, number) in &plan.ranks {
         let moved = Cell::new(false);
         let stays = |target: &Target, place: &Place| {
             if Rank::of(place) == *rank {
@@ -180,9 +190,15 @@ fn lock_in_order(
             moved.set(true);
             Err(Error::new(ErrorKind::LockLost, "it has come to mean another file"))
         };
-        // Files of one directory share its descriptor.
-        let near = all.last().map(|(_, target, ..)| target.dir.clone());
-        match lock_unless_leased(how, near.as_ref(), options, visitor, purpose, &mut patience[*number], stays) {
+        let resolved = match plan.targets[*number].take() {
+            Some(target) => target,
+            None => {
+                // Files of one directory share its descriptor.
+                let near = all.last().map(|(_, target, ..)| target.dir.clone());
+                Target::resolve_near(patience[*number].target, how, near.as_ref())?
+            }
+        };
+        match lock_unless_leased(how, Some(resolved), options, visitor, purpose, &mut patience[*number], stays) {
             Ok(Outcome::Locked(target, place, lock)) => all.push((*number, target, place, lock)),
             Ok(Outcome::Leased(leased, place)) => return Ok(Round::Leased(*number, leased, Box::new(place))),
             Err(_) if moved.get() => return Ok(Round::Moved),

@@ -66,6 +66,7 @@ const LONGEST_JOURNAL: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct DraftRecord {
     stage: Stage,
+    id: FileId,
     record: SetRecord,
     writers: Writers,
     mode: Option<u32>,
@@ -145,7 +146,9 @@ impl DraftRecord {
             stage.flush()?;
             Ok(stage)
         };
-        Ok(DraftRecord { stage: staged().map_err(fail)?, record, writers, mode })
+        let stage = staged().map_err(fail)?;
+        let id = FileStatus::of(&stage.file).map_err(fail)?.id;
+        Ok(DraftRecord { stage, id, record, writers, mode })
     }
 
     /// Whether it is the record of another target, too, which has no lease.
@@ -157,7 +160,7 @@ impl DraftRecord {
     pub(crate) fn link(&mut self, lease: &LeaseFile) -> Result<Option<PlacedRecord>> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
         let (from, temp) = self.stage.name().map_err(fail)?;
-        let back = self.back(lease).map_err(fail)?;
+        let back = self.back(lease);
         let made: io::Result<_> = cleanup::make(|| {
             let linked = retry(|| from.link(temp, &lease.dir, &lease.name));
             match linked {
@@ -179,7 +182,7 @@ impl DraftRecord {
     /// Puts it in the place of the target's lease.
     pub(crate) fn place(self, lease: &LeaseFile) -> Result<PlacedRecord> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
-        let back = self.back(lease).map_err(fail)?;
+        let back = self.back(lease);
         let (_file, temp, ticket) = self.stage.into_named().map_err(fail)?;
         let placed = ticket.turn(|| {
             rename(&back.dir, &temp, &back.name, back.id)?;
@@ -191,10 +194,10 @@ impl DraftRecord {
         }
     }
 
-    fn back(&self, lease: &LeaseFile) -> io::Result<Arc<Back>> {
+    fn back(&self, lease: &LeaseFile) -> Arc<Back> {
         let prior = Prior { record: self.record.prior.clone(), writers: self.writers.clone(), mode: self.mode };
         let (dir, name, nonce) = (lease.dir.clone(), lease.name.clone(), self.record.nonce.clone());
-        Ok(Arc::new(Back { dir, name, id: FileStatus::of(&self.stage.file)?.id, nonce, prior }))
+        Arc::new(Back { dir, name, id: self.id, nonce, prior })
     }
 }
 
@@ -327,9 +330,12 @@ impl Journal {
     }
 }
 
+const FINISHING: &str = "cannot finish the set of files that it is part of";
+
 /// A target whose writer has left a set's record there.
 struct Recovery<'a> {
     target: &'a Target,
+    record: &'a LeaseFile,
     set: &'a SetRecord,
     /// The user who made the record.
     uid: u32,
@@ -348,18 +354,18 @@ pub(super) fn recover(
     options: &LockOptions,
     observer: &Observer,
 ) -> Result<()> {
-    let path = lease.path();
-    let fail = |e: io::Error| Error::io(&path, e).during("cannot finish the set of files that it is part of");
+    let fail = |e: io::Error| Error::io(&target.given, e).during(FINISHING);
     lock.ensure_undisputed()?;
     let [stage, draft] = set_temp_names(target, lease, &set.nonce);
-    let work = Recovery { target, set, uid, stage, draft };
+    let work = Recovery { target, record: lease, set, uid, stage, draft };
     let journals = work.journals()?;
     let done = work.is_there(&journals).map_err(fail)?
         || !work.remove_draft(&journals).map_err(fail)? && work.is_there(&journals).map_err(fail)?;
-    if done { work.finish(&journals) } else { work.take_back() }.map_err(fail)?;
+    if done { work.finish(&journals) } else { work.take_back().map_err(fail) }?;
     let prior = Prior { record: set.prior.clone(), writers: Writers::of(target, &lease.dir), mode: options.mode };
     lock.ensure_undisputed()?;
-    cleanup::step(|| put_back(&lease.dir, &lease.name, &set.nonce, &prior)).map_err(fail)?;
+    cleanup::step(|| put_back(&lease.dir, &lease.name, &set.nonce, &prior))
+        .map_err(|e| Error::io(lease.path(), e).during("cannot restore the lease"))?;
     if done && !is_named(&journals, &journal_name(&set.nonce), &set.nonce, true) {
         work.forget(&journals).map_err(fail)?;
     }
@@ -375,9 +381,15 @@ impl Recovery<'_> {
         let SetRecord { journal_dir, journal_ino, nonce, .. } = self.set;
         let path = self.target.dir.join(journal_dir.as_os_str());
         let unknown = |why: String| {
+            let (journal, record) = (path.join(journal_name(nonce)), self.record.path());
+            let remedy = format!(
+                "make {} available again; or remove {}, to keep this file as it is",
+                shown(&journal),
+                shown(&record)
+            );
             Error::new(ErrorKind::DamagedRecord, format!("It is part of a set of files, and {why}"))
                 .on(&self.target.given)
-                .with_hint(format!("make {} available again", shown(&path.join(journal_name(nonce)))))
+                .with_hint(remedy)
         };
         match self.target.dir.open_relative(journal_dir) {
             Ok(dir) if dir.id().ino == *journal_ino => Ok(dir),
@@ -431,19 +443,26 @@ impl Recovery<'_> {
     }
 
     /// C2 and C3, of this target.
-    fn finish(&self, journals: &Dir) -> io::Result<()> {
+    fn finish(&self, journals: &Dir) -> Result<()> {
         let target = self.target;
-        journals.sync()?;
+        let fail = |e: io::Error| Error::io(&target.given, e).during(FINISHING);
+        journals.sync().map_err(fail)?;
         if let Some(backup) = &self.set.backup {
             let name = backup.name_of(target);
-            if self.is_staged(&self.draft)? && self.may_replace(&name)? {
-                finish_backup(&target.dir, &self.draft, &name, backup.replaces)?;
+            if self.is_staged(&self.draft).map_err(fail)? && self.may_replace(&name).map_err(fail)? {
+                finish_backup(&target.dir, &self.draft, &name, backup.replaces).map_err(|e| {
+                    Error::io(target.beside(&name), e).during("cannot make the backup, and so not finish the set")
+                })?;
             }
         }
-        if self.is_staged(&self.stage)? && self.may_replace(&target.name)? {
-            finish_target(target, &self.stage)?;
+        let is_left = self.is_staged(&self.stage).and_then(|there| Ok(there && self.may_replace(&target.name)?));
+        if is_left.map_err(fail)? {
+            finish_target(target, &self.stage).map_err(|e| match target.ensure_changeable(false) {
+                Err(why) => why.during(FINISHING),
+                Ok(()) => fail(e),
+            })?;
         }
-        target.dir.sync().map(drop)
+        target.dir.sync().map(drop).map_err(fail)
     }
 
     fn take_back(&self) -> io::Result<()> {

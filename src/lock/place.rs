@@ -115,8 +115,12 @@ impl Place {
 
     /// A lock file that the caller names.
     fn at(path: &Path, target: &Target) -> Result<Place> {
+        if path.as_os_str().is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "the name of the lock file is empty"));
+        }
         let (Some(name), false) = (path.file_name(), path.as_os_str().as_bytes().ends_with(b"/")) else {
-            return Err(Error::new(ErrorKind::NotAFile, "Lock file is a directory").on(path));
+            let error = Error::from_raw(ErrorKind::NotAFile, libc::EISDIR);
+            return Err(error.because("Lock file is a directory").on(path));
         };
         let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
         Ok(Place {

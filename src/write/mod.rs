@@ -13,6 +13,7 @@
 
 mod expected;
 mod hold;
+mod lent;
 mod sequence;
 pub(crate) mod set;
 pub(crate) mod together;
@@ -76,8 +77,12 @@ pub struct AtomicFile {
     hasher: Option<Hasher>,
     /// Bytes of input, without the old content that it is appended to.
     input: u64,
+    /// Set once the descriptor was given out: the length of the stage without the input so far.
+    lent: Option<u64>,
     /// A change of the target by anybody else is an error.
     watched: bool,
+    /// What was written is known to be something else than what the target contains.
+    differs: bool,
     /// A write failed, so the stage does not contain what the caller meant.
     broken: Option<Broken>,
     started: Instant,
@@ -141,7 +146,8 @@ impl AtomicFile {
     fn new(phase: Phase, target: Target, options: WriteOptions, watched: bool, started: Instant) -> AtomicFile {
         // Who expects a content may want to expect the new one next.
         let hasher = (options.verify || options.expect.is_some()).then(Hasher::default);
-        AtomicFile { stage: None, phase, target, options, hasher, input: 0, watched, broken: None, started }
+        let (differs, broken, lent) = (false, None, None);
+        AtomicFile { stage: None, phase, target, options, hasher, input: 0, lent, watched, differs, broken, started }
     }
 
     /// Opens the current content for reading; `None`: the target does not exist.
@@ -176,15 +182,33 @@ impl AtomicFile {
         self.options.new_mode = mode;
     }
 
-    /// Whether the current content is all of `file`.
+    /// Writes all of `source`, a file that is at its start, unless the target contains that already. Returns whether it did.
+    /// To be called before anything is written.
     ///
     /// # Errors
     ///
-    /// One of the two cannot be read, or [`original`](AtomicFile::original) fails.
-    pub fn contains(&self, file: &File) -> Result<bool> {
+    /// As [`add_fd`](AtomicFile::add_fd) and [`original`](AtomicFile::original).
+    pub fn add_if_other(&mut self, source: &File, source_name: &Path) -> Result<bool> {
         let old = self.original()?;
-        let same = old.map_or(Ok(false), |old| copy::same_content(&old, file));
-        same.map_err(|e| self.target.failed(e).during("cannot compare"))
+        let small = copy::small_content(source).map_err(|e| Error::io(source_name, e))?;
+        let same = match (&old, &small) {
+            (None, _) => Ok(false),
+            (Some(old), Some(new)) => copy::is_content_of(new, old),
+            (Some(old), None) => copy::same_content(source, old),
+        };
+        if same.map_err(|e| self.target.failed(e).during("cannot compare"))? {
+            return Ok(false);
+        }
+        match small {
+            Some(content) => {
+                self.add(&content)?;
+                let bytes = content.len() as u64;
+                self.options.observer.tell(&Notice::Progress { bytes, total: Some(bytes) });
+            }
+            None => drop(self.add_fd(source, source_name)?),
+        }
+        self.differs = !self.options.append;
+        Ok(true)
     }
 
     /// Adds `bytes` to the new content. As `write_all` of [`Write`], but with an error that names the target.
@@ -262,7 +286,8 @@ impl AtomicFile {
     /// place, a part of it). [`ErrorKind::LockLost`]: another owner has taken the lease that
     /// [`LockOptions::claim`](crate::LockOptions::claim) names, or the lock was lost. [`ErrorKind::Conflict`]: the target is
     /// not what [`WriteOptions::expect`] says (any more).
-    pub fn commit(self) -> Result<Committed> {
+    pub fn commit(mut self) -> Result<Committed> {
+        self.take_back()?;
         if let Some(broken) = &self.broken {
             return Err(broken.error(&self.target));
         }
@@ -386,6 +411,7 @@ impl AtomicFile {
 
     /// The stage, and what makes the digest of that which is added to it.
     fn stage(&mut self) -> Result<(&Stage, Option<&mut Hasher>)> {
+        self.differs = false;
         let stage = match (self.stage.take(), &self.phase) {
             (Some(stage), _) => stage,
             (None, Phase::Held { lock, .. }) => begin_stage(&self.target, lock, &self.options, self.hasher.as_mut())?,

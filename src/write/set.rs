@@ -188,3 +188,30 @@ fn ensure_possible(path: &Path, options: &WriteOptions) -> Result<()> {
     };
     Err(Error::new(ErrorKind::Usage, why).on(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_behind_another_content_may_make_it_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, content) in [("a", "ab"), ("b", "ab"), ("c", "ab"), ("one", "a"), ("two", "ab")] {
+            fs::write(path(name), content).unwrap();
+        }
+        let [one, two] = ["one", "two"].map(|name| File::open(path(name)).unwrap());
+        let mut set = Set::open(&[path("a"), path("b"), path("c")], &WriteOptions::default()).unwrap();
+        assert!(set.file(0).add_if_other(&one, &path("one")).unwrap());
+        assert!(set.file(1).add_if_other(&one, &path("one")).unwrap());
+        set.file(1).write_all(b"b").unwrap();
+        assert!(!set.file(2).add_if_other(&two, &path("two")).unwrap());
+        let changed: Vec<bool> = set.commit().unwrap().iter().map(|file| file.changed).collect();
+        assert_eq!(changed, [true, false, false]);
+        assert_eq!(fs::read_to_string(path("a")).unwrap(), "a");
+        assert_eq!(fs::read_to_string(path("b")).unwrap(), "ab");
+    }
+}

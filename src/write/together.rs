@@ -66,13 +66,16 @@ struct Member {
     /// `None`: nothing was written to it.
     stage: Option<Stage>,
     changes: bool,
+    /// What was written is known to be another content.
+    differs: bool,
     bytes: u64,
     commit: Commit,
 }
 
 impl Member {
-    fn of(file: AtomicFile) -> Result<Member> {
-        let AtomicFile { stage, phase, target, options, hasher, input, watched, broken, started } = file;
+    fn of(mut file: AtomicFile) -> Result<Member> {
+        file.take_back()?;
+        let AtomicFile { stage, phase, target, options, hasher, input, watched, differs, broken, started, .. } = file;
         if let Some(broken) = broken {
             return Err(broken.error(&target));
         }
@@ -87,24 +90,25 @@ impl Member {
         let bytes = target.status.map_or(0, |status| status.size);
         let received = hasher.filter(|_| stage.is_some()).map(Hasher::finish);
         let commit = Commit { hold: Hold { lock, lease, target, expected }, options, received, watched, started };
-        Ok(Member { stage, changes: false, bytes, commit })
+        Ok(Member { stage, changes: false, differs, bytes, commit })
     }
 
-    /// Finds out whether it changes: its content, or the mode or owner that is asked for. Returns the current file.
-    fn look(&mut self) -> Result<Option<Original>> {
-        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(None) };
+    /// Finds out whether it changes: its content, or the mode or owner that is asked for. Returns the current file, and what
+    /// the stage is like.
+    fn look(&mut self) -> Result<(Option<Original>, Option<FileStatus>)> {
+        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok((None, None)) };
         let made = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?;
         self.bytes = made.size;
         let original = open_original(&commit.hold.target)?;
         let differs = |old: &Original| commit.wanted(stage).is_ok_and(|w| metadata::differs(old, &made, w));
-        self.changes = !commit.is_unchanged(stage, original.as_ref())? || original.as_ref().is_some_and(differs);
-        Ok(original)
+        let other = self.differs || !commit.is_unchanged(stage, original.as_ref())?;
+        self.changes = other || original.as_ref().is_some_and(differs);
+        Ok((original, Some(made)))
     }
 
-    fn dress(&self, original: Option<&Original>) -> Result<()> {
-        let (Some(stage), commit) = (&self.stage, &self.commit) else { return Ok(()) };
-        let made = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?;
-        commit.set_metadata(stage, &made, original.filter(|_| !commit.hold.target.is_link()))
+    fn dress(&self, original: Option<&Original>, made: Option<&FileStatus>) -> Result<()> {
+        let (Some(stage), Some(made), commit) = (&self.stage, made, &self.commit) else { return Ok(()) };
+        commit.set_metadata(stage, made, original.filter(|_| !commit.hold.target.is_link()))
     }
 
     fn show(&self) -> Result<()> {
@@ -117,7 +121,7 @@ impl Member {
 
     /// It stays as it is, or this is a dry run.
     fn leave(self) -> Result<Committed> {
-        let Member { stage, changes, bytes, commit } = self;
+        let Member { stage, changes, bytes, commit, .. } = self;
         drop(stage);
         let digest = commit.received;
         commit.release(Committed { bytes, changed: changes, backup: None, digest }, Ok(()))
@@ -156,7 +160,7 @@ pub(super) fn commit(
     let (mut parts, mut rest) = (Vec::new(), Vec::new());
     for (number, mut member) in members.into_iter().enumerate() {
         match member.stage.take().filter(|_| member.changes) {
-            Some(stage) => parts.push(Part::new(number, stage, member.commit)),
+            Some(stage) => parts.push(Part::new(number, stage, member.bytes, member.commit)),
             stage => rest.push((number, Member { stage, ..member })),
         }
     }
@@ -180,16 +184,17 @@ fn look_at(members: &mut [Member]) -> Result<()> {
         if member.commit.watched {
             member.commit.ensure_untouched()?;
         }
-        let original = member.look()?;
+        let (original, made) = member.look()?;
         match first {
             _ if !member.changes => {}
             None => first = Some((number, false)),
             Some((first_number, dressed)) => {
-                member.dress(original.as_ref())?;
+                member.dress(original.as_ref(), made.as_ref())?;
                 if !dressed {
                     // Left out until now: a single one gets them from its own commit.
-                    let original = open_original(&members[first_number].commit.hold.target)?;
-                    members[first_number].dress(original.as_ref())?;
+                    let first_one = &mut members[first_number];
+                    let (original, made) = first_one.look()?;
+                    first_one.dress(original.as_ref(), made.as_ref())?;
                     first = Some((first_number, true));
                 }
             }
@@ -223,7 +228,7 @@ struct Named {
 }
 
 impl Part {
-    fn new(number: usize, stage: Stage, commit: Commit) -> Part {
+    fn new(number: usize, stage: Stage, bytes: u64, commit: Commit) -> Part {
         Part {
             stage: Some(stage),
             named: None,
@@ -232,7 +237,7 @@ impl Part {
             record: None,
             names: Default::default(),
             backup: None,
-            bytes: 0,
+            bytes,
             number,
             commit,
         }
@@ -287,7 +292,6 @@ impl Part {
         let commit = &self.commit;
         let target = &commit.hold.target;
         if let Some(stage) = self.stage.take() {
-            self.bytes = FileStatus::of(&stage.file).map_err(|e| commit.failed(e))?.size;
             let named = stage.publish_as(&self.names[0]).and_then(Stage::into_named);
             let (file, _, ticket) = named.map_err(|e| commit.failed(e).during("cannot name the temporary file"))?;
             self.named = Some(Named { ticket: Some(ticket), file });
@@ -526,7 +530,10 @@ impl Sync {
         for part in parts {
             let fail = |e| part.commit.failed(e).during("cannot write the new content");
             if let Some(named) = &part.named {
-                flush(&named.file).map_err(fail)?;
+                if !self.together {
+                    // Where one sync is enough, no error waits for a close.
+                    flush(&named.file).map_err(fail)?;
+                }
                 part.commit.verify(&named.file, part.commit.received)?;
             }
             if self.durability == Durability::Full && !self.together {

@@ -51,6 +51,7 @@ static void test_write(void)
     options.backup_suffix = ".old";
     EXPECT(AWRITE_OK, awrite_write("f", "three", 5, &options, &result));
     CHECK(result.backup != NULL && strcmp(result.backup, "f.old") == 0);
+    awrite_free(result.backup);
     CHECK(has_content("f.old", "two\n"));
     {
         struct stat status;
@@ -63,6 +64,7 @@ static void test_write(void)
     EXPECT(AWRITE_OK, awrite_write("kept", "3", 1, &options, &result));
     CHECK(result.backup != NULL && has_content(result.backup, "2"));
     CHECK(strncmp(result.backup, "kept.2", 6) == 0 && strlen(result.backup) > strlen("kept.backup"));
+    awrite_free(result.backup);
     {
         glob_t found;
         CHECK(glob("kept.*.backup", 0, NULL, &found) == 0 && found.gl_pathc == 1);

@@ -304,6 +304,7 @@ static void test_sets(void)
         EXPECT(AWRITE_OK, awrite_set_result(set, i, &result));
         CHECK(result.changed == (i < 2));
         CHECK((result.backup != NULL) == (i == 1));
+        awrite_free(result.backup);
     }
     CHECK(has_content("s2.backup", "two") && !exists("s3.backup"));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_set_result(set, 3, &result));

@@ -9,7 +9,8 @@
 
 static int change(awrite_update_io *io, void *)
 {
-    awrite_update_write(io, "new", 3);
+    if (awrite_update_write(io, "new", 3) != AWRITE_OK)
+        return 1;
     throw std::runtime_error("from the callback");
 }
 
@@ -28,21 +29,22 @@ static int tell(const awrite_notice *notice, void *)
 int main(int, char **arguments)
 {
     awrite_write_options options = {};
+    awrite_status status = AWRITE_OK;
 
     options.size = sizeof options;
     try {
         if (std::strcmp(arguments[1], "update") == 0) {
-            awrite_update("f", change, nullptr, &options, nullptr);
+            status = awrite_update("f", change, nullptr, &options, nullptr);
         } else if (std::strcmp(arguments[1], "check") == 0) {
             options.check = check;
-            awrite_write("f", "new", 3, &options, nullptr);
+            status = awrite_write("f", "new", 3, &options, nullptr);
         } else {
             options.notice = tell;
-            awrite_write("f", "new", 3, &options, nullptr);
+            status = awrite_write("f", "new", 3, &options, nullptr);
         }
     } catch (const std::exception &e) {
         std::printf("passed: %s\n", e.what());
         return 0;
     }
-    return 1;
+    return status == AWRITE_OK ? 1 : 2;
 }

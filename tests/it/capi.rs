@@ -329,7 +329,7 @@ fn the_shared_library_exports_what_the_header_declares_and_nothing_else() {
 fn every_function_right_and_wrong() {
     let programs = TestDir::new();
     for link in [Link::Static, Link::Shared] {
-        for name in ["api.c", "behave.c"] {
+        for name in ["api.c", "behave.c", "content.c"] {
             let program = compile(&programs, &source(name), link, &["-pthread"]);
             TestDir::new().program(program, [""; 0]).quiet_success();
         }
@@ -362,7 +362,7 @@ fn no_leak_and_no_bad_access_under_valgrind() {
         return;
     }
     let programs = TestDir::new();
-    for name in ["api.c", "behave.c", "panic.c"] {
+    for name in ["api.c", "behave.c", "content.c", "panic.c"] {
         let program = compile(&programs, &source(name), Link::Static, &[]);
         // Memory that std keeps for each thread is "possibly lost".
         let args = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect"];
@@ -417,7 +417,7 @@ fn tools_that_look_for_races_find_none() {
 fn no_bad_access_with_sanitizers() {
     let programs = TestDir::new();
     // The library itself is not instrumented. The sanitizers check what C passes to it, and the heap that both use.
-    for name in ["api.c", "behave.c"] {
+    for name in ["api.c", "behave.c", "content.c"] {
         let program = compile(&programs, &source(name), Link::Static, &["-fsanitize=address,undefined"]);
         TestDir::new().program(program, [""; 0]).quiet_success();
     }

@@ -6,7 +6,7 @@ use std::panic::UnwindSafe;
 
 use awrite::{
     AtomicFile, BackupOptions, Check, Claim, Durability, Error, ErrorKind, Expect, FileLock, HandOver,
-    HousekeepOptions, Lease, LockMethod, LockOptions, Observer, Set, Wait, WriteOptions,
+    HousekeepOptions, Lease, LockMethod, LockOptions, Observer, Preview, Set, Under, Wait, WriteOptions,
 };
 
 use crate::common::{TestDir, assert_no_debris, needs_mount};
@@ -226,6 +226,8 @@ fn what_is_held_goes_anywhere() {
     shared::<HousekeepOptions>();
     shared::<Observer>();
     shared::<Check>();
+    shared::<Preview>();
+    shared::<Under>();
     let dir = TestDir::new();
     let path = dir.file("f", "old");
     let file = AtomicFile::open(&path, &WriteOptions::new().observer(Observer::new(|_| {}))).unwrap();

@@ -186,6 +186,12 @@ fn only_who_may_write_a_file_takes_a_lease_of_it() {
                 user.awrite(&dir, &["lock", "--release", "--owner", "x", "f"]).quiet_success();
             } else {
                 done.assert_error(1, "Error: f: Permission denied").assert_hint("who may write");
+                // Nor is root's lease shown.
+                ROOT.awrite(&dir, &acquire).run().ok();
+                let done = user.awrite(&dir, &["lock", "--status", "f"]).run();
+                let denied = "Error: f.lease: cannot read the lease: Permission denied";
+                done.assert_error(1, denied).assert_hint("shown to those who may write");
+                ROOT.awrite(&dir, &["lock", "--release", "--owner", "x", "f"]).quiet_success();
             }
             dir.assert_holds(&["f"]);
         }

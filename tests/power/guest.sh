@@ -3,7 +3,7 @@
 # after each write it leaves a mark, which replay.py finds among the recorded writes. The rest, and the files after each
 # write, go to the serial line:
 #
-#   phase DISK NAME NUMBER              the writes behind this number are of this phase
+#   phase DISK NAME NUMBER DIRECTORY    the writes behind this number are of this phase, to files in the directory
 #   state DISK NUMBER FILE DIGEST
 # shellcheck shell=ash
 set -u
@@ -11,6 +11,7 @@ guest=power
 # shellcheck source=tests/guest/boot.sh
 . /boot.sh
 ROUNDS=$(sed -n 's/.*rounds=\([0-9]*\).*/\1/p' /proc/cmdline)
+SETS=$(sed -n 's/.*sets=\([0-9]*\).*/\1/p' /proc/cmdline)
 
 # A mark is a discarded block on a partition of its own. A discard stays in no cache and comes without a flush, which
 # would make earlier writes durable. The block's number tells the write; $1 is 0 before the write and 1 after it.
@@ -18,15 +19,23 @@ mark() {
     blkdiscard -o $(((2 * number + $1) * 512)) -l 512 "${device}2" || finish "cannot mark $device"
 }
 
-phase() {
-    sync
-    echo "phase $disk $1 $number"
-}
-
 state() {
     find . -type f -exec md5sum {} + | while read -r digest file; do
         echo "state $disk $number $file $digest"
     done
+}
+
+# phase NAME DIRECTORY
+phase() {
+    mkdir -p "/mnt/$2"
+    cd "/mnt/$2" || finish "no directory"
+    # What the phase begins with is durable.
+    : >>kept
+    sync
+    echo "phase $disk $1 $number $2"
+    number=$((number + 1))
+    mark 1
+    state
 }
 
 # A write, its input (a number that is to be its content's first line, or a word) and the arguments.
@@ -55,11 +64,11 @@ whole() {
     state
 }
 
-# Without the sync of this number. The first is the file's.
+# Without the syncs of these numbers, as strace wants them. The first is the file's.
 unsynced() {
-    local which=$1
-    shift
-    durable "$number" strace -f -o /tmp/trace -e trace=fsync -e "inject=fsync:retval=0:when=$which" "$@"
+    local call=$1 which=$2
+    shift 2
+    durable "$number" strace -f -o /tmp/trace -e "trace=$call" -e "inject=$call:retval=0:when=$which" "$@"
     grep -q INJECTED /tmp/trace || finish "strace has left out nothing"
 }
 
@@ -98,31 +107,93 @@ round() {
     whole - awrite lock --release --owner A f
 }
 
+# new FILE...: what is to replace these files together. All contents differ.
+new() {
+    local file
+    rm -rf /tmp/new
+    mkdir -p /tmp/new/x
+    for file; do
+        serial=$((serial + 1))
+        case $file in
+            # btrfs keeps so small a file beside its inode.
+            a) echo "$serial" ;;
+            *) seq "$serial" $((serial + 1500)) ;;
+        esac >"/tmp/new/$file"
+    done
+}
+
+few="a b x/c"
+# More than are synced one by one.
+many="a b c d e f x/g x/h x/i x/j x/k x/l"
+
+# shellcheck disable=SC2086 # names without blanks
+sets() {
+    local n file
+    phase set set
+    for n in $(seq "$SETS"); do
+        new $few
+        durable - awrite --mkdir --into . /tmp/new/
+        new $few
+        durable - awrite --backup --into . /tmp/new/
+    done
+    mkdir -p /mnt/leased/x
+    for file in $few; do
+        awrite lock --acquire --owner A --ttl 10h "/mnt/leased/$file" >/dev/null || finish "no lease"
+    done
+    phase set-leased leased
+    for n in $(seq "$SETS"); do
+        new $few
+        durable - awrite --owner A --backup --into . /tmp/new/
+    done
+    phase set-many many
+    for n in $(seq "$ROUNDS"); do
+        new $many
+        durable - awrite --mkdir --into . /tmp/new/
+        new $many
+        durable - awrite --backup --into . /tmp/new/
+    done
+}
+
+# What is synced: 1 and 2 the records, one for each directory; from 3 on the contents, the journal's draft, the directories
+# of both; then, behind the commit point, the directories again.
+# shellcheck disable=SC2086
+unsynced_sets() {
+    phase unsynced-set set
+    new $few
+    unsynced fsync 3..8 awrite --into . /tmp/new/
+    phase unsynced-record set
+    new $few
+    unsynced fsync 1..2 awrite --into . /tmp/new/
+    phase unsynced-many many
+    new $many
+    unsynced syncfs 1 awrite --into . /tmp/new/
+}
+
 on_disk() {
     local options=$3
-    disk=$1 device=$2 number=0
+    disk=$1 device=$2 number=0 serial=0
     # shellcheck disable=SC2086 # options
     mount -t "$disk" $options "${device}1" /mnt || finish "cannot mount $disk"
     mkdir -p /mnt/w/d
-    cd /mnt/w || finish "no directory"
-    seq 5000 >in
-    phase honest
-    state
+    seq 5000 >/mnt/w/in
+    phase honest w
     for n in $(seq "$ROUNDS"); do
         round "$n"
     done
-    phase unsynced-file
-    unsynced 1 awrite nf1
-    unsynced 1 awrite nf2
-    phase unsynced-directory
-    unsynced 2 awrite f
-    unsynced 2 awrite nd1
+    phase unsynced-file w
+    unsynced fsync 1 awrite nf1
+    unsynced fsync 1 awrite nf2
+    phase unsynced-directory w
+    unsynced fsync 2 awrite f
+    unsynced fsync 2 awrite nd1
     # The old content comes first.
-    phase unsynced-backup
+    phase unsynced-backup w
     for n in 1 2 3; do
         whole 1022 sh -c "cat >fresh-lost$n"
-        unsynced 1 awrite --backup "fresh-lost$n"
+        unsynced fsync 1 awrite --backup "fresh-lost$n"
     done
+    sets
+    unsynced_sets
     cd /
     umount /mnt
     echo "power: $disk: $number writes"

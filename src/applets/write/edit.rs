@@ -90,12 +90,15 @@ fn edit_several(request: &Request, command: &CommandLine, inherited: &Inherited)
     }
     for (number, new) in edited.into_iter().enumerate() {
         match new {
-            Some(new) if request.sets_metadata() || !set.file(number).contains(&new.content)? => {
-                let file = set.file(number);
+            Some(new) => {
+                let (file, name) = (set.file(number), scratch.path().join(&copies[number].name));
                 file.mode_if_new(new.mode);
-                file.add_fd(&new.content, &scratch.path().join(&copies[number].name))?;
+                if request.sets_metadata() {
+                    file.add_fd(&new.content, &name)?;
+                } else {
+                    file.add_if_other(&new.content, &name)?;
+                }
             }
-            Some(_) => {}
             None => copies[number].tell_if_absent(request),
         }
     }

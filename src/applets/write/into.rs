@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use awrite::{Error, ErrorKind, Notice, Observer, Remedy, Scratch, Set, Staged, shown};
 use rustix::fs::{SeekFrom, seek};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::super::flags::Stop;
 use super::request::Request;
@@ -56,9 +56,11 @@ pub(super) fn into(request: &Request, dir: &Path, inherited: &Inherited) -> Resu
     for (number, source) in sources.iter().enumerate() {
         let (content, facts) = source.open()?;
         let file = set.file(number);
-        if request.sets_metadata() || !file.contains(&content)? {
-            file.mode_if_new(facts.mode());
+        file.mode_if_new(facts.mode());
+        if request.sets_metadata() {
             file.add_fd(&content, &source.path)?;
+        } else {
+            file.add_if_other(&content, &source.path)?;
         }
         done.fetch_add(source.size, Ordering::Relaxed);
     }
@@ -100,7 +102,8 @@ fn gather(request: &Request, dir: &Path) -> Result<Vec<Source>, Error> {
     }
     let mut names = BTreeMap::new();
     for source in &sources {
-        if let Some(other) = names.insert(&source.name, &source.path) {
+        // As bytes: to compare paths piece by piece takes many times as long.
+        if let Some(other) = names.insert(source.name.as_os_str(), &source.path) {
             let reason = format!("would replace {}, as {} would", shown(&dir.join(&source.name)), shown(other));
             return Err(Error::new(ErrorKind::Usage, reason).on(&source.path));
         }
@@ -114,7 +117,9 @@ fn gather(request: &Request, dir: &Path) -> Result<Vec<Source>, Error> {
 /// The files below `root`. Links are not followed: a link may lead out of the tree, and what it means in DIR cannot be
 /// known.
 fn walk(root: &Path, observer: &Observer, sources: &mut Vec<Source>) -> Result<(), Error> {
-    for entry in WalkDir::new(root).sort_by_file_name() {
+    // By name, since those that are compared are in one directory.
+    let by_name = |a: &DirEntry, b: &DirEntry| a.path().as_os_str().cmp(b.path().as_os_str());
+    for entry in WalkDir::new(root).sort_by(by_name) {
         let entry = entry.map_err(|e| {
             let path = e.path().unwrap_or(root).to_owned();
             // walkdir names the path too.

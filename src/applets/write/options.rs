@@ -76,7 +76,7 @@ Examples:
 Exit codes:
   0  success
   1  error: I/O, permission, bad usage, bad input
-  2  the lock was not acquired
+  2  the lock was not acquired, or was lost
   3  interrupted (SIGINT, SIGTERM, SIGHUP)
   4  conflict: OUTPUT is not what --if-match expects
 ",

@@ -88,6 +88,9 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         return Err(Stop::Usage("--unchanged-exit-code: needs --if-changed".to_owned()));
     }
     if let Some(limit) = settings.kill_after {
+        if parsed.command.is_none() && settings.validate.is_none() {
+            return Err(Stop::Usage("--kill-after: COMMAND is missing".to_owned()));
+        }
         process::kill_after(limit);
     }
     if settings.into.is_none() {
@@ -247,6 +250,7 @@ mod tests {
             (&["--backup-dir=", "f"], "--backup-dir: an empty string"),
             (&["-i", "", "f"], "--input: an empty string"),
             (&["--validate", "", "f"], "--validate: an empty command"),
+            (&["--kill-after=1", "f"], "--kill-after: COMMAND is missing"),
             (&["--verify", "--sync=none", "f"], "--verify: contradicts --sync none"),
             (&["--unchanged-exit-code=5", "f"], "--unchanged-exit-code: needs --if-changed"),
             (&["--unchanged-exit-code=256", "--if-changed", "f"], "--unchanged-exit-code: '256' is not a number"),

@@ -174,6 +174,53 @@ fn every_command_finishes_what_it_touches() {
     }
 }
 
+/// Many who share the lock come at once. The lease that was there is over, and its token is not forgotten.
+#[test]
+fn of_those_who_share_the_lock_one_finishes_it() {
+    if !needs_strace() {
+        return;
+    }
+    for _ in 0..rounds(3, 40) {
+        let dir = TestDir::new();
+        lay_out(dir.path(), &PLAIN, &[]);
+        dir.awrite(["lock", "--acquire", "--owner=A", "--ttl=1ms", "d/b"]).run().ok();
+        let lease = dir.read("d/b.lease");
+        let args = PLAIN.args.iter().map(|arg| (*arg).to_owned()).collect();
+        let program = Program { args, input: "", always: None, has_command: false };
+        let point = Point { call: "renameat".to_owned(), number: COMMIT + 2, follow: true };
+        assert_eq!(program.kill_at(&dir, &point).1, Met::Us);
+        let all: Vec<_> = (0..12).map(|_| dir.awrite(["lock", "-qs", "d/b", "--", "cat", "d/b"]).spawn()).collect();
+        for one in all {
+            let done = one.finish();
+            assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), NEW, ""));
+        }
+        assert_eq!(dir.read("d/b.lease"), lease);
+    }
+}
+
+/// What stands in the way is said, and that all goes on without it.
+#[test]
+fn what_cannot_be_finished_is_finished_later() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = left_half_way(&PLAIN, "renameat", COMMIT + 1);
+    std::fs::remove_file(dir.join("d/b")).unwrap();
+    dir.dir("d/b");
+    let lock = |file: &str| dir.awrite(["lock", "-q", file, "--", "true"]).run();
+    lock("d/b").assert_error(1, "Error: d/b: cannot finish the set of files that it is part of: Is a directory");
+    std::fs::remove_dir(dir.join("d/b")).unwrap();
+    lock("d/b").ok();
+    assert_eq!(dir.read("d/b"), NEW);
+    // The journal is lost.
+    let name = debris(dir.path(), &PLAIN).into_iter().find(|name| name.contains(".awrite-set-")).unwrap();
+    std::fs::rename(dir.join("d/x"), dir.join("x")).unwrap();
+    let hint = format!("make x/../{} available again; or remove x/c.lease", name.strip_prefix("d/").unwrap());
+    lock("x/c").assert_says(1, &hint);
+    std::fs::remove_file(dir.join("x/c.lease")).unwrap();
+    lock("x/c").ok();
+}
+
 /// A look changes nothing, and shows no lease where there is none.
 #[test]
 fn a_look_shows_the_lease_that_comes_back() {
