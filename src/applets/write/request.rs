@@ -72,13 +72,7 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     }
     let output = PathBuf::from(parsed.operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?);
     let (more, stream) = (parsed.more.into_iter().map(PathBuf::from).collect::<Vec<_>>(), settings.stream);
-    if std::iter::once(&output).chain(&more).any(|path| path.as_os_str() == "-") {
-        if settings.into.is_some() {
-            let reason = "FILE: standard input has no name in DIR; a file of that name is ./-";
-            return Err(Stop::Usage(reason.to_owned()));
-        }
-        return Err(Stop::Usage("OUTPUT: standard output cannot be replaced; a file of that name is ./-".to_owned()));
-    }
+    ensure_named(std::iter::once(&output).chain(&more), settings.into.is_some())?;
     let input = settings.input.map(|path| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) });
     let mut options = settings.options;
     // What is not changed stays as it is.
@@ -103,24 +97,12 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     let follow = options.lock.follow;
     options.lock = settings.locking.options()?;
     options.lock.follow = follow;
-    options.preview = settings.diff.then(|| {
-        Preview::new(|target, old, new| {
-            // The reader may take its time.
-            process::about_to_wait()?;
-            report::end_progress();
-            report::diff::print(target, old, new)
-        })
-    });
+    options.preview = settings.diff.then(printed_diff);
     let mut validate = settings.validate;
     if is_plain {
         options.check = validate.take().map(|script| validation(script, *inherited, Arc::default()));
     }
-    options.observer = locking::observer_and(settings.style, |notice| {
-        if matches!(notice, Notice::Committing { .. }) {
-            // The disk may have been slow, and a signal may have come meanwhile.
-            process::give_way();
-        }
-    });
+    options.observer = locking::observer_and(settings.style, give_way_at_commit);
     let unchanged_status = settings.unchanged_status.unwrap_or(exit::SUCCESS);
     Ok(Request {
         output,
@@ -136,6 +118,32 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         options,
         started: Instant::now(),
     })
+}
+
+/// Refuses `-` among the operands: the files that `--into` puts somewhere, or the OUTPUTs.
+fn ensure_named<'a>(mut operands: impl Iterator<Item = &'a PathBuf>, into: bool) -> Result<(), Stop> {
+    let reason = match operands.any(|path| path.as_os_str() == "-") {
+        false => return Ok(()),
+        true if into => "FILE: standard input has no name in DIR; a file of that name is ./-",
+        true => "OUTPUT: standard output cannot be replaced; a file of that name is ./-",
+    };
+    Err(Stop::Usage(reason.to_owned()))
+}
+
+fn printed_diff() -> Preview {
+    Preview::new(|target, old, new| {
+        // The reader may take its time.
+        process::about_to_wait()?;
+        report::end_progress();
+        report::diff::print(target, old, new)
+    })
+}
+
+/// The disk may have been slow, and a signal may have come meanwhile.
+fn give_way_at_commit(notice: &Notice<'_>) {
+    if matches!(notice, Notice::Committing { .. }) {
+        process::give_way();
+    }
 }
 
 /// What contradicts another option of the library's, COMMAND or the input.
