@@ -14,6 +14,7 @@
 mod expected;
 mod hold;
 mod lent;
+mod places;
 mod sequence;
 pub(crate) mod set;
 pub(crate) mod together;

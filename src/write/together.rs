@@ -9,10 +9,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use super::hold::{Hold, open_original, unreadable};
+use super::places::Places;
 use super::sequence::{Commit, Committed};
 use super::{AtomicFile, Phase};
 use crate::backup::{self, Backup, Making, SetDraft};
@@ -389,7 +389,7 @@ impl Part {
 /// P3 to C4, for two files or more.
 fn replace(mut parts: Vec<Part>) -> Result<Vec<(usize, Committed)>> {
     let nonce = fresh_nonce();
-    let places = Places::of(&parts)?;
+    let places = Places::of(parts.iter().map(|part| &part.commit.hold))?;
     let together = parts.len() > FEW && places.dirs.iter().all(|(dir, _)| dir.can_sync_file_system());
     let durability = parts.iter().map(|part| part.commit.options.durability).fold(Durability::None, safer);
     let sync = Sync { together, durability };
@@ -412,12 +412,13 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
     }
     let (mut shared, durable) = (None, sync.durability != Durability::None);
     for part in &mut *parts {
-        part.place_record(nonce, places.journal_from(part), &mut shared, durable)?;
+        part.place_record(nonce, places.journal_from(&part.commit.hold), &mut shared, durable)?;
     }
     drop(shared);
     let home = &parts[0].commit.hold.target;
     let writers = Writers::of(home, &home.dir);
-    let journal = JournalDraft::new(&home.dir, nonce, &places.records(parts), writers)?;
+    let journal =
+        JournalDraft::new(&home.dir, nonce, &places.records(parts.iter().map(|part| &part.commit.hold)), writers)?;
     for part in &mut *parts {
         part.name(sync.together)?;
     }
@@ -558,73 +559,5 @@ impl Sync {
             return first.hold.target.dir.sync_file_system().map_err(|e| first.not_durable(e));
         }
         places.dirs.iter().try_for_each(|(dir, _)| self.directory(dir, first))
-    }
-}
-
-/// The directories of a set, and how to get from one to the other.
-struct Places {
-    /// Those of targets and records, each once, with its real path.
-    dirs: Vec<(Arc<Dir>, PathBuf)>,
-}
-
-impl Places {
-    fn of(parts: &[Part]) -> Result<Places> {
-        let mut places = Places { dirs: Vec::new() };
-        for Part { commit, .. } in parts {
-            for dir in [&commit.hold.target.dir, &commit.hold.lease.dir] {
-                if places.path_of(dir).is_none() {
-                    let path = if dir.path().as_os_str().is_empty() { Path::new(".") } else { dir.path() };
-                    let path = std::fs::canonicalize(path).map_err(|e| commit.failed(e))?;
-                    places.dirs.push((dir.clone(), path));
-                }
-            }
-        }
-        Ok(places)
-    }
-
-    fn path_of(&self, dir: &Dir) -> Option<&Path> {
-        self.dirs.iter().find(|(other, _)| other.id() == dir.id()).map(|(_, path)| &**path)
-    }
-
-    /// The directory of the journal, which is that of the first target, from that of a part.
-    fn journal_from(&self, part: &Part) -> (PathBuf, u64) {
-        let Some((home, to)) = self.dirs.first() else { return (PathBuf::new(), 0) };
-        let from = self.path_of(&part.commit.hold.target.dir).unwrap_or(to);
-        (relative(from, to), home.id().ino)
-    }
-
-    /// Where the records are, from the directory of the journal.
-    fn records(&self, parts: &[Part]) -> Vec<PathBuf> {
-        let Some((_, from)) = self.dirs.first() else { return Vec::new() };
-        let record = |part: &Part| {
-            let lease = &part.commit.hold.lease;
-            relative(from, self.path_of(&lease.dir).unwrap_or(from)).join(&lease.name)
-        };
-        parts.iter().map(record).collect()
-    }
-}
-
-/// The way from one directory to another; both paths are real ones.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(common).map(|_| Component::ParentDir);
-    up.chain(to.components().skip(common)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ways_between_directories() {
-        for (from, to, way) in [
-            ("/a/b", "/a/b", ""),
-            ("/a/b", "/a/c/d", "../c/d"),
-            ("/a", "/", ".."),
-            ("/", "/a", "a"),
-            ("/a/bb", "/a/b", "../b"),
-        ] {
-            assert_eq!(relative(Path::new(from), Path::new(to)), Path::new(way), "{from} {to}");
-        }
     }
 }
