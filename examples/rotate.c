@@ -63,7 +63,7 @@ int main(int argc, char **argv)
             awrite_writer_free(writer);
             return 1;
         }
-        status = copy(file, log);
+        status = copy(writer, log);
         fclose(log);
     }
     if (status == AWRITE_OK)
