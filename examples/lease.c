@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 
         snprintf(text, sizeof text, "step %d\n", i);
         status = step(argv[1], argv[2], awrite_lease_token(lease), text);
-        if (status == AWRITE_OK && awrite_lease_due(lease) == 0)
+        if (status == AWRITE_OK && awrite_lease_time_to_refresh(lease) == 0)
             status = awrite_lease_refresh(lease);
     }
     if (status == AWRITE_OK)

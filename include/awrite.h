@@ -27,12 +27,12 @@
  *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
  *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
- *     open or acquire --> use --> commit, release or keep --> free
- *            |             `------------ give up -------------^
+ *     open or acquire --> use --> commit, release or detach --> free
+ *            |             `------------- give up --------------^
  *            `-- failed: the handle is NULL, which may be freed too
  *
  * Handles.  The caller frees each handle once, in whatever state it is, with the _free function of its kind. Freeing
- * NULL does nothing. A commit, a release or a keep uses the handle up: the only thing left to do is to free it. Freeing
+ * NULL does nothing. A commit, a release or a detach uses the handle up: the only thing left to do is to free it. Freeing
  * a handle that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
  *
  * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context
@@ -167,7 +167,8 @@ typedef enum awrite_status AWRITE_UINT32_ {
     AWRITE_INTERNAL = 7,
     /**
      * The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-     * back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
+     * back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new
+     * content.)
      */
     AWRITE_NOT_DURABLE = 8
 } awrite_status;
@@ -234,13 +235,13 @@ uint32_t awrite_version_number(void);
 
 /* === Memory ========================================================================================================
  *
- * What a call allocates for its caller is freed by awrite_free(): what awrite_read() has read, the path of a backup in an
- * awrite_result.
+ * What a call allocates for its caller is freed by awrite_free(): what awrite_read() has read, the path of a backup in
+ * an awrite_result.
  */
 
 /**
- * Frees what a call has allocated for the caller, as that call's description says. Not for handles, which have functions
- * of their own, and not for any other memory.
+ * Frees what a call has allocated for the caller, as that call's description says. Not for handles, which have
+ * functions of their own, and not for any other memory.
  *
  * @param memory what the call has returned. NULL: nothing is done.
  */
@@ -412,8 +413,8 @@ typedef struct awrite_lock_options {
     /** Passed to notice. What it points to must stay valid until the handle is freed. */
     void *notice_context;
     /**
-     * For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One line
-     * of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
+     * For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One
+     * line of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
      */
     const char *reason;
 } awrite_lock_options;
@@ -424,8 +425,8 @@ typedef struct awrite_lock_options {
      AWRITE_METHOD_AUTO, 0, NULL, 0, NULL, NULL, NULL}
 
 /**
- * Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
- * readers if AWRITE_LOCK_SHARED is among their flags.
+ * Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with
+ * other readers if AWRITE_LOCK_SHARED is among their flags.
  *
  * @param lock receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
  * @param target the file, which need not exist; its directory must.
@@ -441,14 +442,14 @@ awrite_status awrite_lock_acquire(awrite_lock **lock,
                                   const awrite_lock_options *options);
 
 /**
- * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
- * two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
- * lock that is taken in addition later has no part in this.
+ * Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller,
+ * so two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call:
+ * a lock that is taken in addition later has no part in this.
  *
  * @param lock receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
  * @param targets,count the files, at least one. One that is named twice is locked once.
- * @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
- * target only.
+ * @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless
+ * there is one target only.
  *
  * @return as awrite_lock_acquire(). Thread-safe.
  */
@@ -477,8 +478,8 @@ int awrite_lock_fd(const awrite_lock *lock);
 const char *awrite_lock_path(const awrite_lock *lock);
 
 /**
- * Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
- * stopped, or cut off from the file server, for too long.
+ * Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock
+ * is lost if the process was stopped, or cut off from the file server, for too long.
  *
  * @return AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
  * Thread-safe, with the same handle too.
@@ -504,9 +505,9 @@ void awrite_lock_free(awrite_lock *lock);
 /* === Writing =======================================================================================================
  *
  * A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
- * callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it is
- * the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
- * unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
+ * callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it
+ * is the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and
+ * stays, unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
  */
 
 /** The size of a string that says what a target contains, with the zero byte at its end. */
@@ -657,8 +658,8 @@ typedef struct awrite_write_options {
      */
     const char *expect;
     /**
-     * Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
-     * it may contain anything. Not together with expect.
+     * Replace the target only if it contains the same as this file, which is read once, before the lock is taken.
+     * NULL: it may contain anything. Not together with expect.
      */
     const char *expect_same;
     /**
@@ -682,8 +683,8 @@ typedef struct awrite_result {
     /** Length of the content in bytes. */
     uint64_t bytes;
     /**
-     * The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no memory
-     * for it). The call does not look at what was here before.
+     * The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no
+     * memory for it). The call does not look at what was here before.
      */
     char *backup;
     /** 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED). */
@@ -691,8 +692,8 @@ typedef struct awrite_result {
     /** 0. */
     uint32_t reserved;
     /**
-     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was used; else "".
-     * The next awrite_write_options.expect.
+     * What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was
+     * used; else "". The next awrite_write_options.expect.
      */
     char digest[AWRITE_DIGEST_SIZE];
 } awrite_result;
@@ -731,7 +732,8 @@ awrite_status awrite_write(const char *target,
  * Reads and replaces a target under its lock, so that no other update is lost.
  *
  * @param target the file, which need not exist; its content is empty then.
- * @param change called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+ * @param change called once, on this thread, with the lock held. It must not write or lock the same target in any
+ * other way.
  * @param context passed to change.
  * @param options NULL for the defaults.
  * @param result receives what was done; or NULL. Left alone on failure.
@@ -781,8 +783,8 @@ awrite_status awrite_update_write(awrite_update_io *io,
  */
 
 /**
- * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
- * puts that off. awrite_writer_commit() makes what was written the content of the target.
+ * A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless
+ * AWRITE_WRITE_LATE_LOCK puts that off. awrite_writer_commit() makes what was written the content of the target.
  *
  * Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
  */
@@ -831,15 +833,17 @@ awrite_status awrite_writer_write_from(awrite_writer *writer,
                                        uint64_t *bytes);
 
 /**
- * The descriptor of the new content, for fdopen(3), sendfile(2), mmap(2) and the like: a regular file, open for reading
- * and writing, that contains what was written so far, at whose end it stands. The commit takes the file as it is then.
- * What is in it counts as input, except for the old content with AWRITE_WRITE_APPEND. With expect or AWRITE_WRITE_VERIFY,
- * the commit reads it once more.
+ * The descriptor of the new content, for fdopen(3), sendfile(2), mmap(2) and the like: a regular file, open for
+ * reading and writing, that contains what was written so far, at whose end it stands. The commit takes the file as it
+ * is then. What is in it counts as input, except for the old content with AWRITE_WRITE_APPEND. With expect or
+ * AWRITE_WRITE_VERIFY, the commit reads it once more.
  *
- * It belongs to the handle, and exists until the commit: do not close it. For stdio, use fdopen() with a copy by dup(),
- * and call fclose() before the commit. The file has no name, or a temporary one, and is not yet as the target will be.
+ * It belongs to the handle, and exists until the commit: do not close it. For stdio, use fdopen() with a copy by
+ * dup(), and call fclose() before the commit. The file has no name, or a temporary one, and is not yet as the target
+ * will be.
  *
- * @return the descriptor; -1 on failure, and awrite_last_error() says why. With the same handle from one thread at a time.
+ * @return the descriptor; -1 on failure, and awrite_last_error() says why. With the same handle from one thread at a
+ * time.
  */
 int awrite_writer_fd(awrite_writer *writer);
 
@@ -849,8 +853,8 @@ int awrite_writer_fd(awrite_writer *writer);
  * @param fd receives a descriptor at the beginning of the file, which the caller closes; -1 if there is no file, or on
  * failure.
  *
- * @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also with AWRITE_WRITE_LATE_LOCK, since the lock is not held yet; AWRITE_ERROR.
- * With the same handle from one thread at a time.
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also with AWRITE_WRITE_LATE_LOCK, since the lock is not held yet;
+ * AWRITE_ERROR. With the same handle from one thread at a time.
  */
 AWRITE_NODISCARD
 awrite_status awrite_writer_open_old(awrite_writer *writer,
@@ -862,8 +866,8 @@ awrite_status awrite_writer_open_old(awrite_writer *writer,
  *
  * @param result receives what was done; or NULL. Left alone on failure.
  *
- * @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
- * taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+ * @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not
+ * be taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
  * AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
  */
 AWRITE_NODISCARD
@@ -873,9 +877,52 @@ awrite_status awrite_writer_commit(awrite_writer *writer,
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
- * with the same handle at the same time, or later. The writer of a set is freed with the set: this does nothing to it.
+ * with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
  */
 void awrite_writer_free(awrite_writer *writer);
+
+/* === Reading =======================================================================================================
+ *
+ * A target needs no lock to be read: what this library replaces is whole at every instant, so fopen(3) and open(2) do.
+ * These functions are for who wants to read and then replace (with awrite_write_options.expect, without a lock between
+ * the two), and for targets that are written in place, or several of them that belong together.
+ */
+
+/**
+ * Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
+ *
+ * @param target the file, which must exist.
+ * @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a
+ * string. NULL on failure.
+ * @param size receives its length, without that zero byte; 0 on failure.
+ * @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on
+ * failure; or NULL.
+ * @param options NULL for the defaults. The lock is shared in any case.
+ *
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no
+ * such file. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_read(const char *target,
+                          void **data,
+                          size_t *size,
+                          char *digest,
+                          const awrite_lock_options *options);
+
+/**
+ * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+ * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+ *
+ * @param target the file, which need not exist.
+ * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ *
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_digest(const char *target,
+                            char *digest,
+                            size_t capacity);
 
 /* === Several files together ========================================================================================
  *
@@ -955,49 +1002,6 @@ awrite_status awrite_set_result(const awrite_set *set,
  * same time, or later.
  */
 void awrite_set_free(awrite_set *set);
-
-/* === Reading =======================================================================================================
- *
- * A target needs no lock to be read: what this library replaces is whole at every instant, so fopen(3) and open(2) do.
- * These functions are for who wants to read and then replace (with awrite_write_options.expect, without a lock between
- * the two), and for targets that are written in place, or several of them that belong together.
- */
-
-/**
- * Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
- *
- * @param target the file, which must exist.
- * @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a string.
- * NULL on failure.
- * @param size receives its length, without that zero byte; 0 on failure.
- * @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on failure;
- * or NULL.
- * @param options NULL for the defaults. The lock is shared in any case.
- *
- * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no such
- * file. Thread-safe.
- */
-AWRITE_NODISCARD
-awrite_status awrite_read(const char *target,
-                          void **data,
-                          size_t *size,
-                          char *digest,
-                          const awrite_lock_options *options);
-
-/**
- * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
- * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
- *
- * @param target the file, which need not exist.
- * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
- * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
- *
- * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
- */
-AWRITE_NODISCARD
-awrite_status awrite_digest(const char *target,
-                            char *digest,
-                            size_t capacity);
 
 /* === Leases ========================================================================================================
  *
@@ -1085,7 +1089,7 @@ awrite_status awrite_lease_acquire(awrite_lease **lease,
                                    const awrite_lock_options *options);
 
 /**
- * Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
+ * Goes on with a lease that was detached (awrite_lease_detach(), awrite-lock --acquire): refreshes it.
  *
  * @param lease,target,owner,options as in awrite_lease_acquire().
  * @param token its token; 0: whichever lease the owner has.
@@ -1129,7 +1133,7 @@ uint64_t awrite_lease_token(const awrite_lease *lease);
  * @return 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
  * time.
  */
-uint64_t awrite_lease_due(const awrite_lease *lease);
+uint64_t awrite_lease_time_to_refresh(const awrite_lease *lease);
 
 /**
  * Gives a lease back. The handle is still to be freed.
@@ -1145,12 +1149,12 @@ awrite_status awrite_lease_release(awrite_lease *lease);
  *
  * @return AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
  */
-awrite_status awrite_lease_keep(awrite_lease *lease);
+awrite_status awrite_lease_detach(awrite_lease *lease);
 
 /**
- * Frees a handle; NULL is fine. A lease that was neither released nor kept is given back; for that, this waits up to a
- * second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
- * the same handle at the same time, or later.
+ * Frees a handle; NULL is fine. A lease that was neither released nor detached is given back; for that, this waits up
+ * to a second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call
+ * with the same handle at the same time, or later.
  */
 void awrite_lease_free(awrite_lease *lease);
 
@@ -1170,7 +1174,7 @@ awrite_status awrite_lease_read(const char *target,
                                 awrite_lease_info *info);
 
 /**
- * Gives back a lease that was kept, without a handle.
+ * Gives back a lease that was detached, without a handle.
  *
  * @param target,owner,options as in awrite_lease_acquire().
  * @param token its token; 0: whichever lease the owner has.
@@ -1178,17 +1182,18 @@ awrite_status awrite_lease_read(const char *target,
  * @return AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
  * in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
  */
-awrite_status awrite_lease_end(const char *target,
-                               const char *owner,
-                               uint64_t token,
-                               const awrite_lock_options *options);
+awrite_status awrite_lease_release_claimed(const char *target,
+                                           const char *owner,
+                                           uint64_t token,
+                                           const awrite_lock_options *options);
 
 /**
  * Ends the lease of a target, whoever has it. Whoever works under it finds out at the next refresh or write. The next
  * token is greater, as ever. For those who may write the target only.
  *
  * @param target,options as in awrite_lease_acquire().
- * @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+ * @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or
+ * NULL.
  *
  * @return AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
  * AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.
@@ -1232,8 +1237,8 @@ typedef struct awrite_hold {
     /** The process that holds the lock or waits for it; 0 where it could not be found, and for a lease. */
     uint32_t pid;
     /**
-     * The target: the directory as it was given, and the path from there. The path of the lock file where its name does
-     * not say which target it is of. Never NULL.
+     * The target: the directory as it was given, and the path from there. The path of the lock file where its name
+     * does not say which target it is of. Never NULL.
      */
     const char *target;
     /** The lock file. Never NULL. */
@@ -1250,8 +1255,8 @@ typedef struct awrite_hold {
 typedef int (*awrite_hold_fn)(const awrite_hold *hold, void *context);
 
 /**
- * Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
- * for nothing. Those who wait for the end of a lease are not known.
+ * Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and
+ * waits for nothing. Those who wait for the end of a lease are not known.
  *
  * @param dir the directory.
  * @param flags AWRITE_HOLDS_*, or-ed.

@@ -285,8 +285,8 @@ impl<T: Extensible> Out<T> {
     }
 }
 
-/// What is behind a handle. It belongs to the process that made it. A commit, a release or a keep takes the value out,
-/// and the handle is then used up.
+/// What is behind a handle. It belongs to the process that made it. A commit, a release or a detach takes the value
+/// out, and the handle is then used up.
 pub(super) struct Handle<T> {
     pid: u32,
     value: Option<T>,

@@ -39,8 +39,8 @@ pub struct awrite_hold {
     pub state: awrite_hold_state,
     /// The process that holds the lock or waits for it; 0 where it could not be found, and for a lease.
     pub pid: u32,
-    /// The target: the directory as it was given, and the path from there. The path of the lock file where its name does
-    /// not say which target it is of. Never NULL.
+    /// The target: the directory as it was given, and the path from there. The path of the lock file where its name
+    /// does not say which target it is of. Never NULL.
     pub target: *const c_char,
     /// The lock file. Never NULL.
     pub lock_file: *const c_char,
@@ -55,8 +55,8 @@ pub struct awrite_hold {
 /// Gets what is held, one by one. Returns 0 to go on; anything else stops it. It must return: see Callbacks.
 pub type awrite_hold_fn = Option<unsafe extern "C-unwind" fn(hold: *const awrite_hold, context: *mut c_void) -> c_int>;
 
-/// Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and waits
-/// for nothing. Those who wait for the end of a lease are not known.
+/// Tells who holds, leases or waits for the files in a directory, in the order of their names. Changes nothing and
+/// waits for nothing. Those who wait for the end of a lease are not known.
 ///
 /// @param dir the directory.
 /// @param flags AWRITE_HOLDS_*, or-ed.

@@ -49,7 +49,7 @@ pub unsafe extern "C" fn awrite_lease_acquire(
     }
 }
 
-/// Goes on with a lease that was kept (awrite_lease_keep(), awrite-lock --acquire): refreshes it.
+/// Goes on with a lease that was detached (awrite_lease_detach(), awrite-lock --acquire): refreshes it.
 ///
 /// @param lease,target,owner,options as in awrite_lease_acquire().
 /// @param token its token; 0: whichever lease the owner has.
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn awrite_lease_token(lease: *const awrite_lease) -> u64 {
 /// @return 0 also if the handle is NULL, used up, or the parent process's. With the same handle from one thread at a
 /// time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lease_due(lease: *const awrite_lease) -> u64 {
+pub unsafe extern "C" fn awrite_lease_time_to_refresh(lease: *const awrite_lease) -> u64 {
     // SAFETY: what the header asks of the caller.
     guard_or(0, || unsafe { Ok(milliseconds(handle(lease)?.0.get()?.time_to_refresh())) })
 }
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn awrite_lease_release(lease: *mut awrite_lease) -> awrit
 ///
 /// @return AWRITE_OK; AWRITE_BAD_ARGUMENT. With the same handle from one thread at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_status {
+pub unsafe extern "C" fn awrite_lease_detach(lease: *mut awrite_lease) -> awrite_status {
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         handle_mut(lease)?.0.take()?.detach();
@@ -137,9 +137,9 @@ pub unsafe extern "C" fn awrite_lease_keep(lease: *mut awrite_lease) -> awrite_s
     })
 }
 
-/// Frees a handle; NULL is fine. A lease that was neither released nor kept is given back; for that, this waits up to a
-/// second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call with
-/// the same handle at the same time, or later.
+/// Frees a handle; NULL is fine. A lease that was neither released nor detached is given back; for that, this waits up
+/// to a second for the target's lock. In a forked child it frees the copy, and the parent's lease stays. No other call
+/// with the same handle at the same time, or later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_lease_free(lease: *mut awrite_lease) {
     // SAFETY: what the header asks of the caller.
@@ -265,7 +265,7 @@ pub(super) fn since_1970(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or_else(|before| -clamp(before.duration()), clamp)
 }
 
-/// Gives back a lease that was kept, without a handle.
+/// Gives back a lease that was detached, without a handle.
 ///
 /// @param target,owner,options as in awrite_lease_acquire().
 /// @param token its token; 0: whichever lease the owner has.
@@ -273,7 +273,7 @@ pub(super) fn since_1970(time: SystemTime) -> i64 {
 /// @return AWRITE_OK, also if there was none; AWRITE_LOCKED if somebody else has it, or if the lock could not be taken
 /// in time; AWRITE_BAD_ARGUMENT; AWRITE_ERROR. Thread-safe.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn awrite_lease_end(
+pub unsafe extern "C" fn awrite_lease_release_claimed(
     target: *const c_char,
     owner: *const c_char,
     token: u64,
@@ -291,7 +291,8 @@ pub unsafe extern "C" fn awrite_lease_end(
 /// token is greater, as ever. For those who may write the target only.
 ///
 /// @param target,options as in awrite_lease_acquire().
-/// @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or NULL.
+/// @param info receives whose lease it was, its state is AWRITE_LEASE_NONE if there was none; its size must be set. Or
+/// NULL.
 ///
 /// @return AWRITE_OK, also if there was none; AWRITE_LOCKED if the lock could not be taken in time;
 /// AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also if this user may not write the target. Thread-safe.

@@ -101,8 +101,8 @@ pub struct awrite_lock_options {
     pub notice: awrite_notice_fn,
     /// Passed to notice. What it points to must stay valid until the handle is freed.
     pub notice_context: *mut c_void,
-    /// For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One line
-    /// of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
+    /// For awrite_lease_acquire() and awrite_lease_resume(): why the lease is taken, for those whom it keeps out. One
+    /// line of UTF-8, of 1 to 255 bytes. NULL: none; a lease that is there keeps its own.
     pub reason: *const c_char,
 }
 
@@ -262,8 +262,8 @@ pub(super) unsafe fn under(lock: *const awrite_lock) -> Result<Option<Under>> {
     })
 }
 
-/// Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with other
-/// readers if AWRITE_LOCK_SHARED is among their flags.
+/// Takes the lock of a target. It waits as the options say (for ever, if they say nothing), and shares the lock with
+/// other readers if AWRITE_LOCK_SHARED is among their flags.
 ///
 /// @param lock receives the handle, which must be freed with awrite_lock_free(); NULL on failure.
 /// @param target the file, which need not exist; its directory must.
@@ -283,14 +283,14 @@ pub unsafe extern "C" fn awrite_lock_acquire(
     unsafe { acquire(lock, &[target], options) }
 }
 
-/// Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller, so
-/// two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call: a
-/// lock that is taken in addition later has no part in this.
+/// Takes the locks of several targets, or none of them. The order in which it takes them is the same for every caller,
+/// so two callers never wait for each other, whatever the order of their targets. Take all that is needed in one call:
+/// a lock that is taken in addition later has no part in this.
 ///
 /// @param lock receives one handle for all of them, to be freed with awrite_lock_free(); NULL on failure.
 /// @param targets,count the files, at least one. One that is named twice is locked once.
-/// @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless there is one
-/// target only.
+/// @param options NULL for the defaults. The time to wait is about all of them together. Without lock_file, unless
+/// there is one target only.
 ///
 /// @return as awrite_lock_acquire(). Thread-safe.
 #[must_use]
@@ -332,8 +332,8 @@ pub unsafe extern "C" fn awrite_lock_path(lock: *const awrite_lock) -> *const c_
     guard_or(std::ptr::null(), || unsafe { Ok(handle(lock)?.path.as_ptr()) })
 }
 
-/// Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock is lost if the process was
-/// stopped, or cut off from the file server, for too long.
+/// Makes sure that the lock is still held; of several targets: all of them. A lock by flock(2) always is. A link lock
+/// is lost if the process was stopped, or cut off from the file server, for too long.
 ///
 /// @return AWRITE_OK; AWRITE_LOCKED if it is lost; AWRITE_ERROR if that could not be found out; AWRITE_BAD_ARGUMENT.
 /// Thread-safe, with the same handle too.

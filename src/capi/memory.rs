@@ -1,15 +1,15 @@
 //! Memory
 //!
-//! What a call allocates for its caller is freed by awrite_free(): what awrite_read() has read, the path of a backup in an
-//! awrite_result.
+//! What a call allocates for its caller is freed by awrite_free(): what awrite_read() has read, the path of a backup in
+//! an awrite_result.
 
 use std::ffi::c_void;
 use std::io;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Frees what a call has allocated for the caller, as that call's description says. Not for handles, which have functions
-/// of their own, and not for any other memory.
+/// Frees what a call has allocated for the caller, as that call's description says. Not for handles, which have
+/// functions of their own, and not for any other memory.
 ///
 /// @param memory what the call has returned. NULL: nothing is done.
 #[unsafe(no_mangle)]

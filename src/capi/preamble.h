@@ -27,12 +27,12 @@
  *         status = awrite_writer_commit(writer, NULL);          // only now the file is replaced
  *     awrite_writer_free(writer);                               // without a commit: nothing has happened
  *
- *     open or acquire --> use --> commit, release or keep --> free
- *            |             `------------ give up -------------^
+ *     open or acquire --> use --> commit, release or detach --> free
+ *            |             `------------- give up --------------^
  *            `-- failed: the handle is NULL, which may be freed too
  *
  * Handles.  The caller frees each handle once, in whatever state it is, with the _free function of its kind. Freeing
- * NULL does nothing. A commit, a release or a keep uses the handle up: the only thing left to do is to free it. Freeing
+ * NULL does nothing. A commit, a release or a detach uses the handle up: the only thing left to do is to free it. Freeing
  * a handle that is not used up gives up what was begun: the write is discarded, the lock or the lease is given back.
  *
  * Ownership.  Arguments stay the caller's, and the library reads them only during the call. What a callback's context

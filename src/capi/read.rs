@@ -19,15 +19,15 @@ use crate::lock::FileLock;
 /// Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
 ///
 /// @param target the file, which must exist.
-/// @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a string.
-/// NULL on failure.
+/// @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a
+/// string. NULL on failure.
 /// @param size receives its length, without that zero byte; 0 on failure.
-/// @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on failure;
-/// or NULL.
+/// @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on
+/// failure; or NULL.
 /// @param options NULL for the defaults. The lock is shared in any case.
 ///
-/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no such
-/// file. Thread-safe.
+/// @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no
+/// such file. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_read(

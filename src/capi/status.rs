@@ -37,7 +37,8 @@ pub enum awrite_status {
     /// new content if it had just been replaced.
     AWRITE_INTERNAL = 7,
     /// The target has been replaced, but its directory could not be synced: after a power cut the old content may be
-    /// back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new content.)
+    /// back. (If it was overwritten in place by AWRITE_WRITE_IN_PLACE, it may then have only a part of the new
+    /// content.)
     AWRITE_NOT_DURABLE = 8,
 }
 

@@ -1,9 +1,9 @@
 //! Writing
 //!
 //! A target is replaced as a whole or not at all, under its lock: by a block of memory (awrite_write), by what a
-//! callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it is
-//! the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and stays,
-//! unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
+//! callback makes of the current content (awrite_update), or piece by piece (awrite_writer_open). At every instant it
+//! is the complete old or the complete new content, for readers and after a crash. A symbolic link is followed and
+//! stays, unless AWRITE_LOCK_NO_FOLLOW is among the flags of the lock options.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, Read, Write};
@@ -139,8 +139,8 @@ pub struct awrite_write_options {
     /// compared as soon as the lock is held, and again right before the target is replaced; otherwise the write fails
     /// with AWRITE_CONFLICT. NULL: it may contain anything.
     pub expect: *const c_char,
-    /// Replace the target only if it contains the same as this file, which is read once, before the lock is taken. NULL:
-    /// it may contain anything. Not together with expect.
+    /// Replace the target only if it contains the same as this file, which is read once, before the lock is taken.
+    /// NULL: it may contain anything. Not together with expect.
     pub expect_same: *const c_char,
     /// Go on under this lock of the target, which the program holds, instead of taking it. It stays held, and must not be
     /// freed before the call returns; a write of several calls fails at its commit if it is released before. It must have
@@ -163,15 +163,15 @@ pub struct awrite_result {
     pub size: usize,
     /// Length of the content in bytes.
     pub bytes: u64,
-    /// The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no memory
-    /// for it). The call does not look at what was here before.
+    /// The path of the backup of the previous content, to be freed with awrite_free(); NULL: there is none (or no
+    /// memory for it). The call does not look at what was here before.
     pub backup: *mut c_char,
     /// 1; or 0 when the content was identical and the file was left alone (AWRITE_WRITE_IF_CHANGED).
     pub changed: u32,
     /// 0.
     pub reserved: u32,
-    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was used; else "".
-    /// The next awrite_write_options.expect.
+    /// What the target contains now, as awrite_digest() says it, if expect, expect_same or AWRITE_WRITE_VERIFY was
+    /// used; else "". The next awrite_write_options.expect.
     pub digest: [c_char; AWRITE_DIGEST_SIZE],
 }
 
@@ -363,7 +363,8 @@ pub type awrite_update_fn =
 /// Reads and replaces a target under its lock, so that no other update is lost.
 ///
 /// @param target the file, which need not exist; its content is empty then.
-/// @param change called once, on this thread, with the lock held. It must not write or lock the same target in any other way.
+/// @param change called once, on this thread, with the lock held. It must not write or lock the same target in any
+/// other way.
 /// @param context passed to change.
 /// @param options NULL for the defaults.
 /// @param result receives what was done; or NULL. Left alone on failure.

@@ -11,8 +11,8 @@ use super::status::{awrite_status, guard, guard_or};
 use super::write::{awrite_result, awrite_write_options, write_options};
 use crate::write::AtomicFile;
 
-/// A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless AWRITE_WRITE_LATE_LOCK
-/// puts that off. awrite_writer_commit() makes what was written the content of the target.
+/// A target that is being replaced piece by piece. Its lock is held from awrite_writer_open() on, unless
+/// AWRITE_WRITE_LATE_LOCK puts that off. awrite_writer_commit() makes what was written the content of the target.
 ///
 /// Thread-safety: may be passed from thread to thread. Only one thread at a time may use it, in all its functions.
 pub struct awrite_writer {
@@ -88,15 +88,17 @@ pub unsafe extern "C" fn awrite_writer_write_from(
     })
 }
 
-/// The descriptor of the new content, for fdopen(3), sendfile(2), mmap(2) and the like: a regular file, open for reading
-/// and writing, that contains what was written so far, at whose end it stands. The commit takes the file as it is then.
-/// What is in it counts as input, except for the old content with AWRITE_WRITE_APPEND. With expect or AWRITE_WRITE_VERIFY,
-/// the commit reads it once more.
+/// The descriptor of the new content, for fdopen(3), sendfile(2), mmap(2) and the like: a regular file, open for
+/// reading and writing, that contains what was written so far, at whose end it stands. The commit takes the file as it
+/// is then. What is in it counts as input, except for the old content with AWRITE_WRITE_APPEND. With expect or
+/// AWRITE_WRITE_VERIFY, the commit reads it once more.
 ///
-/// It belongs to the handle, and exists until the commit: do not close it. For stdio, use fdopen() with a copy by dup(),
-/// and call fclose() before the commit. The file has no name, or a temporary one, and is not yet as the target will be.
+/// It belongs to the handle, and exists until the commit: do not close it. For stdio, use fdopen() with a copy by
+/// dup(), and call fclose() before the commit. The file has no name, or a temporary one, and is not yet as the target
+/// will be.
 ///
-/// @return the descriptor; -1 on failure, and awrite_last_error() says why. With the same handle from one thread at a time.
+/// @return the descriptor; -1 on failure, and awrite_last_error() says why. With the same handle from one thread at a
+/// time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_fd(writer: *mut awrite_writer) -> c_int {
     // SAFETY: what the header asks of the caller.
@@ -108,8 +110,8 @@ pub unsafe extern "C" fn awrite_writer_fd(writer: *mut awrite_writer) -> c_int {
 /// @param fd receives a descriptor at the beginning of the file, which the caller closes; -1 if there is no file, or on
 /// failure.
 ///
-/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also with AWRITE_WRITE_LATE_LOCK, since the lock is not held yet; AWRITE_ERROR.
-/// With the same handle from one thread at a time.
+/// @return AWRITE_OK; AWRITE_BAD_ARGUMENT, also with AWRITE_WRITE_LATE_LOCK, since the lock is not held yet;
+/// AWRITE_ERROR. With the same handle from one thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_open_old(writer: *mut awrite_writer, fd: *mut c_int) -> awrite_status {
@@ -129,8 +131,8 @@ pub unsafe extern "C" fn awrite_writer_open_old(writer: *mut awrite_writer, fd: 
 ///
 /// @param result receives what was done; or NULL. Left alone on failure.
 ///
-/// @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not be
-/// taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
+/// @return AWRITE_OK; AWRITE_LOCKED if the lock or the lease has been lost, or, with AWRITE_WRITE_LATE_LOCK, could not
+/// be taken; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR; AWRITE_STOPPED by the check of the options;
 /// AWRITE_NOT_DURABLE. With the same handle from one thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -139,7 +141,7 @@ pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result
     guard(|| unsafe {
         let (writer, result) = (handle_mut(writer)?, Out::new(result)?);
         if writer.of_set {
-            return Err(bad_argument("the writer is of a set, which is committed as a whole: awrite_set_commit()"));
+            return Err(bad_argument("the file is of a set, which is committed as a whole: awrite_set_commit()"));
         }
         result.put_committed(&writer.write.take()?.commit()?);
         Ok(())
@@ -148,7 +150,7 @@ pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result
 
 /// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
 /// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
-/// with the same handle at the same time, or later. The writer of a set is freed with the set: this does nothing to it.
+/// with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_free(writer: *mut awrite_writer) {
     // SAFETY: what the header asks of the caller.

@@ -54,6 +54,7 @@ use crate::names::{
 };
 use crate::notice::{Notice, Observer};
 use crate::options::LockOptions;
+use crate::remedy::Remedy;
 use crate::shown::shown;
 use crate::stage::{Stage, rename_new};
 use crate::sys::{Dir, FileId, FileKind, FileStatus, flush, retry, unsupported};
@@ -173,8 +174,8 @@ impl DraftRecord {
         match made {
             Ok(((), ticket)) => Ok(Some(PlacedRecord { ticket: Some(ticket), back })),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists || unsupported(&e) => Ok(None),
-            // EPERM: no hard links on this file system. EMLINK: too many of them.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EMLINK)) => Ok(None),
+            // EPERM: no hard links on this file system. EMLINK: too many of them. EXDEV: below another mount of it.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EMLINK | libc::EXDEV)) => Ok(None),
             Err(e) => Err(fail(e)),
         }
     }
@@ -458,6 +459,9 @@ impl Recovery<'_> {
         let is_left = self.is_staged(&self.stage).and_then(|there| Ok(there && self.may_replace(&target.name)?));
         if is_left.map_err(fail)? {
             finish_target(target, &self.stage).map_err(|e| match target.ensure_changeable(false) {
+                Err(why) if why.remedy() == Some(&Remedy::InPlace) => {
+                    why.during(FINISHING).with_hint("whoever may replace it, or root, finishes it when locking it")
+                }
                 Err(why) => why.during(FINISHING),
                 Ok(()) => fail(e),
             })?;

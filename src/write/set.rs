@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Purpose, Visitor, lock_targets};
 use crate::lock::{HandOver, Place};
 use crate::options::{Durability, LockOptions, WriteOptions};
+use crate::remedy::Remedy;
 use crate::target::Target;
 
 /// Several files that are replaced together, or none.
@@ -77,7 +78,10 @@ impl Set {
             if options.durability != Durability::None && files.len() > 1 {
                 ensure_recoverable(target, place)?;
             }
-            ensure_replaceable(target, place, options)
+            ensure_replaceable(target, place, options).map_err(|e| match e.remedy() {
+                Some(Remedy::InPlace) => e.with_hint("it can only be overwritten in place, and so only by itself"),
+                _ => e,
+            })
         };
         let mkdir = files.iter().any(|(_, options)| options.mkdir);
         let (how, visitor) = (crate::target::Resolve { mkdir, ..resolve(first) }, Visitor::of(&lock));

@@ -755,7 +755,7 @@ static void test_lease(void)
     EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "a", 60000, NULL));
     token = awrite_lease_token(lease);
     CHECK(token > 0);
-    CHECK(awrite_lease_due(lease) > 10000 && awrite_lease_due(lease) <= 20000);
+    CHECK(awrite_lease_time_to_refresh(lease) > 10000 && awrite_lease_time_to_refresh(lease) <= 20000);
     EXPECT(AWRITE_OK, awrite_lease_refresh(lease));
     CHECK(awrite_lease_token(lease) == token);
     EXPECT(AWRITE_OK, awrite_lease_read("p", NULL, &info));
@@ -774,10 +774,10 @@ static void test_lease(void)
     as_a.token = token;
     EXPECT(AWRITE_OK, awrite_write("p", "x", 1, &write, NULL));
 
-    EXPECT(AWRITE_OK, awrite_lease_keep(lease));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_keep(lease));
+    EXPECT(AWRITE_OK, awrite_lease_detach(lease));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_detach(lease));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(lease));
-    CHECK(awrite_lease_token(lease) == 0 && awrite_lease_due(lease) == 0);
+    CHECK(awrite_lease_token(lease) == 0 && awrite_lease_time_to_refresh(lease) == 0);
     awrite_lease_free(lease);
     CHECK(exists("p.lease"));
     EXPECT(AWRITE_LOCKED, awrite_lease_resume(&lease, "p", "a", token + 1, 0, NULL));
@@ -789,11 +789,11 @@ static void test_lease(void)
 
     EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
     CHECK(awrite_lease_token(lease) > token);
-    EXPECT(AWRITE_OK, awrite_lease_keep(lease));
+    EXPECT(AWRITE_OK, awrite_lease_detach(lease));
     awrite_lease_free(lease);
-    EXPECT(AWRITE_LOCKED, awrite_lease_end("p", "a", 0, NULL));
-    EXPECT(AWRITE_OK, awrite_lease_end("p", "b", 0, NULL));
-    EXPECT(AWRITE_OK, awrite_lease_end("p", "b", 0, NULL));
+    EXPECT(AWRITE_LOCKED, awrite_lease_release_claimed("p", "a", 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_release_claimed("p", "b", 0, NULL));
+    EXPECT(AWRITE_OK, awrite_lease_release_claimed("p", "b", 0, NULL));
     EXPECT(AWRITE_OK, awrite_lease_acquire(&lease, "p", "b", 60000, NULL));
     EXPECT(AWRITE_OK, awrite_lease_release(lease));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(lease));
@@ -810,14 +810,14 @@ static void test_lease(void)
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, "p", NULL, 0, 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(NULL, "p", "b", 0, 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_resume(&lease, NULL, "b", 0, 0, NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end("p", NULL, 0, NULL));
-    CHECK(awrite_lease_token(NULL) == 0 && awrite_lease_due(NULL) == 0);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release_claimed("p", NULL, 0, NULL));
+    CHECK(awrite_lease_token(NULL) == 0 && awrite_lease_time_to_refresh(NULL) == 0);
     EXPECT(AWRITE_ERROR, awrite_lease_acquire(&lease, "missing/p", "b", 1000, NULL));
     CHECK(lease == NULL && awrite_last_errno() == ENOENT);
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_end(NULL, "b", 0, NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release_claimed(NULL, "b", 0, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_refresh(NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_release(NULL));
-    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_keep(NULL));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_detach(NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read("p", NULL, NULL));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lease_read(NULL, NULL, &info));
     info.size = 16;

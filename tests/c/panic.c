@@ -133,7 +133,7 @@ static void try_each(const char *name, awrite_status (*call)(void), awrite_statu
         CHECK(awrite_last_errno() == 0);
         CHECK(has_content("f", "old") || has_content("f", "new"));
         /* A lease that could not be released expires by itself. */
-        EXPECT(AWRITE_OK, awrite_lease_end("f", "a", 0, NULL));
+        EXPECT(AWRITE_OK, awrite_lease_release_claimed("f", "a", 0, NULL));
         CHECK(entries() == before);
     }
     printf("%s: %d\n", name, panics);

@@ -28,10 +28,9 @@ static int tell(const awrite_notice *notice, void *)
 
 int main(int, char **arguments)
 {
-    awrite_write_options options = {};
+    awrite_write_options options = AWRITE_WRITE_OPTIONS_INIT;
     awrite_status status = AWRITE_OK;
 
-    options.size = sizeof options;
     try {
         if (std::strcmp(arguments[1], "update") == 0) {
             status = awrite_update("f", change, nullptr, &options, nullptr);

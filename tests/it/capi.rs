@@ -323,6 +323,11 @@ fn the_shared_library_exports_what_the_header_declares_and_nothing_else() {
     functions.sort_unstable();
     assert_eq!(exported, functions);
     assert!(output("readelf", &["-d"]).contains("soname: [libawrite.so.1]"));
+    // Debian's record of when each came.
+    let symbols = fs::read_to_string(Path::new(ROOT).join("pkg/debian/libawrite1.symbols")).unwrap();
+    let names =
+        symbols.lines().filter_map(|line| line.strip_prefix(' ')?.split_once("@LIBAWRITE_1 ")).map(|(name, _)| name);
+    assert_eq!(names.filter(|name| *name != "LIBAWRITE_1").collect::<Vec<_>>(), functions);
 }
 
 #[test]
@@ -628,6 +633,10 @@ fn make_installs_all_of_it() {
     ] {
         assert_eq!(fs::read_link(image.join("usr").join(link)).unwrap(), Path::new(to), "{link}");
     }
+    for name in ["awrite_write", "awrite_lock_acquire", "awrite_writer_commit", "awrite_free"] {
+        let page = image.join(format!("usr/share/man/man3/{name}.3"));
+        assert_eq!(fs::read_link(page).unwrap(), Path::new("awrite.3"));
+    }
     let pc = fs::read_to_string(image.join("usr/lib/pkgconfig/awrite.pc")).unwrap();
     assert!(!pc.contains('@') && pc.contains(env!("CARGO_PKG_VERSION")), "{pc}");
     assert!(pc.starts_with("prefix=/usr\nincludedir=${prefix}/include\nlibdir=${prefix}/lib\n"), "{pc}");
@@ -640,6 +649,11 @@ fn make_installs_all_of_it() {
         let ours = globals.lines().filter(|line| line.contains(" T awrite_")).count();
         let all = globals.lines().filter(|line| line.contains(' ')).count();
         assert!(ours > 30 && ours == all, "{globals}");
+        let library = image.join("usr/lib/libawrite.so");
+        let output = Command::new("nm").args(["-D", "--defined-only"]).arg(library).output().unwrap();
+        let symbols = String::from_utf8(output.stdout).unwrap();
+        let versioned = |line: &str| line.ends_with("@@LIBAWRITE_1") || line.ends_with(" A LIBAWRITE_1");
+        assert!(symbols.lines().count() == ours + 1 && symbols.lines().all(versioned), "{symbols}");
     }
 }
 

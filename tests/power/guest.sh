@@ -154,8 +154,8 @@ sets() {
     done
 }
 
-# What is synced: 1 and 2 the records, one for each directory; from 3 on the contents, the journal's draft, the directories
-# of both; then, behind the commit point, the directories again.
+# What is synced: 1 and 2 are the records, one for each directory; 3 to 8 the contents, the journal's draft, and both
+# directories; then, behind the commit point, the directories again.
 # shellcheck disable=SC2086
 unsynced_sets() {
     phase unsynced-set set

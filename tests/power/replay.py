@@ -97,14 +97,21 @@ class Disk:
                     f.write(data)
 
     def look(self, base, entries, place, targets):
-        """What is in the directory `place` on the disk `base` after these writes: {file: digest}, or the reason why it cannot be
-        told. `targets`: of a set, whose locks are taken first."""
-        self.copy(base, self.image)
-        self.write(self.image, entries)
+        """What is in the directory `place` on the disk `base` after these writes: {file: digest}, or why that cannot be
+        told. `targets` are those of a set: it is recovered first."""
         options = f"loop,offset={START}" + (",nouuid" if self.kind == "xfs" else "")
-        mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
-        result = subprocess.run(mount, capture_output=True, text=True)
-        if result.returncode:
+        # While others look at the loop devices, the last one may still be there, with what it has of this file in its
+        # cache, and mount would take it again: hence a new file each time. A disk that is broken fails each time.
+        for _ in range(3):
+            if os.path.exists(self.image):
+                os.unlink(self.image)
+            self.copy(base, self.image)
+            self.write(self.image, entries)
+            mount = ["mount", "-t", self.kind, "-o", options, self.image, self.at]
+            result = subprocess.run(mount, capture_output=True, text=True)
+            if not result.returncode:
+                break
+        else:
             return f"cannot be mounted: {result.stderr.strip()}"
         try:
             top = f"{self.at}/{place}"
@@ -120,7 +127,7 @@ class Disk:
             subprocess.run(["umount", self.at], check=True)
 
     def recover(self, top, targets):
-        """What everybody does who takes the locks of these files, or housekeeping does. Returns what is wrong about it."""
+        """What everybody does who takes the locks of these files, or housekeeping does. Returns what is wrong."""
         self.looks += 1
         locks = [["lock", "--no-wait", *owner, target, "--", "true"] for target, owner in targets.items()]
         random.Random(self.looks).shuffle(locks)
@@ -177,7 +184,7 @@ def violation(found, states, low, high):
 
 
 def targets_of(states, low, high):
-    """The files that may be replaced together by the writes after `low` up to `high`, each with the option for its lock."""
+    """The files that the writes after `low` up to `high` may replace together, each with the option for its lock."""
     names = set().union(*(states.get(n, {}) for n in range(low, high + 1)))
     files = {re.sub("[.](backup|lease)$", "", name) for name in names} - {"./kept"}
     return {name: ["--owner=A"] if name + ".lease" in names else [] for name in sorted(files)}

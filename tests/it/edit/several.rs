@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::{assert_holds, awrite};
-use crate::common::{TestDir, lock_is_held, rounds, wait_until};
+use crate::common::{TestDir, lock_is_held, needs_mount, rounds, wait_until};
+use crate::filesystems::Mount;
 
 /// Three files of two directories, two of one name.
 fn files() -> TestDir {
@@ -114,6 +115,25 @@ fn outputs_of_one_name_are_made() {
     let script = r#"echo 1 >"$1" && echo 2 >"$2""#;
     awrite(&dir, &["-e", "a/new", "b/new", "--", "sh", "-c", script, "sh"]).quiet_success();
     assert_eq!((dir.read("a/new"), dir.read("b/new")), ("1\n".into(), "2\n".into()));
+}
+
+/// The same directory below two mounts, and a mounted file.
+#[test]
+fn mounts() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = files();
+    dir.file("a/z", "z 1\n");
+    let mount = Mount::bind(&dir.join("a"), &dir.dir("again"));
+    awrite(&dir, &["-e", "a/x", "again/z", "b/x", "--", "sed", "-i", "s/1/2/"]).quiet_success();
+    assert_eq!(["a/x", "a/z", "b/x"].map(|name| dir.read(name)), ["a/x 2\n", "z 2\n", "b/x 2\n"]);
+    let same = awrite(&dir, &["-e", "a/x", "again/x", "--", "true"]).run();
+    same.assert_error(1, "Error: again/x: is the same file as a/x: it would be replaced twice");
+    drop(mount);
+    let _mount = Mount::bind(&dir.join("y"), &dir.join("a/z"));
+    let done = awrite(&dir, &["-e", "a/x", "a/z", "--", "true"]).run();
+    done.assert_error_with(1, &["Error: a/z: "]).assert_hint("only by itself");
 }
 
 /// Whichever of the files do not change.
