@@ -18,7 +18,7 @@ mod capi {
 
     /// The modules that export something, in the order of the header. Each uses what the modules before it declare.
     const SECTIONS: [&str; 11] =
-        ["status", "memory", "notice", "lock", "write", "writer", "read", "set", "lease", "holds", "housekeep"];
+        ["status", "memory", "notice", "lock", "write", "writer", "set", "read", "lease", "holds", "housekeep"];
 
     /// C++ does not or two values of an enum to one of that enum by itself.
     const OR_FLAGS: &str = "\

@@ -877,52 +877,9 @@ awrite_status awrite_writer_commit(awrite_writer *writer,
 /**
  * Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
  * and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
- * with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
+ * with the same handle at the same time, or later. The writer of a set is freed with the set: this does nothing to it.
  */
 void awrite_writer_free(awrite_writer *writer);
-
-/* === Reading =======================================================================================================
- *
- * A target needs no lock to be read: what this library replaces is whole at every instant, so fopen(3) and open(2) do.
- * These functions are for who wants to read and then replace (with awrite_write_options.expect, without a lock between
- * the two), and for targets that are written in place, or several of them that belong together.
- */
-
-/**
- * Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
- *
- * @param target the file, which must exist.
- * @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a
- * string. NULL on failure.
- * @param size receives its length, without that zero byte; 0 on failure.
- * @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on
- * failure; or NULL.
- * @param options NULL for the defaults. The lock is shared in any case.
- *
- * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no
- * such file. Thread-safe.
- */
-AWRITE_NODISCARD
-awrite_status awrite_read(const char *target,
-                          void **data,
-                          size_t *size,
-                          char *digest,
-                          const awrite_lock_options *options);
-
-/**
- * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
- * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
- *
- * @param target the file, which need not exist.
- * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
- * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
- *
- * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
- */
-AWRITE_NODISCARD
-awrite_status awrite_digest(const char *target,
-                            char *digest,
-                            size_t capacity);
 
 /* === Several files together ========================================================================================
  *
@@ -1002,6 +959,49 @@ awrite_status awrite_set_result(const awrite_set *set,
  * same time, or later.
  */
 void awrite_set_free(awrite_set *set);
+
+/* === Reading =======================================================================================================
+ *
+ * A target needs no lock to be read: what this library replaces is whole at every instant, so fopen(3) and open(2) do.
+ * These functions are for who wants to read and then replace (with awrite_write_options.expect, without a lock between
+ * the two), and for targets that are written in place, or several of them that belong together.
+ */
+
+/**
+ * Reads all that a target contains, under its lock, which it shares with other readers. A symbolic link is followed.
+ *
+ * @param target the file, which must exist.
+ * @param data receives the content, to be freed with awrite_free(). A zero byte is behind it, so that text is a
+ * string. NULL on failure.
+ * @param size receives its length, without that zero byte; 0 on failure.
+ * @param digest receives what awrite_digest() would say of this content: AWRITE_DIGEST_SIZE bytes, left alone on
+ * failure; or NULL.
+ * @param options NULL for the defaults. The lock is shared in any case.
+ *
+ * @return AWRITE_OK; AWRITE_LOCKED; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, with awrite_last_errno() ENOENT if there is no
+ * such file. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_read(const char *target,
+                          void **data,
+                          size_t *size,
+                          char *digest,
+                          const awrite_lock_options *options);
+
+/**
+ * Says what a target contains now: what awrite_write_options.expect takes, and a caller remembers while it thinks. No
+ * lock is taken: what this library replaces is whole at every instant. A symbolic link is followed.
+ *
+ * @param target the file, which need not exist.
+ * @param digest receives "sha256:" and 64 hexadecimal digits, or "absent". Left alone on failure.
+ * @param capacity the size of that buffer, at least AWRITE_DIGEST_SIZE.
+ *
+ * @return AWRITE_OK; AWRITE_BAD_ARGUMENT; AWRITE_ERROR, also for a directory, a FIFO or a device. Thread-safe.
+ */
+AWRITE_NODISCARD
+awrite_status awrite_digest(const char *target,
+                            char *digest,
+                            size_t capacity);
 
 /* === Leases ========================================================================================================
  *

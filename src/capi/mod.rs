@@ -10,7 +10,7 @@
 //! before it does anything, so a call with a bad argument changes nothing.
 //!
 //! The modules import from one another in one direction: `status`, `memory`, `argument`, `notice`, `lock`, and then
-//! `write`, `writer`, `read`, `set`, `lease`, `holds` and `housekeep`.
+//! `write`, `writer`, `set`, `read`, `lease`, `holds` and `housekeep`.
 
 // Unsafe code is allowed because pointers come in from C. The names are C's. cbindgen exports only what is `pub`.
 #![allow(unsafe_code, non_camel_case_types, unreachable_pub)]

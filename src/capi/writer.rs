@@ -141,7 +141,7 @@ pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result
     guard(|| unsafe {
         let (writer, result) = (handle_mut(writer)?, Out::new(result)?);
         if writer.of_set {
-            return Err(bad_argument("the file is of a set, which is committed as a whole: awrite_set_commit()"));
+            return Err(bad_argument("the writer is of a set, which is committed as a whole: awrite_set_commit()"));
         }
         result.put_committed(&writer.write.take()?.commit()?);
         Ok(())
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn awrite_writer_commit(writer: *mut awrite_writer, result
 
 /// Frees a handle; NULL is fine. If it was not committed, what was written is discarded, the target stays as it was,
 /// and the lock is given back. In a forked child it frees the copy, and what the parent is doing goes on. No other call
-/// with the same handle at the same time, or later. A file of a set is freed with the set: this does nothing to it.
+/// with the same handle at the same time, or later. The writer of a set is freed with the set: this does nothing to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn awrite_writer_free(writer: *mut awrite_writer) {
     // SAFETY: what the header asks of the caller.
