@@ -12,7 +12,7 @@ use crate::sys::FileStatus;
 impl AtomicFile {
     /// The descriptor of the new content, which begins with what was written so far: a regular file, open for reading and
     /// writing, at its end. The commit takes the file as it is then, and what is in it beyond the old content of
-    /// [`append`](WriteOptions::append) counts as input. If a digest is wanted, it reads the file once more.
+    /// [`append`](crate::WriteOptions::append) counts as input. If a digest is wanted, it reads the file once more.
     ///
     /// # Errors
     ///
