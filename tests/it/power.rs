@@ -106,8 +106,9 @@ impl Disk {
     }
 
     pub(crate) fn mount(&self) -> Mount {
-        // By default ext4 syncs by itself when a program renames without a sync. That would hide a missing one.
-        let options = if self.kind == "ext4" { "loop,noauto_da_alloc" } else { "loop" };
+        // By default ext4 syncs by itself when a program renames without a sync, and every 5 seconds. That would hide a
+        // missing one.
+        let options = if self.kind == "ext4" { "loop,noauto_da_alloc,commit=300" } else { "loop" };
         Mount::new(&["-t", self.kind, "-o", options, self.image.to_str().unwrap()], &self.at).unwrap()
     }
 
