@@ -7,7 +7,7 @@ use std::thread::sleep;
 
 use rustix::fs::OFlags;
 
-use super::place::Place;
+use super::place::{Place, not_regular};
 use super::waiting::{TRIES, TRY_PAUSE};
 use crate::sys::lease::open_past_leases;
 use crate::sys::{Dir, FileKind};
@@ -53,8 +53,7 @@ pub(super) fn open_existing(place: &Place) -> io::Result<Option<File>> {
     match place.dir.status(&place.name)? {
         None => return Ok(None),
         Some(s) if s.kind == FileKind::Regular => {}
-        Some(s) if s.kind == FileKind::Symlink => return Err(io::Error::from_raw_os_error(libc::ELOOP)),
-        Some(s) => return Err(io::Error::other(format!("Lock file is a {}", s.kind.name()))),
+        Some(s) => return Err(not_regular(&place.path, s.kind).into()),
     }
     let open = |access| open_past_leases(|| place.dir.open_file(&place.name, access | OFlags::NONBLOCK, 0));
     let opened = open(OFlags::RDWR).or_else(|e| match e.raw_os_error() {

@@ -119,8 +119,7 @@ impl Place {
             return Err(Error::new(ErrorKind::Usage, "the name of the lock file is empty"));
         }
         let (Some(name), false) = (path.file_name(), path.as_os_str().as_bytes().ends_with(b"/")) else {
-            let error = Error::from_raw(ErrorKind::NotAFile, libc::EISDIR);
-            return Err(error.because("Lock file is a directory").on(path));
+            return Err(not_regular(path, FileKind::Directory));
         };
         let dir = Dir::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| Error::io(path, e))?;
         Ok(Place {
@@ -135,8 +134,14 @@ impl Place {
 
     /// The message for a lock file that could not be made or opened.
     pub(crate) fn explain(&self, target: &Path, e: io::Error) -> Error {
+        let e = match e.downcast::<Error>() {
+            Ok(error) => return error,
+            Err(e) => e,
+        };
+        // What is true of the directory of a lock file elsewhere need not be true of the target's.
+        let about = if self.beside { target } else { &self.path };
         match e.raw_os_error() {
-            Some(libc::EROFS) => Error::io(target, e)
+            Some(libc::EROFS) => Error::io(about, e)
                 .because("Cannot create lock file (read-only file system)")
                 .with_remedy(Remedy::LockElsewhere),
             Some(libc::EACCES | libc::EPERM) => {
@@ -150,13 +155,19 @@ impl Place {
                 })
             }
             // The directory is open. /proc takes no files.
-            Some(libc::ENOENT) => Error::io(target, e)
-                .because("No such file or directory (its directory was removed, or takes no new files)")
-                .with_hint("a file that cannot be replaced is written with a redirection: > PATH"),
-            Some(libc::ELOOP) => Error::new(ErrorKind::NotAFile, "Lock file is a symbolic link")
-                .on(&self.path)
-                .with_remedy(Remedy::LockFile),
-            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(target, e).unchanged(),
+            Some(libc::ENOENT) => {
+                let error = Error::io(about, e)
+                    .because("No such file or directory (its directory was removed, or takes no new files)");
+                if self.beside {
+                    error.with_hint("a file that cannot be replaced is written with a redirection: > PATH")
+                } else {
+                    error
+                }
+            }
+            // It has become one since it was looked at.
+            Some(libc::ELOOP) => not_regular(&self.path, FileKind::Symlink),
+            Some(libc::EISDIR) => not_regular(&self.path, FileKind::Directory),
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::io(about, e).unchanged(),
             _ => Error::io(&self.path, e),
         }
     }
@@ -176,5 +187,10 @@ pub(super) fn not_ours(path: &Path) -> Error {
 
 /// The error for a lock file that is not a regular file.
 pub(super) fn not_regular(path: &Path, kind: FileKind) -> Error {
-    Error::new(ErrorKind::NotAFile, format!("Lock file is a {}", kind.name())).on(path)
+    let error = match kind {
+        FileKind::Directory => Error::from_raw(ErrorKind::NotAFile, libc::EISDIR),
+        FileKind::Symlink => Error::from_raw(ErrorKind::NotAFile, libc::ELOOP).with_remedy(Remedy::LockFile),
+        _ => Error::new(ErrorKind::NotAFile, ""),
+    };
+    error.because(format!("Lock file is a {}", kind.name())).on(path)
 }

@@ -127,6 +127,51 @@ static void test_old_content(void)
     awrite_writer_free(writer);
 }
 
+/* The same of lock files: the error is about the lock file, and not about the target. */
+static void test_bad_lock_files(void)
+{
+    static const struct {
+        const char *path, *error;
+        int code;
+    } bad[] = {
+        {"none/", "none/: Lock file is a directory", EISDIR},
+        {"none/l", "none/l: No such file or directory", ENOENT},
+        {"plain/l", "plain/l: Not a directory", ENOTDIR},
+        {".", ".: Lock file is a directory", EISDIR},
+        {"dir", "dir: Lock file is a directory", EISDIR},
+        {"dir/", "dir/: Lock file is a directory", EISDIR},
+        {"link", "link: Lock file is a symbolic link", ELOOP},
+        {"dangling", "dangling: Lock file is a symbolic link", ELOOP},
+        {"fifo", "fifo: Lock file is a FIFO", 0},
+        {"/dev/null", "/dev/null: Lock file is a character device", 0},
+#ifdef __linux__
+        {"/proc/l", "/proc/l: No such file or directory (its directory was removed, or takes no new files)", ENOENT},
+#endif
+    };
+    awrite_lock_options options = AWRITE_LOCK_OPTIONS_INIT;
+    char longest[300];
+    awrite_lock *lock;
+    size_t i;
+
+    make_file("plain", "");
+    CHECK(mkdir("dir", 0700) == 0 && mkfifo("fifo", 0600) == 0);
+    CHECK(symlink("plain", "link") == 0 && symlink("nowhere", "dangling") == 0);
+    for (i = 0; i < 2 * (sizeof bad / sizeof *bad); i++) {
+        options.method = i % 2 == 0 ? AWRITE_METHOD_FLOCK : AWRITE_METHOD_LINK;
+        options.lock_file = bad[i / 2].path;
+        EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "l", &options));
+        CHECK(lock == NULL && strcmp(awrite_last_error(), bad[i / 2].error) == 0);
+        CHECK(awrite_last_errno() == bad[i / 2].code);
+    }
+    memset(longest, 'x', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    options.lock_file = longest;
+    EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "l", &options));
+    CHECK(awrite_last_errno() == ENAMETOOLONG);
+    CHECK(unlink("plain") == 0 && unlink("fifo") == 0 && unlink("link") == 0 && unlink("dangling") == 0);
+    CHECK(rmdir("dir") == 0 && !exists("l") && !exists("nowhere"));
+}
+
 /* Bad paths: the status, the text and the errno say what is wrong. */
 static void test_bad_paths(void)
 {
@@ -152,9 +197,6 @@ static void test_bad_paths(void)
     }
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("", "x", 1, NULL, NULL));
     CHECK(strcmp(awrite_last_error(), "the name of the file is empty") == 0);
-    lock_options.lock_file = "none/";
-    EXPECT(AWRITE_ERROR, awrite_lock_acquire(&lock, "l", &lock_options));
-    CHECK(awrite_last_errno() == EISDIR && strcmp(awrite_last_error(), "none/: Lock file is a directory") == 0);
     lock_options.lock_file = "";
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &lock_options));
     CHECK(strcmp(awrite_last_error(), "lock_file is empty") == 0);
@@ -167,6 +209,7 @@ static void test_bad_paths(void)
 
 int main(void)
 {
+    test_bad_lock_files();
     test_bad_paths();
     test_read();
     test_descriptor();

@@ -603,6 +603,8 @@ fn a_read_only_file_system_says_so() {
     // With the lock elsewhere it is the file itself.
     let done = dir.awrite(["--lock-file", "lock", "ro/file.txt"]).stdin("new").run();
     done.assert_error_with(1, &["Error: ro/file.txt: ", "read-only file system"]);
+    let done = dir.awrite(["--lock-file", "ro/lock", "f"]).stdin("new").run();
+    done.assert_error(1, "Error: ro/lock: Cannot create lock file (read-only file system)");
     dir.awrite(["-D", "ro/a/b/f"]).stdin("new").run().assert_error_with(1, &["ro/a", "read-only file system"]);
     assert_eq!(crate::common::Snapshot::of(&at.join("file.txt")), before);
     assert_no_debris(&at, &["file.txt"]);

@@ -195,6 +195,31 @@ fn system_errors_are_the_same_whoever_writes() {
 }
 
 #[test]
+fn the_error_of_a_bad_lock_file_is_about_that_file() {
+    let dir = TestDir::new();
+    dir.file("plain", "");
+    dir.dir("d");
+    dir.sh("mkfifo fifo; ln -s plain link").quiet_success();
+    let bad = [
+        (dir.join("d"), ErrorKind::NotAFile, Some(libc::EISDIR)),
+        (dir.join("link"), ErrorKind::NotAFile, Some(libc::ELOOP)),
+        (dir.join("fifo"), ErrorKind::NotAFile, None),
+        (dir.join("none/l"), ErrorKind::Io, Some(libc::ENOENT)),
+        (dir.join("plain/l"), ErrorKind::Io, Some(libc::ENOTDIR)),
+        // It takes no files.
+        ("/proc/l".into(), ErrorKind::Io, Some(libc::ENOENT)),
+    ];
+    for (lock, kind, errno) in bad {
+        for method in [LockMethod::Flock, LockMethod::Link] {
+            let options = LockOptions::new().file(&lock).method(method);
+            let error = FileLock::acquire(dir.join("f"), &options).unwrap_err();
+            assert_eq!((error.path(), error.kind(), error.errno()), (Some(&*lock), kind, errno), "{error}");
+        }
+    }
+    dir.assert_holds(&["d", "fifo", "link", "plain"]);
+}
+
+#[test]
 fn an_error_becomes_one_of_std_and_is_found_again() {
     let dir = TestDir::new();
     let path = dir.file("f", "old");
