@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use rustix::process::Signal;
 
-use crate::common::{TestDir, needs, rounds, wait_until};
+use crate::common::{Extent, TestDir, extent, needs, wait_until};
 
 /// What is printed when `new` is written over `old`; `None`: there is no file.
 #[track_caller]
@@ -292,7 +292,11 @@ fn the_hunks_are_those_of_gnu_diff() {
     if !needs("diff") || !needs("patch") {
         return;
     }
-    let count = rounds(60, 2000);
+    let count = match extent() {
+        Extent::Quick => 60,
+        Extent::Full => 300,
+        Extent::Long => 2000,
+    };
     let manifest = env!("CARGO_MANIFEST_DIR");
     let sources = ["src/write/sequence.rs", "src/names.rs", "README.md", "CHANGELOG.md", "pkg/man/awrite.1"];
     let sources = sources.map(|name| fs::read_to_string(format!("{manifest}/{name}")).unwrap());

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::{BACKED_UP, MANY_BACKED_UP, Way, assert_whole, lay_out, take_locks};
-use crate::common::{AWRITE, needs, needs_mount, needs_strace, rounds};
+use crate::common::{AWRITE, Extent, extent, needs, needs_mount, needs_strace};
 use crate::power::{Disk, Journal, shut_down};
 use crate::protocol::OF_NO_INTEREST;
 use crate::sweep::{Point, Program};
@@ -28,10 +28,15 @@ fn all_old_or_all_new(kind: &'static str, way: &Way) {
         return;
     }
     let points = points(way);
+    let step = match extent() {
+        Extent::Quick => 9 + points.len() / 20,
+        Extent::Full => 1 + points.len() / 80,
+        Extent::Long => 1,
+    };
     let disk = Disk::new(kind);
     let mut outcomes = [0, 0];
     for journal in [Journal::Written, Journal::Lost] {
-        for point in points.iter().step_by(rounds(9 + points.len() / 20, 1)) {
+        for point in points.iter().step_by(step) {
             let what = format!("a power cut at {} number {}, journal {journal:?}", point.call, point.number);
             let mount = disk.mount();
             let root = disk.at.join("w");
