@@ -21,7 +21,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::hold::{Hold, ensure_not_locked, open_original, unreadable};
@@ -95,9 +95,7 @@ impl Commit {
         }
         if let Some(backup) = &backup {
             if let Err(e) = backup.date() {
-                // The backup itself is complete; only its age will be misjudged.
-                let text = format!("cannot set the time of the backup: {}", reason_of(&e));
-                self.options.observer.tell(&Notice::Warning { path: &backup.path, text: &text });
+                self.warn_of_undated(&backup.path, &e);
             }
         }
         // An old one may be all that is left if the new content does not survive.
@@ -458,6 +456,12 @@ impl Commit {
             stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
         }
         stage.flush().map_err(|e| self.failed(e).during("cannot write the new content"))
+    }
+
+    /// The backup itself is complete; only its age will be misjudged.
+    pub(super) fn warn_of_undated(&self, backup: &Path, e: &io::Error) {
+        let text = format!("cannot set the time of the backup: {}", reason_of(e));
+        self.options.observer.tell(&Notice::Warning { path: backup, text: &text });
     }
 
     fn warn_of_overwriting(&self, atomic: bool) {

@@ -19,7 +19,7 @@ use crate::backup::{self, Backup, Making, SetDraft};
 use crate::cleanup::Ticket;
 use crate::commit::sync_dir;
 use crate::digest::Hasher;
-use crate::error::{Error, ErrorKind, Result, reason_of};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{
     DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target,
     set_temp_names,
@@ -346,17 +346,21 @@ impl Part {
         })
     }
 
+    /// The name of the backup that the record leads to, if it was made.
+    fn backup_name(&self) -> Option<OsString> {
+        let made = self.backup.as_ref().filter(|_| self.draft.is_some());
+        made.map(|backup| backup.name_of(&self.commit.hold.target))
+    }
+
     fn backup_path(&self) -> Option<PathBuf> {
-        let target = &self.commit.hold.target;
-        let beside =
-            self.backup.as_ref().filter(|_| self.draft.is_some()).map(|backup| target.beside(&backup.name_of(target)));
+        let beside = self.backup_name().map(|name| self.commit.hold.target.beside(&name));
         beside.or_else(|| self.elsewhere.as_ref().map(|backup| backup.path.clone()))
     }
 
     fn delete_older_backups(&self) {
         let (target, options) = (&self.commit.hold.target, &self.commit.options);
         let Some(kept) = &options.backup else { return };
-        let name = self.backup.as_ref().filter(|_| self.draft.is_some()).map(|made| made.name_of(target));
+        let name = self.backup_name();
         let beside = name.as_deref().map(|name| (&target.dir, name));
         let made = beside.or_else(|| self.elsewhere.as_ref().map(Backup::place));
         backup::delete_older(target, kept, made, &options.observer);
@@ -379,9 +383,7 @@ impl Part {
             _ => Ok(()),
         };
         if let (Err(e), Some(path)) = (dated, self.backup_path()) {
-            // The backup itself is complete; only its age will be misjudged.
-            let text = format!("cannot set the time of the backup: {}", reason_of(&e));
-            self.commit.options.observer.tell(&Notice::Warning { path: &path, text: &text });
+            self.commit.warn_of_undated(&path, &e);
         }
     }
 }
