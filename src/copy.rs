@@ -5,7 +5,7 @@
 //! splices by itself, so it is not used.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -251,7 +251,7 @@ fn skip(source: impl AsFd, to: &File, length: u64) -> io::Result<()> {
 /// changed.
 #[cfg(target_os = "linux")]
 fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
-    use std::io::SeekFrom;
+    use std::io::{Seek, SeekFrom};
 
     let at_start = rustix::fs::seek(&source, rustix::fs::SeekFrom::Current(0)) == Ok(0);
     if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
@@ -401,7 +401,7 @@ impl<'a> Content<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, SeekFrom};
+    use std::io::{Read, Seek, SeekFrom};
 
     use super::*;
 
