@@ -21,8 +21,8 @@ const NOT_RUN: &str = "# Not run here: ";
 /// The script prints this before the status of each command.
 const END: &str = "\u{1e}";
 /// Other programs that a block may use. Without them it is skipped.
-const OTHERS: [&str; 10] =
-    ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace"];
+const OTHERS: [&str; 11] =
+    ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace", "vi"];
 
 #[derive(Clone, Debug)]
 struct Block {
