@@ -48,4 +48,5 @@ mod trees;
 mod unchanged;
 mod under;
 mod users;
+mod watchers;
 mod write;
