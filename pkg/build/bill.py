@@ -16,14 +16,16 @@ import pathlib
 import re
 import subprocess
 import sys
-import tomllib
 import time
+import tomllib
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OF_STD = "the Rust standard library"
 LICENCE_FILES = re.compile(r"(?i)(licen[cs]e|copying|notice|unlicense)")
 
 
 def output(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
 def linked(target, features):
@@ -65,30 +67,36 @@ def standard_library(rustc):
     version = re.search(r"^release: (.*)", output(rustc, "-vV"), re.M)[1]
     sysroot = pathlib.Path(output(rustc, "--print", "sysroot").strip())
     page = sysroot / "share/doc/rust/COPYRIGHT-library.html"
+    debian = [path for path in sorted(sysroot.glob("share/doc/libstd-rust*-dev/copyright"))]
     if page.exists():
         return version, from_page(page.read_text(), sysroot / "share/doc/rust/licenses")
-    return version, from_debian(sysroot)
+    if debian:
+        return version, from_debian(debian[0].read_text(), sysroot / "lib/rustlib/src/rust/library/vendor")
+    files = sorted([*sysroot.glob("share/licenses/rust*/*"), *sysroot.glob("share/doc/rust/LICENSE*")])
+    if not files:
+        sys.exit(f"Error: {sysroot} has no licence of the standard library")
+    return version, [(OF_STD, "MIT OR Apache-2.0", [path.read_text() for path in files if path.is_file()])]
 
 
 def from_page(page, licences):
     own = [(licences / name).read_text() for name in ["MIT.txt", "Apache-2.0.txt", "Unicode-3.0.txt"]]
-    parts = [("the Rust standard library", "MIT OR Apache-2.0", own)]
+    parts = [(OF_STD, "MIT OR Apache-2.0", own)]
     for section in page.split("<h3>")[1:]:
         name = re.sub(r"[^\x21-\x7e]+", "", html.unescape(section.split("</h3>")[0])).strip()
         licence = re.search(r"<b>License:</b>\s*([^<]*)", section)
         texts = [html.unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", section, re.S)]
-        parts.append((f"{name}, in the standard library", licence[1].strip() if licence else "see below", texts))
+        parts.append((f"{name}, in the sources of the standard library", licence[1].strip() if licence else "see below", texts))
     return parts
 
 
-def from_debian(sysroot):
-    """From the package's copyright file: the parts about the library and the crates in it."""
-    stanzas = (sysroot / "share/doc/libstd-rust-web-dev/copyright").read_text().split("\n\n")
-    vendored = [path.name.rsplit("-", 1)[0] for path in (sysroot / "lib/rustlib/src/rust/library/vendor").iterdir()]
+def from_debian(copyright, vendor):
+    """From the package's copyright file: the parts about the library and, where the sources are there, its crates."""
+    stanzas = copyright.split("\n\n")
+    vendored = [path.name.rsplit("-", 1)[0] for path in vendor.iterdir()] if vendor.exists() else [""]
     about = [stanza for stanza in stanzas if is_of_library(stanza, vendored)]
     names = set(re.findall(r"[\w.+-]+", " ".join(re.findall(r"^License: (.*)", "\n".join(about), re.M))))
     texts = [stanza for stanza in stanzas if (found := re.match(r"License: (\S+)\n", stanza)) and found[1] in names]
-    return [("the Rust standard library", "MIT OR Apache-2.0, and others", ["\n\n".join(about + texts)])]
+    return [(OF_STD, "MIT OR Apache-2.0, and others", ["\n\n".join(about + texts)])]
 
 
 def is_of_library(stanza, vendored):
@@ -115,7 +123,7 @@ def text(name, entries):
 
 def cyclonedx(packages, order, needs, others):
     sums = {(package["name"], package["version"]): package.get("checksum")
-            for package in tomllib.loads(pathlib.Path("Cargo.lock").read_text())["package"]}
+            for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
 
     def component(package):
         name, version = package["name"], package["version"]
