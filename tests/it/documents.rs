@@ -279,20 +279,28 @@ fn what_ci_runs_it_does_run() {
     }
 }
 
-/// A link to a file of the repository leads somewhere, and one to a heading to that.
+/// A link to a file of the repository leads somewhere, and one to a heading to that. (When it is an address in the
+/// repository and when a path, checks pkg/build/facts.sh.)
 #[test]
 fn links_lead_somewhere() {
     let others = ["README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "ARCHITECTURE", "pkg/README", "examples/README"];
     for document in guides().into_iter().chain(others.map(|name| format!("{name}.md"))) {
         let text = read(&document);
         let dir = Path::new(&document).parent().unwrap();
-        for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap();
-            if target.contains("://") {
-                continue;
-            }
+        let inline = text.match_indices("](").map(|(at, _)| text[at + 2..].split(')').next().unwrap());
+        let at_the_end = text.lines().filter_map(|line| Some(line.strip_prefix('[')?.split_once("]: ")?.1));
+        for target in inline.chain(at_the_end) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { PathBuf::from(&document) } else { dir.join(file) };
+            let in_repository = ["blob", "tree"]
+                .iter()
+                .find_map(|kind| file.strip_prefix(concat!(env!("CARGO_PKG_REPOSITORY"), "/"))?.strip_prefix(kind))
+                .and_then(|path| path.strip_prefix("/HEAD/"));
+            let path = match in_repository {
+                Some(path) => PathBuf::from(path),
+                None if file.contains("://") => continue,
+                None if file.is_empty() => PathBuf::from(&document),
+                None => dir.join(file),
+            };
             assert!(Path::new(ROOT).join(&path).exists(), "{document}: {target}");
             if !anchor.is_empty() {
                 let text = read(path.to_str().unwrap());
