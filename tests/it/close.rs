@@ -23,6 +23,8 @@ const WAYS: &[(&[&str], usize)] = &[
     (&["-e", "f", "--", "sh", "-c", "cat in >\"$1\"", "sh"], 1),
     (&["f", "--", "cat", "in"], 1),
     (&["--verify", "--if-match=sha256:40eda80edfc38b36bdcdc408aa6ff2cc40b708e46ece9dfd2b2801a05a18a5fc", "f"], 1),
+    // Before the check, and before the rename.
+    (&["--validate", "exit 0", "f"], 2),
     (&["-b", "f"], 1),
     // The backup is a copy.
     (&["--backup-mode=600", "f"], 2),
