@@ -7,6 +7,7 @@ mod around;
 mod backup;
 mod backup_keep;
 mod capi;
+mod close;
 mod command;
 mod commit;
 mod common;
