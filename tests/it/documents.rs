@@ -316,7 +316,7 @@ fn the_readme_lists_every_guide() {
     let text = read("README.md");
     let list = text.split("\n## Documentation\n").nth(1).unwrap().split("\n## ").next().unwrap();
     for guide in guides() {
-        assert!(list.contains(&format!("]({guide})")), "{guide}");
+        assert!(list.contains(&format!("][{guide}]")), "{guide}");
     }
 }
 
