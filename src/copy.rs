@@ -5,6 +5,8 @@
 //! splices by itself, so it is not used.
 
 use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::io::Seek;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -251,7 +253,7 @@ fn skip(source: impl AsFd, to: &File, length: u64) -> io::Result<()> {
 /// changed.
 #[cfg(target_os = "linux")]
 fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
-    use std::io::{Seek, SeekFrom};
+    use std::io::SeekFrom;
 
     let at_start = rustix::fs::seek(&source, rustix::fs::SeekFrom::Current(0)) == Ok(0);
     if !at_start || !matches!((&*to).stream_position(), Ok(0)) {
