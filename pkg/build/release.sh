@@ -151,7 +151,13 @@ case ${1:-} in
         make_all
         diff "$scratch/first" "$dist/SHA256SUMS" || die "made twice, it differs"
         ;;
-    [0-9]*) bash pkg/build/facts.sh "$1" && make_all ;;
+    [0-9]*)
+        bash pkg/build/facts.sh "$1"
+        # A dry run only warns of it.
+        cargo publish --dry-run --no-verify --locked 2>&1 | tee "$scratch/log"
+        ! grep -q "already exists" "$scratch/log" || die "crates.io has awrite $1 already"
+        make_all
+        ;;
     *) die "which version? Or: try, twice, check" ;;
 esac
 check_all
