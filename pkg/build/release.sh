@@ -8,11 +8,13 @@
 #   release.sh twice     makes it twice, and compares
 #   release.sh check     checks what is in target/dist
 #
-# Runs on x86-64, as root on Debian: the scripts beside this one say what they need. The same commit and the same tools
+# Runs on x86-64, on Debian 12 or later: the scripts beside this one say what they need. The same commit and the same tools
 # give the same bytes. What is to publish is then a matter of uploading target/dist, and of `cargo publish`.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need rpmbuild rpm
+need rpm2cpio rpm2cpio
+need cpio cpio
 need jq jq
 
 machine=$(uname -m)
