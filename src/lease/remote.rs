@@ -188,17 +188,17 @@ impl Remote {
         }
     }
 
-    /// Extends the lease that `claim` says, by `ttl` or by its last time, if the answer comes within `timeout`.
+    /// Extends the lease that `claim` says, by `ttl` or by its last time, if the answer comes within `limit`.
     pub(super) fn refresh(
         &self,
         claim: &Claim,
         ttl: Option<Duration>,
         options: &LockOptions,
-        timeout: Option<Duration>,
+        limit: Duration,
     ) -> Result<Had> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         check_reason_of(options)?;
-        let timeout = timeout.unwrap_or(TIMEOUT).min(TIMEOUT);
+        let timeout = limit.min(TIMEOUT);
         let question = self
             .claimed("refresh", claim, timeout)
             .with_some("ttl_ms", ttl.map(milliseconds).as_deref())
@@ -211,10 +211,11 @@ impl Remote {
         }
     }
 
-    /// Gives back the lease that `claim` says.
-    pub(super) fn release(&self, claim: &Claim) -> Result<()> {
-        let question = self.claimed("release", claim, TIMEOUT);
-        let (answer, sent) = self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot give the lease back"))?;
+    /// Gives back the lease that `claim` says, if the answer comes within `limit`.
+    pub(super) fn release(&self, claim: &Claim, limit: Duration) -> Result<()> {
+        let timeout = limit.min(TIMEOUT);
+        let question = self.claimed("release", claim, timeout);
+        let (answer, sent) = self.ask(&question, timeout).map_err(|e| e.during("cannot give the lease back"))?;
         match answer.said {
             Said::Ok => Ok(()),
             Said::Lost => Err(self.lost(claim, &answer, sent)),
@@ -240,8 +241,7 @@ impl Remote {
     /// Who has it, if anybody.
     pub(super) fn status(&self) -> Result<Option<Holding>> {
         let question = self.question("status", TIMEOUT);
-        let (answer, sent) =
-            self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot ask the store of the lease"))?;
+        let (answer, sent) = self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot ask the store of the lease"))?;
         match (answer.said, Holding::of(&answer, sent)) {
             (Said::Ok, _) => Ok(None),
             (Said::Held, Some(held)) => Ok(Some(held)),
@@ -252,9 +252,8 @@ impl Remote {
     /// Makes sure that the lease is the one that is claimed, and that its time is not over here.
     pub(super) fn ensure_had(&self, claim: &Claim) -> Result<Holding> {
         let held = self.status()?;
-        let is_it = |held: &Holding| {
-            held.owner == claim.owner() && claim.token().is_none_or(|token| held.token == token)
-        };
+        let is_it =
+            |held: &Holding| held.owner == claim.owner() && claim.token().is_none_or(|token| held.token == token);
         match held {
             Some(held) if is_it(&held) => match boot_clock() < held.ends {
                 true => Ok(held),
@@ -302,8 +301,10 @@ pub(super) fn list(url: &str) -> Result<Vec<(PathBuf, Holding)>> {
             (Said::Ok, ..) => {}
             (Said::Error, _, Some(message), _) => return Err(said(refused_by_store(message))),
             _ => {
-                return Err(said(Error::new(ErrorKind::Store, "a lease in the answer has no name, or is lost")
-                    .with_hint("awrite-store(7) has what a helper may answer")));
+                return Err(said(
+                    Error::new(ErrorKind::Store, "a lease in the answer has no name, or is lost")
+                        .with_hint("awrite-store(7) has what a helper may answer"),
+                ));
             }
         }
     }

@@ -82,7 +82,7 @@ impl<'a> Visitor<'a> {
     /// A caller that locks a target to use it.
     pub(crate) fn of(options: &'a LockOptions) -> Visitor<'a> {
         let role = match &options.claim {
-            Some(_) if options.store.is_some() => Role::Fenced,
+            Some(_) if options.store.is_some() || options.lease.is_some() => Role::Fenced,
             claim => claim.as_ref().map_or(Role::Anybody, Role::Holder),
         };
         Visitor { role, clock: &Machine }
@@ -114,9 +114,7 @@ impl<'a> Visitor<'a> {
         if matches!(self.role, Role::Fenced) {
             let left = record.as_ref().and_then(|record| record.left(self.clock));
             return match (record, left) {
-                (Some(record), Some(left)) => {
-                    Err(Leased::new(record.owner, left, record.reason).without_store(target))
-                }
+                (Some(record), Some(left)) => Err(Leased::new(record.owner, left, record.reason).without_store(target)),
                 _ => Ok(None),
             };
         }
