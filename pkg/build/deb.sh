@@ -24,7 +24,7 @@ debs=("$dist/awrite_${package_version}_$arch.deb" "$dist/libawrite1_${package_ve
 ls -l "${debs[@]}"
 [ "${1:-}" = try ] || exit 0
 
-# No bug is closed by this version, and the maintainer's address is a placeholder.
+# No bug is closed by this version.
 lintian --fail-on error,warning --allow-root --suppress-tags initial-upload-closes-no-bugs "${debs[@]}"
 say "lintian has nothing to say"
 

@@ -10,11 +10,14 @@ grep -q "^Version: *$version\$" pkg/rpm/awrite.spec || die "pkg/rpm/awrite.spec 
 top=$scratch/top
 mkdir -p "$top/SOURCES"
 copy_source "$scratch/awrite-$version"
-tar -C "$scratch" -czf "$top/SOURCES/awrite-$version.tar.gz" "awrite-$version"
+pack "awrite-$version" "$top/SOURCES/awrite-$version.tar.gz"
 
 cargo_builds_here
 # Do not check the build dependencies: cargo may come from rustup, and Debian's rpm knows no packages at all.
-rpmbuild -bb --nodeps --define "_topdir $top" pkg/rpm/awrite.spec >"$scratch/log" 2>&1 ||
+# With SOURCE_DATE_EPOCH, the same bytes whenever it is built.
+rpmbuild -bb --nodeps --define "_topdir $top" --define "_buildhost localhost" \
+    --define "use_source_date_epoch_as_buildtime 1" --define "clamp_mtime_to_source_date_epoch 1" \
+    pkg/rpm/awrite.spec >"$scratch/log" 2>&1 ||
     { tail -n 60 "$scratch/log"; exit 1; }
 find "$top/RPMS" -name '*.rpm' -exec mv -t "$dist" {} +
 rpms=("$dist"/awrite-"$version"-1*.rpm "$dist"/libawrite-"$version"-1*.rpm "$dist"/libawrite-devel-"$version"-1*.rpm)
