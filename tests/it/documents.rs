@@ -316,8 +316,20 @@ fn the_readme_lists_every_guide() {
     let text = read("README.md");
     let list = text.split("\n## Documentation\n").nth(1).unwrap().split("\n## ").next().unwrap();
     for guide in guides() {
-        assert!(list.contains(&format!("]({guide})")), "{guide}");
+        assert!(list.contains(&format!("][{guide}]")), "{guide}");
     }
+}
+
+/// The picture of what a power cut leaves is drawn from the record of a run.
+#[test]
+fn the_picture_of_power_cuts_is_what_was_recorded() {
+    let Ok(recorded) = fs::read(Path::new(ROOT).join("tests/power/cuts.txt")) else { return };
+    if !needs("python3") {
+        return;
+    }
+    let draw = Path::new(ROOT).join("tests/power/draw.py");
+    let drawn = TestDir::new().program("python3", [draw]).stdin(recorded).run();
+    assert_eq!(drawn.ok().stdout, read("pkg/doc/power-cut.svg"), "draw it anew: see tests/power/draw.py");
 }
 
 /// What a heading is called in links to it.
