@@ -35,7 +35,7 @@ way() {
     # Another program syncs a file of its own. Then nothing happens for longer than the kernel keeps anything back.
     echo other >other
     sync other || finish "cannot sync"
-    sleep 40
+    sleep 70
     mark
     sync -f .
 }

@@ -2,7 +2,7 @@
 # Finds out what a file contains after a cut of the power at each write to the disk, when it is replaced by `>`, by `mv`
 # without a sync, by sponge and by awrite: on ext4, xfs and btrfs, as they are mounted by default. It prints what
 # cuts.txt has, from which draw.py makes the picture in the README, and fails if awrite has lost something, or if one of
-# the others has not. To mount needs root. It takes some five minutes.
+# the others has not. To mount needs root. It takes some minutes.
 #
 # usage: tests/power/cuts.sh AWRITE >tests/power/cuts.txt     a statically linked awrite
 #
