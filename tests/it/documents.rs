@@ -320,6 +320,28 @@ fn the_readme_lists_every_guide() {
     }
 }
 
+/// The names in the guide to the library are those of the library.
+#[test]
+fn the_guide_to_the_library_names_what_there_is() {
+    let sources: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let interface = read("src/lib.rs");
+    let guide = read("pkg/doc/library.md");
+    let mut names = 0;
+    for cell in guide.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()) {
+        for name in cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()) {
+            let (outer, inner) = name.split_once("::").unwrap_or((name, ""));
+            let mut told = interface.split(|c: char| !c.is_alphanumeric() && c != '_');
+            assert!(told.any(|word| word == outer), "{name}");
+            // Options are members, from which a macro makes functions.
+            let is_there =
+                ["pub fn NAME(", "        NAME: "].map(|form| sources.contains(&form.replace("NAME", inner)));
+            assert!(inner.is_empty() || is_there.contains(&true), "{name}");
+            names += 1;
+        }
+    }
+    assert!(names >= 10, "{names}");
+}
+
 /// The picture of what a power cut leaves is drawn from the record of a run.
 #[test]
 fn the_picture_of_power_cuts_is_what_was_recorded() {
