@@ -20,6 +20,7 @@ mod edit;
 mod events;
 mod exclusion;
 mod expect;
+mod fields;
 mod filesystems;
 mod flock;
 mod fuse;
