@@ -103,7 +103,9 @@ pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
 pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
 #[doc(hidden)]
-pub use options::check_reason;
+pub use lease::has_stores as runs_under_store;
+#[doc(hidden)]
+pub use options::{check_lease_name, check_reason, scheme_of_store};
 pub use options::{
     BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Under, Wait, WriteOptions,
 };
