@@ -293,7 +293,9 @@ pub fn scheme_of_store(url: &str) -> Result<&str> {
             && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-'))
     };
     let why = match url.split_once("://") {
-        _ if url.len() > MAX_URL || url.contains(char::is_control) => "the URL of a store is one line of at most 1024 bytes",
+        _ if url.len() > MAX_URL || url.contains(char::is_control) => {
+            "the URL of a store is one line of at most 1024 bytes"
+        }
         Some((scheme, rest)) if is_word(scheme) && !rest.is_empty() => return Ok(scheme),
         _ => "the URL of a store is SCHEME://REST, such as etcd://localhost:2379/locks",
     };

@@ -85,8 +85,7 @@ impl Standing {
         let remote = Remote::named(shared.client(&url)?, &name, &target.given)?;
         let held = remote.ensure_had(&claim)?;
         let token = held.token;
-        let standing =
-            Standing { file, under: Some(Fenced { remote, claim: Claim::of(claim.owner(), token), token }) };
+        let standing = Standing { file, under: Some(Fenced { remote, claim: Claim::of(claim.owner(), token), token }) };
         // Not after whatever makes the content has done its work.
         standing.ensure_greatest(target)?;
         Ok(standing)

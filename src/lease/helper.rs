@@ -145,7 +145,8 @@ impl Client {
         match trouble {
             Trouble::Late => Failure {
                 reason: format!("{program} did not answer within {}", shown_duration(timeout)),
-                hint: "can the store be reached from here? The helper was ended; nothing is known to have changed".into(),
+                hint: "can the store be reached from here? The helper was ended; nothing is known to have changed"
+                    .into(),
                 died: false,
             },
             Trouble::Nonsense(why) => Failure {

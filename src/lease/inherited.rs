@@ -141,7 +141,8 @@ mod tests {
         let lease = |token| StoreLease { url: "dir:///a b/%".into(), owner: "ä:1/2".into(), token };
         let (path, plain) = (Path::new(OsStr::from_bytes(b"/d/\xff:f")), Path::new("job:x"));
         let value = with_entry(OsString::new(), store_entry(&lease(7), path).as_bytes());
-        let value = with_entry(appended(value, DIR, 8, OsStr::new("f.lease")), store_entry(&lease(9), plain).as_bytes());
+        let value =
+            with_entry(appended(value, DIR, 8, OsStr::new("f.lease")), store_entry(&lease(9), plain).as_bytes());
         assert_eq!(store_lease_in(value.as_bytes(), path), Some(lease(7)));
         assert_eq!(store_lease_in(value.as_bytes(), plain), Some(lease(9)));
         assert_eq!(store_lease_in(value.as_bytes(), Path::new("job:y")), None);

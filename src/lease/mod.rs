@@ -365,7 +365,6 @@ impl Lease {
         }
     }
 
-
     /// How long until it should be refreshed, which is when a third of its time has passed; zero: now. Measured on the
     /// boot clock where there is one. Ask again after each sleep: while the machine is suspended, that clock goes on and a
     /// sleeping thread does not.
@@ -488,10 +487,8 @@ fn ensure_not_leased_here(given: &Path, options: &LockOptions, observer: &Observ
 
 /// The leases that the store of `options` keeps, with their names, in the order of the names.
 pub(crate) fn leases_in_store(url: &str) -> Result<Vec<(PathBuf, LeaseInfo)>> {
-    let mut all: Vec<_> = remote::list(url)?
-        .into_iter()
-        .map(|(name, held)| (name, LeaseInfo::of_store(held, None)))
-        .collect();
+    let mut all: Vec<_> =
+        remote::list(url)?.into_iter().map(|(name, held)| (name, LeaseInfo::of_store(held, None))).collect();
     all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(all)
 }

@@ -240,8 +240,7 @@ impl Remote {
     /// Who has it, if anybody.
     pub(super) fn status(&self) -> Result<Option<Holding>> {
         let question = self.question("status", TIMEOUT);
-        let (answer, sent) =
-            self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot ask the store of the lease"))?;
+        let (answer, sent) = self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot ask the store of the lease"))?;
         match (answer.said, Holding::of(&answer, sent)) {
             (Said::Ok, _) => Ok(None),
             (Said::Held, Some(held)) => Ok(Some(held)),
@@ -252,9 +251,8 @@ impl Remote {
     /// Makes sure that the lease is the one that is claimed, and that its time is not over here.
     pub(super) fn ensure_had(&self, claim: &Claim) -> Result<Holding> {
         let held = self.status()?;
-        let is_it = |held: &Holding| {
-            held.owner == claim.owner() && claim.token().is_none_or(|token| held.token == token)
-        };
+        let is_it =
+            |held: &Holding| held.owner == claim.owner() && claim.token().is_none_or(|token| held.token == token);
         match held {
             Some(held) if is_it(&held) => match boot_clock() < held.ends {
                 true => Ok(held),
@@ -302,8 +300,10 @@ pub(super) fn list(url: &str) -> Result<Vec<(PathBuf, Holding)>> {
             (Said::Ok, ..) => {}
             (Said::Error, _, Some(message), _) => return Err(said(refused_by_store(message))),
             _ => {
-                return Err(said(Error::new(ErrorKind::Store, "a lease in the answer has no name, or is lost")
-                    .with_hint("awrite-store(7) has what a helper may answer")));
+                return Err(said(
+                    Error::new(ErrorKind::Store, "a lease in the answer has no name, or is lost")
+                        .with_hint("awrite-store(7) has what a helper may answer"),
+                ));
             }
         }
     }

@@ -114,9 +114,7 @@ impl<'a> Visitor<'a> {
         if matches!(self.role, Role::Fenced) {
             let left = record.as_ref().and_then(|record| record.left(self.clock));
             return match (record, left) {
-                (Some(record), Some(left)) => {
-                    Err(Leased::new(record.owner, left, record.reason).without_store(target))
-                }
+                (Some(record), Some(left)) => Err(Leased::new(record.owner, left, record.reason).without_store(target)),
                 _ => Ok(None),
             };
         }

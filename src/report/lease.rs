@@ -144,7 +144,8 @@ pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Err
         None => "Not leased".to_owned(),
     };
     let result = if json() {
-        let message = Message::about(Level::Info, "lease_broken", target, &text).with("held_ms", lease.filter(|lease| !lease.is_in_store()).map(held));
+        let message = Message::about(Level::Info, "lease_broken", target, &text)
+            .with("held_ms", lease.filter(|lease| !lease.is_in_store()).map(held));
         with_lease(message, lease).json_line()
     } else {
         format!("{}: {text}\n", shown(target))

@@ -42,10 +42,9 @@ impl Places {
     /// Where the records are, from the directory of the journal.
     pub(super) fn records<'a>(&self, holds: impl Iterator<Item = &'a Hold>) -> Vec<PathBuf> {
         let Some((_, from)) = self.dirs.first() else { return Vec::new() };
-        let record =
-            |Hold { lease, .. }: &Hold| {
-                relative(from, self.path_of(&lease.file.dir).unwrap_or(from)).join(&lease.file.name)
-            };
+        let record = |Hold { lease, .. }: &Hold| {
+            relative(from, self.path_of(&lease.file.dir).unwrap_or(from)).join(&lease.file.name)
+        };
         holds.map(record).collect()
     }
 }

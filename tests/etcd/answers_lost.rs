@@ -1,7 +1,7 @@
 //! Requests and answers that are lost on the way: what stands in etcd counts, and nothing is left behind.
 
-use crate::cluster::{Cluster, needs_etcd};
-use crate::common::TestDir;
+use crate::cluster::{Cluster, needs_etcd, test_dir};
+
 use crate::helper::{Helper, Said};
 use crate::proxy::{Fate, Proxy};
 
@@ -22,7 +22,7 @@ fn one_that_is_lost_makes_no_difference() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let proxy = Proxy::start(&etcd.members[0].place);
     let mut direct = etcd.helper("p");
@@ -68,7 +68,7 @@ fn when_all_are_lost_the_error_comes_in_time() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let proxy = Proxy::start(&etcd.members[0].place);
     let mut direct = etcd.helper("p");
@@ -92,7 +92,7 @@ fn a_keepalive_counts_only_under_one_leader() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let proxy = Proxy::start(&etcd.members[0].place);
     let mut helper = Helper::start(&dir, &proxy.url("p"));

@@ -1,5 +1,6 @@
 //! Servers of etcd, one or three, that end with the test.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::Signal;
@@ -12,6 +13,15 @@ pub(crate) fn needs_etcd() -> bool {
     needs("etcd") && needs("etcdctl")
 }
 
+/// A directory for servers: in memory where there is room, for they sync every write, and that they do is not tested here.
+pub(crate) fn test_dir() -> TestDir {
+    // Each server sets 128 MB aside for its log.
+    const ENOUGH: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let has_room = rustix::fs::statvfs(memory).is_ok_and(|of| of.f_bavail.saturating_mul(of.f_frsize) > ENOUGH);
+    if has_room { TestDir::made_in(memory) } else { TestDir::new() }
+}
+
 /// An address of this process's own: all of 127.0.0.0/8 is loopback, and ids of processes have 22 bits. So no other
 /// process can take a port between the choice of it and its use.
 pub(crate) fn address() -> String {
@@ -19,10 +29,14 @@ pub(crate) fn address() -> String {
     format!("127.{}.{middle}.{low}", 64 + high)
 }
 
-/// A port that no other test of this process has.
+/// An address with a port that no other test of this process has.
 pub(crate) fn new_place() -> String {
+    place_at(&address())
+}
+
+fn place_at(address: &str) -> String {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    format!("{}:{}", address(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{address}:{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What TLS adds to a server and to its clients.
@@ -45,6 +59,8 @@ pub(crate) struct Cluster<'a> {
     dir: &'a TestDir,
     pub(crate) members: Vec<Member>,
     secrets: Secrets,
+    /// The words before a program that run it where the servers are.
+    inside: Vec<String>,
 }
 
 impl<'a> Cluster<'a> {
@@ -54,12 +70,27 @@ impl<'a> Cluster<'a> {
     }
 
     pub(crate) fn start_with(dir: &'a TestDir, count: usize, secrets: Secrets) -> Cluster<'a> {
-        let member = |_| Member { place: new_place(), peer: new_place(), server: None };
-        let mut cluster = Cluster { dir, members: (0..count).map(member).collect(), secrets };
+        Cluster::start_inside(dir, count, secrets, &address(), Vec::new())
+    }
+
+    /// One server in another network namespace, which has this address.
+    pub(crate) fn start_there(dir: &'a TestDir, address: &str, inside: Vec<String>) -> Cluster<'a> {
+        Cluster::start_inside(dir, 1, Secrets::default(), address, inside)
+    }
+
+    fn start_inside(
+        dir: &'a TestDir,
+        count: usize,
+        secrets: Secrets,
+        address: &str,
+        inside: Vec<String>,
+    ) -> Cluster<'a> {
+        let member = |_| Member { place: place_at(address), peer: place_at(address), server: None };
+        let mut cluster = Cluster { dir, members: (0..count).map(member).collect(), secrets, inside };
         for at in 0..count {
             cluster.start_member(at);
         }
-        cluster.wait_until_it_serves();
+        cluster.wait_for_members(count);
         cluster
     }
 
@@ -92,26 +123,17 @@ impl<'a> Cluster<'a> {
         .map(str::to_owned)
         .to_vec();
         args.extend(self.secrets.server.iter().cloned());
-        self.members[at].server = Some(self.dir.program("etcd", args).spawn());
-    }
-
-    fn wait_until_it_serves(&mut self) {
-        let url = self.url("ready");
-        let mut last = String::new();
-        wait_until("etcd serves", || {
-            for member in &mut self.members {
-                let server = member.server.as_mut().unwrap();
-                assert!(!server.has_ended(), "etcd has ended:\n{}\n{last}", server.stderr());
-            }
-            let said = Helper::start_with(self.dir, &url, &self.secrets.client).ask("status", &["name=x"]);
-            last = format!("{said:?}");
-            said.word() == "ok"
-        });
+        let words: Vec<String> = self.inside.iter().cloned().chain(["etcd".to_owned()]).chain(args).collect();
+        self.members[at].server = Some(self.dir.program(&words[0], &words[1..]).spawn());
     }
 
     /// Of all members.
     pub(crate) fn url(&self, prefix: &str) -> String {
         let places: Vec<&str> = self.members.iter().map(|member| member.place.as_str()).collect();
+        self.url_of(&places, prefix)
+    }
+
+    fn url_of(&self, places: &[&str], prefix: &str) -> String {
         let scheme = if self.secrets.server.is_empty() { "etcd" } else { "etcds" };
         format!("{scheme}://{}/{prefix}", places.join(","))
     }
@@ -132,12 +154,22 @@ impl<'a> Cluster<'a> {
     }
 
     /// Waits until so many members serve.
-    pub(crate) fn wait_for_members(&self, count: usize) {
+    pub(crate) fn wait_for_members(&mut self, count: usize) {
         wait_until("all members serve", || {
-            let serves =
-                |at: &usize| self.etcdctl_at(*at, "get x --command-timeout=1s >/dev/null && echo yes") == "yes\n";
-            (0..self.members.len()).filter(serves).count() >= count
+            for server in self.members.iter_mut().filter_map(|member| member.server.as_mut()) {
+                assert!(!server.has_ended(), "etcd has ended:\n{}", server.stderr());
+            }
+            (0..self.members.len()).filter(|at| self.serves(*at)).count() >= count
         });
+    }
+
+    fn serves(&self, at: usize) -> bool {
+        if !self.inside.is_empty() {
+            return self.etcdctl_at(at, "get x --command-timeout=1s && echo yes") == "yes\n";
+        }
+        let url = self.url_of(&[&self.members[at].place], "ready");
+        let mut helper = Helper::start_with(self.dir, &url, &self.secrets.client);
+        helper.ask("status", &["name=x", "timeout_ms=1000"]).word() == "ok"
     }
 
     /// The member that leads; `None` while there is none.
@@ -164,7 +196,7 @@ impl<'a> Cluster<'a> {
         let scheme = if self.secrets.server.is_empty() { "http" } else { "https" };
         let mut run = self
             .dir
-            .sh(&format!("etcdctl {words}"))
+            .sh(&format!("{} etcdctl {words}", self.inside.join(" ")))
             .env("ETCDCTL_API", "3")
             .env("ETCDCTL_ENDPOINTS", format!("{scheme}://{}", self.members[at].place));
         for (name, value) in &self.secrets.client {

@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, needs_etcd};
-use crate::common::{TestDir, wait_until};
+use crate::cluster::{Cluster, needs_etcd, test_dir};
+use crate::common::wait_until;
 use crate::helper::{HELPER, Helper};
 
 #[test]
@@ -11,7 +11,7 @@ fn a_lease_is_acquired_refreshed_and_released() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let mut helper = etcd.helper("p");
 
@@ -76,7 +76,7 @@ fn tokens_grow_over_release_break_expiry_and_restart() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let mut etcd = Cluster::start(&dir, 1);
     let mut helper = etcd.helper("p");
     let mut tokens = vec![helper.acquire("job", "a", 60_000).token()];
@@ -120,7 +120,7 @@ fn one_of_many_gets_it_and_nothing_is_left_of_the_others() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let mut helpers: Vec<Helper> = (0..8).map(|_| etcd.helper("p")).collect();
     for round in 1..=10 {
@@ -144,7 +144,7 @@ fn names_and_prefixes_keep_leases_apart() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let names = ["/etc/app.conf", "a", "a/b", "job:nightly", "x=y%0Az", "ä"];
     let mut helper = etcd.helper("p");
@@ -166,7 +166,7 @@ fn a_long_list_comes_whole() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let puts = |from: usize| -> String {
         (from..from + 100).map(|at| format!("put p/{at:04} \"{{\\\"owner\\\":\\\"o\\\"}}\"\n")).collect()
@@ -184,7 +184,7 @@ fn a_key_that_is_no_lease_is_left_alone() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     etcd.etcdctl("put p/job something");
     let mut helper = etcd.helper("p");
@@ -212,7 +212,7 @@ fn a_server_that_is_paused_is_an_error_in_time_and_no_more() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     let mut helper = etcd.helper("p");
     let token = helper.acquire("job", "a", 60_000).token();
@@ -224,7 +224,7 @@ fn a_server_that_is_paused_is_an_error_in_time_and_no_more() {
 
 #[test]
 fn what_is_no_request_is_answered_and_the_end_of_requests_is_the_end() {
-    let dir = TestDir::new();
+    let dir = test_dir();
     // Nobody listens at this address.
     let url = "etcd://127.0.0.1:9/p";
     assert_eq!(Helper::start(&dir, url).last_words(b""), (String::new(), Some(0)));
@@ -244,7 +244,7 @@ fn what_is_no_request_is_answered_and_the_end_of_requests_is_the_end() {
 
 #[test]
 fn a_wrong_address_is_said_in_words() {
-    let dir = TestDir::new();
+    let dir = test_dir();
     for (url, words) in [
         ("etcd://127.0.0.1:9,127.0.0.1:11/p", &["http://127.0.0.1:9: c", "http://127.0.0.1:11: connection ref"][..]),
         ("etcd://no-such-host.invalid:1/p", &["http://no-such-host.invalid:1: there is no such host"]),

@@ -11,7 +11,9 @@ mod cluster;
 #[path = "../it/common/mod.rs"]
 mod common;
 mod helper;
+mod hosts;
 mod leases;
 mod members;
+mod network;
 mod proxy;
 mod trust;

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, needs_etcd};
-use crate::common::{TestDir, wait_until};
+use crate::cluster::{Cluster, needs_etcd, test_dir};
+use crate::common::wait_until;
 
 #[test]
 fn a_lease_outlives_its_leader() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let mut etcd = Cluster::start(&dir, 3);
     let mut helper = etcd.helper("p");
     let mut token = helper.acquire("job", "a", 60_000).token();
@@ -48,7 +48,7 @@ fn without_a_majority_there_is_an_error_in_time() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let mut etcd = Cluster::start(&dir, 3);
     let mut helper = etcd.helper("p");
     let token = helper.acquire("job", "a", 60_000).token();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cluster::{Cluster, Secrets, address, needs_etcd};
+use crate::cluster::{Cluster, Secrets, address, needs_etcd, test_dir};
 use crate::common::{TestDir, needs, wait_until};
 use crate::helper::{Helper, Said};
 
@@ -48,7 +48,7 @@ fn a_server_is_trusted_for_its_certificate_only() {
     if !needs_etcd() || !needs("openssl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     make_certificates(&dir);
     let etcd = Cluster::start_with(&dir, 1, secrets(&dir, "server", &[], &[("CACERT", "ca.crt")]));
     let url = etcd.url("p");
@@ -78,7 +78,7 @@ fn a_certificate_for_another_name_is_none() {
     if !needs_etcd() || !needs("openssl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     make_certificates(&dir);
     // Its own client is told not to look.
     let mut secrets = secrets(&dir, "elsewhere", &[], &[]);
@@ -93,7 +93,7 @@ fn a_server_may_want_certificates_of_its_clients() {
     if !needs_etcd() || !needs("openssl") {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     make_certificates(&dir);
     let client = [("CACERT", "ca.crt"), ("CERT", "client.crt"), ("KEY", "client.key")];
     let wants = ["--client-cert-auth", "--trusted-ca-file=ca.crt"];
@@ -111,7 +111,7 @@ fn a_user_needs_a_password_and_a_role() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let mut etcd = Cluster::start(&dir, 1);
     let done = etcd.etcdctl(
         "user add root:secret && etcdctl user grant-role root root && etcdctl role add r &&
@@ -161,7 +161,7 @@ fn a_user_where_there_are_none_is_no_error() {
     if !needs_etcd() {
         return;
     }
-    let dir = TestDir::new();
+    let dir = test_dir();
     let etcd = Cluster::start(&dir, 1);
     assert_eq!(status(&dir, &etcd.url("p"), &[("USER", "a:b")]).word(), "ok");
 }
