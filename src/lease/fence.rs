@@ -18,7 +18,8 @@
 //! `tests/models/fence.pml` for a model checker.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::clock::Machine;
 use super::found::{Found, Record};
@@ -33,6 +34,7 @@ use crate::lock::{FileLock, LeaseFile};
 use crate::notice::Observer;
 use crate::options::{Claim, LockOptions, check_lease_name};
 use crate::shown::shown;
+use crate::sys::host::boot_clock;
 use crate::target::Target;
 
 /// Where a target's record is, and the lease that a write of the target stands under.
@@ -49,6 +51,8 @@ struct Fenced {
     /// With the token.
     claim: Claim,
     token: u64,
+    /// Its end on this host's boot clock, by the last answer.
+    ends: Mutex<Duration>,
 }
 
 /// A client that the targets of a set share.
@@ -84,8 +88,9 @@ impl Standing {
         };
         let remote = Remote::named(shared.client(&url)?, &name, &target.given)?;
         let held = remote.ensure_had(&claim)?;
-        let token = held.token;
-        let standing = Standing { file, under: Some(Fenced { remote, claim: Claim::of(claim.owner(), token), token }) };
+        let (token, ends) = (held.token, Mutex::new(held.ends));
+        let claim = Claim::of(claim.owner(), token);
+        let standing = Standing { file, under: Some(Fenced { remote, claim, token, ends }) };
         // Not after whatever makes the content has done its work.
         standing.ensure_greatest(target)?;
         Ok(standing)
@@ -115,7 +120,7 @@ impl Standing {
         }
     }
 
-    /// F1 to F4. `dry_run`: the mark stays as it is.
+    /// F1 to F3. `dry_run`: the mark stays as it is. False: it stands under no lease in a store.
     pub(crate) fn fence(
         &self,
         target: &Target,
@@ -123,17 +128,25 @@ impl Standing {
         options: &LockOptions,
         observer: &Observer,
         dry_run: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if let (Some(token), false) = (self.ensure_greatest(target)?, dry_run) {
             LockedStore { lock, target, lease: &self.file, options, observer }.put_mark(token)?;
         }
         self.confirm()
     }
 
-    /// F3 and F4.
-    pub(crate) fn confirm(&self) -> Result<()> {
-        let Some(Fenced { remote, claim, .. }) = &self.under else { return Ok(()) };
-        remote.ensure_had(claim).map(drop)
+    /// F3. False: it stands under no lease in a store.
+    pub(crate) fn confirm(&self) -> Result<bool> {
+        let Some(Fenced { remote, claim, ends, .. }) = &self.under else { return Ok(false) };
+        *ends.lock().unwrap_or_else(PoisonError::into_inner) = remote.ensure_had(claim)?.ends;
+        Ok(true)
+    }
+
+    /// F4.
+    pub(crate) fn ensure_in_time(&self) -> Result<()> {
+        let Some(Fenced { remote, claim, ends, .. }) = &self.under else { return Ok(()) };
+        let ends = *ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if boot_clock() < ends { Ok(()) } else { Err(remote.over(claim.owner())) }
     }
 }
 
@@ -150,7 +163,7 @@ fn wanted(target: &Target, options: &LockOptions) -> Result<Option<Wanted>> {
     if let Some(claim) = &options.claim {
         let Some(url) = options.store.clone() else {
             let reason = format!("the lease {} is one that a store keeps, and no store is named", shown(&name));
-            return Err(Error::new(ErrorKind::Usage, reason).with_hint("name it: --store or AWRITE_STORE"));
+            return Err(usage(reason, target).with_hint("name it: --store or AWRITE_STORE"));
         };
         return Ok(Some(Wanted { url, name, claim: claim.clone() }));
     }
@@ -158,8 +171,12 @@ fn wanted(target: &Target, options: &LockOptions) -> Result<Option<Wanted>> {
         Some(entry) => Ok(Some(Wanted { url: entry.url, name, claim: Claim::of(&entry.owner, entry.token) })),
         None if options.lease.is_some() => {
             let reason = format!("this does not run under the lease {}", shown(&name));
-            Err(Error::new(ErrorKind::Usage, reason).with_hint("name its store and owner: --store URL --owner ID"))
+            Err(usage(reason, target).with_hint("name its store and owner: --store URL --owner ID"))
         }
         None => Ok(None),
     }
+}
+
+fn usage(reason: String, target: &Target) -> Error {
+    Error::new(ErrorKind::Usage, reason).on(&target.given)
 }

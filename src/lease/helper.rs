@@ -17,24 +17,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::inherited;
 use super::message::{Answer, LONGEST, Question, Said};
+use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result, reason_of};
 use crate::lock::HELD_VARIABLE;
 use crate::options::{STORE_VARIABLE, scheme_of_store};
 use crate::shown::shown;
-use crate::sys::give_no_descriptors;
 use crate::sys::host::boot_clock;
+use crate::sys::{give_no_descriptors, retry};
 
 /// The longest single wait. Its clock stops while the machine is suspended; the clock of leases does not.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ pub(super) struct Client {
 #[derive(Debug)]
 struct Helper {
     child: Child,
+    /// Kills it, if this process is told to end now. `None`: it is over.
+    ticket: Option<Ticket>,
     to: Option<UnixStream>,
     from: ChildStdout,
     /// What was read behind the last answer.
@@ -199,13 +202,26 @@ impl Client {
             command.env_remove(variable);
         }
         give_no_descriptors(&mut command);
-        let mut child = command.spawn().map_err(failed)?;
+        let started = cleanup::make(|| {
+            let child = command.spawn()?;
+            let group = Group(Pid::from_child(&child));
+            Ok((child, group))
+        });
         // With it goes this process's copy of the helper's end of the socket.
         drop(command);
-        match child.stdout.take() {
-            Some(from) => Ok(Helper { child, to: Some(ours), from, rest: Vec::new(), pid: std::process::id() }),
-            None => Err(failed(io::ErrorKind::BrokenPipe.into())),
-        }
+        let (mut child, ticket) = started.map_err(failed)?;
+        let from = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+        let (rest, pid) = (Vec::new(), std::process::id());
+        Ok(Helper { child, ticket: Some(ticket), to: Some(ours), from, rest, pid })
+    }
+}
+
+/// A helper with what it has started: it has a group of its own.
+struct Group(Pid);
+
+impl Undo for Group {
+    fn undo(&self) -> io::Result<()> {
+        Ok(kill_process_group(self.0, Signal::KILL)?)
     }
 }
 
@@ -232,8 +248,11 @@ impl Helper {
     }
 
     fn send(&mut self, mut text: &[u8], deadline: Duration) -> std::result::Result<(), Trouble> {
-        if !self.rest.is_empty() {
-            return Err(Trouble::Nonsense("it has answered what was not asked".to_owned()));
+        match ready(&self.from, PollFlags::IN, Duration::ZERO) {
+            Ok(false) if self.rest.is_empty() => {}
+            Ok(true) if self.rest.is_empty() && self.read()? == 0 => return Err(Trouble::Gone),
+            Err(e) => return Err(Trouble::System(e)),
+            Ok(_) => return Err(Trouble::Nonsense("it has answered what was not asked".to_owned())),
         }
         let Some(to) = &self.to else { return Err(Trouble::Gone) };
         while !text.is_empty() {
@@ -266,37 +285,49 @@ impl Helper {
                 return Err(Trouble::Nonsense("it is longer than 64 KiB".to_owned()));
             }
             wait(&self.from, PollFlags::IN, deadline)?;
-            let mut more = [0; 4096];
-            match self.from.read(&mut more) {
-                Ok(0) if self.rest.is_empty() => return Err(Trouble::Gone),
-                Ok(0) => return Err(Trouble::Nonsense("it ends without an empty line".to_owned())),
-                Ok(n) => self.rest.extend_from_slice(&more[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Trouble::System(e)),
+            match self.read()? {
+                0 if self.rest.is_empty() => return Err(Trouble::Gone),
+                0 => return Err(Trouble::Nonsense("it ends without an empty line".to_owned())),
+                _ => {}
             }
         }
     }
 
-    /// With what it has started: it has a group of its own.
+    /// Reads what is there. 0: it has closed its end.
+    fn read(&mut self) -> std::result::Result<usize, Trouble> {
+        let mut more = [0; 4096];
+        let n = retry(|| self.from.read(&mut more)).map_err(Trouble::System)?;
+        self.rest.extend_from_slice(&more[..n]);
+        Ok(n)
+    }
+
+    /// Not once it has been reaped: its number may be another's then.
     fn kill(&self) {
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        if self.ticket.is_some() {
+            let _ = Group(Pid::from_child(&self.child)).undo();
+        }
     }
 
-    /// Waits a moment for its end.
-    fn ends(&mut self) -> Option<std::process::ExitStatus> {
+    /// Gives it a moment to end by itself, and returns how it has ended.
+    fn end(&mut self) -> Option<ExitStatus> {
         let end = boot_clock() + GRACE;
-        loop {
-            match self.child.try_wait() {
-                Ok(None) if boot_clock() < end => sleep(GRACE_PAUSE),
-                Ok(status) => return status,
-                // A program that ignores SIGCHLD, or reaps all, has its status.
-                Err(_) => return None,
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while let Ok(None) = waitid(WaitId::Pid(Pid::from_child(&self.child)), options) {
+            if boot_clock() >= end {
+                self.kill();
+                break;
             }
+            sleep(GRACE_PAUSE);
         }
+        if let Some(ticket) = self.ticket.take() {
+            ticket.keep();
+        }
+        // A program that ignores SIGCHLD, or reaps all, has its status.
+        self.child.wait().ok()
     }
 
     fn how_it_ended(mut self) -> String {
-        let Some(status) = self.ends() else { return String::new() };
+        let Some(status) = self.end() else { return String::new() };
         match (status.code(), status.signal()) {
             (Some(code), _) => format!(" (exit status {code})"),
             (None, Some(signal)) => format!(" (signal {signal})"),
@@ -311,9 +342,8 @@ impl Drop for Helper {
             return;
         }
         self.to = None;
-        if self.ends().is_none() {
-            self.kill();
-            let _ = self.child.wait();
+        if self.ticket.is_some() {
+            self.end();
         }
     }
 }
@@ -322,12 +352,20 @@ impl Drop for Helper {
 fn wait(fd: impl AsFd, flags: PollFlags, deadline: Duration) -> std::result::Result<(), Trouble> {
     loop {
         let left = deadline.saturating_sub(boot_clock());
-        let limit = Timespec::try_from(left.min(LONGEST_WAIT)).ok();
-        match poll(&mut [PollFd::new(&fd, flags)], limit.as_ref()) {
-            Ok(0) if left.is_zero() => return Err(Trouble::Late),
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(e) => return Err(Trouble::System(e.into())),
+        match ready(&fd, flags, left.min(LONGEST_WAIT)) {
+            Ok(false) if left.is_zero() => return Err(Trouble::Late),
+            Ok(false) => {}
+            Ok(true) => return Ok(()),
+            Err(e) => return Err(Trouble::System(e)),
         }
+    }
+}
+
+fn ready(fd: impl AsFd, flags: PollFlags, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).ok();
+    match poll(&mut [PollFd::new(&fd, flags)], limit.as_ref()) {
+        Ok(n) => Ok(n > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }

@@ -166,7 +166,7 @@ pub(super) fn name_of(text: &str) -> Option<PathBuf> {
 
 /// What holds for any answer.
 #[cfg(any(test, fuzzing))]
-pub(super) fn any_answer(text: &[u8]) {
+pub(crate) fn any_answer(text: &[u8]) {
     match Answer::parse(text) {
         Ok(answer) => {
             let texts = [&answer.owner, &answer.reason, &answer.host, &answer.message];

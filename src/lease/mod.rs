@@ -26,6 +26,8 @@ mod clock;
 mod descriptor;
 mod door;
 mod fence;
+#[cfg(test)]
+mod fence_model;
 mod found;
 mod helper;
 mod inherited;
@@ -46,8 +48,6 @@ mod visitor;
 pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
 pub(crate) use fence::{Shared, Standing};
-#[cfg(fuzzing)]
-pub(crate) use found::any_record;
 pub use inherited::has_stores;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
@@ -59,6 +59,8 @@ pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
+#[cfg(fuzzing)]
+pub(crate) use {found::any_record, message::any_answer};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -81,7 +83,7 @@ use crate::options::{Claim, LockOptions, Wait};
 use crate::sys::host::{boot_clock, host_name};
 use crate::target::{Resolve, Target};
 
-/// How long dropping a lease tries to get the lock that it needs.
+/// How long dropping a lease tries to get the lock that it needs, or to ask the store.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// A lease of a target: until it ends, every other owner and every writer without a lease has to wait.
@@ -194,7 +196,7 @@ impl Lease {
         let target = target.as_ref();
         if let Some(url) = &options.store {
             let remote = Remote::of(url, target, options)?;
-            let had = remote.refresh(claim, ttl, options, None)?;
+            let had = remote.refresh(claim, ttl, options, Duration::MAX)?;
             let ttl = ttl.unwrap_or_else(|| had.ends.saturating_sub(boot_clock()));
             return Ok(Lease::stored(target, (remote, claim.owner(), had), ttl, options, observer));
         }
@@ -216,7 +218,7 @@ impl Lease {
         observer: &Observer,
     ) -> Result<Option<LeaseInfo>> {
         if let Some(url) = &options.store {
-            Remote::of(url, target.as_ref(), options)?.release(claim)?;
+            Remote::of(url, target.as_ref(), options)?.release(claim, Duration::MAX)?;
             return Ok(None);
         }
         let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
@@ -397,7 +399,7 @@ impl Lease {
             if stored.left().is_zero() {
                 return Err(stored.remote.over(&stored.owner));
             }
-            stored.had = stored.remote.refresh(&claim, Some(self.ttl), &self.options, Some(limit))?;
+            stored.had = stored.remote.refresh(&claim, Some(self.ttl), &self.options, limit)?;
             stored.refreshed_at = SystemTime::now();
             return Ok(());
         }
@@ -427,7 +429,7 @@ impl Lease {
     /// [`ErrorKind::LockLost`]: another owner has it, and nothing was changed. Otherwise as [`Lease::release`].
     pub fn try_release(mut self) -> Result<Option<LeaseInfo>> {
         self.releases = None;
-        self.give_back(&self.options)
+        self.give_back(&self.options, Duration::MAX)
     }
 
     /// Leaves it in place until its end, and returns the token.
@@ -436,9 +438,10 @@ impl Lease {
         self.token()
     }
 
-    fn give_back(&self, options: &LockOptions) -> Result<Option<LeaseInfo>> {
+    /// A store is given only so long to answer.
+    fn give_back(&self, options: &LockOptions, limit: Duration) -> Result<Option<LeaseInfo>> {
         if let Kept::There(stored) = &self.kept {
-            stored.remote.release(&self.claim())?;
+            stored.remote.release(&self.claim(), limit)?;
             return Ok(Some(self.info()));
         }
         let was = self.store(options).end(&self.claim())?;
@@ -451,7 +454,7 @@ impl Drop for Lease {
         if self.releases == Some(std::process::id()) {
             // Not for long: this thread may hold the lock itself. A lease that cannot be given back ends by itself.
             let options = LockOptions { wait: Wait::For(DROP_WAIT), use_alarm: false, ..self.options.clone() };
-            let _ = self.give_back(&options);
+            let _ = self.give_back(&options, DROP_WAIT);
         }
     }
 }

@@ -188,17 +188,17 @@ impl Remote {
         }
     }
 
-    /// Extends the lease that `claim` says, by `ttl` or by its last time, if the answer comes within `timeout`.
+    /// Extends the lease that `claim` says, by `ttl` or by its last time, if the answer comes within `limit`.
     pub(super) fn refresh(
         &self,
         claim: &Claim,
         ttl: Option<Duration>,
         options: &LockOptions,
-        timeout: Option<Duration>,
+        limit: Duration,
     ) -> Result<Had> {
         ttl.map_or(Ok(()), ensure_ttl)?;
         check_reason_of(options)?;
-        let timeout = timeout.unwrap_or(TIMEOUT).min(TIMEOUT);
+        let timeout = limit.min(TIMEOUT);
         let question = self
             .claimed("refresh", claim, timeout)
             .with_some("ttl_ms", ttl.map(milliseconds).as_deref())
@@ -211,10 +211,11 @@ impl Remote {
         }
     }
 
-    /// Gives back the lease that `claim` says.
-    pub(super) fn release(&self, claim: &Claim) -> Result<()> {
-        let question = self.claimed("release", claim, TIMEOUT);
-        let (answer, sent) = self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot give the lease back"))?;
+    /// Gives back the lease that `claim` says, if the answer comes within `limit`.
+    pub(super) fn release(&self, claim: &Claim, limit: Duration) -> Result<()> {
+        let timeout = limit.min(TIMEOUT);
+        let question = self.claimed("release", claim, timeout);
+        let (answer, sent) = self.ask(&question, timeout).map_err(|e| e.during("cannot give the lease back"))?;
         match answer.said {
             Said::Ok => Ok(()),
             Said::Lost => Err(self.lost(claim, &answer, sent)),

@@ -82,7 +82,7 @@ impl<'a> Visitor<'a> {
     /// A caller that locks a target to use it.
     pub(crate) fn of(options: &'a LockOptions) -> Visitor<'a> {
         let role = match &options.claim {
-            Some(_) if options.store.is_some() => Role::Fenced,
+            Some(_) if options.store.is_some() || options.lease.is_some() => Role::Fenced,
             claim => claim.as_ref().map_or(Role::Anybody, Role::Holder),
         };
         Visitor { role, clock: &Machine }

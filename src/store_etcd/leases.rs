@@ -47,7 +47,7 @@ fn acquire(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
             if entry.text("owner") != request.owner {
                 return Ok(Answer::Held(holder(etcd, &entry)?));
             }
-            match renew(etcd, &entry, ttl_ms)? {
+            match renew(etcd, &entry, ttl_ms, &request.reason)? {
                 Some(granted) => return Ok(granted),
                 None => continue,
             }
@@ -77,7 +77,7 @@ fn refresh(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
             Some(entry) if !is_askers(&entry, request) => return Ok(Answer::Lost(Some(holder(etcd, &entry)?))),
             Some(entry) => {
                 let ttl_ms = request.ttl_ms.unwrap_or(ttl_of(&entry));
-                if let Some(granted) = renew(etcd, &entry, ttl_ms)? {
+                if let Some(granted) = renew(etcd, &entry, ttl_ms, &request.reason)? {
                     return Ok(granted);
                 }
             }
@@ -86,11 +86,12 @@ fn refresh(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
     Err(busy(&request.name))
 }
 
-/// Gives the key new time; `None` if it is not any more what was seen.
-fn renew(etcd: &mut Etcd, entry: &Entry, ttl_ms: u64) -> Result<Option<Answer>, Trouble> {
+/// Gives the key new time, and another reason if there is one; `None` if it is not any more what was seen.
+fn renew(etcd: &mut Etcd, entry: &Entry, ttl_ms: u64, reason: &str) -> Result<Option<Answer>, Trouble> {
     let granted =
         |seconds: u64| Answer::Granted { token: entry.created, left_ms: ttl_ms.min(seconds.saturating_mul(1000)) };
-    if ttl_of(entry) == ttl_ms && entry.lease != 0 {
+    let stays = ttl_of(entry) == ttl_ms && (reason.is_empty() || reason == entry.text("reason"));
+    if stays && entry.lease != 0 {
         // A leader that was paused or cut off may give time to a lease, while its successor lets it run out (etcd does
         // not ask a majority for that). But when the same member reads linearizably before and after it, in one and the
         // same term, then a majority followed that leader still.
@@ -107,6 +108,9 @@ fn renew(etcd: &mut Etcd, entry: &Entry, ttl_ms: u64) -> Result<Option<Answer>, 
     let (lease, seconds) = etcd.grant(seconds_of(ttl_ms))?;
     let mut value = entry.value.clone();
     value.insert("ttl_ms".to_owned(), ttl_ms.into());
+    if !reason.is_empty() {
+        value.insert("reason".to_owned(), reason.into());
+    }
     match etcd.replace(entry, &value.into(), lease) {
         Ok(true) => {
             // No key ends with the old one now.

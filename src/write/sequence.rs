@@ -427,7 +427,11 @@ impl Commit {
     /// write it, if it stands under one. The last step before the target is replaced.
     fn fence(&self) -> Result<()> {
         let (Hold { lease, target, lock, .. }, options) = (&self.hold, &self.options);
-        lease.fence(target, lock, &options.lock, &options.observer, options.dry_run)
+        if lease.fence(target, lock, &options.lock, &options.observer, options.dry_run)? {
+            // The answer may have taken longer than a link lock lives.
+            self.ensure_held()?;
+        }
+        lease.ensure_in_time()
     }
 
     /// The last look at the lock and at the target.

@@ -431,10 +431,13 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
         part.back_up_elsewhere()?;
     }
     for part in &*parts {
+        part.commit.hold.lease.confirm()?;
+    }
+    for part in &*parts {
         part.commit.ensure_held()?;
         part.commit.ensure_leased()?;
         part.commit.ensure_expected()?;
-        part.commit.hold.lease.confirm()?;
+        part.commit.hold.lease.ensure_in_time()?;
         part.commit.announce();
     }
     Ok(journal)

@@ -63,6 +63,12 @@ fn a_lease_is_acquired_refreshed_and_released() {
     assert_eq!((said.value("reason"), said.value("pid")), ("to = see %0A", "7"));
     assert!(said.number("left_ms") > 80_000);
 
+    helper.ask("refresh", &["name=job", "owner=a", "reason=other"]).token();
+    assert_eq!(helper.ask("status", &["name=job"]).value("reason"), "other");
+    helper.ask("refresh", &["name=job", "owner=a"]).token();
+    assert_eq!(helper.ask("status", &["name=job"]).value("reason"), "other");
+    assert_eq!(etcd.granted(), 1);
+
     let of_a = format!("token={token}");
     helper.ask("release", &["name=job", "owner=a", &of_a]).is(&[("answer", "ok")]);
     helper.ask("release", &["name=job", "owner=a", &of_a]).is(&[("answer", "ok")]);
