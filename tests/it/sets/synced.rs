@@ -82,12 +82,9 @@ fn the_names_are_synced_after_it() {
         return;
     }
     let each = "file fs ! d d/x d/y0 d/y1 d/y2 d/y3 d/y4 d/y5";
-    for (dirs, options, expected) in [
-        (6, &[][..], each),
-        (7, &[], "file fs ! d fs"),
-        (7, &["--sync=data"], "file fs !"),
-        (7, &["--sync=none"], "!"),
-    ] {
+    for (dirs, options, expected) in
+        [(6, &[][..], each), (7, &[], "file fs ! d fs"), (7, &["--sync=data"], "file fs !"), (7, &["--sync=none"], "!")]
+    {
         assert_eq!(syncs(&set_of(11, dirs), options), expected, "{dirs} {options:?}");
     }
 }
