@@ -11,7 +11,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, Lease, LeaseInfo, LockOptions, Notice, Wait};
 
@@ -27,6 +29,10 @@ use crate::report::{self, exit, lease as lease_report};
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
 /// The longest pause before the next attempt, after a refresh failed for another reason than the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a refresh is waited for before anything else is done. Twice what it waits for the lock.
+const REFRESH_TIME: Duration = Duration::from_millis(200);
+/// The pause before the next look at a refresh that takes longer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -122,10 +128,12 @@ fn run(
     let quiet = report::warnings();
     let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
     let kill_after = request.kill_after.unwrap_or_default();
-    let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
+    let claim = lease.claim();
+    let mut refresher = Refresher::new(lease, target, kill_after);
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
-    let claim = refresher.lease.claim();
-    refresher.lease.detach();
+    if let Some(lease) = Arc::into_inner(refresher.lease) {
+        lease.into_inner().unwrap_or_else(PoisonError::into_inner).detach();
+    }
     let lost = match Lease::release_claimed(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
         _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
@@ -165,9 +173,15 @@ fn report_lost(target: &Path, why: &Error, what: &str) {
     report::error(&Error::new(ErrorKind::LockLost, format!("{what}: {}", why.reason())).on(target));
 }
 
-/// Refreshes the lease while COMMAND runs.
+/// Refreshes the lease while COMMAND runs. A thread does it: a file server that does not answer keeps only the thread
+/// waiting, and COMMAND is stopped in time.
 struct Refresher<'a> {
-    lease: Lease,
+    lease: Arc<Mutex<Lease>>,
+    ttl: Duration,
+    /// The refresh that goes on, which has the mutex meanwhile.
+    under_way: Option<Receiver<Result<(), Error>>>,
+    /// When the lease ends, unless the last refresh that was begun succeeds.
+    ends: Instant,
     target: &'a Path,
     /// The lease is lost, and the user has been told.
     lost: bool,
@@ -177,13 +191,22 @@ struct Refresher<'a> {
     kill_after: Duration,
 }
 
-impl Refresher<'_> {
+impl<'a> Refresher<'a> {
+    fn new(lease: Lease, target: &'a Path, kill_after: Duration) -> Refresher<'a> {
+        let (ttl, lease) = (lease.info().ttl, Arc::new(Mutex::new(lease)));
+        let ends = Instant::now();
+        Refresher { lease, ttl, under_way: None, ends, target, lost: false, warned: false, kill_after }
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long COMMAND can still go on without a refresh. With a limit for its end, that must be over in time; the tenth
     /// of the lease makes up for an attempt at the lock and for the machine's delays.
     fn spare(&self) -> Duration {
-        let info = self.lease.info();
-        let reserve = if self.kill_after.is_zero() { Duration::ZERO } else { self.kill_after + info.ttl / 10 };
-        info.left.unwrap_or_default().saturating_sub(reserve)
+        let reserve = if self.kill_after.is_zero() { Duration::ZERO } else { self.kill_after + self.ttl / 10 };
+        self.ends.saturating_duration_since(Instant::now()).saturating_sub(reserve)
     }
 
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
@@ -191,21 +214,52 @@ impl Refresher<'_> {
         self.kill_after.is_zero() || !self.spare().is_zero()
     }
 
+    /// Begins a refresh.
+    fn begin(&mut self) -> Result<Receiver<Result<(), Error>>, Error> {
+        let left = self.lease().info().left.unwrap_or_default();
+        self.ends = Instant::now() + left;
+        let (answer, lease) = (mpsc::channel(), self.lease.clone());
+        process::start_thread(move || {
+            let outcome = lease.lock().unwrap_or_else(PoisonError::into_inner).refresh();
+            // Nobody waits for it once COMMAND has ended.
+            let _ = answer.0.send(outcome);
+        })
+        .map_err(|e| Error::io(self.target, e))?;
+        Ok(answer.1)
+    }
+
     fn run_if_due(&mut self) -> Next {
-        let due = self.lease.time_to_refresh();
-        if !due.is_zero() {
-            return Next::In(due);
-        }
-        let error = match self.lease.refresh() {
-            Ok(()) => {
+        let (answer, patience) = match self.under_way.take() {
+            Some(answer) => (Ok(answer), Duration::ZERO),
+            None => {
+                let due = self.lease().time_to_refresh();
+                if !due.is_zero() {
+                    return Next::In(due);
+                }
+                (self.begin(), REFRESH_TIME)
+            }
+        };
+        let error = match answer.map(|answer| (answer.recv_timeout(patience), answer)) {
+            Ok((Ok(Ok(())), _)) => {
                 self.warned = false;
-                return Next::In(self.lease.time_to_refresh());
+                return Next::In(self.lease().time_to_refresh());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
-            Err(e) if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            Ok((Ok(Err(e)), _))
+                if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) =>
+            {
                 return Next::In(Duration::ZERO);
             }
-            Err(e) => e,
+            Ok((Ok(Err(e)), _)) | Err(e) => e,
+            Ok((Err(RecvTimeoutError::Timeout), answer)) => {
+                self.under_way = Some(answer);
+                let spare = self.spare();
+                if !spare.is_zero() {
+                    return Next::In(LOOK_INTERVAL.min(spare));
+                }
+                Error::new(ErrorKind::LockTimeout, "a refresh takes too long")
+            }
+            Ok((Err(RecvTimeoutError::Disconnected), _)) => Error::new(ErrorKind::Io, "a refresh has broken off"),
         };
         let spare = self.spare();
         if error.kind() == ErrorKind::LockLost || spare.is_zero() {
