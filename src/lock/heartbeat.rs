@@ -95,7 +95,7 @@ impl LinkLock {
         let mut pulse = self.pulse();
         let baton = match pulse.baton.take() {
             Some(baton) => baton,
-            None => match Baton::new(&self.record.nonce) {
+            None => match Baton::new(&self.record.nonce, &self.dir, &self.name) {
                 // Another system, or a sandbox. Processes below then wait for the lock as any other does.
                 Err(e) if sys::unsupported(&e) => return Ok(self.keep_back(intent)),
                 baton => Arc::new(baton?),

@@ -70,11 +70,16 @@ tell() {
 : >/tmp/nothing
 tell 0 0 /tmp/nothing
 cd /tmp || finish "no /tmp"
-while read -r number command <&3; do
-    {
-        got=0
-        sh -c "$command" >"out$number" 2>&1 3<&- || got=$?
-        tell "$number" $got "out$number"
-        rm "out$number"
-    } &
-done
+run() {
+    local got=0
+    sh -c "$2" >"out$1" 2>&1 3<&- || got=$?
+    tell "$1" $got "out$1"
+    rm "out$1"
+}
+# Nobody who reads lines here may get a signal of a child that has ended: this shell would drop the part of a line that it
+# has read. So the children are not its own.
+(
+    while read -r number command <&3; do
+        (run "$number" "$command" &)
+    done
+)

@@ -135,9 +135,9 @@ class Machine:
         """Runs `command` to its end; see `Job.ends`."""
         return self.start(command).ends(status, says, deadline)
 
-    def until(self, command, deadline=DEADLINE):
-        """Waits until `command` succeeds there."""
-        self.run(f"until {command}; do usleep 20000; done", deadline=deadline)
+    def until(self, command, where="/tmp", deadline=DEADLINE):
+        """Waits until `command` succeeds there, in the directory `where`."""
+        self.run(f"cd {where}; until {command}; do usleep 20000; done", deadline=deadline)
 
     def cut(self):
         """Cuts its cable."""

@@ -186,15 +186,13 @@ static void lease(int thread, unsigned *seed)
     options.token--;
     must("an old token", awrite_write(path, owner, strlen(owner), &with, NULL), AWRITE_LOCKED);
     must("status", awrite_lease_read(path, NULL, &info), AWRITE_OK);
-    /* By its handle, or by one that the next program would make. */
-    if (draw(seed, 2)) {
-        must("give back", awrite_lease_release(held), AWRITE_OK);
-        awrite_lease_free(held);
-    } else {
-        awrite_lease_detach(held);
-        awrite_lease_free(held);
-        must("give back", awrite_lease_release_claimed(path, owner, options.token + 1, NULL), AWRITE_OK);
-    }
+    /* By its handle, which does not wait if somebody looks at the lease just then, or as the next program would do it. */
+    status = draw(seed, 2) ? awrite_lease_release(held) : AWRITE_LOCKED;
+    awrite_lease_detach(held);
+    awrite_lease_free(held);
+    if (status == AWRITE_LOCKED)
+        status = awrite_lease_release_claimed(path, owner, options.token + 1, NULL);
+    must("give back", status, AWRITE_OK);
 }
 
 static void write_set(int thread, unsigned *seed)

@@ -27,8 +27,8 @@ import threading
 import time
 
 WORKERS, ROUND = 6, 15
-# What of these comes of no fault: done, the lock not had, interrupted.
-EXPECTED = {0, 2, 3, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
+# What of these comes of no fault: done, the lock not had, interrupted, killed, and COMMAND ended by a signal passed on.
+EXPECTED = {0, 2, 3, 128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
 TOO_LONG = 120
 
 

@@ -131,11 +131,10 @@ fn run(
     let claim = lease.claim();
     let mut refresher = Refresher::new(lease, target, kill_after);
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
-    if let Some(lease) = Arc::into_inner(refresher.lease) {
-        lease.into_inner().unwrap_or_else(PoisonError::into_inner).detach();
-    }
+    let was_lost = refresher.lost;
+    refresher.detach();
     let lost = match Lease::release_claimed(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
-        _ if refresher.lost => true,
+        _ if was_lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
             report_lost(target, &e, "the lease was lost while COMMAND ran");
@@ -198,6 +197,21 @@ impl<'a> Refresher<'a> {
         Refresher { lease, ttl, under_way: None, ends, target, lost: false, warned: false, kill_after }
     }
 
+    /// Ends the refreshing, and leaves the lease as it is.
+    fn detach(self) {
+        if let Some(answer) = self.under_way {
+            // The end of this process must not catch it with the lock in its hands.
+            let _ = answer.recv_timeout(RELEASE_WAIT);
+        }
+        match Arc::try_unwrap(self.lease) {
+            Ok(lease) => {
+                lease.into_inner().unwrap_or_else(PoisonError::into_inner).detach();
+            }
+            // A thread waits for a server. Dropping the lease would release it.
+            Err(lease) => std::mem::forget(lease),
+        }
+    }
+
     fn lease(&self) -> MutexGuard<'_, Lease> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -221,7 +235,8 @@ impl<'a> Refresher<'a> {
         let (answer, lease) = (mpsc::channel(), self.lease.clone());
         process::start_thread(move || {
             let outcome = lease.lock().unwrap_or_else(PoisonError::into_inner).refresh();
-            // Nobody waits for it once COMMAND has ended.
+            // Before it is told, so that whoever is told has the lease alone.
+            drop(lease);
             let _ = answer.0.send(outcome);
         })
         .map_err(|e| Error::io(self.target, e))?;
@@ -253,9 +268,8 @@ impl<'a> Refresher<'a> {
             Ok((Ok(Err(e)), _)) | Err(e) => e,
             Ok((Err(RecvTimeoutError::Timeout), answer)) => {
                 self.under_way = Some(answer);
-                let spare = self.spare();
-                if !spare.is_zero() {
-                    return Next::In(LOOK_INTERVAL.min(spare));
+                if self.may_wait() {
+                    return Next::In(LOOK_INTERVAL);
                 }
                 Error::new(ErrorKind::LockTimeout, "a refresh takes too long")
             }
