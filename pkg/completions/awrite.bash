@@ -43,6 +43,8 @@ _awrite() {
         --lock-method) __awrite_offer -W 'auto flock link' -- "$cur"; return ;;
         --owner) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
+        --store) COMPREPLY=(); return ;;
+        --lease) COMPREPLY=(); return ;;
         --backup-suffix) COMPREPLY=(); return ;;
         --backup-dir) __awrite_files -d -- "$cur"; return ;;
         --backup-keep) COMPREPLY=(); return ;;
@@ -57,7 +59,7 @@ _awrite() {
         --completions) __awrite_offer -W 'bash zsh fish' -- "$cur"; return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-i --input --stream -a --append -e --edit --into --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --diff --verify --dry-run -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --json-fd --digest --list --install --completions -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-i --input --stream -a --append -e --edit --into --allow-empty --kill-after --wait -w -t --timeout -n --no-wait --lock-on-commit --lock-file --lock-dir --lock-mode --keep-lock --lock-method --owner --token --store --lease -b --backup --backup-suffix --backup-dir --backup-timestamp --backup-keep --backup-mode -m --mode --preserve-mode --no-preserve-mode --try-preserve-owner --preserve-owner --no-preserve-owner --no-preserve-xattrs --if-match --if-match-file --if-changed --unchanged-exit-code --validate --diff --verify --dry-run -f --force --no-follow --in-place --keep-inode --sync -D --mkdir --progress -v --verbose -q --quiet --json --json-fd --digest --list --install --completions -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi
@@ -89,13 +91,14 @@ _awrite_lock() {
         --owner) COMPREPLY=(); return ;;
         --ttl) COMPREPLY=(); return ;;
         --token) COMPREPLY=(); return ;;
+        --store) COMPREPLY=(); return ;;
         --reason) COMPREPLY=(); return ;;
         -c|--command) __awrite_offer -c -- "$cur"; return ;;
         --kill-after) COMPREPLY=(); return ;;
         --json-fd) COMPREPLY=(); return ;;
     esac
     if [[ $cur == -* ]]; then
-        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --no-follow --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --break --list -r --recursive --owner --ttl --token --reason -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json --json-fd -h --help -V --version' -- "$cur"
+        __awrite_offer -W '-s --shared -x -e --exclusive --wait -w -t --timeout -n --no-wait --nonblock --nonblocking --nb -E --conflict-exit-code -u --unlock --no-follow --lock-file --lock-dir --lock-mode --keep-lock --lock-method --acquire --refresh --release --status --break --list -r --recursive --owner --ttl --token --store --reason -c --command --kill-after -o --close -F --no-fork -v --verbose -q --quiet --json --json-fd -h --help -V --version' -- "$cur"
     else
         __awrite_files -f -- "$cur"
     fi

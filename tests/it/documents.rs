@@ -320,6 +320,40 @@ fn the_readme_lists_every_guide() {
     }
 }
 
+/// The names in the guide to the library are those of the library.
+#[test]
+fn the_guide_to_the_library_names_what_there_is() {
+    let sources: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let interface = read("src/lib.rs");
+    let guide = read("pkg/doc/library.md");
+    let mut names = 0;
+    for cell in guide.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()) {
+        for name in cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()) {
+            let (outer, inner) = name.split_once("::").unwrap_or((name, ""));
+            let mut told = interface.split(|c: char| !c.is_alphanumeric() && c != '_');
+            assert!(told.any(|word| word == outer), "{name}");
+            // Options are members, from which a macro makes functions.
+            let is_there =
+                ["pub fn NAME(", "        NAME: "].map(|form| sources.contains(&form.replace("NAME", inner)));
+            assert!(inner.is_empty() || is_there.contains(&true), "{name}");
+            names += 1;
+        }
+    }
+    assert!(names >= 10, "{names}");
+}
+
+/// The picture of what a power cut leaves is drawn from the record of a run.
+#[test]
+fn the_picture_of_power_cuts_is_what_was_recorded() {
+    let Ok(recorded) = fs::read(Path::new(ROOT).join("tests/power/cuts.txt")) else { return };
+    if !needs("python3") {
+        return;
+    }
+    let draw = Path::new(ROOT).join("tests/power/draw.py");
+    let drawn = TestDir::new().program("python3", [draw]).stdin(recorded).run();
+    assert!(drawn.ok().stdout == read("pkg/doc/power-cut.svg"), "draw it anew: see tests/power/draw.py");
+}
+
 /// What a heading is called in links to it.
 fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
@@ -329,48 +363,67 @@ fn anchor_of(heading: &str) -> String {
         .collect()
 }
 
-/// Every form in the README's table of forms is a whole command, and does what its row says, as far as that can be told
-/// from here: it succeeds, and if it writes, the file is new.
-#[test]
-fn the_forms_of_the_readme_work() {
-    let text = read("README.md");
-    let table = text.split("\n## What you want, and how to say it\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let mut forms = 0;
-    for row in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
-        let cell = row.trim_end_matches('|').replace("\\|", "\u{1}");
-        let cell = cell.rsplit('|').next().unwrap().replace('\u{1}', "|");
-        let codes: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|code| code.contains("awrite")).collect();
-        assert!(!codes.is_empty(), "{row}");
-        for form in codes {
-            if form.contains("jq") && !needs("jq") {
-                continue;
-            }
-            forms += 1;
-            let dir = TestDir::new();
-            dir.file("f", "{\"a\": 1}\n");
-            dir.file("new", "[]\n");
-            let bin = dir.dir("bin");
-            dir.file("g", "[1]\n");
-            dir.script("migrate", "#!/bin/sh\nfor file; do echo [2] >\"$file\"; done\n");
-            dir.script("edit", "#!/bin/sh\nsed s/1/2/\n");
-            dir.dir("build");
-            dir.file("build/f", "[2]\n");
-            let form = &*form.replace("/etc/app", ".");
-            dir.sh("cd bin && \"$BIN\" --install . && printf '#!/bin/sh\\necho [2]\\n' >producer && chmod +x producer && cp producer slow")
-                .quiet_success();
-            let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
-            let target = if form.contains("a/b/f") { "a/b/f" } else { "f" };
-            // Nothing is typed: what needs more than the form says fails.
-            let done = dir.sh(form).env("PATH", path).run();
-            assert_eq!(done.code, Some(0), "{form}\n{done:?}");
-            let prints = form.contains("--diff") || form.contains("--acquire");
-            assert_eq!(done.stdout.is_empty(), !prints, "{form}\n{done:?}");
-            let writes = !form.contains("--dry-run") && (!form.starts_with("awrite-") || form.contains("migrate"));
-            assert_eq!(dir.read(target) != "{\"a\": 1}\n", writes, "{form}");
-            assert!(!dir.join("f.lock").exists(), "{form}");
-        }
+/// The commands in the second column of the table below a heading.
+fn forms(document: &str, heading: &str) -> Vec<String> {
+    let text = read(document);
+    let table = text.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut forms = Vec::new();
+    for row in table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| |"))
+        .skip_while(|line| !line.contains('`'))
+    {
+        let row = row.replace("\\|", "\u{1}");
+        let cell = row.split('|').nth(2).unwrap().replace('\u{1}', "|");
+        let before = forms.len();
+        let codes = cell.split('`').skip(1).step_by(2).filter(|code| code.contains("awrite"));
+        forms.extend(codes.map(str::to_owned));
+        assert!(forms.len() > before, "{document}: {row}");
     }
-    assert!(forms >= 25, "{forms}");
+    forms
+}
+
+/// Every form in the tables of forms is a whole command, and does what its row says, as far as that can be told from
+/// here: it succeeds, and if it writes, the file is new.
+#[test]
+fn the_forms_in_the_tables_work() {
+    let of_readme = forms("README.md", "What you want, and how to say it");
+    let of_choosing = forms("pkg/doc/choosing.md", "In one table");
+    assert!(of_readme.len() >= 25 && of_choosing.len() >= 10, "{of_readme:?} {of_choosing:?}");
+    for form in of_readme.into_iter().chain(of_choosing) {
+        if form.contains("jq") && !needs("jq") {
+            continue;
+        }
+        let dir = TestDir::new();
+        dir.file("f", "{\"a\": 1}\n");
+        dir.file("new", "[]\n");
+        dir.file("g", "[1]\n");
+        dir.dir("build");
+        dir.file("build/f", "[2]\n");
+        let bin = dir.dir("bin");
+        for (name, script) in [
+            ("migrate", "for file; do echo [2] >\"$file\"; done"),
+            ("edit", "sed s/1/2/"),
+            ("reader", "cat f g >read-them"),
+            ("deploy", "echo [2] | awrite f"),
+            ("bin/producer", "echo [2]"),
+            ("bin/slow", "echo [2]"),
+        ] {
+            dir.script(name, &format!("#!/bin/sh\n{script}\n"));
+        }
+        dir.sh("cd bin && \"$BIN\" --install .").quiet_success();
+        let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
+        let target = if form.contains("a/b/f") { "a/b/f" } else { "f" };
+        // Nothing is typed: what needs more than the form says fails.
+        let done = dir.sh(&form.replace("/etc/app", ".")).env("PATH", path).run();
+        assert_eq!(done.code, Some(0), "{form}\n{done:?}");
+        let prints = form.contains("--diff") || form.contains("--acquire");
+        assert_eq!(done.stdout.is_empty(), !prints, "{form}\n{done:?}");
+        let runs_a_writer = ["migrate", "deploy"].iter().any(|name| form.contains(name));
+        let writes = !form.contains("--dry-run") && (!form.starts_with("awrite-") || runs_a_writer);
+        assert_eq!(dir.read(target) != "{\"a\": 1}\n", writes, "{form}");
+        assert!(!dir.join("f.lock").exists(), "{form}");
+    }
 }
 
 /// Each symptom that the guide to troubleshooting has for a heading is one that its section shows.
