@@ -407,7 +407,6 @@ fn the_forms_in_the_tables_work() {
             ("reader", "cat f g >read-them"),
             ("deploy", "echo [2] | awrite f"),
             ("bin/producer", "echo [2]"),
-            ("bin/slow", "echo [2]"),
         ] {
             dir.script(name, &format!("#!/bin/sh\n{script}\n"));
         }
