@@ -2,6 +2,13 @@
 # What the scripts beside this one share. They run anywhere in the source tree. They put what they make into $dist.
 
 set -euo pipefail
+# What the script says at its head.
+case ${1:-} in
+    -h | --help)
+        sed -n -e 1d -e '/^[^#]/q' -e '/^# shellcheck/d' -e 's/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+esac
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # shellcheck disable=SC2034  # used by the scripts that read this file
@@ -30,6 +37,26 @@ die() {
 # need COMMAND PACKAGE: PACKAGE is where COMMAND comes from on Debian.
 need() {
     command -v "$1" >/dev/null || die "$1 is missing (Debian: apt-get install $2)"
+}
+
+# find_applets [DIR]: makes a directory $applets with all commands. They are links to the awrite in DIR, or else to the
+# one that is built in this tree, or else to the one on PATH.
+find_applets() {
+    local binary
+    if [ -n "${1:-}" ]; then
+        binary=$1/awrite
+        [ -x "$binary" ] || die "$binary is not there, or no program"
+    else
+        for binary in "$target_dir"/{release,debug}/awrite "$(command -v awrite)"; do
+            [ ! -x "$binary" ] || break
+        done
+        [ -x "$binary" ] || die "there is no awrite to try, neither in $target_dir/release or debug nor on PATH." \
+            "Build it (cargo build --release), or say where it is: $(basename "$0") DIR"
+    fi
+    applets=$scratch/applets
+    mkdir "$applets"
+    "$binary" --install "$applets"
+    say "trying $binary"
 }
 
 # copy_source DIR: copies the files of this tree as they are now: what is tracked, and what is new and not ignored.

@@ -8,11 +8,13 @@
 #   release.sh twice     makes it twice, and compares
 #   release.sh check     checks what is in target/dist
 #
-# Runs on x86-64, as root on Debian: the scripts beside this one say what they need. The same commit and the same tools
+# Runs on x86-64, on Debian 12 or later: the scripts beside this one say what they need. The same commit and the same tools
 # give the same bytes. What is to publish is then a matter of uploading target/dist, and of `cargo publish`.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 need rpmbuild rpm
+need rpm2cpio rpm2cpio
+need cpio cpio
 need jq jq
 
 machine=$(uname -m)
@@ -151,7 +153,13 @@ case ${1:-} in
         make_all
         diff "$scratch/first" "$dist/SHA256SUMS" || die "made twice, it differs"
         ;;
-    [0-9]*) bash pkg/build/facts.sh "$1" && make_all ;;
+    [0-9]*)
+        bash pkg/build/facts.sh "$1"
+        # A dry run only warns of it.
+        cargo publish --dry-run --no-verify --locked 2>&1 | tee "$scratch/log"
+        ! grep -q "already exists" "$scratch/log" || die "crates.io has awrite $1 already"
+        make_all
+        ;;
     *) die "which version? Or: try, twice, check" ;;
 esac
 check_all

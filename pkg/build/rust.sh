@@ -67,7 +67,8 @@ export ZIG_GLOBAL_CACHE_DIR="$target_dir/zig/cache" ZIG_LOCAL_CACHE_DIR="$target
 for argument; do
     case \$argument in
         -lgcc_s | -lgcc_eh) argument=-lunwind ;;
-        -lgcc) continue ;;
+        # The target says these too, in words that zig knows.
+        -lgcc | -arch | arm64 | -mmacosx-version-min=*) continue ;;
     esac
     arguments+=("\$argument")
 done

@@ -42,6 +42,7 @@ mod rust;
 mod sets;
 mod shells;
 mod signals;
+mod store;
 mod strangers;
 mod stream;
 mod sweep;

@@ -13,7 +13,7 @@ pub(crate) fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 5] = ["awrite.1", "awrite-lock.1", "awrite-housekeep.1", "awrite.3", "awrite.7"];
+const PAGES: [&str; 6] = ["awrite.1", "awrite-lock.1", "awrite-housekeep.1", "awrite.3", "awrite.7", "awrite-store.7"];
 
 /// An option as help and page have it: its spellings and its value.
 type Flag = (BTreeSet<String>, String);
