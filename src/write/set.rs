@@ -10,7 +10,7 @@ use super::together::{self, Staged};
 use super::{AtomicFile, Phase};
 use crate::backup;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Purpose, Visitor, lock_targets};
+use crate::lease::{Purpose, Shared, Standing, Visitor, lock_targets};
 use crate::lock::{HandOver, Place};
 use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::remedy::Remedy;
@@ -87,13 +87,14 @@ impl Set {
         let (how, visitor) = (crate::target::Resolve { mkdir, ..resolve(first) }, Visitor::of(&lock));
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse)?;
-        let mut opened = Vec::with_capacity(files.len());
+        let (mut opened, mut shared) = (Vec::with_capacity(files.len()), Shared::default());
         for ((target, place, lock), (_, options)) in all.into_iter().zip(files) {
             let mut options = options.clone();
             (options.lock, options.observer) = (first.lock.clone(), first.observer.clone());
             options.if_changed = true;
             let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
-            let phase = Phase::Held { lock, lease: place.lease, expected };
+            let lease = Standing::find(place.lease, &target, &options.lock, &mut shared)?;
+            let phase = Phase::Held { lock, lease, expected };
             opened.push(AtomicFile::new(phase, target, options, false, started));
         }
         Ok(Set { files: opened })
@@ -217,5 +218,26 @@ mod tests {
         assert_eq!(changed, [true, false, false]);
         assert_eq!(fs::read_to_string(path("a")).unwrap(), "a");
         assert_eq!(fs::read_to_string(path("b")).unwrap(), "ab");
+    }
+
+    #[test]
+    fn a_check_sees_what_is_there_and_what_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a"), "old").unwrap();
+        let mut set = Set::open(&[path("a"), path("b")], &WriteOptions::default()).unwrap();
+        set.file(0).write_all(b"new a").unwrap();
+        set.file(1).write_all(b"new b").unwrap();
+        let mut seen = Vec::new();
+        let read = |file: Option<File>| file.map(|file| std::io::read_to_string(file).unwrap());
+        set.commit_if(|staged| {
+            for file in staged {
+                let new = file.new.map(|file| file.metadata().unwrap().len());
+                seen.push((read(file.current()?), new, file.changed));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(Some("old".to_owned()), Some(5), true), (None, Some(5), true)]);
     }
 }

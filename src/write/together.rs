@@ -108,7 +108,7 @@ impl Member {
 
     fn dress(&self, original: Option<&Original>, made: Option<&FileStatus>) -> Result<()> {
         let (Some(stage), Some(made), commit) = (&self.stage, made, &self.commit) else { return Ok(()) };
-        commit.set_metadata(stage, made, original.filter(|_| !commit.hold.target.is_link()))
+        commit.set_metadata(stage, made, original)
     }
 
     fn show(&self) -> Result<()> {
@@ -161,7 +161,7 @@ pub(super) fn commit(
     for (number, mut member) in members.into_iter().enumerate() {
         match member.stage.take().filter(|_| member.changes) {
             Some(stage) => parts.push(Part::new(number, stage, member.bytes, member.commit)),
-            stage => rest.push((number, Member { stage, ..member })),
+            None => rest.push((number, member)),
         }
     }
     let mut done: Vec<(usize, Committed)> = match parts.len() {
@@ -254,7 +254,7 @@ impl Part {
 
     fn plan(&mut self, nonce: &str) -> Result<()> {
         let Hold { target, lease, .. } = &self.commit.hold;
-        self.names = set_temp_names(target, lease, nonce);
+        self.names = set_temp_names(target, &lease.file, nonce);
         if let Some(options) = &self.commit.options.backup {
             let planned = backup::plan_in_set(target, options)?;
             self.backup = planned.map(|(tail, replaces)| SetBackup { tail, replaces });
@@ -273,8 +273,10 @@ impl Part {
         let Hold { lock, lease, target, .. } = &self.commit.hold;
         lock.ensure_undisputed()?;
         let record = SetRecord::new(nonce, journal, self.backup.clone());
-        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), &self.commit.options.lock, sync);
-        let fresh = !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
+        let mark = lease.ensure_greatest(target)?;
+        let (lease, options) = (&lease.file, &self.commit.options.lock);
+        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), options, mark, sync);
+        let fresh = mark.is_some() || !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
         if fresh {
             *shared = Some(draft()?);
         }
@@ -429,9 +431,13 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
         part.back_up_elsewhere()?;
     }
     for part in &*parts {
+        part.commit.hold.lease.confirm()?;
+    }
+    for part in &*parts {
         part.commit.ensure_held()?;
         part.commit.ensure_leased()?;
         part.commit.ensure_expected()?;
+        part.commit.hold.lease.ensure_in_time()?;
         part.commit.announce();
     }
     Ok(journal)

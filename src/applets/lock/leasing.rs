@@ -29,6 +29,8 @@ use crate::report::{self, exit, lease as lease_report};
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
 /// The longest pause before the next attempt, after a refresh failed for another reason than the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a store may take to answer, at most.
+const LONGEST_ANSWER: Duration = Duration::from_secs(2);
 /// How long a refresh is waited for before anything else is done. Twice what it waits for the lock.
 const REFRESH_TIME: Duration = Duration::from_millis(200);
 /// The pause before the next look at a refresh that takes longer.
@@ -49,11 +51,21 @@ pub(super) fn carry_out(
             process::hold_again();
         }
     });
-    match action {
-        LeaseAction::Acquire { owner, ttl } => {
-            words::about_target(target);
-            print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
+    let acquire = |owner: &str, ttl| {
+        if request.options.store.is_some() {
+            // No lock is taken. If a signal comes before the answer, the lease may be there, and ends by itself.
+            let lease = Lease::acquire_with(target, owner, ttl, &request.options, &observer)?;
+            process::hold_again();
+            return Ok(lease);
         }
+        words::about_target(target);
+        Lease::acquire_with(target, owner, ttl, &request.options, &observer)
+    };
+    if request.options.store.is_some() {
+        process::about_to_wait()?;
+    }
+    match action {
+        LeaseAction::Acquire { owner, ttl } => print_token(acquire(owner, *ttl)?, target),
         LeaseAction::Refresh { claim, ttl } => {
             let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
@@ -76,8 +88,7 @@ pub(super) fn carry_out(
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
-            words::about_target(target);
-            let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
+            let lease = acquire(owner, *ttl)?;
             lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
         }
@@ -92,6 +103,10 @@ fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
         lease.detach();
         return Ok(());
     };
+    if info.is_in_store() {
+        lease.detach();
+        return Err(error.with_hint("the lease stands, in the store; awrite-lock --release gives it back"));
+    }
     if is_older(&info) {
         lease.detach();
         return Err(error.with_hint("the lease was there before, and stands"));
@@ -132,8 +147,12 @@ fn run(
     let mut refresher = Refresher::new(lease, target, kill_after);
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
     let was_lost = refresher.lost;
-    refresher.detach();
-    let lost = match Lease::release_claimed(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
+    let options = with_wait(&request.options, RELEASE_WAIT);
+    let released = match refresher.into_lease() {
+        Some(lease) => lease.with_options(&options, &quiet).try_release(),
+        None => Lease::release_claimed(target, &claim, &options, &quiet),
+    };
+    let lost = match released {
         _ if was_lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
@@ -197,18 +216,19 @@ impl<'a> Refresher<'a> {
         Refresher { lease, ttl, under_way: None, ends, target, lost: false, warned: false, kill_after }
     }
 
-    /// Ends the refreshing, and leaves the lease as it is.
-    fn detach(self) {
+    /// Ends the refreshing. `None`: a thread still has the lease, since a server does not answer it.
+    fn into_lease(self) -> Option<Lease> {
         if let Some(answer) = self.under_way {
             // The end of this process must not catch it with the lock in its hands.
             let _ = answer.recv_timeout(RELEASE_WAIT);
         }
         match Arc::try_unwrap(self.lease) {
-            Ok(lease) => {
-                lease.into_inner().unwrap_or_else(PoisonError::into_inner).detach();
+            Ok(lease) => Some(lease.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            Err(lease) => {
+                // Dropping it would release it, and so wait for that thread.
+                std::mem::forget(lease);
+                None
             }
-            // A thread waits for a server. Dropping the lease would release it.
-            Err(lease) => std::mem::forget(lease),
         }
     }
 
@@ -223,6 +243,11 @@ impl<'a> Refresher<'a> {
         self.ends.saturating_duration_since(Instant::now()).saturating_sub(reserve)
     }
 
+    /// How long a store may take to answer. COMMAND may end meanwhile, or have to be told to.
+    fn answer_limit(&self) -> Duration {
+        LONGEST_ANSWER.min(self.ttl / 4).min(self.spare())
+    }
+
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
     fn may_wait(&self) -> bool {
         self.kill_after.is_zero() || !self.spare().is_zero()
@@ -232,9 +257,9 @@ impl<'a> Refresher<'a> {
     fn begin(&mut self) -> Result<Receiver<Result<(), Error>>, Error> {
         let left = self.lease().info().left.unwrap_or_default();
         self.ends = Instant::now() + left;
-        let (answer, lease) = (mpsc::channel(), self.lease.clone());
+        let (answer, lease, limit) = (mpsc::channel(), self.lease.clone(), self.answer_limit());
         process::start_thread(move || {
-            let outcome = lease.lock().unwrap_or_else(PoisonError::into_inner).refresh();
+            let outcome = lease.lock().unwrap_or_else(PoisonError::into_inner).refresh_within(limit);
             // Before it is told, so that whoever is told has the lease alone.
             drop(lease);
             let _ = answer.0.send(outcome);
