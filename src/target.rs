@@ -279,6 +279,13 @@ impl Target {
         Error::io(&self.given, e).unchanged()
     }
 
+    /// Its path from the root, without a link in it.
+    pub(crate) fn whole_path(&self) -> io::Result<PathBuf> {
+        let dir = self.dir.path();
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        Ok(std::fs::canonicalize(dir)?.join(&self.name))
+    }
+
     /// The path of `name` beside the target.
     pub(crate) fn beside(&self, name: &OsStr) -> PathBuf {
         self.dir.join(name)

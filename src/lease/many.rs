@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::door::{Outcome, Purpose, lock_target, lock_unless_leased, tell_locked, wait_for_lease};
-use super::visitor::{Leased, Visitor};
+use super::visitor::{Leased, Visitor, ensure_not_fenced};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, Patience, Place};
 use crate::notice::Observer;
@@ -68,6 +68,7 @@ impl FileLock {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Vec<FileLock>> {
+        ensure_not_fenced(options)?;
         let given: Vec<PathBuf> = targets.iter().map(|target| target.as_ref().to_owned()).collect();
         let how = Resolve { follow: options.follow, mkdir: false };
         let accept = |_, _: &Target, _: &Place| Ok(());

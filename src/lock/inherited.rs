@@ -52,7 +52,7 @@ use crate::remedy::Remedy;
 use crate::sys::{self, FileId, FileStatus, host, ofd};
 
 /// The environment variable.
-const VARIABLE: &str = "AWRITE_HELD";
+pub(crate) const VARIABLE: &str = "AWRITE_HELD";
 /// What batons are called.
 pub(super) const BATON: &str = "awrite-baton";
 /// Shared by a housekeeper while it has the lock.

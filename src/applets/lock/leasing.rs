@@ -27,6 +27,8 @@ use crate::report::{self, exit, lease as lease_report};
 const REFRESH_WAIT: Duration = Duration::from_millis(100);
 /// The longest pause before the next attempt, after a refresh failed for another reason than the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a store may take to answer, at most.
+const LONGEST_ANSWER: Duration = Duration::from_secs(2);
 /// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -43,11 +45,21 @@ pub(super) fn carry_out(
             process::hold_again();
         }
     });
-    match action {
-        LeaseAction::Acquire { owner, ttl } => {
-            words::about_target(target);
-            print_token(Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?, target)
+    let acquire = |owner: &str, ttl| {
+        if request.options.store.is_some() {
+            // No lock is taken. If a signal comes before the answer, the lease may be there, and ends by itself.
+            let lease = Lease::acquire_with(target, owner, ttl, &request.options, &observer)?;
+            process::hold_again();
+            return Ok(lease);
         }
+        words::about_target(target);
+        Lease::acquire_with(target, owner, ttl, &request.options, &observer)
+    };
+    if request.options.store.is_some() {
+        process::about_to_wait()?;
+    }
+    match action {
+        LeaseAction::Acquire { owner, ttl } => print_token(acquire(owner, *ttl)?, target),
         LeaseAction::Refresh { claim, ttl } => {
             let lease = Lease::resume(target, claim, *ttl, &request.options, &observer)?;
             let info = lease.info();
@@ -70,8 +82,7 @@ pub(super) fn carry_out(
             return Ok(if status.is_free() { exit::SUCCESS } else { request.not_held() });
         }
         LeaseAction::Run { owner, ttl, command, close } => {
-            words::about_target(target);
-            let lease = Lease::acquire_with(target, owner, *ttl, &request.options, &observer)?;
+            let lease = acquire(owner, *ttl)?;
             lease_report::acquired(target, &lease.info());
             return run(lease, target, command, *close, request, inherited);
         }
@@ -86,6 +97,10 @@ fn print_token(lease: Lease, target: &Path) -> Result<(), Error> {
         lease.detach();
         return Ok(());
     };
+    if info.is_in_store() {
+        lease.detach();
+        return Err(error.with_hint("the lease stands, in the store; awrite-lock --release gives it back"));
+    }
     if is_older(&info) {
         lease.detach();
         return Err(error.with_hint("the lease was there before, and stands"));
@@ -124,9 +139,8 @@ fn run(
     let kill_after = request.kill_after.unwrap_or_default();
     let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
-    let claim = refresher.lease.claim();
-    refresher.lease.detach();
-    let lost = match Lease::release_claimed(target, &claim, &with_wait(&request.options, RELEASE_WAIT), &quiet) {
+    let lease = refresher.lease.with_options(&with_wait(&request.options, RELEASE_WAIT), &quiet);
+    let lost = match lease.try_release() {
         _ if refresher.lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
@@ -186,6 +200,11 @@ impl Refresher<'_> {
         info.left.unwrap_or_default().saturating_sub(reserve)
     }
 
+    /// How long a store may take to answer. COMMAND may end meanwhile, or have to be told to.
+    fn answer_limit(&self) -> Duration {
+        LONGEST_ANSWER.min(self.lease.info().ttl / 4).min(self.spare())
+    }
+
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
     fn may_wait(&self) -> bool {
         self.kill_after.is_zero() || !self.spare().is_zero()
@@ -196,7 +215,7 @@ impl Refresher<'_> {
         if !due.is_zero() {
             return Next::In(due);
         }
-        let error = match self.lease.refresh() {
+        let error = match self.lease.refresh_within(self.answer_limit()) {
             Ok(()) => {
                 self.warned = false;
                 return Next::In(self.lease.time_to_refresh());
