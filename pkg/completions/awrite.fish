@@ -207,4 +207,6 @@ complete -c awrite-housekeep -n 'not __awrite_in_command' -s h -l help -d 'print
 complete -c awrite-housekeep -n 'not __awrite_in_command' -s V -l version -d 'print the version and exit'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -a '(__fish_complete_directories)'
 
+complete -c awrite -n 'test (count (commandline -opc)) -eq 1' -a lock -d 'awrite-lock'
+complete -c awrite -n 'test (count (commandline -opc)) -eq 1' -a housekeep -d 'awrite-housekeep'
 complete -c atomic-write -w awrite

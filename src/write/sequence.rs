@@ -379,6 +379,9 @@ impl Commit {
             // What the check leaves can only be compared with itself.
             self.sync(stage)?;
             self.verify(&stage.file, self.received)?;
+        } else {
+            // The check reads it by another descriptor, and shall not be blamed for what has not arrived.
+            self.ensure_arrived(stage)?;
         }
         stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
@@ -472,6 +475,10 @@ impl Commit {
         if self.options.durability != Durability::None {
             stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
         }
+        self.ensure_arrived(stage)
+    }
+
+    fn ensure_arrived(&self, stage: &Stage) -> Result<()> {
         stage.flush().map_err(|e| self.failed(e).during("cannot write the new content"))
     }
 

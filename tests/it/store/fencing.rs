@@ -8,12 +8,13 @@ use crate::common::{AWRITE, needs_strace, wait_until};
 /// A writer under the lease of A that has asked the store once, has the lock, and waits for its input.
 fn begun(s: &Scene, options: &[&str]) -> crate::common::Running {
     let args = [&["--owner", "A", "--lease", "job:x"], options, &["f"]].concat();
+    // Of the one before.
+    let _ = fs::remove_file(s.dir.join("store/did-status"));
     let mut writer = s.awrite(&args).stdin_open().spawn();
     wait_until("it has asked", || {
         assert!(!writer.has_ended(), "{}", writer.stderr());
         s.dir.join("store/did-status").exists()
     });
-    fs::remove_file(s.dir.join("store/did-status")).unwrap();
     writer
 }
 
