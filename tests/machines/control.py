@@ -15,7 +15,7 @@ import traceback
 from machine import Failed, Machine, until
 
 # For what is to lose its lock; and for what must not, however slow this host is.
-SOON, LATE = "AWRITE_STALE_AFTER=3", "AWRITE_STALE_AFTER=60"
+SOON, LATE = "AWRITE_STALE_AFTER=3", "AWRITE_STALE_AFTER=300"
 HOUR = 3600
 
 
