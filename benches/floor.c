@@ -2,6 +2,7 @@
  *
  *     floor [-n] TARGET < input        -n: no fsync, as awrite --sync none
  *     floor -l                         deletes the lock files here, as awrite-housekeep --clean-locks does
+ *     floor -c TARGET COMMAND [ARG...] runs COMMAND with the lock held, as awrite-lock does
  *
  * It makes the file calls of an uncontended `awrite TARGET` in the same order: resolve, lock, look again under the
  * lock, stage, metadata, name, sync, rename, sync the directory, unlock. What awrite takes beyond this is its own cost:
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -62,13 +64,40 @@ static int delete_locks(void)
     return used > 0 && unlinkat(dir, aside, 0) != 0;
 }
 
+/* Without the marks by which processes below COMMAND know this holder, and without passing signals on. */
+static int run_locked(const char *target, char **command)
+{
+    char lock_name[300];
+    struct stat seen, held;
+    snprintf(lock_name, sizeof lock_name, "%s.lock", target);
+    int lock = open(lock_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600);
+    must(lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0, lock_name);
+    must(fstat(lock, &held) == 0 && lstat(lock_name, &seen) == 0, lock_name);
+    if (held.st_ino != seen.st_ino || held.st_dev != seen.st_dev)
+        errx(1, "the lock file was replaced");
+    pid_t child = vfork();
+    if (child == 0) {
+        execvp(command[0], command);
+        _exit(127);
+    }
+    int status;
+    must(child > 0 && waitpid(child, &status, 0) == child, command[0]);
+    struct flock waiters = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    must(fcntl(lock, F_OFD_GETLK, &waiters) == 0, "F_OFD_GETLK");
+    must(lstat(lock_name, &seen) == 0 && seen.st_ino == held.st_ino && unlink(lock_name) == 0, lock_name);
+    must(flock(lock, LOCK_UN) == 0, "flock");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "-l") == 0)
         return delete_locks();
+    if (argc >= 4 && strcmp(argv[1], "-c") == 0)
+        return run_locked(argv[2], argv + 3);
     int sync = !(argc == 3 && strcmp(argv[1], "-n") == 0);
     if (argc != (sync ? 2 : 3))
-        errx(1, "usage: floor [-n] TARGET | floor -l");
+        errx(1, "usage: floor [-n] TARGET | floor -l | floor -c TARGET COMMAND");
     char *target = argv[argc - 1];
 
     struct stat old, seen, held, here;

@@ -5,7 +5,9 @@
 //! splices by itself, so it is not used.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+#[cfg(target_os = "linux")]
+use std::io::Seek;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -401,7 +403,7 @@ impl<'a> Content<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, SeekFrom};
+    use std::io::{Read, Seek, SeekFrom};
 
     use super::*;
 

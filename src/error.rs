@@ -43,6 +43,9 @@ pub enum ErrorKind {
     Conflict,
     /// The record of a lease is damaged, or of a newer version. Whether there is a lease cannot be told.
     DamagedRecord,
+    /// The store of a lease ([`LockOptions::store`](crate::LockOptions::store)) could not be asked, or could not answer.
+    /// Nothing is known to have changed there.
+    Store,
     /// The caller's check or callback refused the new content.
     Refused,
     /// The caller's observer ended the wait for the lock ([`Observer::deciding`](crate::Observer::deciding)).

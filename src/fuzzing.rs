@@ -9,9 +9,10 @@ pub fn duration(input: &[u8]) {
     crate::duration::any_text(&String::from_utf8_lossy(input));
 }
 
-/// The records of leases and of link locks.
+/// The records of leases and of link locks, and the answers of a store's helper.
 pub fn records(input: &[u8]) {
     crate::lease::any_record(input);
+    crate::lease::any_answer(input);
     crate::lock::any_record(input);
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Holder;
-use crate::lease::{LeaseInfo, held_since, live_lease};
+use crate::lease::{LeaseInfo, held_since, leases_in_store, live_lease};
 use crate::lock::{self, LockTable, Place};
 use crate::names::{flat_path, is_lease_name, is_lock_name, leased_name, locked_name};
 use crate::notice::Observer;
@@ -49,7 +49,8 @@ pub enum HoldState {
 }
 
 /// Gives `tell` everybody who holds, leases or waits for a file in `dir`, or also below it, in the order of the names; or
-/// the error that keeps it from knowing about one. With [`LockOptions::dir`] it looks there. Changes nothing and waits for
+/// the error that keeps it from knowing about one. With [`LockOptions::dir`] it looks there. With [`LockOptions::store`] it
+/// lists the leases in the store instead: those named after files in `dir`, or all if `dir` is the empty path. Changes nothing and waits for
 /// nothing. Waiting processes are known on Linux only, and those that wait for the end of a lease are not. The observer is
 /// told of records that do not count, since their makers may not write the target.
 ///
@@ -63,11 +64,28 @@ pub fn list_holds(
     observer: &Observer,
     tell: &mut dyn FnMut(Result<Hold>),
 ) -> Result<()> {
+    if let Some(url) = &options.store {
+        return list_store(url, dir.as_ref(), recursive, tell);
+    }
     let lister = Lister { options, observer, table: LockTable::read() };
     match &options.dir {
         Some(locks) => lister.in_lock_dir(locks, dir.as_ref(), recursive, tell),
         None => lister.in_dir(dir.as_ref(), recursive, tell),
     }
+}
+
+fn list_store(url: &str, dir: &Path, recursive: bool, tell: &mut dyn FnMut(Result<Hold>)) -> Result<()> {
+    let wanted = match dir.as_os_str().is_empty() {
+        true => None,
+        false => Some(std::fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?),
+    };
+    for (target, lease) in leases_in_store(url)? {
+        let is_there = |dir: &PathBuf| target.parent() == Some(dir) || recursive && target.starts_with(dir);
+        if wanted.as_ref().is_none_or(is_there) {
+            tell(Ok(Hold { target, lock_file: PathBuf::new(), state: HoldState::Leased(lease) }));
+        }
+    }
+    Ok(())
 }
 
 struct Lister<'a> {

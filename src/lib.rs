@@ -95,6 +95,8 @@ pub use expect::{Expect, contents, digest};
 pub use holder::Holder;
 pub use holds::{Hold, HoldState, list_holds};
 pub use housekeep::{HousekeepEvent, HousekeepOptions, HousekeepSummary, Leftover, housekeep};
+#[doc(hidden)]
+pub use lease::has_stores as runs_under_store;
 pub use lease::{Lease, LeaseInfo, LockStatus, MAX_TTL, lock_callers_descriptor};
 #[doc(hidden)]
 pub use local_time::shown_time;
@@ -102,11 +104,11 @@ pub use lock::{FileLock, HandOver, lock_descriptor, unlock_descriptor};
 #[doc(hidden)]
 pub use lock::{is_link_record, lock_range, unlock_range};
 pub use notice::{Notice, Observer};
-#[doc(hidden)]
-pub use options::check_reason;
 pub use options::{
     BackupOptions, Check, Claim, Durability, LockMethod, LockOptions, Ownership, Preview, Under, Wait, WriteOptions,
 };
+#[doc(hidden)]
+pub use options::{check_lease_name, check_reason, scheme_of_store};
 pub use remedy::Remedy;
 #[doc(hidden)]
 pub use scratch::Scratch;

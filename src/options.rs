@@ -13,6 +13,7 @@ use crate::duration::parse_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expect::Expect;
 use crate::notice::Observer;
+use crate::shown::shown;
 
 /// Defines a struct of options: its fields with their defaults, and a setter for each. Fields may be added, so a
 /// program outside this crate cannot write the struct down; with the setters it can build one in one expression. A field
@@ -116,6 +117,17 @@ options_struct! {
         /// target. Default: wait for the end of a lease as for the lock; but a process whose ancestor has handed its
         /// lease over ([`Lease::hand_over`](crate::Lease::hand_over)) acts as the holder of that lease.
         claim: Option<Claim> = None,
+        /// The store that keeps the lease, for many hosts without a common file system: `SCHEME://REST`. All functions of
+        /// [`Lease`](crate::Lease) then ask it, through the program `awrite-store-SCHEME` (awrite-store(7)), and take no
+        /// lock. A target of the form `WORD:REST`, without a slash before the colon, is then a plain name; any other is a
+        /// path, and its lease is named after the whole path. A write as the holder ([`LockOptions::claim`]) takes the
+        /// file's lock and, right before it replaces the file, makes sure that the lease has not ended by this host's
+        /// clock, that the store still says so, and that no greater token has written the file: the greatest is kept
+        /// beside it, in `TARGET.lease`. A write without a claim, and a lock, ask no store.
+        store: Option<String> = None; String,
+        /// The plain name of the lease that a write stands under. Default: that of the file's path. With `store` and
+        /// `claim`; or below a command that runs under this lease, without either.
+        lease: Option<String> = None; String,
         /// Why a lease is taken or refreshed: one line of at most 255 bytes, for those who are kept out. Default: what the
         /// lease says already.
         reason: Option<String> = None; String,
@@ -136,6 +148,9 @@ options_struct! {
         stale_after: Option<Duration> = None,
     }
 }
+
+/// The environment variable for [`LockOptions::store`].
+pub(crate) const STORE_VARIABLE: &str = "AWRITE_STORE";
 
 /// A [`FileLock`](crate::FileLock), or several, to go on under ([`LockOptions::under`]). It does not keep the lock.
 #[derive(Clone)]
@@ -167,11 +182,12 @@ impl fmt::Debug for Under {
 
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
-    /// `flock`, `link`) and `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) taken from the environment,
-    /// as the commands do. Any other value is ignored; the commands refuse it.
+    /// `flock`, `link`), `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) and `AWRITE_STORE` (the URL of
+    /// [`LockOptions::store`]) taken from the environment, as the commands do. Any other value is ignored; the commands refuse it.
     #[must_use]
     pub fn from_env() -> LockOptions {
         LockOptions {
+            store: std::env::var(STORE_VARIABLE).ok().filter(|v| !v.is_empty()),
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
             keep_file: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
             method: match std::env::var_os("AWRITE_LOCK_METHOD") {
@@ -263,6 +279,43 @@ pub fn check_reason(reason: &str) -> Result<()> {
         return Ok(());
     };
     Err(Error::new(ErrorKind::Usage, why))
+}
+
+/// The longest URL of a store, in bytes.
+const MAX_URL: usize = 1024;
+
+/// Refuses what cannot name a store, or returns its scheme.
+#[doc(hidden)]
+pub fn scheme_of_store(url: &str) -> Result<&str> {
+    let is_word = |scheme: &str| {
+        let mut letters = scheme.bytes();
+        letters.next().is_some_and(|b| b.is_ascii_lowercase())
+            && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-'))
+    };
+    let why = match url.split_once("://") {
+        _ if url.len() > MAX_URL || url.contains(char::is_control) => {
+            "the URL of a store is one line of at most 1024 bytes"
+        }
+        Some((scheme, rest)) if is_word(scheme) && !rest.is_empty() => return Ok(scheme),
+        _ => "the URL of a store is SCHEME://REST, such as etcd://localhost:2379/locks",
+    };
+    Err(Error::new(ErrorKind::Usage, why))
+}
+
+/// Whether a target is the plain name of a lease in a store: `WORD:REST` without a slash before the colon.
+pub(crate) fn is_plain_name(target: &[u8]) -> bool {
+    let end = target.iter().position(|b| matches!(b, b':' | b'/')).unwrap_or(0);
+    end > 0 && target[end] == b':' && end + 1 < target.len()
+}
+
+/// Refuses what is not the plain name of a lease.
+#[doc(hidden)]
+pub fn check_lease_name(name: &str) -> Result<()> {
+    if is_plain_name(name.as_bytes()) {
+        return Ok(());
+    }
+    let reason = format!("'{}': the plain name of a lease is WORD:REST", shown(name.as_ref()));
+    Err(Error::new(ErrorKind::Usage, reason).with_hint("the lease of a file's path is used without being named"))
 }
 
 /// Refuses what cannot name an owner: nothing, more than 255 bytes, control characters.

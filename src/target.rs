@@ -233,6 +233,8 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
+                // Removed meanwhile, or long ago: an NFS client knows names for a while that are gone.
+                Some(libc::ENOENT | libc::ESTALE) => Ok(()),
                 Some(libc::EACCES) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
                 }
@@ -277,6 +279,13 @@ impl Target {
     /// The error for a system call on it that failed.
     pub(crate) fn failed(&self, e: io::Error) -> Error {
         Error::io(&self.given, e).unchanged()
+    }
+
+    /// Its path from the root, without a link in it.
+    pub(crate) fn whole_path(&self) -> io::Result<PathBuf> {
+        let dir = self.dir.path();
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        Ok(std::fs::canonicalize(dir)?.join(&self.name))
     }
 
     /// The path of `name` beside the target.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -15,6 +14,8 @@ use crate::measure::{Contender, Report, Times, median_time};
 use crate::places::Place;
 use crate::programs::{Programs, STATICS};
 
+const FLOOR: &str = "floor (C, static)";
+
 /// What the lock costs a program that uses the library.
 pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
     let (target, options) = (place.dir.join("f"), LockOptions::default());
@@ -24,7 +25,7 @@ pub(crate) fn library(place: &Place, amount: &Amount, report: &mut Report) {
         started.elapsed()
     };
     let took = median_time(&(0..amount.small_rounds * 10).map(one).collect::<Vec<_>>());
-    report.goal(format!("uncontended lock and release, {}", place.name), Some(micros(took)), 50.0, "µs");
+    report.goal(format!("uncontended lock and release, {}", place.name), Some(micros(took)), 35.0, "µs");
 }
 
 fn micros(time: Duration) -> f64 {
@@ -34,6 +35,7 @@ fn micros(time: Duration) -> f64 {
 /// A command that does nothing, with the lock held.
 pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
     let mut contenders = vec![Contender::new("true alone", &[&"/bin/true"])];
+    contenders.extend(programs.floor.as_ref().map(|floor| Contender::new(FLOOR, &[floor, &"-c", &"f", &"/bin/true"])));
     for (name, program) in programs.statics() {
         contenders.push(Contender::new(name, &[&program, &"lock", &"f", &"--", &"/bin/true"]));
     }
@@ -45,9 +47,12 @@ pub(crate) fn around_true(place: &Place, programs: &Programs, amount: &Amount, r
     });
     let _ = fs::remove_file(place.dir.join("f.lck"));
     times.print(place, "lock, true, unlock", &[]);
+    let [glibc, musl] = STATICS;
+    let work = "lock and release around `true`";
+    report.goal(format!("{work}: {musl}, beside flock(1)"), times.ratio(musl, "flock"), 0.7, "x");
+    report.figure(format!("{work}: {glibc}, beside flock(1)"), times.ratio(glibc, "flock"), "x");
     for name in STATICS {
-        let work = format!("lock and release around `true`: {name}, beside flock(1)");
-        report.goal(work, times.ratio(name, "flock"), 0.5, "x");
+        report.figure(format!("{work}: {name}, beside the floor"), times.ratio(name, FLOOR), "x");
     }
 }
 
@@ -147,50 +152,9 @@ pub(crate) fn counter(place: &Place, programs: &Programs, amount: &Amount, repor
     });
     let work = format!("{} writers x {} updates", amount.writers, amount.updates);
     times.print(place, &work, &[]);
-    for name in STATICS {
-        report.goal(format!("{work}: {name}, beside a flock(1) loop"), times.ratio(name, "flock loop"), 0.4, "x");
-    }
-}
-
-/// What a hand-over costs when many wait, beside the same with ten.
-pub(crate) fn growth(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
-    let few: Vec<Duration> = (0..amount.large_rounds * 4).map(|_| queue(place, programs, 10).0 / 10).collect();
-    let (took, fairness) = queue(place, programs, amount.waiters);
-    let many = took.as_secs_f64() / amount.waiters as f64;
-    let growth = many / median_time(&few).as_secs_f64();
-    report.goal(format!("hand-over with {} waiting, beside 10", amount.waiters), Some(growth), 2.0, "x");
-    report.goal(format!("longest wait of {}, beside their mean", amount.waiters), Some(fairness), 3.0, "x");
-}
-
-/// So many processes wait for a lock, have it one after the other from its release on, and end. How long it took, and how
-/// many times longer the last one waited than they did in the mean.
-fn queue(place: &Place, programs: &Programs, count: usize) -> (Duration, f64) {
-    let target = place.dir.join("f");
-    let lock = FileLock::acquire(&target, &LockOptions::default()).unwrap();
-    let ino = fs::metadata(lock.path()).unwrap().ino();
-    let start = |_| {
-        let mut command =
-            Contender::new("waiter", &[&programs.awrite(), &"-q", &"--sync=none", &"--allow-empty"]).command();
-        command.arg(&target).stdin(Stdio::null()).spawn().unwrap().id()
-    };
-    let mut running: Vec<u32> = (0..count).map(start).collect();
-    let waits = |line: &&str| line.contains("-> FLOCK") && line.contains(&format!(":{ino} "));
-    while fs::read_to_string("/proc/locks").unwrap().lines().filter(waits).count() < count {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let started = Instant::now();
-    lock.release().unwrap();
-    let mut waited = Vec::new();
-    while !running.is_empty() {
-        let (pid, status) = rustix::process::wait(rustix::process::WaitOptions::empty()).unwrap().unwrap();
-        assert_eq!(status.exit_status(), Some(0));
-        running.retain(|known| i32::try_from(*known) != Ok(pid.as_raw_nonzero().get()));
-        waited.push(started.elapsed());
-    }
-    let longest = *waited.last().unwrap();
-    fs::remove_file(&target).unwrap();
-    assert!(!target.with_file_name("f.lock").exists(), "something is left");
-    (longest, longest.as_secs_f64() / (waited.iter().sum::<Duration>().as_secs_f64() / count as f64))
+    let [glibc, musl] = STATICS;
+    report.goal(format!("{work}: {musl}, beside a flock(1) loop"), times.ratio(musl, "flock loop"), 0.4, "x");
+    report.figure(format!("{work}: {glibc}, beside a flock(1) loop"), times.ratio(glibc, "flock loop"), "x");
 }
 
 fn names(dir: &Path) -> usize {

@@ -9,27 +9,30 @@
 //! | `AWRITE_BENCH_QUICK` | if set: few rounds with little data, to see that it works; the figures then mean little |
 //! | `AWRITE_BENCH_LONG` | if set: also housekeeping of a million files |
 //! | `AWRITE_BENCH_STATIC` | a static awrite to measure; otherwise one is built |
+//! | `AWRITE_BENCH_FIGURES` | the directory for the figures (SVG); otherwise below the target directory |
 //! | `AWRITE_BENCH_MUSL` | an awrite that is linked with musl; otherwise that row is left out |
 //!
 //! What is not installed is left out, and the output says so: a C compiler with a static libc (the floors: ../floor.c,
-//! ../floor_set.c), `sponge`, `flock`, `time`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and xfs. Otherwise it uses
+//! ../floor_set.c), `sponge`, `flock`, `time`, `valgrind`, `strace`. As root it makes file systems of its own, ext4 and
+//! xfs. Otherwise it uses
 //! tmpfs and the file system of the target directory.
-//! target directory's.
 
 // A bench prints to the terminal.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod counts;
+mod figure;
 mod files;
 mod housekeeping;
 mod locks;
 mod measure;
 mod places;
 mod programs;
+mod queue;
 mod several;
 mod writes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use measure::Report;
 use places::Place;
@@ -45,16 +48,24 @@ struct Amount {
     stream: u64,
     /// Bytes in the large file, for work that should not depend on the size.
     large: u64,
-    /// Files that are replaced together.
-    files: usize,
+    /// How many files are replaced together.
+    files: &'static [usize],
     locks: usize,
     backups: usize,
     /// How many files housekeeping finds, in its turns.
     growth: &'static [usize],
     writers: usize,
     updates: usize,
-    /// Processes that wait for one lock.
-    waiters: usize,
+    /// How many processes wait for one lock. The first is what the last is compared with.
+    waiters: &'static [usize],
+}
+
+impl Amount {
+    /// Where the figures go.
+    fn figures(&self) -> PathBuf {
+        let given = std::env::var_os("AWRITE_BENCH_FIGURES").map(PathBuf::from);
+        given.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("figures"))
+    }
 }
 
 const FULL: Amount = Amount {
@@ -62,13 +73,13 @@ const FULL: Amount = Amount {
     large_rounds: 5,
     stream: 2 << 30,
     large: 1 << 30,
-    files: 1000,
+    files: &[1, 10, 100, 1000],
     locks: 10_000,
     backups: 100_000,
     growth: &[10_000, 100_000],
     writers: 100,
     updates: 20,
-    waiters: 1000,
+    waiters: &[10, 30, 100, 300, 1000],
 };
 
 const LONG: Amount = Amount { growth: &[10_000, 100_000, 1_000_000], ..FULL };
@@ -78,13 +89,13 @@ const QUICK: Amount = Amount {
     large_rounds: 2,
     stream: 64 << 20,
     large: 64 << 20,
-    files: 100,
+    files: &[1, 100],
     locks: 1000,
     backups: 2000,
     growth: &[10_000, 100_000],
     writers: 20,
     updates: 5,
-    waiters: 100,
+    waiters: &[10, 100],
 };
 
 fn main() {
@@ -123,12 +134,12 @@ fn main() {
     locks::around_true(places[0], &programs, amount, report);
     locks::hand_over(places[0], &programs, amount, report);
     locks::counter(places[0], &programs, amount, report);
-    locks::growth(places[0], &programs, amount, report);
+    queue::growth(places[0], &programs, amount, report);
     for place in &places {
         housekeeping::beside_find(place, &programs, amount, report);
     }
     housekeeping::growth(places[0], &programs, amount, report);
-    counts::of_one_run(places[0], &programs);
+    counts::of_one_run(places[0], &programs, report);
     counts::sizes(&programs, report);
     report.print();
 }

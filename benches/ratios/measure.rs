@@ -144,13 +144,19 @@ struct Row {
     work: String,
     measured: Option<f64>,
     unit: &'static str,
-    limit: f64,
+    /// `None`: no goal was set.
+    limit: Option<f64>,
 }
 
 impl Report {
     /// `measured` may be at most `limit`; `None`: it could not be measured here.
     pub(crate) fn goal(&mut self, work: impl Into<String>, measured: Option<f64>, limit: f64, unit: &'static str) {
-        self.rows.push(Row { work: work.into(), measured, unit, limit });
+        self.rows.push(Row { work: work.into(), measured, unit, limit: Some(limit) });
+    }
+
+    /// A figure without a goal.
+    pub(crate) fn figure(&mut self, work: impl Into<String>, measured: Option<f64>, unit: &'static str) {
+        self.rows.push(Row { work: work.into(), measured, unit, limit: None });
     }
 
     /// Prints the table in Markdown.
@@ -158,14 +164,20 @@ impl Report {
         println!("\n| work | measured | to reach | |\n|---|---|---|---|");
         for Row { work, measured, unit, limit } in &self.rows {
             let number = |value: f64| match value {
-                v if v >= 100.0 || (v.fract() == 0.0 && v >= 10.0) => format!("{v:.0} {unit}"),
+                v if v >= 100.0 || (v.fract() == 0.0 && v >= 10.0) => format!("{v:.0} {unit}").trim().to_owned(),
                 v => format!("{v:.2} {unit}"),
             };
-            let (measured, verdict) = match measured {
-                Some(value) => (number(*value), if value <= limit { "reached" } else { "**missed**" }),
-                None => ("-".to_owned(), "not measured here"),
+            let verdict = match (measured, limit) {
+                (None, _) => "not measured here",
+                (_, None) => "",
+                (Some(value), Some(limit)) if value <= limit => "reached",
+                _ => "**missed**",
             };
-            println!("| {work} | {measured} | <= {} | {verdict} |", number(*limit));
+            let measured = measured.map_or("-".to_owned(), number);
+            println!(
+                "| {work} | {measured} | {} | {verdict} |",
+                limit.map_or(String::new(), |l| format!("<= {}", number(l)))
+            );
         }
     }
 }

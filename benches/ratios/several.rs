@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Amount;
+use crate::figure::{Figure, Line};
 use crate::measure::{Contender, Report, Times};
 use crate::places::Place;
 use crate::programs::Programs;
@@ -13,13 +14,35 @@ const FLOOR: &str = "floor (C), syncfs";
 const SET: &str = "awrite --into";
 const ONE_BY_ONE: &str = "awrite, one by one";
 
-/// Many small files, durably: by `--into`, one by one, and the floor.
+/// Small files, durably, few and many: by `--into`, one by one, and the floor.
 pub(crate) fn together(place: &Place, programs: &Programs, amount: &Amount, report: &mut Report) {
+    let names = [SET, ONE_BY_ONE, FLOOR];
+    let mut lines = names.map(|name| Line { name: name.to_owned(), points: Vec::new() });
+    let mut last = None;
+    for &count in amount.files {
+        let times = replace(place, programs, count, amount.large_rounds);
+        times.print(place, &format!("{count} files of 1 KiB"), &[]);
+        for line in &mut lines {
+            let each = times.median(&line.name).map(|took| took.as_secs_f64() * 1e3 / count as f64);
+            line.points.extend(each.map(|each| (count as f64, each)));
+        }
+        last = Some((count, times));
+    }
+    let Some((count, times)) = last else { return };
+    let (work, on) = (format!("{count} files of 1 KiB"), place.name);
+    report.goal(format!("{work} by `--into`, {on}: beside one by one"), times.ratio(SET, ONE_BY_ONE), 0.1, "x");
+    report.goal(format!("{work} by `--into`, {on}: beside the floor"), times.ratio(SET, FLOOR), 1.5, "x");
+    let title = format!("Replacing files of 1 KiB durably, {on}");
+    let figure = Figure { title, across: "files", up: "milliseconds for each file", lines: lines.into() };
+    figure.write(&amount.figures(), "files.svg");
+}
+
+fn replace(place: &Place, programs: &Programs, count: usize, rounds: usize) -> Times {
     let awrite = programs.awrite();
     // Each contender replaces files of its own, by other content each time.
     for tree in ["even", "odd"] {
         fs::create_dir(place.dir.join(tree)).unwrap();
-        for number in 0..amount.files {
+        for number in 0..count {
             fs::write(place.dir.join(tree).join(number.to_string()), format!("{tree:>1023}\n")).unwrap();
         }
     }
@@ -33,7 +56,7 @@ pub(crate) fn together(place: &Place, programs: &Programs, amount: &Amount, repo
     .flatten()
     .collect();
     let mut turns = vec![0; contenders.len()];
-    let times = Times::of(amount.large_rounds, &contenders, |index, contender| {
+    let times = Times::of(rounds, &contenders, |index, contender| {
         let target = place.dir.join(format!("to-{index}"));
         let source = place.dir.join(["even", "odd"][turns[index] % 2]);
         turns[index] += 1;
@@ -46,14 +69,10 @@ pub(crate) fn together(place: &Place, programs: &Programs, amount: &Amount, repo
         assert_eq!(fs::read(target.join("0")).unwrap(), fs::read(source.join("0")).unwrap());
         took
     });
-    let work = format!("{} files of 1 KiB", amount.files);
-    times.print(place, &work, &[]);
-    let on = place.name;
-    report.goal(format!("{work} by `--into`, {on}: beside one by one"), times.ratio(SET, ONE_BY_ONE), 0.1, "x");
-    report.goal(format!("{work} by `--into`, {on}: beside the floor"), times.ratio(SET, FLOOR), 1.5, "x");
     for tree in ["even", "odd", "to-0", "to-1", "to-2"] {
         let _ = fs::remove_dir_all(place.dir.join(tree));
     }
+    times
 }
 
 /// `-e` of one file, beside a filter.

@@ -5,19 +5,22 @@
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static
 
-grep -q "^pkgver=$version\$" pkg/alpine/APKBUILD || die "pkg/alpine/APKBUILD is not of version $version"
 copy_source "$scratch/src"
+pack src "$scratch/awrite-$version.tar.gz"
+fill pkg/alpine/APKBUILD "$scratch/APKBUILD" "$scratch/awrite-$version.tar.gz"
 cargo_builds_here
 # amove moves files from $pkgdir to the subpackage's directory.
 # shellcheck disable=SC2016
 (cd "$scratch/src" && busybox sh -eu -c '
     pkgdir=$1/pkg/awrite
-    . ./pkg/alpine/APKBUILD
+    . "$1/APKBUILD"
     default_prepare() { :; }
     amove() { mkdir -p "$subpkgdir/usr/lib" && (cd "$pkgdir" && mv $* "$subpkgdir/usr/lib"); }
     for step in prepare build package; do
         "$step"
     done
+    # As `abuild verify` does.
+    (cd "$1" && echo "$sha512sums" | sha512sum -c)
     for subpackage in $subpackages; do echo "subpackage $subpackage"; done
     subpkgdir=$1/pkg/libawrite
     libs

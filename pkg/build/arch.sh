@@ -10,11 +10,10 @@ need bsdtar libarchive-tools
 need fakeroot fakeroot
 need zstd zstd
 
-grep -q "^pkgver=$version\$" pkg/arch/PKGBUILD || die "pkg/arch/PKGBUILD is not of version $version"
 mkdir "$scratch/arch"
-cp pkg/arch/PKGBUILD "$scratch/arch"
 copy_source "$scratch/awrite-$version"
-tar -C "$scratch" -czf "$scratch/arch/awrite-$version.tar.gz" "awrite-$version"
+pack "awrite-$version" "$scratch/arch/awrite-$version.tar.gz"
+fill pkg/arch/PKGBUILD "$scratch/arch/PKGBUILD" "$scratch/arch/awrite-$version.tar.gz"
 
 cargo_builds_here
 # makepkg refuses to run as root, so it runs in a user namespace with another user ID.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Type-checks the commands, the library and the C interface for systems where they cannot be run here. A warning is an
-# error. Needs apt, for a Rust that has its own sources (rust.sh), and no linker.
+# Needs apt, for a Rust that has its own sources (rust.sh).
 #
-# `check.sh msrv` builds with the oldest Rust that Cargo.toml promises instead, and runs the tests within the sources.
+#   check.sh        type-checks the commands, the library and the C interface for systems where they cannot be run here.
+#                   A warning is an error. It needs no linker
+#   check.sh msrv   builds with the oldest Rust that Cargo.toml promises, and runs the tests within the sources
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=rust.sh
@@ -13,6 +14,7 @@ if [ "${1:-}" = msrv ]; then
     CARGO_TARGET_DIR=$target_dir/msrv cargo test --locked --bin awrite --lib
     exit
 fi
+[ -z "${1:-}" ] || die "which? Nothing, or msrv"
 
 debian_rust_with_sources
 for target in aarch64-apple-darwin x86_64-unknown-freebsd i686-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do

@@ -5,10 +5,12 @@
 . "$(dirname "$0")/common.sh"
 need ruby ruby
 
-ruby -wc pkg/homebrew/awrite.rb
-grep -q "/awrite-$version\.tar\.gz" pkg/homebrew/awrite.rb || die "pkg/homebrew/awrite.rb is not of version $version"
+copy_source "$scratch/awrite-$version"
+pack "awrite-$version" "$scratch/awrite-$version.tar.gz"
+fill pkg/homebrew/awrite.rb "$scratch/awrite.rb" "$scratch/awrite-$version.tar.gz"
+ruby -wc "$scratch/awrite.rb"
 # A formula is a Ruby class. With stand-ins for what it calls, its install step runs and prints what it would do.
-ruby - pkg/homebrew/awrite.rb <<'EOF'
+ruby - "$scratch/awrite.rb" <<'EOF'
 class Place
   def initialize(name) = @name = name
   def install(*what)

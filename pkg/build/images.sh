@@ -9,7 +9,9 @@
 . "$(dirname "$0")/common.sh"
 need busybox busybox-static
 [ "$(id -u)" = 0 ] || die "chroot wants root"
-binary=${1:?which binary?}
+[ -n "${1:-}" ] || die "which binary? images.sh MUSL-BINARY"
+binary=$(cd "$OLDPWD" && realpath "$1")
+[ -x "$binary" ] || die "$binary is not there, or no program"
 
 # What `make ... install-commands PREFIX=/usr DESTDIR=/image` leaves.
 mkdir -p "$scratch/stage/image/usr/bin"

@@ -52,3 +52,30 @@ musl_unwinder() {
     export "CARGO_TARGET_${triple}_LINKER=musl-gcc"
     musl_flags="-C link-self-contained=no -L $unwinder"
 }
+
+# zig_linker TRIPLE ZIG-TARGET: links TRIPLE with zig, which brings other C libraries along: musl for any processor, and
+# of glibc every version, so that a program does not ask for a newer one. With them comes LLVM's unwinder, which is
+# linked in where rustc asks for gcc's. Zig comes from its own page, or as the package `ziglang` from PyPI.
+zig_linker() {
+    zig=$(command -v zig || python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__) + "/zig")') ||
+        die "zig is missing (python3 -m pip install ziglang)"
+    zig_cc=$target_dir/zig/$2
+    mkdir -p "$target_dir/zig"
+    cat >"$zig_cc" <<EOF
+#!/bin/bash
+export ZIG_GLOBAL_CACHE_DIR="$target_dir/zig/cache" ZIG_LOCAL_CACHE_DIR="$target_dir/zig/cache"
+for argument; do
+    case \$argument in
+        -lgcc_s | -lgcc_eh) argument=-lunwind ;;
+        # macOS: the target says the first three already. The others are Apple's, and zig does not have them: crates ask
+        # for them, and use nothing of them that is linked. Otherwise names would be missing.
+        -lgcc | -arch | arm64 | -mmacosx-version-min=* | -lobjc | -liconv | -framework | Foundation) continue ;;
+    esac
+    arguments+=("\$argument")
+done
+exec "$zig" cc -target $2 "\${arguments[@]}"
+EOF
+    chmod +x "$zig_cc"
+    local triple=${1^^}
+    export "CARGO_TARGET_${triple//-/_}_LINKER=$zig_cc"
+}

@@ -2,6 +2,12 @@
 # smoke.sh DIR [RUNNER...]: tries the commands in DIR, in a new directory. RUNNER (for example qemu-aarch64-static)
 # starts each. The first failure ends the script.
 set -euo pipefail
+case ${1:-} in
+    "" | -h | --help)
+        sed -n 's/^# \(smoke\.sh .*\)/\1/p' "$0" >&2
+        exit 1
+        ;;
+esac
 bin=$(realpath "$1")
 shift
 runner=("$@")

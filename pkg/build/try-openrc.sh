@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Tries pkg/openrc with Debian's openrc, unpacked over a copy-on-write view of this system, in a chroot (root; Linux).
-# `awrite-housekeep` must be on PATH.
+# try-openrc.sh [DIR]: tries pkg/openrc with Debian's openrc, unpacked over a copy-on-write view of this system, in a
+# chroot (root; Linux). The awrite that it uses is in DIR, or else built in this tree (target/release, target/debug), or
+# else on PATH.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-housekeep=$(command -v awrite-housekeep) || die "awrite-housekeep is not on PATH"
 if [ "${1:-}" != inside ]; then
-    # Run in a mount namespace of its own, which removes the mounts when it ends.
-    PATH=$PATH exec unshare --mount bash "$0" inside
+    find_applets "${1:+$(cd "$OLDPWD" && realpath "$1")}"
+    # In a mount namespace of its own, which removes the mounts when it ends.
+    unshare --mount bash pkg/build/try-openrc.sh inside "$applets/awrite-housekeep"
+    exit
 fi
+housekeep=$2
 
 mount -t tmpfs tmpfs "$scratch"
 trap 'umount -R "$scratch"; rm -rf "$scratch"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Tries pkg/sysvinit/guarded-daemon: two starts, stop, kill. `awrite-lock` must be on PATH. Linux only.
+# try-sysvinit.sh [DIR]: tries pkg/sysvinit/guarded-daemon: two starts, stop, kill. Linux only. The awrite that it uses is
+# in DIR, or else built in this tree (target/release, target/debug), or else on PATH.
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
-command -v awrite-lock >/dev/null || die "awrite-lock is not on PATH"
+find_applets "${1:+$(cd "$OLDPWD" && realpath "$1")}"
 
 init=$scratch/init.d/sleeper
 mkdir -p "$scratch/init.d" "$scratch/default"
-sed -e "s|/etc/default|$scratch/default|" -e "s|^PATH=|PATH=$(dirname "$(command -v awrite-lock)"):|" \
+sed -e "s|/etc/default|$scratch/default|" -e "s|^PATH=|PATH=$applets:|" \
     pkg/sysvinit/guarded-daemon >"$init"
 chmod +x "$init"
 # The daemon writes down its process ID, and becomes a process that SIGTERM ends.

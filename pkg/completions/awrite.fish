@@ -43,6 +43,8 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = wri
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lock-method -x -a 'auto flock link' -d 'how to lock; auto (the default) means link on network file systems, otherwise flock'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l owner -x -d 'act as ID, who has a lease of the file'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l token -x -d 'and whose lease has this token'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l store -x -d 'the lease is one that this store keeps, for many hosts: etcd://HOST:PORT/PREFIX (or set AWRITE_STORE)'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l lease -x -d 'the lease in the store is the one with this plain name, instead of that of the file'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -s b -l backup -d 'keep the current content as OUTPUT.backup'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-suffix -x -d 'end the backup\'s name in SUFFIX instead of .backup; implies -b'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = write' -l backup-dir -x -a '(__fish_complete_directories)' -d 'put the backup in DIR; implies -b'
@@ -108,6 +110,7 @@ complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = loc
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l owner -x -d 'act as ID, who has a lease of the file'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l ttl -x -d 'how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l token -x -d 'and whose lease has this token'
+complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l store -x -d 'the lease is one that this store keeps, for many hosts: etcd://HOST:PORT/PREFIX (or set AWRITE_STORE)'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l reason -x -d 'say to those whom the lease keeps out why it was taken: one line'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -s c -l command -x -a '(__fish_complete_command)' -d 'run sh -c SCRIPT'
 complete -c awrite -n 'not __awrite_in_command; and test (__awrite_applet) = lock' -l kill-after -x -d 'kill a COMMAND that still runs this long after a signal, or a lost lease, has told it to end'
@@ -168,6 +171,7 @@ complete -c awrite-lock -n 'not __awrite_in_command' -s r -l recursive -d 'list 
 complete -c awrite-lock -n 'not __awrite_in_command' -l owner -x -d 'act as ID, who has a lease of the file'
 complete -c awrite-lock -n 'not __awrite_in_command' -l ttl -x -d 'how long a lease lasts without a refresh; with COMMAND: take one and refresh it while COMMAND runs'
 complete -c awrite-lock -n 'not __awrite_in_command' -l token -x -d 'and whose lease has this token'
+complete -c awrite-lock -n 'not __awrite_in_command' -l store -x -d 'the lease is one that this store keeps, for many hosts: etcd://HOST:PORT/PREFIX (or set AWRITE_STORE)'
 complete -c awrite-lock -n 'not __awrite_in_command' -l reason -x -d 'say to those whom the lease keeps out why it was taken: one line'
 complete -c awrite-lock -n 'not __awrite_in_command' -s c -l command -x -a '(__fish_complete_command)' -d 'run sh -c SCRIPT'
 complete -c awrite-lock -n 'not __awrite_in_command' -l kill-after -x -d 'kill a COMMAND that still runs this long after a signal, or a lost lease, has told it to end'
@@ -203,4 +207,6 @@ complete -c awrite-housekeep -n 'not __awrite_in_command' -s h -l help -d 'print
 complete -c awrite-housekeep -n 'not __awrite_in_command' -s V -l version -d 'print the version and exit'
 complete -c awrite-housekeep -n 'not __awrite_in_command' -a '(__fish_complete_directories)'
 
+complete -c awrite -n 'test (count (commandline -opc)) -eq 1' -a lock -d 'awrite-lock'
+complete -c awrite -n 'test (count (commandline -opc)) -eq 1' -a housekeep -d 'awrite-housekeep'
 complete -c atomic-write -w awrite

@@ -1,10 +1,10 @@
-# Not built by Homebrew, which was not available. Only Ruby has read it (pkg/build/homebrew.sh), and the same commands
-# type-check for macOS (pkg/build/check.sh). There is no public release yet: addresses and checksum are placeholders.
+# pkg/build/release.sh fills in what stands between two @. Not built by Homebrew, which was not available. Only Ruby has
+# read it (pkg/build/homebrew.sh), and the same commands type-check for macOS (pkg/build/check.sh).
 class Awrite < Formula
   desc "Replace files all-or-nothing, durably, under a lock"
-  homepage "https://example.org/awrite"
-  url "https://example.org/awrite/releases/awrite-0.1.0.tar.gz"
-  sha256 "0000000000000000000000000000000000000000000000000000000000000000"
+  homepage "@REPOSITORY@"
+  url "@REPOSITORY@/releases/download/v@VERSION@/awrite-@VERSION@.tar.gz"
+  sha256 "@SHA256@"
   license any_of: ["MIT", "Apache-2.0"]
 
   depends_on "rust" => :build

@@ -7,7 +7,9 @@ use std::time::Duration;
 use awrite::{Claim, LockMethod, LockOptions, Notice, Observer, Wait};
 
 use super::flags::{Flag, Stop, Value, put};
-use super::values::{one_of, parse_duration, parse_mode, parse_owner, parse_path, parse_reason, parse_token};
+use super::values::{
+    one_of, parse_duration, parse_lease, parse_mode, parse_owner, parse_path, parse_reason, parse_store, parse_token,
+};
 use crate::process;
 use crate::report::{self, Style};
 
@@ -25,6 +27,8 @@ pub(super) struct Locking {
     owner: Option<Claim>,
     token: Option<u64>,
     reason: Option<String>,
+    store: Option<String>,
+    lease: Option<String>,
     no_follow: bool,
 }
 
@@ -52,12 +56,32 @@ macro_rules! has_style_and_locking {
 pub(super) use has_style_and_locking;
 
 impl Locking {
+    /// Whether a store is named on the command line.
+    pub(super) fn names_store(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// An option about how a lock is taken, if there is one.
+    pub(super) fn about_a_lock(&self) -> Option<&'static str> {
+        let given = [
+            (self.file.is_some(), "--lock-file"),
+            (self.mode.is_some(), "--lock-mode"),
+            (self.keep, "--keep-lock"),
+            (self.method.is_some(), "--lock-method"),
+        ];
+        given.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
     /// Combines the options with the environment. Fails if options contradict each other.
     pub(super) fn options(self) -> Result<LockOptions, Stop> {
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
         let method = match self.method {
             Some(method) => Some(parse_method(&method).map_err(|reason| named("--lock-method", reason))?),
             None => from_env("AWRITE_LOCK_METHOD", parse_method)?,
+        };
+        let store = match self.store {
+            Some(store) => Some(store),
+            None => from_env("AWRITE_STORE", |text| parse_store(text.to_owned()))?,
         };
         let stale_after = from_env("AWRITE_STALE_AFTER", parse_stale_after)?;
         let wait = match self.timeout {
@@ -88,6 +112,7 @@ impl Locking {
         };
         let mut options = LockOptions::from_env();
         options.claim = claim;
+        (options.store, options.lease) = (store, self.lease);
         options.reason = self.reason;
         options.follow = !self.no_follow;
         options.wait = wait;
@@ -209,6 +234,20 @@ pub(super) const fn owner<S: HasLocking>() -> Flag<S> {
 pub(super) const fn token<S: HasLocking>() -> Flag<S> {
     Flag::value(GROUP, &["--token"], Value::Text("N"), "and whose lease has this token", |s, value| {
         put(&mut s.locking().token, parse_token(&value))
+    })
+}
+
+pub(super) const fn store<S: HasLocking>() -> Flag<S> {
+    let help = "the lease is one that this store keeps, for many hosts: etcd://HOST:PORT/PREFIX (or set AWRITE_STORE)";
+    Flag::value("Leases", &["--store"], Value::Text("URL"), help, |s, value| {
+        put(&mut s.locking().store, parse_store(value))
+    })
+}
+
+pub(super) const fn lease<S: HasLocking>() -> Flag<S> {
+    let help = "the lease in the store is the one with this plain name, instead of that of the file";
+    Flag::value("Leases", &["--lease"], Value::Text("NAME"), help, |s, value| {
+        put(&mut s.locking().lease, parse_lease(value))
     })
 }
 

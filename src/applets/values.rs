@@ -44,6 +44,18 @@ pub(crate) fn parse_reason(text: OsString) -> Result<String, String> {
     awrite::check_reason(&reason).map(|()| reason).map_err(|e| e.to_string())
 }
 
+/// The URL of a store.
+pub(crate) fn parse_store(text: OsString) -> Result<String, String> {
+    let url = text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(&text)))?;
+    awrite::scheme_of_store(&url).map(drop).map_err(|e| format!("'{url}': {e}")).map(|()| url)
+}
+
+/// The plain name of a lease.
+pub(crate) fn parse_lease(text: OsString) -> Result<String, String> {
+    let name = text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(&text)))?;
+    awrite::check_lease_name(&name).map(|()| name).map_err(|e| e.to_string())
+}
+
 /// The token of a lease.
 pub(crate) fn parse_token(text: &OsStr) -> Result<u64, String> {
     text.to_str()

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::clock::Machine;
 use super::door::{Purpose, lock_target, wait_for_lease};
 use super::found::{Found, Record};
-use super::visitor::{Leased, Role, Visitor};
+use super::visitor::{Leased, Role, Visitor, ensure_not_fenced};
 use crate::error::{Error, Result};
 use crate::lock::{Patience, Place, holds_flock, lock_and_mark, register, unlock_descriptor};
 use crate::names::{flat_path, is_lock_name, locked_name};
@@ -46,6 +46,7 @@ pub fn lock_callers_descriptor(
     options: &LockOptions,
     observer: &Observer,
 ) -> Result<Duration> {
+    ensure_not_fenced(options)?;
     let fd = fd.as_fd();
     let (mut patience, visitor) = (Patience::new(name, options, observer), Visitor::of(options));
     let had_it = holds_flock(fd);
@@ -91,7 +92,7 @@ fn look(
         Some(Found { record: Record::Set(_), .. }) => return Ok(Obstacle::Set(target, Box::new(options))),
         found => found,
     };
-    let leased = visitor.judge(found.and_then(Found::lease), &place.lease, name)?;
+    let leased = visitor.judge(found.and_then(Found::of_target), &place.lease, name)?;
     Ok(leased.map_or(Obstacle::Nothing, |leased| Obstacle::Lease(leased, Box::new(place))))
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::clock::Machine;
 use super::found::{Found, Record};
 use super::set::recover;
-use super::visitor::{Leased, Role, Visitor};
+use super::visitor::{Leased, Role, Visitor, ensure_not_fenced};
 use crate::duration::shown_duration;
 use crate::error::Result;
 use crate::lock::{FileLock, Intent, Patience, Pauses, Place, Request, acquire_at};
@@ -71,6 +71,7 @@ impl FileLock {
     ///
     /// As [`FileLock::acquire`].
     pub fn acquire_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<FileLock> {
+        ensure_not_fenced(options)?;
         let how = Resolve { follow: options.follow, mkdir: false };
         let visitor = Visitor::of(options);
         let (_, _, lock) =
@@ -164,7 +165,7 @@ pub(super) fn lock_unless_leased(
         }
         // Whoever holds the lock above may let its target be written: nobody outside got the lease since it has the lock.
         let may_write = lock.held.method() == "inherited" && purpose == Purpose::Replace;
-        let leased = visitor.judge(found.and_then(Found::lease), &place.lease, given)?;
+        let leased = visitor.judge(found.and_then(Found::of_target), &place.lease, given)?;
         if let Some(leased) = leased.filter(|_| !may_write) {
             return Ok(Outcome::Leased(leased, place));
         }

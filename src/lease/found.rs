@@ -1,4 +1,5 @@
-//! What is found in `TARGET.lease`: the record of a lease, or of a set that the target is part of.
+//! What is found in `TARGET.lease`: the record of a lease, the mark of a store's leases, or the record of a set that the
+//! target is part of.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
+use super::mark::TargetRecord;
 use super::record::{LeaseRecord, Parsed, SET, object};
 use super::set_record::SetRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +22,7 @@ const MAX_SIZE: u64 = 64 * 1024;
 /// What `TARGET.lease` contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    Lease(LeaseRecord),
+    Target(TargetRecord),
     /// The target is one of several that are being replaced together.
     Set(Box<SetRecord>),
 }
@@ -33,10 +35,10 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The lease of the target. Where the target is one of a set, that which comes back when the set is done.
-    pub(super) fn lease(self) -> Option<LeaseRecord> {
+    /// What it says of the target alone. Where the target is one of a set, that which comes back when the set is done.
+    pub(super) fn of_target(self) -> Option<TargetRecord> {
         match self.record {
-            Record::Lease(lease) => Some(lease),
+            Record::Target(record) => Some(record),
             Record::Set(set) => set.prior,
         }
     }
@@ -49,7 +51,7 @@ impl Record {
         if fields.contains_key(SET) {
             return SetRecord::of_fields(fields).map(|set| Record::Set(Box::new(set)));
         }
-        LeaseRecord::of_fields(fields).map(Record::Lease)
+        TargetRecord::of_fields(fields).map(Record::Target)
     }
 
     /// What is at `lease`, if there is something that counts. Needs no lock, since a record is only replaced as a whole. Tells the observer of a record that does not.
@@ -100,9 +102,14 @@ impl Record {
     }
 }
 
+/// The lease or the mark at `lease`, if there is one that counts.
+pub(super) fn record_at(lease: &LeaseFile, observer: &Observer) -> Result<Option<TargetRecord>> {
+    Ok(Record::read(lease, observer)?.and_then(Found::of_target))
+}
+
 /// The lease at `lease`, if there is one that counts. Tells the observer of a record that does not.
 pub(super) fn lease_at(lease: &LeaseFile, observer: &Observer) -> Result<Option<LeaseRecord>> {
-    Ok(Record::read(lease, observer)?.and_then(Found::lease))
+    Ok(record_at(lease, observer)?.and_then(TargetRecord::lease))
 }
 
 fn damaged(path: PathBuf, why: &str) -> Error {
@@ -130,7 +137,8 @@ pub(super) fn stage_record(
 pub(crate) fn any_record(bytes: &[u8]) {
     match Record::parse(bytes) {
         Ok(Record::Set(_)) => super::set_record::any_set_record(bytes),
-        Ok(Record::Lease(_)) => super::record::any_lease_record(bytes),
+        Ok(Record::Target(TargetRecord::Lease(_))) => super::record::any_lease_record(bytes),
+        Ok(Record::Target(TargetRecord::Mark(_))) => {}
         // It becomes part of a message.
         Err(why) => assert!(!why.contains(char::is_control), "{why:?}"),
     }

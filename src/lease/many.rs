@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::door::{Outcome, Purpose, lock_target, lock_unless_leased, tell_locked, wait_for_lease};
-use super::visitor::{Leased, Visitor};
+use super::visitor::{Leased, Visitor, ensure_not_fenced};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{FileLock, Patience, Place};
 use crate::notice::Observer;
@@ -68,6 +68,7 @@ impl FileLock {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Vec<FileLock>> {
+        ensure_not_fenced(options)?;
         let given: Vec<PathBuf> = targets.iter().map(|target| target.as_ref().to_owned()).collect();
         let how = Resolve { follow: options.follow, mkdir: false };
         let accept = |_, _: &Target, _: &Place| Ok(());
@@ -242,13 +243,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let free = LockOptions { wait: Wait::No, ..LockOptions::default() };
-        let lease = Lease::acquire(path("b"), "other", Duration::from_millis(400), &free).unwrap();
+        let lease = Lease::acquire(path("b"), "other", Duration::from_secs(60), &free).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| {
-                FileLock::acquire_all(&[path("a"), path("b")], &LockOptions::default(), &Observer::default())
+            let (told, waits) = std::sync::mpsc::channel();
+            let observer = Observer::new(move |_| {
+                let _ = told.send(());
             });
-            std::thread::sleep(Duration::from_millis(100));
-            FileLock::acquire(path("a"), &free).unwrap().release().unwrap();
+            let all = [path("a"), path("b")];
+            let waiter = scope.spawn(move || FileLock::acquire_all(&all, &LockOptions::default(), &observer));
+            waits.recv().unwrap();
+            // It looks again from time to time, and holds both for that moment.
+            let patient = LockOptions { wait: Wait::For(Duration::from_secs(30)), ..LockOptions::default() };
+            FileLock::acquire(path("a"), &patient).unwrap().release().unwrap();
+            lease.release().unwrap();
             assert_eq!(waiter.join().unwrap().unwrap().len(), 2);
         });
         let lease_again = Lease::acquire(path("b"), "third", Duration::from_secs(60), &free).unwrap();
@@ -257,6 +264,6 @@ mod tests {
         let refused = FileLock::acquire_all(&[path("a"), path("b")], &short, &Observer::default()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Leased);
         assert!(started.elapsed() >= Duration::from_millis(100));
-        drop((lease, lease_again));
+        drop(lease_again);
     }
 }

@@ -18,14 +18,24 @@
 //! A token is the time of the acquisition in microseconds, or one more than the token before, whichever is greater. A
 //! release removes the record, since the time makes the next token greater. If the wall clock has been set back behind the
 //! token by then, the record stays, marked as released.
+//!
+//! A lease may be kept by a store instead ([`LockOptions::store`]): then a helper program is asked ([`remote`]), and nothing
+//! is written here but, by a write under it, the mark of its token ([`fence`]).
 
 mod clock;
 mod descriptor;
 mod door;
+mod fence;
+#[cfg(test)]
+mod fence_model;
 mod found;
+mod helper;
 mod inherited;
 mod many;
+mod mark;
+mod message;
 mod record;
+mod remote;
 mod set;
 #[cfg(test)]
 mod set_model;
@@ -37,8 +47,8 @@ mod visitor;
 
 pub use descriptor::lock_callers_descriptor;
 pub(crate) use door::{Purpose, lock_target};
-#[cfg(fuzzing)]
-pub(crate) use found::any_record;
+pub(crate) use fence::{Shared, Standing};
+pub use inherited::has_stores;
 pub(crate) use many::lock_targets;
 pub use record::MAX_TTL;
 pub(crate) use set::{
@@ -49,14 +59,19 @@ pub(crate) use set_record::{SetBackup, SetRecord};
 pub(crate) use store::{clear, refresh_for_ancestor};
 pub(crate) use visitor::Visitor;
 use visitor::in_brackets;
+#[cfg(fuzzing)]
+pub(crate) use {found::any_record, message::any_answer};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
-use found::lease_at;
+use found::{lease_at, record_at};
+use inherited::StoreLease;
+use mark::TargetRecord;
 use record::LeaseRecord;
+use remote::{Had, Holding, Remote};
 use store::{LeaseStore, Written};
 
 use crate::error::{ErrorKind, Result};
@@ -65,9 +80,10 @@ use crate::local_time::Moment;
 use crate::lock::{self, HandOver, Place};
 use crate::notice::Observer;
 use crate::options::{Claim, LockOptions, Wait};
+use crate::sys::host::{boot_clock, host_name};
 use crate::target::{Resolve, Target};
 
-/// How long dropping a lease tries to get the lock that it needs.
+/// How long dropping a lease tries to get the lock that it needs, or to ask the store.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// A lease of a target: until it ends, every other owner and every writer without a lease has to wait.
@@ -98,12 +114,33 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 #[must_use = "dropping it gives the lease back"]
 pub struct Lease {
     target: PathBuf,
-    written: Written,
+    kept: Kept,
     ttl: Duration,
     options: LockOptions,
     observer: Observer,
     /// The process in which dropping it gives it back; `None`: it has been given back, or is to be kept.
     releases: Option<u32>,
+}
+
+/// Where a lease is, and what is known of it.
+// One of a lease.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Kept {
+    /// In a record beside the target.
+    Here(Written),
+    /// In a store.
+    There(StoredLease),
+}
+
+#[derive(Debug)]
+struct StoredLease {
+    remote: Remote,
+    owner: String,
+    had: Had,
+    /// When it was had first and last, by the wall clock.
+    locked_at: SystemTime,
+    refreshed_at: SystemTime,
 }
 
 impl Lease {
@@ -131,7 +168,14 @@ impl Lease {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Lease> {
-        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        let target = target.as_ref();
+        if let Some(url) = &options.store {
+            let remote = Remote::of(url, target, options)?;
+            ensure_not_leased_here(target, options, observer)?;
+            let had = remote.acquire(owner, ttl, options, observer)?;
+            return Ok(Lease::stored(target, (remote, owner, had), ttl, options, observer));
+        }
+        let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.acquire(owner, ttl)?))
     }
 
@@ -149,11 +193,19 @@ impl Lease {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Lease> {
-        let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
+        let target = target.as_ref();
+        if let Some(url) = &options.store {
+            let remote = Remote::of(url, target, options)?;
+            let had = remote.refresh(claim, ttl, options, Duration::MAX)?;
+            let ttl = ttl.unwrap_or_else(|| had.ends.saturating_sub(boot_clock()));
+            return Ok(Lease::stored(target, (remote, claim.owner(), had), ttl, options, observer));
+        }
+        let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
     }
 
-    /// Gives back a lease that another process has acquired and kept. Returns what it was; `None`: there was none.
+    /// Gives back a lease that another process has acquired and kept. Returns what it was; `None`: there was none, or a store
+    /// keeps it, which does not say.
     ///
     /// # Errors
     ///
@@ -165,12 +217,17 @@ impl Lease {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Option<LeaseInfo>> {
+        if let Some(url) = &options.store {
+            Remote::of(url, target.as_ref(), options)?.release(claim, Duration::MAX)?;
+            return Ok(None);
+        }
         let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
         Ok(store.end(claim)?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
 
     /// Ends a lease of `target`, whoever has it. Returns what it was; `None`: there was none. Whoever works under it is told
-    /// at the next refresh or write. The next token is greater, as ever.
+    /// at the next refresh or write. The next token is greater, as ever. Without a store, the mark that the leases of a store
+    /// have left beside `target` is removed, too ([`LockOptions::store`]); the observer is told.
     ///
     /// # Errors
     ///
@@ -181,6 +238,10 @@ impl Lease {
         options: &LockOptions,
         observer: &Observer,
     ) -> Result<Option<LeaseInfo>> {
+        if let Some(url) = &options.store {
+            let was = Remote::of(url, target.as_ref(), options)?.break_any()?;
+            return Ok(was.map(|was| LeaseInfo::of_store(was, None)));
+        }
         let store = LeaseStore { clock: &Machine, target: target.as_ref(), options, observer };
         Ok(store.end_any()?.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
@@ -201,15 +262,26 @@ impl Lease {
     ///
     /// As [`Lease::status`].
     pub fn status_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<LockStatus> {
+        let given = target.as_ref();
+        let in_store = match &options.store {
+            Some(url) => Remote::of(url, given, options)?.status()?.map(|held| LeaseInfo::of_store(held, None)),
+            None => None,
+        };
+        if options.store.is_some() && remote::is_plain_target(given) {
+            let (lock_file, held, holder, since) = (PathBuf::new(), false, None, None);
+            return Ok(LockStatus { lock_file, held, holder, since, lease: in_store, fence: None });
+        }
         let how = Resolve { follow: options.follow, mkdir: false };
-        let target = Target::resolve(target.as_ref(), how)?;
+        let target = Target::resolve(given, how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = lease_at(&place.lease, observer)?;
-        let lease = record.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
+        let record = record_at(&place.lease, observer)?;
+        let fence = if let Some(TargetRecord::Mark(token)) = record { Some(token) } else { None };
+        let here = record.and_then(TargetRecord::lease);
+        let here = here.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
         let (held, holder) = lock::status(&place, &target, observer)?;
         let since = held_since(&place).filter(|_| held);
-        Ok(LockStatus { lock_file: place.path, held, holder, since, lease })
+        Ok(LockStatus { lock_file: place.path, held, holder, since, lease: in_store.or(here), fence })
     }
 
     /// Changes how this lease waits for the lock, and whom it tells. `options` must lead to the same lock file.
@@ -223,15 +295,35 @@ impl Lease {
     /// target, instead of waiting for its end. Once the lease is over, awrite fails there.
     #[must_use]
     pub fn hand_over(&self) -> HandOver {
-        let Written { record, dir, path } = &self.written;
-        let value = inherited::with(*dir, record.token, path.file_name().unwrap_or_default());
+        let value = match &self.kept {
+            Kept::Here(Written { record, dir, path }) => {
+                inherited::with(*dir, record.token, path.file_name().unwrap_or_default())
+            }
+            Kept::There(StoredLease { remote, owner, had, .. }) => {
+                let (url, owner, token) = (remote.client.url.clone(), owner.clone(), had.token);
+                inherited::with_store(&StoreLease { url, owner, token }, &remote.path())
+            }
+        };
         HandOver { fd: None, more: Vec::new(), close: Vec::new(), variable: inherited::VARIABLE, value: Some(value) }
     }
 
     fn new(store: &LeaseStore<'_>, written: Written) -> Lease {
         let (options, observer) = (store.options.clone(), store.observer.clone());
         let (target, ttl) = (store.target.to_owned(), Duration::from_millis(written.record.ttl_ms));
-        Lease { target, written, ttl, options, observer, releases: Some(std::process::id()) }
+        Lease { target, kept: Kept::Here(written), ttl, options, observer, releases: Some(std::process::id()) }
+    }
+
+    fn stored(
+        target: &Path,
+        (remote, owner, had): (Remote, &str, Had),
+        ttl: Duration,
+        options: &LockOptions,
+        observer: &Observer,
+    ) -> Lease {
+        let (owner, now) = (owner.to_owned(), SystemTime::now());
+        let kept = Kept::There(StoredLease { remote, owner, had, locked_at: now, refreshed_at: now });
+        let (options, observer, releases) = (options.clone(), observer.clone(), Some(std::process::id()));
+        Lease { target: target.to_owned(), kept, ttl, options, observer, releases }
     }
 
     /// Reaches this lease, waiting for the lock as `options` say.
@@ -242,19 +334,37 @@ impl Lease {
     /// The fencing token: greater than the token of every earlier lease of this target. A refresh does not change it.
     #[must_use]
     pub fn token(&self) -> u64 {
-        self.written.record.token
+        match &self.kept {
+            Kept::Here(written) => written.record.token,
+            Kept::There(stored) => stored.had.token,
+        }
     }
 
     /// The claim of its holder, token included, for [`LockOptions::claim`].
     #[must_use]
     pub fn claim(&self) -> Claim {
-        Claim::of(&self.written.record.owner, self.written.record.token)
+        let owner = match &self.kept {
+            Kept::Here(written) => &written.record.owner,
+            Kept::There(stored) => &stored.owner,
+        };
+        Claim::of(owner, self.token())
     }
 
-    /// What its record says.
+    /// What its record says; of a lease in a store, what is known here.
     #[must_use]
     pub fn info(&self) -> LeaseInfo {
-        LeaseInfo::new(&self.written.record, self.written.path.clone(), &Machine)
+        match &self.kept {
+            Kept::Here(written) => LeaseInfo::new(&written.record, written.path.clone(), &Machine),
+            Kept::There(stored) => stored.info(self.ttl, self.options.reason.clone()),
+        }
+    }
+
+    /// The time until its end; zero: it is over. Of a lease in a store, by this host's boot clock.
+    fn left(&self) -> Duration {
+        match &self.kept {
+            Kept::Here(written) => written.record.left(&Machine).unwrap_or_default(),
+            Kept::There(stored) => stored.left(),
+        }
     }
 
     /// How long until it should be refreshed, which is when a third of its time has passed; zero: now. Measured on the
@@ -262,19 +372,41 @@ impl Lease {
     /// sleeping thread does not.
     #[must_use]
     pub fn time_to_refresh(&self) -> Duration {
-        let left = self.written.record.left(&Machine).unwrap_or_default();
+        let left = self.left();
         // At most the whole time: if the wall clock has been set back, more may seem to be left.
         left.min(self.ttl).saturating_sub(self.ttl * 2 / 3)
     }
 
-    /// Makes it last its whole time from now. Works even after its end, as long as nobody else has taken it.
+    /// Makes it last its whole time from now. Works even after its end, as long as nobody else has taken it; but a lease in a
+    /// store is over for good once its time has passed by this host's clock.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::LockLost`]: another owner has it by now, or it was given back. After any other error
     /// ([`ErrorKind::LockBusy`], [`ErrorKind::LockTimeout`]) the lease is as before, and the caller should try again.
     pub fn refresh(&mut self) -> Result<()> {
-        self.written.record = self.store(&self.options).refresh(&self.claim(), Some(self.ttl))?.record;
+        self.refresh_within(Duration::MAX)
+    }
+
+    /// The same; a store is given only so long to answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::refresh`].
+    pub fn refresh_within(&mut self, limit: Duration) -> Result<()> {
+        let claim = self.claim();
+        if let Kept::There(stored) = &mut self.kept {
+            if stored.left().is_zero() {
+                return Err(stored.remote.over(&stored.owner));
+            }
+            stored.had = stored.remote.refresh(&claim, Some(self.ttl), &self.options, limit)?;
+            stored.refreshed_at = SystemTime::now();
+            return Ok(());
+        }
+        let record = self.store(&self.options).refresh(&claim, Some(self.ttl))?.record;
+        if let Kept::Here(written) = &mut self.kept {
+            written.record = record;
+        }
         Ok(())
     }
 
@@ -283,22 +415,37 @@ impl Lease {
     /// # Errors
     ///
     /// The record could not be removed. The lease then ends by itself.
-    pub fn release(mut self) -> Result<()> {
+    pub fn release(self) -> Result<()> {
+        match self.try_release() {
+            Err(e) if e.kind() == ErrorKind::LockLost => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// The same, but it is an error if another owner has it by now. Returns what it was; `None`: it was not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LockLost`]: another owner has it, and nothing was changed. Otherwise as [`Lease::release`].
+    pub fn try_release(mut self) -> Result<Option<LeaseInfo>> {
         self.releases = None;
-        self.give_back(&self.options)
+        self.give_back(&self.options, Duration::MAX)
     }
 
     /// Leaves it in place until its end, and returns the token.
     pub fn detach(mut self) -> u64 {
         self.releases = None;
-        self.written.record.token
+        self.token()
     }
 
-    fn give_back(&self, options: &LockOptions) -> Result<()> {
-        match self.store(options).end(&self.claim()) {
-            Err(e) if e.kind() == ErrorKind::LockLost => Ok(()),
-            outcome => outcome.map(drop),
+    /// A store is given only so long to answer.
+    fn give_back(&self, options: &LockOptions, limit: Duration) -> Result<Option<LeaseInfo>> {
+        if let Kept::There(stored) = &self.kept {
+            stored.remote.release(&self.claim(), limit)?;
+            return Ok(Some(self.info()));
         }
+        let was = self.store(options).end(&self.claim())?;
+        Ok(was.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))
     }
 }
 
@@ -307,16 +454,54 @@ impl Drop for Lease {
         if self.releases == Some(std::process::id()) {
             // Not for long: this thread may hold the lock itself. A lease that cannot be given back ends by itself.
             let options = LockOptions { wait: Wait::For(DROP_WAIT), use_alarm: false, ..self.options.clone() };
-            let _ = self.give_back(&options);
+            let _ = self.give_back(&options, DROP_WAIT);
         }
     }
+}
+
+impl StoredLease {
+    fn left(&self) -> Duration {
+        self.had.ends.saturating_sub(boot_clock())
+    }
+
+    fn info(&self, ttl: Duration, reason: Option<String>) -> LeaseInfo {
+        let holding = Holding {
+            owner: self.owner.clone(),
+            token: self.had.token,
+            left: self.left(),
+            ends: self.had.ends,
+            reason,
+            host: host_name(),
+            pid: std::process::id(),
+        };
+        LeaseInfo::of_store(holding, Some((self.locked_at, self.refreshed_at, ttl)))
+    }
+}
+
+/// Refuses to lease in a store what is leased without one.
+fn ensure_not_leased_here(given: &Path, options: &LockOptions, observer: &Observer) -> Result<()> {
+    if remote::is_plain_target(given) {
+        return Ok(());
+    }
+    let target = Target::resolve(given, Resolve { follow: options.follow, mkdir: false })?;
+    let visitor = Visitor { role: visitor::Role::Fenced, clock: &Machine };
+    visitor.kept_out(&Place::of(&target, options)?.lease, given, observer).map(drop)
+}
+
+/// The leases that the store of `options` keeps, with their names, in the order of the names.
+pub(crate) fn leases_in_store(url: &str) -> Result<Vec<(PathBuf, LeaseInfo)>> {
+    let mut all: Vec<_> =
+        remote::list(url)?.into_iter().map(|(name, held)| (name, LeaseInfo::of_store(held, None))).collect();
+    all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(all)
 }
 
 /// What the record of a lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseInfo {
-    /// The record's file.
+    /// The record's file. Empty: a store keeps the lease. Of one that was only read there, it is not known when it was
+    /// acquired and refreshed, nor how long it lasts: the times are those of the reading.
     pub path: PathBuf,
     /// Whose it is.
     pub owner: String,
@@ -356,6 +541,32 @@ impl LeaseInfo {
             reason: record.reason.clone(),
             left: record.left(clock),
             until: record.until(clock),
+        }
+    }
+
+    /// Whether a store keeps it.
+    #[must_use]
+    pub fn is_in_store(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
+    /// `times`: when it was acquired and refreshed, and how long it lasts after that, where this is known.
+    fn of_store(held: Holding, times: Option<(SystemTime, SystemTime, Duration)>) -> LeaseInfo {
+        let now = SystemTime::now();
+        let (locked_at, refreshed_at, ttl) = times.unwrap_or((now, now, held.left));
+        LeaseInfo {
+            path: PathBuf::new(),
+            owner: held.owner,
+            token: held.token,
+            locked_at,
+            refreshed_at,
+            expires_at: now + held.left,
+            ttl,
+            host: held.host,
+            pid: held.pid,
+            reason: held.reason,
+            left: Some(held.left),
+            until: visitor::until(held.left),
         }
     }
 }
@@ -405,6 +616,9 @@ pub struct LockStatus {
     pub since: Option<SystemTime>,
     /// Its lease, which may have expired ([`LeaseInfo::left`]).
     pub lease: Option<LeaseInfo>,
+    /// The greatest token under which it was written, if that was under leases that a store keeps
+    /// ([`LockOptions::store`]).
+    pub fence: Option<u64>,
 }
 
 impl LockStatus {

@@ -30,7 +30,7 @@ pub(super) const VERSION: u64 = 1;
 /// The field that only the record of a set has.
 pub(super) const SET: &str = "set";
 /// The greatest token, which every program that reads JSON can read. Microseconds since 1970 reach it in the year 2255.
-const MAX_TOKEN: u64 = 1 << 53;
+pub(super) const MAX_TOKEN: u64 = 1 << 53;
 /// The longest time that a lease can last without a refresh: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(315_576_000);
 

@@ -42,8 +42,8 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::found::{Found, Record, lease_at, stage_record};
-use super::record::LeaseRecord;
+use super::found::{Found, Record, record_at, stage_record};
+use super::mark::TargetRecord;
 use super::set_record::{SetRecord, journal_text, records_of};
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result, reason_of};
@@ -83,7 +83,7 @@ pub(crate) struct PlacedRecord {
 /// The lease that was there before, and who may write it.
 #[derive(Clone, Debug)]
 struct Prior {
-    record: Option<LeaseRecord>,
+    record: Option<TargetRecord>,
     writers: Writers,
     mode: Option<u32>,
 }
@@ -125,15 +125,20 @@ pub(crate) fn set_temp_names(target: &Target, lease: &LeaseFile, nonce: &str) ->
 }
 
 impl DraftRecord {
-    /// Writes `record` of the target, which is locked, and of others like it. `sync`: makes it durable.
+    /// Writes `record` of the target, which is locked, and of others like it. `mark`: what the mark of a store's leases is to
+    /// be when the set is done. `sync`: makes it durable.
     pub(crate) fn new(
         mut record: SetRecord,
         (target, lease, lock): (&Target, &LeaseFile, &FileLock),
         options: &LockOptions,
+        mark: Option<u64>,
         sync: bool,
     ) -> Result<DraftRecord> {
         let fail = |e: io::Error| cannot_prepare(&lease.path(), e);
-        record.prior = lease_at(lease, &Observer::default())?;
+        record.prior = match mark {
+            Some(token) => Some(TargetRecord::Mark(token)),
+            None => record_at(lease, &Observer::default())?,
+        };
         let text = record.to_json().ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
         let (writers, mode) = (Writers::of(target, &lease.dir), options.mode);
         let staged = || {

@@ -8,7 +8,7 @@
 //!
 //! `journal` is relative to the target's directory, and `journal_dir` is the inode number of the journal's. In `backup`
 //! stand what the backup's name has behind the target's, and whether an earlier backup of that name is replaced. `prior` is
-//! the lease that was there before. `backup` and `prior` may be missing. Names are any bytes: all but printable ASCII, and
+//! the lease that was there before, or the mark of a store's leases. `backup` and `prior` may be missing. Names are any bytes: all but printable ASCII, and
 //! `%`, are written `%XX`. The record names no file of its target's directory: those names follow from the target's and from
 //! the set. So targets that are alike can have one record, by links to it.
 //!
@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::record::{LeaseRecord, Parsed, SET, VERSION, ensure_no_other, ensure_version, number, object, string};
+use super::mark::TargetRecord;
+use super::record::{Parsed, SET, VERSION, ensure_no_other, ensure_version, number, object, string};
 use crate::names::{is_nonce, journal_name};
 use crate::target::Target;
 
@@ -36,7 +37,7 @@ pub(crate) struct SetRecord {
     pub(crate) journal_dir: PathBuf,
     pub(crate) journal_ino: u64,
     pub(crate) backup: Option<SetBackup>,
-    pub(super) prior: Option<LeaseRecord>,
+    pub(super) prior: Option<TargetRecord>,
 }
 
 /// The backup of a target in a set, in the target's directory.
@@ -96,7 +97,7 @@ impl SetRecord {
             backup: backup(fields)?,
             prior: match fields.remove("prior") {
                 None => None,
-                Some(Value::Object(prior)) => Some(LeaseRecord::of_fields(prior)?),
+                Some(Value::Object(prior)) => Some(TargetRecord::of_fields(prior)?),
                 Some(_) => return Err("\"prior\" is not a record".to_owned()),
             },
             nonce,
@@ -189,6 +190,7 @@ pub(super) fn any_set_record(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::super::clock::fake::Fake;
+    use super::super::record::LeaseRecord;
     use super::*;
     use proptest::prelude::*;
 
@@ -202,7 +204,8 @@ mod tests {
             journal_dir: "../a b".into(),
             journal_ino: 4711,
             backup: Some(SetBackup { tail: OsStr::from_bytes(b".\"\\%\xff").to_owned(), replaces: true }),
-            prior: LeaseRecord::new("agent", std::time::Duration::from_secs(9), None, &Fake::new()),
+            prior: LeaseRecord::new("agent", std::time::Duration::from_secs(9), None, &Fake::new())
+                .map(TargetRecord::Lease),
         }
     }
 
@@ -226,10 +229,11 @@ mod tests {
     #[test]
     fn read_as_written() {
         let mut record = record();
-        for _ in 0..2 {
+        let mut prior = Some(TargetRecord::Mark(7));
+        for _ in 0..3 {
             let text = record.to_json().unwrap();
             assert_eq!(parse(&text), Ok(record.clone()), "{text}");
-            (record.backup, record.prior, record.journal_dir) = (None, None, PathBuf::new());
+            (record.backup, record.prior, record.journal_dir) = (None, prior.take(), PathBuf::new());
         }
         let records = vec![PathBuf::from("f.lease"), PathBuf::from("../b/g.lease")];
         let text = journal_text(&record.nonce, &records);

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::clock::{Clock, Machine};
 use super::door::{Purpose, lock_target};
-use super::found::{Record, lease_at, stage_record};
+use super::found::{Record, lease_at, record_at, stage_record};
+use super::mark::{TargetRecord, kept_by_store, mark_text};
 use super::record::{LeaseRecord, MAX_TTL};
 use super::set::UNFINISHED;
 use super::visitor::{Role, Visitor, ensure_claimed};
@@ -50,9 +51,9 @@ impl LeaseStore<'_> {
     pub(super) fn acquire(&self, owner: &str, ttl: Duration) -> Result<Written> {
         check_owner(owner)?;
         ensure_ttl(ttl)?;
-        self.check_reason()?;
+        check_reason_of(self.options)?;
         self.under_lock(Role::Taker(owner), |store| {
-            let mut record = match lease_at(store.lease, &Observer::default())? {
+            let mut record = match store.read()? {
                 Some(mut own) if own.owner == owner && !own.released => {
                     own.extend(ttl, self.clock);
                     own
@@ -67,10 +68,6 @@ impl LeaseStore<'_> {
         })
     }
 
-    fn check_reason(&self) -> Result<()> {
-        self.options.reason.as_deref().map_or(Ok(()), check_reason)
-    }
-
     fn give_reason(&self, record: &mut LeaseRecord) {
         if self.options.reason.is_some() {
             record.reason.clone_from(&self.options.reason);
@@ -80,9 +77,9 @@ impl LeaseStore<'_> {
     /// Extends the lease that `claim` says, by `ttl` or by its last time.
     pub(super) fn refresh(&self, claim: &Claim, ttl: Option<Duration>) -> Result<Written> {
         ttl.map_or(Ok(()), ensure_ttl)?;
-        self.check_reason()?;
+        check_reason_of(self.options)?;
         self.under_lock(Role::Keeper, |store| {
-            let record = lease_at(store.lease, &Observer::default())?;
+            let record = store.read()?;
             ensure_claimed(claim, record.as_ref(), self.target, self.clock)?;
             // It is claimed, so there is one.
             let Some(mut record) = record else {
@@ -96,31 +93,31 @@ impl LeaseStore<'_> {
 
     /// Gives back the lease that `claim` says. Returns what it was; `None`: there was none.
     pub(super) fn end(&self, claim: &Claim) -> Result<Option<(LeaseRecord, PathBuf)>> {
-        self.finish(|record, _| ensure_claimed(claim, Some(record), self.target, self.clock))
+        self.under_lock(Role::Keeper, |store| {
+            store.finish(self.clock, |record, _| ensure_claimed(claim, Some(record), self.target, self.clock))
+        })
     }
 
-    /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none.
+    /// Ends anybody's lease, for a caller who may write the target. Returns what it was; `None`: there was none. The mark of
+    /// a store's leases goes, too, and the observer is told.
     pub(super) fn end_any(&self) -> Result<Option<(LeaseRecord, PathBuf)>> {
-        self.finish(|_, target| match target.dir.may_write(&target.name) {
+        let may = |target: &Target| match target.dir.may_write(&target.name) {
             Err(e) if target.status.is_some() => {
                 Err(Error::io(self.target, e).of_kind(ErrorKind::NotWritable).during("cannot break the lease"))
             }
             _ => Ok(()),
-        })
-    }
-
-    /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
-    fn finish(&self, may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        };
         self.under_lock(Role::Keeper, |store| {
-            let record = lease_at(store.lease, &Observer::default())?;
-            let Some(record) = record.filter(|record| !record.released) else { return Ok(None) };
-            may(&record, store.target)?;
-            if is_past(record.token, self.clock) {
-                remove(&store.lease.dir, &store.lease.name, store.lock)?;
-            } else {
-                store.put(&LeaseRecord { released: true, ..record.clone() })?;
-            }
-            Ok(Some((record, store.lease.path())))
+            let Some(TargetRecord::Mark(token)) = record_at(store.lease, &Observer::default())? else {
+                return store.finish(self.clock, |_, target| may(target));
+            };
+            may(store.target)?;
+            remove(&store.lease.dir, &store.lease.name, store.lock)?;
+            let text = format!(
+                "removed the mark of leases that a store keeps (greatest token {token}): any token may write it again"
+            );
+            self.observer.tell(&Notice::Warning { path: self.target, text: &text });
+            Ok(None)
         })
     }
 
@@ -176,11 +173,14 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
         Err(e) => Err(e),
         Ok(None) => Ok(Some(Cleared::Gone)),
         Ok(Some(Record::Set(_))) => Ok(Some(Cleared::Kept(UNFINISHED))),
-        Ok(Some(Record::Lease(record))) if record.left(clock).is_some() => Ok(Some(Cleared::Kept("not expired"))),
-        Ok(Some(Record::Lease(record))) if !is_past(record.token, clock) => {
-            Ok(Some(Cleared::Kept("its token is ahead of the clock")))
+        Ok(Some(Record::Target(TargetRecord::Mark(_)))) => {
+            Ok(Some(Cleared::Kept("it keeps late holders of a store's lease from writing")))
         }
-        Ok(Some(Record::Lease(_))) => Ok(None),
+        Ok(Some(Record::Target(TargetRecord::Lease(record)))) => Ok(match record.left(clock) {
+            Some(_) => Some(Cleared::Kept("not expired")),
+            None if !is_past(record.token, clock) => Some(Cleared::Kept("its token is ahead of the clock")),
+            None => None,
+        }),
     };
     if let Some(reason) = why_not()? {
         return Ok(reason);
@@ -223,7 +223,11 @@ fn ensure_may_write(target: &Target) -> Result<()> {
 
 const NOT_A_WRITER: &str = "only who may write a file may have a lease of it";
 
-fn ensure_ttl(ttl: Duration) -> Result<()> {
+pub(super) fn check_reason_of(options: &LockOptions) -> Result<()> {
+    options.reason.as_deref().map_or(Ok(()), check_reason)
+}
+
+pub(super) fn ensure_ttl(ttl: Duration) -> Result<()> {
     if ttl.is_zero() || ttl > MAX_TTL {
         return Err(Error::new(ErrorKind::Usage, "a lease must last more than 0 and at most 10 years"));
     }
@@ -231,43 +235,81 @@ fn ensure_ttl(ttl: Duration) -> Result<()> {
 }
 
 /// The lease of a target whose lock is held, so that the record may be changed.
-struct LockedStore<'a> {
-    lock: &'a FileLock,
-    target: &'a Target,
-    lease: &'a LeaseFile,
-    options: &'a LockOptions,
-    observer: &'a Observer,
+pub(super) struct LockedStore<'a> {
+    pub(super) lock: &'a FileLock,
+    pub(super) target: &'a Target,
+    pub(super) lease: &'a LeaseFile,
+    pub(super) options: &'a LockOptions,
+    pub(super) observer: &'a Observer,
 }
 
 impl LockedStore<'_> {
+    /// The lease that is there. An error where a store keeps the leases of the target.
+    fn read(&self) -> Result<Option<LeaseRecord>> {
+        match record_at(self.lease, &Observer::default())? {
+            Some(TargetRecord::Mark(token)) => Err(kept_by_store(&self.target.given, token)),
+            record => Ok(record.and_then(TargetRecord::lease)),
+        }
+    }
+
+    /// Removes the record of a lease that is over, or keeps its token where that is ahead of the clock. `may` decides.
+    fn finish(
+        &self,
+        clock: &dyn Clock,
+        may: impl FnOnce(&LeaseRecord, &Target) -> Result<()>,
+    ) -> Result<Option<(LeaseRecord, PathBuf)>> {
+        let Some(record) = self.read()?.filter(|record| !record.released) else { return Ok(None) };
+        may(&record, self.target)?;
+        if is_past(record.token, clock) {
+            remove(&self.lease.dir, &self.lease.name, self.lock)?;
+        } else {
+            self.put(&LeaseRecord { released: true, ..record.clone() })?;
+        }
+        Ok(Some((record, self.lease.path())))
+    }
+
     fn write(&self, record: LeaseRecord) -> Result<Written> {
         self.put(&record)?;
         Ok(Written { record, dir: self.lease.dir.id(), path: self.lease.path() })
     }
 
-    /// Puts `record` in the place of the one that is there, all at once: staged beside it, synced, renamed.
+    /// Puts `record` in the place of the one that is there.
     fn put(&self, record: &LeaseRecord) -> Result<()> {
-        let LeaseFile { dir, name, .. } = self.lease;
         let path = self.lease.path();
-        let fail = |e: io::Error| Error::io(&path, e).during("cannot write the lease");
         let text = record.to_json().ok_or_else(|| {
             Error::new(ErrorKind::Io, "the clock is set to a year that cannot be written down").on(&path)
         })?;
-        let (writers, nonce) = (Writers::of(self.target, dir), self.lock.held.nonce());
-        let mut stage = stage_record(self.lease, &writers, self.options.mode, nonce, &text).map_err(fail)?;
-        // Synced once it has a name: btrfs does not log an inode that has none.
-        stage.publish().map_err(fail)?;
-        stage.file.sync_all().map_err(fail)?;
-        stage.flush().map_err(fail)?;
-        self.lock.ensure_undisputed()?;
-        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| help_past(fail(e), self.lease))?;
-        if let Err(e) = sync_dir(dir, &path, self.observer) {
+        if let Err(e) = self.put_text(&text)? {
             // Only a warning, since the record is in place. After an error the caller would have a lease without knowing
             // its token.
             let text = format!("the lease may be lost when the power fails: {}", reason_of(&e));
             self.observer.tell(&Notice::Warning { path: &path, text: &text });
         }
         Ok(())
+    }
+
+    /// Puts the mark of a store's leases there, and makes it durable: what is written by a greater token must not survive a
+    /// power cut that the mark does not.
+    pub(super) fn put_mark(&self, token: u64) -> Result<()> {
+        let fail = |e| Error::io(self.lease.path(), e).during("cannot make the mark of the lease's token durable");
+        self.put_text(&mark_text(token))?.map_err(fail)
+    }
+
+    /// Puts a text in the place of the one that is there, all at once: staged beside it, synced, renamed. The inner result
+    /// is that of making the name durable.
+    fn put_text(&self, text: &str) -> Result<io::Result<()>> {
+        let LeaseFile { dir, name, .. } = self.lease;
+        let path = self.lease.path();
+        let fail = |e: io::Error| Error::io(&path, e).during("cannot write the lease");
+        let (writers, nonce) = (Writers::of(self.target, dir), self.lock.held.nonce());
+        let mut stage = stage_record(self.lease, &writers, self.options.mode, nonce, text).map_err(fail)?;
+        // Synced once it has a name: btrfs does not log an inode that has none.
+        stage.publish().map_err(fail)?;
+        stage.file.sync_all().map_err(fail)?;
+        stage.flush().map_err(fail)?;
+        self.lock.ensure_undisputed()?;
+        stage.rename(dir, name, Rename::Place).map_err(|(e, _)| help_past(fail(e), self.lease))?;
+        Ok(sync_dir(dir, &path, self.observer))
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{Clock, Machine};
-use super::found::{Found, Record};
+use super::found::record_at;
 use super::inherited;
+use super::mark::{TargetRecord, kept_by_store};
 use super::record::LeaseRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local_time::Moment;
@@ -25,6 +26,8 @@ pub(super) enum Role<'a> {
     Anybody,
     /// Acts under the lease that it claims.
     Holder(&'a Claim),
+    /// Acts under a lease that a store keeps, and checks that by itself.
+    Fenced,
     /// Wants the lease for this owner.
     Taker(&'a str),
     /// Changes the record, and checks it by itself.
@@ -40,7 +43,24 @@ pub(crate) struct Leased {
     pub(super) left: Duration,
 }
 
+/// The moment when `left` has passed.
+pub(super) fn until(left: Duration) -> Moment {
+    let now = Machine.wall_ms();
+    Moment { now, time: now.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)) }
+}
+
 impl Leased {
+    pub(super) fn new(owner: String, left: Duration, reason: Option<String>) -> Leased {
+        Leased { owner, until: until(left), reason, left }
+    }
+
+    /// Refuses a writer under a store's lease.
+    pub(super) fn without_store(&self, target: &Path) -> Error {
+        Error::new(ErrorKind::Leased, format!("Leased by {self}, without the store"))
+            .on(target)
+            .with_hint("a file has leases in a store or beside it: wait for the end of this one, or break it")
+    }
+
     pub(super) fn refusal(&self, target: &Path) -> Error {
         Error::new(ErrorKind::Leased, format!("Leased by {self}")).on(target)
     }
@@ -61,7 +81,10 @@ pub(super) fn in_brackets(reason: Option<&str>) -> String {
 impl<'a> Visitor<'a> {
     /// A caller that locks a target to use it.
     pub(crate) fn of(options: &'a LockOptions) -> Visitor<'a> {
-        let role = options.claim.as_ref().map_or(Role::Anybody, Role::Holder);
+        let role = match &options.claim {
+            Some(_) if options.store.is_some() || options.lease.is_some() => Role::Fenced,
+            claim => claim.as_ref().map_or(Role::Anybody, Role::Holder),
+        };
         Visitor { role, clock: &Machine }
     }
 
@@ -71,18 +94,29 @@ impl<'a> Visitor<'a> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
         }
-        self.judge(Record::read(lease, observer)?.and_then(Found::lease), lease, target)
+        self.judge(record_at(lease, observer)?, lease, target)
     }
 
     /// The same, where `record` has been read.
     pub(super) fn judge(
         &self,
-        record: Option<LeaseRecord>,
+        record: Option<TargetRecord>,
         lease: &LeaseFile,
         target: &Path,
     ) -> Result<Option<Leased>> {
         if matches!(self.role, Role::Keeper) {
             return Ok(None);
+        }
+        let record = match (record, &self.role) {
+            (Some(TargetRecord::Mark(token)), Role::Holder(_)) => return Err(kept_by_store(target, token)),
+            (record, _) => record.and_then(TargetRecord::lease),
+        };
+        if matches!(self.role, Role::Fenced) {
+            let left = record.as_ref().and_then(|record| record.left(self.clock));
+            return match (record, left) {
+                (Some(record), Some(left)) => Err(Leased::new(record.owner, left, record.reason).without_store(target)),
+                _ => Ok(None),
+            };
         }
         if let Role::Holder(claim) = self.role {
             return ensure_claimed(claim, record.as_ref(), target, self.clock).map(|()| None);
@@ -121,6 +155,18 @@ impl<'a> Visitor<'a> {
     }
 }
 
+/// Refuses to lock as the holder of a lease in a store: a lock does not ask the store.
+pub(super) fn ensure_not_fenced(options: &LockOptions) -> Result<()> {
+    if options.claim.is_none() || options.store.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Usage, "a lock cannot be taken as the holder of a lease that a store keeps")
+        .with_hint("write as the holder, or run a command under the lease (--ttl)"))
+}
+
+/// What helps whoever has lost a lease.
+pub(super) const AGAIN: &str = "acquire the lease (again), and read the file anew";
+
 /// Makes sure that `record` is the lease that is claimed. It may have expired, as long as nobody has taken it since.
 pub(super) fn ensure_claimed(
     claim: &Claim,
@@ -144,5 +190,5 @@ pub(super) fn ensure_claimed(
             _ => return Ok(()),
         },
     };
-    Err(Error::new(ErrorKind::LockLost, why).on(target).with_hint("acquire the lease (again), and read the file anew"))
+    Err(Error::new(ErrorKind::LockLost, why).on(target).with_hint(AGAIN))
 }

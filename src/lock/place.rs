@@ -58,14 +58,7 @@ impl Place {
                 if missing { error.with_hint("the directory for lock files does not exist; create it") } else { error }
             })?;
             // Different paths to the target's directory must give the same lock.
-            let whole = std::fs::canonicalize(if target.dir.path().as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                target.dir.path()
-            })
-            .map_err(|e| Error::io(&target.given, e))?
-            .join(&target.name);
-            let flat = flat_name(&whole);
+            let flat = flat_name(&target.whole_path().map_err(|e| Error::io(&target.given, e))?);
             let (name, dir) = (lock_name(&flat, &opened), Arc::new(opened));
             let lease =
                 LeaseFile { name: lease_name(&flat, &dir), writers: Writers::of(target, &dir), dir: dir.clone() };

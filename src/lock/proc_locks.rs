@@ -17,6 +17,21 @@ pub(super) struct Line {
     pub(super) ino: u64,
 }
 
+impl Line {
+    /// Whether the file is on this device. For btrfs and overlay the list has another device number than stat.
+    pub(super) fn is_on(&self, dev: u64) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            (self.major, self.minor) == (rustix::fs::major(dev), rustix::fs::minor(dev))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = dev; // There is no such list.
+            false
+        }
+    }
+}
+
 /// The process that holds a `flock` on this file. It may have ended when the caller reads this.
 pub(crate) fn find(id: FileId) -> Option<Holder> {
     #[cfg(target_os = "linux")]
@@ -47,9 +62,8 @@ fn candidates(id: FileId) -> Option<Vec<Line>> {
 #[cfg(target_os = "linux")]
 fn search(id: FileId) -> Option<Holder> {
     let candidates = candidates(id)?;
-    let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
-    let exact = candidates.iter().find(|line| (line.major, line.minor) == (major, minor));
-    // For btrfs and overlay the list has another device number than stat. There, ask what the process has open.
+    let exact = candidates.iter().find(|line| line.is_on(id.dev));
+    // Where the device numbers differ, ask what the process has open.
     let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)));
     // The process that took the lock may have ended and left it to a child, or to the shell whose descriptor it is.
     let pid = match line.filter(|line| is_there(line.pid)) {

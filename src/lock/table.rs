@@ -23,10 +23,8 @@ impl LockTable {
 
     /// Those who hold a lock of this file, and those who wait for it.
     pub(crate) fn of(&self, id: FileId) -> (Vec<Holder>, Vec<Holder>) {
-        let (major, minor) = (rustix::fs::major(id.dev), rustix::fs::minor(id.dev));
-        // For btrfs and overlay the list has another device number than stat. There, ask what the process has open.
-        let is_of =
-            |line: &Line| line.ino == id.ino && ((line.major, line.minor) == (major, minor) || has_open(line.pid, id));
+        // Where the device numbers differ, ask what the process has open.
+        let is_of = |line: &Line| line.ino == id.ino && (line.is_on(id.dev) || has_open(line.pid, id));
         let found = self.0.iter().filter(|row| is_of(&row.line));
         let (waiting, holding): (Vec<&Row>, Vec<&Row>) = found.partition(|row| row.waits);
         // Whoever took the lock may have ended, and left it to another process.

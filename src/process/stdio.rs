@@ -57,7 +57,8 @@ impl InheritedFd {
 pub(crate) fn writable(number: RawFd) -> io::Result<OwnedFd> {
     let inherited = InheritedFd::number(number)?;
     let flags = rustix::fs::fcntl_getfl(&inherited)?;
-    if flags.contains(OFlags::PATH) || (flags & OFlags::RWMODE) == OFlags::RDONLY {
+    // open(2) ignores the access mode beside O_PATH, which not every system has: such a descriptor counts as read-only.
+    if (flags & OFlags::RWMODE) == OFlags::RDONLY {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     if number > 2 {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use awrite::{Error, Hold, HoldState, Holder, shown, shown_time};
 
-use super::lease::{time, with_lease};
+use super::lease::{since_of, time, with_lease};
 use super::message::{Level, Message, json};
 use super::output::print;
 
@@ -56,7 +56,7 @@ fn row(hold: &Hold) -> [String; COLUMNS.len()] {
         HoldState::Leased(lease) => {
             let end = lease.left.and_then(|left| SystemTime::now().checked_add(left));
             let reason = lease.reason.as_deref().map_or_else(unknown, |reason| shown(Path::new(reason)));
-            let since = moment(Some(lease.locked_at));
+            let since = moment(since_of(lease));
             [target, "leased".to_owned(), since, moment(end), shown(Path::new(&lease.owner)), reason]
         }
         _ => [target, unknown(), unknown(), unknown(), unknown(), unknown()],
@@ -67,14 +67,14 @@ fn json_line(hold: &Hold) -> String {
     let (state, by, since, lease) = match &hold.state {
         HoldState::Held { by, since } => ("held", by.as_ref(), *since, None),
         HoldState::Waiting { by } => ("waiting", Some(by), None, None),
-        HoldState::Leased(lease) => ("leased", None, Some(lease.locked_at), Some(lease)),
+        HoldState::Leased(lease) => ("leased", None, since_of(lease), Some(lease)),
         _ => ("unknown", None, None, None),
     };
     let [_, _, _, _, who, _] = row(hold);
     let text = format!("{state} by {who}");
     let message = Message::about(Level::Info, "hold", &hold.target, &text)
         .with("state", state)
-        .with("lock_file", hold.lock_file.as_path())
+        .with("lock_file", Some(hold.lock_file.as_path()).filter(|path| !path.as_os_str().is_empty()))
         .with("holder_pid", by.map(|by| u64::from(by.pid)))
         .with("holder", by.map(|by| by.command.as_str()))
         .with("since", since.map(time));

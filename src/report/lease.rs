@@ -2,7 +2,7 @@
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` and the lease's fields |
+//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` `fence` and the lease's fields |
 //! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
 //! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
 //! | `lease_released` | stderr | info | `path` `owner` `token` `held_ms` |
@@ -21,14 +21,16 @@ use super::output::{print, print_all};
 
 /// Adds the fields of a lease.
 pub(super) fn with_lease<'a>(message: Message<'a>, lease: Option<&'a LeaseInfo>) -> Message<'a> {
+    // A store does not say when it was taken.
+    let here = lease.filter(|lease| !lease.is_in_store());
     message
-        .with("lease_file", lease.map(|l| l.path.as_path()))
+        .with("lease_file", here.map(|l| l.path.as_path()))
         .with("owner", lease.map(|l| l.owner.as_str()))
         .with("token", lease.map(|l| l.token))
-        .with("locked_at", lease.map(|l| time(l.locked_at)))
-        .with("refreshed_at", lease.map(|l| time(l.refreshed_at)))
+        .with("locked_at", here.map(|l| time(l.locked_at)))
+        .with("refreshed_at", here.map(|l| time(l.refreshed_at)))
         .with("expires_at", lease.map(|l| time(l.expires_at)))
-        .with("ttl_ms", lease.map(|l| l.ttl))
+        .with("ttl_ms", here.map(|l| l.ttl))
         .with("left_ms", lease.map(|l| l.left.unwrap_or_default()))
         .with("host", lease.map(|l| l.host.as_str()))
         .with("pid", lease.map(|l| u64::from(l.pid)))
@@ -52,7 +54,8 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
     let leased = status.lease.as_ref().is_some_and(|lease| lease.left.is_some());
     match &status.lease {
         Some(lease) if leased => {
-            lines.push(format!("{lease} since {} (token {})", shown_time(lease.locked_at), lease.token));
+            let since = since_of(lease).map(|since| format!(" since {}", shown_time(since))).unwrap_or_default();
+            lines.push(format!("{lease}{since} (token {})", lease.token));
         }
         Some(lease) if lines.is_empty() => {
             lines.push(format!("Free; the lease of {} is over (token {})", lease.owner, lease.token));
@@ -60,18 +63,22 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
         None if lines.is_empty() => lines.push("Free".to_owned()),
         _ => {}
     }
+    if let Some(token) = status.fence {
+        lines.push(format!("Written under leases that a store keeps (greatest token {token})"));
+    }
     if !json() {
         return print(&lines.iter().map(|line| format!("{}: {line}\n", shown(target))).collect::<String>());
     }
     let holder = status.holder.as_ref();
     let message = Message::about(Level::Info, "status", target, &lines.join("; "))
-        .with("lock_file", status.lock_file.as_path())
+        .with("lock_file", Some(status.lock_file.as_path()).filter(|path| !path.as_os_str().is_empty()))
         .with("free", status.is_free())
         .with("held", status.held)
         .with("holder_pid", holder.map(|holder| u64::from(holder.pid)))
         .with("holder", holder.map(|holder| holder.command.as_str()))
         .with("held_since", status.since.map(time))
-        .with("leased", leased);
+        .with("leased", leased)
+        .with("fence", status.fence);
     print(&with_lease(message, status.lease.as_ref()).json_line())
 }
 
@@ -120,6 +127,11 @@ pub(crate) fn released(target: &Path, lease: &LeaseInfo) {
     }
 }
 
+/// When it was taken, if that is known.
+pub(super) fn since_of(lease: &LeaseInfo) -> Option<SystemTime> {
+    (!lease.is_in_store()).then_some(lease.locked_at)
+}
+
 /// How long the lease was held until now. By the wall clock, since the process that acquired it may be gone.
 fn held(lease: &LeaseInfo) -> Duration {
     lease.locked_at.elapsed().unwrap_or_default()
@@ -132,7 +144,8 @@ pub(crate) fn broken(target: &Path, lease: Option<&LeaseInfo>) -> Result<(), Err
         None => "Not leased".to_owned(),
     };
     let result = if json() {
-        let message = Message::about(Level::Info, "lease_broken", target, &text).with("held_ms", lease.map(held));
+        let message = Message::about(Level::Info, "lease_broken", target, &text)
+            .with("held_ms", lease.filter(|lease| !lease.is_in_store()).map(held));
         with_lease(message, lease).json_line()
     } else {
         format!("{}: {text}\n", shown(target))

@@ -19,7 +19,7 @@ pub(crate) fn is_open_elsewhere(file: impl AsFd) -> io::Result<bool> {
     if !take(&file)? {
         return Ok(true);
     }
-    sys::control(file, sys::SET_LEASE, libc::F_UNLCK).map(|_| false)
+    sys::control(file, sys::SET_LEASE, sys::NONE).map(|_| false)
 }
 
 /// Takes a write lease on `file`; false: it is open elsewhere too. While this has the lease, an open(2) of the file waits,
@@ -29,7 +29,7 @@ pub(crate) fn take(file: impl AsFd) -> io::Result<bool> {
     // When somebody opens the file, the kernel sends the holder of the lease a signal. SIGIO would end the process; this
     // one is ignored unless the program wants it. Before the lease is taken, so that there is no instant without it.
     sys::control(&file, sys::SET_SIGNAL, libc::SIGURG)?;
-    match sys::control(file, sys::SET_LEASE, libc::F_WRLCK) {
+    match sys::control(file, sys::SET_LEASE, sys::WRITE) {
         Ok(_) => Ok(true),
         Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
         Err(e) => Err(e),
@@ -38,7 +38,7 @@ pub(crate) fn take(file: impl AsFd) -> io::Result<bool> {
 
 /// Whether nobody has tried to open `file` since the lease was taken.
 pub(crate) fn is_undisturbed(file: impl AsFd) -> bool {
-    sys::control(file, sys::GET_LEASE, 0).is_ok_and(|kind| kind == libc::F_WRLCK)
+    sys::control(file, sys::GET_LEASE, 0).is_ok_and(|kind| kind == sys::WRITE)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -50,6 +50,8 @@ mod sys {
     pub(super) const SET_SIGNAL: libc::c_int = 10;
     pub(super) const SET_LEASE: libc::c_int = libc::F_SETLEASE;
     pub(super) const GET_LEASE: libc::c_int = libc::F_GETLEASE;
+    pub(super) const NONE: libc::c_int = libc::F_UNLCK;
+    pub(super) const WRITE: libc::c_int = libc::F_WRLCK;
 
     /// fcntl(2) with a command that takes an int, or nothing.
     pub(super) fn control(file: impl AsFd, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
@@ -70,6 +72,8 @@ mod sys {
     pub(super) const SET_SIGNAL: libc::c_int = 0;
     pub(super) const SET_LEASE: libc::c_int = 0;
     pub(super) const GET_LEASE: libc::c_int = 0;
+    pub(super) const NONE: libc::c_int = 0;
+    pub(super) const WRITE: libc::c_int = 0;
 
     pub(super) fn control(_file: impl AsFd, _command: libc::c_int, _value: libc::c_int) -> io::Result<libc::c_int> {
         Err(io::ErrorKind::Unsupported.into())

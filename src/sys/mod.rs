@@ -1,7 +1,7 @@
 //! Thin safe wrappers over system calls: the bottom of the house. Nothing here knows what a target or a lock is.
 //!
 //! All of the library's unsafe code but that of the C interface is in here: in [`ofd`], [`lease`], [`alarm`], [`thread`],
-//! [`exchange`], `cancel`, [`flush`] and [`Borrowed`].
+//! [`exchange`], `cancel`, `spare`, [`flush`] and [`Borrowed`].
 
 pub(crate) mod alarm;
 mod borrowed;
@@ -14,6 +14,7 @@ mod flock;
 pub(crate) mod host;
 pub(crate) mod lease;
 pub(crate) mod ofd;
+mod spare;
 pub(crate) mod thread;
 pub(crate) mod xattr;
 
@@ -21,3 +22,4 @@ pub(crate) use borrowed::Borrowed;
 pub(crate) use call::{flush, forget_cached, retry, set_mode, unsupported};
 pub(crate) use dir::{Dir, FileId, FileKind, FileStatus};
 pub(crate) use flock::{try_flock, unflock, wait_flock};
+pub(crate) use spare::give_no_descriptors;

@@ -7,8 +7,8 @@ use super::expected::Expected;
 use crate::backup;
 use crate::commit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Purpose, Visitor, lock_target};
-use crate::lock::{FileLock, LeaseFile, Place, is_in_use};
+use crate::lease::{Purpose, Shared, Standing, Visitor, lock_target};
+use crate::lock::{FileLock, Place, is_in_use};
 use crate::names::is_lock_name;
 use crate::options::{LockOptions, WriteOptions};
 use crate::original::Original;
@@ -21,7 +21,7 @@ use crate::target::{Resolve, Target};
 pub(super) struct Hold {
     // Dropped in this order.
     pub(super) lock: FileLock,
-    pub(super) lease: LeaseFile,
+    pub(super) lease: Standing,
     pub(super) target: Target,
     /// `None`: it may contain anything.
     pub(super) expected: Option<Expected>,
@@ -36,13 +36,14 @@ impl Hold {
         let (how, observer) = (resolve(options), &options.observer);
         let taken = lock_target(path, how, &alone, &visitor, observer, Purpose::Replace, refuse);
         let (mut target, place, lock) = taken.map_err(|e| help_to_replace(e, path, options))?;
+        let lease = Standing::find(place.lease, &target, &options.lock, &mut Shared::default())?;
         let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
         if let (true, Some(_), Some(backup)) = (options.mkdir, target.status, &options.backup) {
             if let Some(dir) = &backup.dir {
                 target.make_dir(dir)?;
             }
         }
-        Ok(Hold { lock, lease: place.lease, target, expected })
+        Ok(Hold { lock, lease, target, expected })
     }
 }
 

@@ -31,7 +31,8 @@ use crate::backup;
 use crate::copy::{self, Content, Failed};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FileLock, HandOver, LeaseFile, Place};
+use crate::lease::Standing;
+use crate::lock::{FileLock, HandOver, Place};
 use crate::notice::Notice;
 use crate::options::{Durability, WriteOptions};
 use crate::remedy::Remedy;
@@ -109,8 +110,8 @@ impl Broken {
 enum Phase {
     /// Before the lock. Another writer may replace the target meanwhile, so nothing is decided by what it is now.
     Spooling,
-    /// Under the lock; `lease` is where the target's lease is.
-    Held { lock: FileLock, lease: LeaseFile, expected: Option<Expected> },
+    /// Under the lock, and perhaps under a lease.
+    Held { lock: FileLock, lease: Standing, expected: Option<Expected> },
 }
 
 impl AtomicFile {

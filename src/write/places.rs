@@ -17,7 +17,7 @@ impl Places {
     pub(super) fn of<'a>(holds: impl Iterator<Item = &'a Hold>) -> Result<Places> {
         let mut places = Places { dirs: Vec::new() };
         for Hold { target, lease, .. } in holds {
-            for dir in [&target.dir, &lease.dir] {
+            for dir in [&target.dir, &lease.file.dir] {
                 if places.path_of(dir).is_none() {
                     let path = if dir.path().as_os_str().is_empty() { Path::new(".") } else { dir.path() };
                     let path = std::fs::canonicalize(path).map_err(|e| target.failed(e))?;
@@ -42,8 +42,9 @@ impl Places {
     /// Where the records are, from the directory of the journal.
     pub(super) fn records<'a>(&self, holds: impl Iterator<Item = &'a Hold>) -> Vec<PathBuf> {
         let Some((_, from)) = self.dirs.first() else { return Vec::new() };
-        let record =
-            |Hold { lease, .. }: &Hold| relative(from, self.path_of(&lease.dir).unwrap_or(from)).join(&lease.name);
+        let record = |Hold { lease, .. }: &Hold| {
+            relative(from, self.path_of(&lease.file.dir).unwrap_or(from)).join(&lease.file.name)
+        };
         holds.map(record).collect()
     }
 }

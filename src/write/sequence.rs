@@ -10,6 +10,7 @@
 //!    known to fail.
 //! 7. Make sure that the lock is still held, and that the target is what is expected ([`WriteOptions::expect`]).
 //! 8. Give the backup its name. An earlier backup is kept until the commit.
+//!    Then, under a store's lease, make sure of that and raise the mark of its token (lease/fence.rs).
 //! 9. Replace the target: the commit point. The stage is renamed over it. Where that is impossible or not wanted, the
 //!    content of the two is exchanged, or the target is overwritten in place, without step 2.
 //! 10. Date the backup, and sync the directory, and the directories that were made for the target. Then delete the oldest
@@ -231,9 +232,11 @@ impl Commit {
         // After the sync, which may take longer than a link lock lives.
         self.ensure_held()?;
         if self.options.dry_run {
+            self.fence()?;
             return draft.map_or(Ok(()), Draft::give_up).map(|()| Ok((None, Ok(()))));
         }
         let mut backup = self.place_backup(draft, false)?;
+        self.fence()?;
         self.announce();
         let create = self.hold.expected.as_ref().is_some_and(|expected| expected.creates(&self.hold.target));
         let file = match commit::replace(stage, &self.hold.target, create) {
@@ -263,6 +266,7 @@ impl Commit {
         }
         if options.dry_run {
             self.ensure_held()?;
+            self.fence()?;
             // To open it for writing would wake those who watch it.
             target.dir.may_write(&target.name).map_err(|e| self.failed(e))?;
             return draft.map_or(Ok(()), Draft::give_up).map(|()| (None, Ok(())));
@@ -272,6 +276,7 @@ impl Commit {
         let opened = opened.or_else(|e| self.ensure_expected().and(Err(e)))?;
         self.ensure_held()?;
         let mut backup = self.place_backup(draft, true)?;
+        self.fence()?;
         if let Some(backup) = &mut backup {
             backup.keep();
         }
@@ -351,6 +356,7 @@ impl Commit {
         }
         self.ensure_claim()?;
         self.ensure_held()?;
+        self.fence()?;
         match metadata::amend(original, made, wanted) {
             Ok(lost) => {
                 metadata::tell(&lost, &self.hold.target.given, &self.options.observer);
@@ -373,6 +379,9 @@ impl Commit {
             // What the check leaves can only be compared with itself.
             self.sync(stage)?;
             self.verify(&stage.file, self.received)?;
+        } else {
+            // The check reads it by another descriptor, and shall not be blamed for what has not arrived.
+            self.ensure_arrived(stage)?;
         }
         stage.unmarked(|| check.run(&path, target))?;
         if stage.has_its_name().map_err(|e| self.failed(e))? {
@@ -403,18 +412,29 @@ impl Commit {
         if options.dry_run {
             return Ok(());
         }
-        lease::refresh_for_ancestor(target, lease, lock, &options.lock, &options.observer)
+        lease::refresh_for_ancestor(target, &lease.file, lock, &options.lock, &options.observer)
     }
 
     /// The same, without a change of the lease. False: this write acts under none.
     pub(super) fn ensure_leased(&self) -> Result<bool> {
         let (Hold { lease, target, .. }, options) = (&self.hold, &self.options);
         let visitor = Visitor::of(&options.lock);
-        let bound = visitor.is_bound(lease);
+        let bound = visitor.is_bound(&lease.file);
         if bound {
-            visitor.kept_out(lease, &target.given, &options.observer)?;
+            visitor.kept_out(&lease.file, &target.given, &options.observer)?;
         }
         Ok(bound)
+    }
+
+    /// Makes sure that no later holder of the store's lease that this write stands under has written the target or may
+    /// write it, if it stands under one. The last step before the target is replaced.
+    fn fence(&self) -> Result<()> {
+        let (Hold { lease, target, lock, .. }, options) = (&self.hold, &self.options);
+        if lease.fence(target, lock, &options.lock, &options.observer, options.dry_run)? {
+            // The answer may have taken longer than a link lock lives.
+            self.ensure_held()?;
+        }
+        lease.ensure_in_time()
     }
 
     /// The last look at the lock and at the target.
@@ -455,6 +475,10 @@ impl Commit {
         if self.options.durability != Durability::None {
             stage.file.sync_all().map_err(|e| self.failed(e).during("cannot sync the new content"))?;
         }
+        self.ensure_arrived(stage)
+    }
+
+    fn ensure_arrived(&self, stage: &Stage) -> Result<()> {
         stage.flush().map_err(|e| self.failed(e).during("cannot write the new content"))
     }
 

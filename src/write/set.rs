@@ -10,7 +10,7 @@ use super::together::{self, Staged};
 use super::{AtomicFile, Phase};
 use crate::backup;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Purpose, Visitor, lock_targets};
+use crate::lease::{Purpose, Shared, Standing, Visitor, lock_targets};
 use crate::lock::{HandOver, Place};
 use crate::options::{Durability, LockOptions, WriteOptions};
 use crate::remedy::Remedy;
@@ -87,13 +87,14 @@ impl Set {
         let (how, visitor) = (crate::target::Resolve { mkdir, ..resolve(first) }, Visitor::of(&lock));
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let all = lock_targets(&paths, how, &lock, &visitor, &first.observer, Purpose::Replace, &refuse)?;
-        let mut opened = Vec::with_capacity(files.len());
+        let (mut opened, mut shared) = (Vec::with_capacity(files.len()), Shared::default());
         for ((target, place, lock), (_, options)) in all.into_iter().zip(files) {
             let mut options = options.clone();
             (options.lock, options.observer) = (first.lock.clone(), first.observer.clone());
             options.if_changed = true;
             let expected = options.expect.as_ref().map(|expect| Expected::compare(expect, &target)).transpose()?;
-            let phase = Phase::Held { lock, lease: place.lease, expected };
+            let lease = Standing::find(place.lease, &target, &options.lock, &mut shared)?;
+            let phase = Phase::Held { lock, lease, expected };
             opened.push(AtomicFile::new(phase, target, options, false, started));
         }
         Ok(Set { files: opened })

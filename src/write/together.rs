@@ -254,7 +254,7 @@ impl Part {
 
     fn plan(&mut self, nonce: &str) -> Result<()> {
         let Hold { target, lease, .. } = &self.commit.hold;
-        self.names = set_temp_names(target, lease, nonce);
+        self.names = set_temp_names(target, &lease.file, nonce);
         if let Some(options) = &self.commit.options.backup {
             let planned = backup::plan_in_set(target, options)?;
             self.backup = planned.map(|(tail, replaces)| SetBackup { tail, replaces });
@@ -273,8 +273,10 @@ impl Part {
         let Hold { lock, lease, target, .. } = &self.commit.hold;
         lock.ensure_undisputed()?;
         let record = SetRecord::new(nonce, journal, self.backup.clone());
-        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), &self.commit.options.lock, sync);
-        let fresh = !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
+        let mark = lease.ensure_greatest(target)?;
+        let (lease, options) = (&lease.file, &self.commit.options.lock);
+        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), options, mark, sync);
+        let fresh = mark.is_some() || !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
         if fresh {
             *shared = Some(draft()?);
         }
@@ -429,9 +431,13 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
         part.back_up_elsewhere()?;
     }
     for part in &*parts {
+        part.commit.hold.lease.confirm()?;
+    }
+    for part in &*parts {
         part.commit.ensure_held()?;
         part.commit.ensure_leased()?;
         part.commit.ensure_expected()?;
+        part.commit.hold.lease.ensure_in_time()?;
         part.commit.announce();
     }
     Ok(journal)

@@ -25,6 +25,9 @@ from fusepy import FUSE, FuseOSError, Operations
 
 
 class Faulty(Operations):
+    # A descriptor whose name is gone still works.
+    flag_nullpath_ok = 1
+
     def __init__(self, root, faults):
         self.root = root
         self.faults = {}

@@ -378,7 +378,7 @@ fn no_leak_and_no_bad_access_under_valgrind() {
     }
 }
 
-/// The program of the README: valgrind has nothing to say, with its own defaults.
+/// The program of pkg/doc/library.md: valgrind has nothing to say, with its own defaults.
 #[test]
 fn valgrind_is_silent_about_a_plain_program() {
     if !needs("valgrind") || !needs_full() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::{TestDir, needs};
 
 /// What is typed, and what is offered.
-const CASES: [(&[&str], &[&str]); 19] = [
+const CASES: [(&[&str], &[&str]); 25] = [
     (&["awrite", "--lo"], &["--lock-dir", "--lock-file", "--lock-method", "--lock-mode", "--lock-on-commit"]),
     (&["awrite", "--token"], &["--token"]),
     (&["awrite", "--sync", ""], &["data", "full", "none"]),
@@ -22,6 +22,12 @@ const CASES: [(&[&str], &[&str]); 19] = [
     (&["awrite", "--lock-dir", "d"], &["dir-one"]),
     (&["awrite-housekeep", "d"], &["dir-one"]),
     (&["awrite", "file-one", "--", "test-comm"], &["test-command"]),
+    (&["awrite", "loc"], &["lock"]),
+    (&["awrite", "hous"], &["housekeep"]),
+    (&["atomic-write", "hous"], &["housekeep"]),
+    (&["awrite", "file-one", "hous"], &[]),
+    (&["awrite", "lock", "hous"], &[]),
+    (&["awrite-lock", "hous"], &[]),
     (&["awrite", "lock", "fi"], &["file-one", "file-two"]),
     (&["awrite", "housekeep", "-r", "d"], &["dir-one"]),
     (&["awrite", "lock", "-n", "file-one", "--", "test-comm"], &["test-command"]),

@@ -21,8 +21,8 @@ const NOT_RUN: &str = "# Not run here: ";
 /// The script prints this before the status of each command.
 const END: &str = "\u{1e}";
 /// Other programs that a block may use. Without them it is skipped.
-const OTHERS: [&str; 10] =
-    ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace"];
+const OTHERS: [&str; 11] =
+    ["bash", "curl", "fish", "flock", "jq", "python3", "setfattr", "sponge", "sqlite3", "strace", "vi"];
 
 #[derive(Clone, Debug)]
 struct Block {
@@ -274,26 +274,33 @@ fn what_ci_runs_it_does_run() {
     for document in guides().into_iter().chain(["README.md".to_owned()]) {
         let text = read(&document);
         for name in text.lines().filter_map(|line| line.strip_prefix("<!-- ci: ")?.strip_suffix(" -->")) {
-            assert_eq!(document, "README.md", "{name}");
-            assert!(run.contains(&format!("readme_block {name} ")), "{name}");
+            assert!(run.contains(&format!("readme_block {name} ")), "{document}: {name}");
         }
     }
 }
 
-/// A link to a file of the repository leads somewhere, and one to a heading to that.
+/// A link to a file of the repository leads somewhere, and one to a heading to that. (When it is an address in the
+/// repository and when a path, checks pkg/build/facts.sh.)
 #[test]
 fn links_lead_somewhere() {
-    let others = ["README.md", "CHANGELOG.md", "pkg/README.md"].map(str::to_owned);
-    for document in guides().into_iter().chain(others) {
+    let others = ["README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "ARCHITECTURE", "pkg/README", "examples/README"];
+    for document in guides().into_iter().chain(others.map(|name| format!("{name}.md"))) {
         let text = read(&document);
         let dir = Path::new(&document).parent().unwrap();
-        for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap();
-            if target.contains("://") {
-                continue;
-            }
+        let inline = text.match_indices("](").map(|(at, _)| text[at + 2..].split(')').next().unwrap());
+        let at_the_end = text.lines().filter_map(|line| Some(line.strip_prefix('[')?.split_once("]: ")?.1));
+        for target in inline.chain(at_the_end) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { PathBuf::from(&document) } else { dir.join(file) };
+            let in_repository = ["blob", "tree"]
+                .iter()
+                .find_map(|kind| file.strip_prefix(concat!(env!("CARGO_PKG_REPOSITORY"), "/"))?.strip_prefix(kind))
+                .and_then(|path| path.strip_prefix("/HEAD/"));
+            let path = match in_repository {
+                Some(path) => PathBuf::from(path),
+                None if file.contains("://") => continue,
+                None if file.is_empty() => PathBuf::from(&document),
+                None => dir.join(file),
+            };
             assert!(Path::new(ROOT).join(&path).exists(), "{document}: {target}");
             if !anchor.is_empty() {
                 let text = read(path.to_str().unwrap());
@@ -302,6 +309,49 @@ fn links_lead_somewhere() {
             }
         }
     }
+}
+
+#[test]
+fn the_readme_lists_every_guide() {
+    let text = read("README.md");
+    let list = text.split("\n## Documentation\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    for guide in guides() {
+        assert!(list.contains(&format!("][{guide}]")), "{guide}");
+    }
+}
+
+/// The names in the guide to the library are those of the library.
+#[test]
+fn the_guide_to_the_library_names_what_there_is() {
+    let sources: String = sources().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let interface = read("src/lib.rs");
+    let guide = read("pkg/doc/library.md");
+    let mut names = 0;
+    for cell in guide.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()) {
+        for name in cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()) {
+            let (outer, inner) = name.split_once("::").unwrap_or((name, ""));
+            let mut told = interface.split(|c: char| !c.is_alphanumeric() && c != '_');
+            assert!(told.any(|word| word == outer), "{name}");
+            // Options are members, from which a macro makes functions.
+            let is_there =
+                ["pub fn NAME(", "        NAME: "].map(|form| sources.contains(&form.replace("NAME", inner)));
+            assert!(inner.is_empty() || is_there.contains(&true), "{name}");
+            names += 1;
+        }
+    }
+    assert!(names >= 10, "{names}");
+}
+
+/// The picture of what a power cut leaves is drawn from the record of a run.
+#[test]
+fn the_picture_of_power_cuts_is_what_was_recorded() {
+    let Ok(recorded) = fs::read(Path::new(ROOT).join("tests/power/cuts.txt")) else { return };
+    if !needs("python3") {
+        return;
+    }
+    let draw = Path::new(ROOT).join("tests/power/draw.py");
+    let drawn = TestDir::new().program("python3", [draw]).stdin(recorded).run();
+    assert!(drawn.ok().stdout == read("pkg/doc/power-cut.svg"), "draw it anew: see tests/power/draw.py");
 }
 
 /// What a heading is called in links to it.
@@ -313,48 +363,67 @@ fn anchor_of(heading: &str) -> String {
         .collect()
 }
 
-/// Every form in the README's table of forms does what its row says, as far as that can be told from here: it succeeds
-/// and leaves the file, new.
-#[test]
-fn the_forms_of_the_readme_work() {
-    let text = read("README.md");
-    let table = text.split("\n## What you want, and how to say it\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let mut forms = 0;
-    for row in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
-        let cell = row.trim_end_matches('|').replace("\\|", "\u{1}");
-        let cell = cell.rsplit('|').next().unwrap().replace('\u{1}', "|");
-        let codes: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|code| code.contains("awrite")).collect();
-        assert!(!codes.is_empty(), "{row}");
-        for form in codes {
-            if form.contains("jq") && !needs("jq") {
-                continue;
-            }
-            forms += 1;
-            let dir = TestDir::new();
-            dir.file("f", "{\"a\": 1}\n");
-            dir.file("new", "[]\n");
-            let bin = dir.dir("bin");
-            dir.file("g", "[1]\n");
-            dir.script("migrate", "#!/bin/sh\nfor file; do echo [2] >\"$file\"; done\n");
-            dir.dir("build");
-            dir.file("build/f", "[2]\n");
-            let form = &*form.replace("/etc/app", ".");
-            dir.sh("cd bin && \"$BIN\" --install . && printf '#!/bin/sh\\necho [2]\\n' >producer && chmod +x producer && cp producer slow")
-                .quiet_success();
-            let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
-            let input = if form.contains("< ") || form.contains('|') || form.contains("-i ") || form.contains(" -- ") {
-                form.to_owned()
-            } else {
-                format!("echo [3] | {form}")
-            };
-            let target = if form.contains("a/b/f") { "a/b/f" } else { "f" };
-            let done = dir.sh(&input).env("PATH", path).run();
-            assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{form}\n{done:?}");
-            assert_ne!(dir.read(target), "{\"a\": 1}\n", "{form}");
-            assert!(!dir.join("f.lock").exists(), "{form}");
-        }
+/// The commands in the second column of the table below a heading.
+fn forms(document: &str, heading: &str) -> Vec<String> {
+    let text = read(document);
+    let table = text.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut forms = Vec::new();
+    for row in table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| |"))
+        .skip_while(|line| !line.contains('`'))
+    {
+        let row = row.replace("\\|", "\u{1}");
+        let cell = row.split('|').nth(2).unwrap().replace('\u{1}', "|");
+        let before = forms.len();
+        let codes = cell.split('`').skip(1).step_by(2).filter(|code| code.contains("awrite"));
+        forms.extend(codes.map(str::to_owned));
+        assert!(forms.len() > before, "{document}: {row}");
     }
-    assert!(forms >= 15, "{forms}");
+    forms
+}
+
+/// Every form in the tables of forms is a whole command, and does what its row says, as far as that can be told from
+/// here: it succeeds, and if it writes, the file is new.
+#[test]
+fn the_forms_in_the_tables_work() {
+    let of_readme = forms("README.md", "What you want, and how to say it");
+    let of_choosing = forms("pkg/doc/choosing.md", "In one table");
+    assert!(of_readme.len() >= 25 && of_choosing.len() >= 10, "{of_readme:?} {of_choosing:?}");
+    for form in of_readme.into_iter().chain(of_choosing) {
+        if form.contains("jq") && !needs("jq") {
+            continue;
+        }
+        let dir = TestDir::new();
+        dir.file("f", "{\"a\": 1}\n");
+        dir.file("new", "[]\n");
+        dir.file("g", "[1]\n");
+        dir.dir("build");
+        dir.file("build/f", "[2]\n");
+        let bin = dir.dir("bin");
+        for (name, script) in [
+            ("migrate", "for file; do echo [2] >\"$file\"; done"),
+            ("edit", "sed s/1/2/"),
+            ("reader", "cat f g >read-them"),
+            ("deploy", "echo [2] | awrite f"),
+            ("bin/producer", "echo [2]"),
+        ] {
+            dir.script(name, &format!("#!/bin/sh\n{script}\n"));
+        }
+        dir.sh("cd bin && \"$BIN\" --install .").quiet_success();
+        let path = format!("{}:{ROOT}/examples:{}", bin.display(), env::var("PATH").unwrap());
+        let target = if form.contains("a/b/f") { "a/b/f" } else { "f" };
+        // Nothing is typed: what needs more than the form says fails.
+        let here = form.replace("/etc/app", ".").replace("etcd://db1,db2,db3/jobs", "dir://$PWD/build");
+        let done = dir.sh(&here).env("PATH", path).run();
+        assert_eq!(done.code, Some(0), "{form}\n{done:?}");
+        let prints = form.contains("--diff") || form.contains("--acquire");
+        assert_eq!(done.stdout.is_empty(), !prints, "{form}\n{done:?}");
+        let runs_a_writer = ["migrate", "deploy"].iter().any(|name| form.contains(name));
+        let writes = !form.contains("--dry-run") && (!form.starts_with("awrite-") || runs_a_writer);
+        assert_eq!(dir.read(target) != "{\"a\": 1}\n", writes, "{form}");
+        assert!(!dir.join("f.lock").exists(), "{form}");
+    }
 }
 
 /// Each symptom that the guide to troubleshooting has for a heading is one that its section shows.

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{Done, TestDir, names_in, needs, needs_mount, wait_until};
+use crate::common::{AWRITE, Done, TestDir, names_in, needs, needs_mount, needs_strace, rounds, wait_until};
 use crate::filesystems::Mount;
 
 /// Debian installs the module for its own interpreter only.
@@ -44,7 +44,7 @@ impl Faulty {
     }
 
     fn awrite(&self, args: &[&str]) -> Done {
-        self.dir.awrite(args).current_dir(&self.at).stdin("the new content").run()
+        self.dir.awrite(args).current_dir(&self.at).stdin(NEW).run()
     }
 
     fn assert_holds(&self, expected: &[&str]) {
@@ -71,43 +71,126 @@ fn needs_faulty() -> bool {
         && if Path::new("/dev/fuse").exists() && has_module() { true } else { needs("python3-fusepy and /dev/fuse") }
 }
 
+/// Every way to write `f`, or the files in `d`. All but the appending one make NEW of OLD.
 const WAYS: &[&[&str]] = &[
     &["f"],
     &["--stream", "f"],
     &["--sync", "none", "f"],
     &["--lock-on-commit", "f"],
     &["--append", "f"],
-    &["f", "--", "echo", "new"],
+    &["f", "--", "printf", "%s", NEW],
+    &["-e", "f", "--", "sh", "-c", "printf 'the new content' >\"$1\"", "sh"],
+    &["-i", "in", "f"],
+    &["--validate", "exit 0", "f"],
     &["--backup", "f"],
     &["--backup-mode", "600", "f"],
     &["--sync", "none", "--backup-timestamp", "f"],
     &["--lock-method", "link", "f"],
+    &["--into", "d", "src/"],
+    &["--into", "d", "--backup", "src/"],
+    &["--into", "d", "--sync", "none", "src/"],
 ];
 
+/// Ways that write over the old content: there is no way back.
+const OVER: &[&[&str]] = &[&["--keep-inode", "f"], &["--in-place", "f"]];
+
+const OLD: &str = "old\n";
+const NEW: &str = "the new content";
+const EARLIER: &str = "earlier\n";
+/// What the directory holds before.
+const LAID_OUT: [&str; 5] = ["d", "f", "f.backup", "in", "src"];
+
+fn targets(way: &[&str]) -> &'static [&'static str] {
+    if way[0] == "--into" { &["d/f", "d/g"] } else { &["f"] }
+}
+
+impl Faulty {
+    /// The files that a way is about, with an earlier backup of each.
+    fn lay_out(&self, content: &str) {
+        let backing = self.dir.join("backing");
+        for entry in fs::read_dir(&backing).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        }
+        for made in ["d", "src"] {
+            fs::create_dir(backing.join(made)).unwrap();
+        }
+        for name in ["f", "d/f", "d/g"] {
+            self.file(name, OLD);
+            self.file(&format!("{name}.backup"), EARLIER);
+        }
+        for name in ["in", "src/f", "src/g"] {
+            self.file(name, content);
+        }
+    }
+
+    /// Nothing has changed, and nothing is left.
+    #[track_caller]
+    fn assert_unchanged(&self, what: &str) {
+        for name in ["f", "d/f", "d/g"] {
+            assert_eq!(self.read(name), OLD, "{what}");
+            assert_eq!(self.read(&format!("{name}.backup")), EARLIER, "{what}");
+        }
+        self.assert_holds(&LAID_OUT);
+        let names: Vec<_> = names_in(&self.dir.join("backing/d")).into_iter().collect();
+        assert_eq!(names, ["f", "f.backup", "g", "g.backup"], "{what}");
+    }
+
+    /// All targets are new, and so is each backup that was asked for.
+    #[track_caller]
+    fn assert_replaced(&self, way: &[&str], what: &str) {
+        for name in targets(way) {
+            let expected = if way.contains(&"--append") { "old\nthe new content" } else { NEW };
+            assert_eq!(self.read(name), expected, "{what}");
+            let replaces = way.contains(&"--backup") || way.contains(&"--backup-mode");
+            assert_eq!(self.read(&format!("{name}.backup")), if replaces { OLD } else { EARLIER }, "{what}");
+        }
+        let dated = way.contains(&"--backup-timestamp");
+        for name in names_in(&self.dir.join("backing")).into_iter().chain(names_in(&self.dir.join("backing/d"))) {
+            let name = name.to_str().unwrap();
+            let known = LAID_OUT.contains(&name) || ["g", "g.backup"].contains(&name);
+            assert!(known || dated && self.read(name) == OLD, "{what}: {name}");
+        }
+    }
+}
+
+/// All ways, or a third of them by turns when time is short.
+fn some<'a>(
+    round: usize,
+    ways: impl Iterator<Item = &'a &'static [&'static str]>,
+) -> impl Iterator<Item = &'a &'static [&'static str]> {
+    let step = rounds(3, 1);
+    ways.skip(round % step).step_by(step)
+}
+
+/// Whatever a file system keeps until a flush, and whatever it lacks, a success is one.
 #[test]
-fn without_a_fault_all_is_well() {
+fn without_an_error_all_is_well() {
     if !needs_faulty() {
         return;
     }
-    for faults in [&[][..], &["keep-until-flush"], &["fsync=ENOSYS"], &["keep-until-flush", "fsync=ENOSYS"]] {
+    for (round, faults) in [
+        &[][..],
+        &["keep-until-flush"],
+        &["fsync=ENOSYS"],
+        &["keep-until-flush", "fsync=ENOSYS"],
+        &["link=EPERM"],
+        &["link=ENOSYS", "keep-until-flush", "fsync=ENOSYS"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let faulty = Faulty::new(faults);
-        for way in WAYS {
-            faulty.file("f", "old\n");
-            faulty.awrite(way).ok();
-            let expected = match way {
-                ["--append", ..] => "old\nthe new content",
-                [.., "new"] => "new\n",
-                _ => "the new content",
-            };
-            assert_eq!(faulty.read("f"), expected, "{faults:?} {way:?}");
-            for name in names_in(&faulty.dir.join("backing")) {
-                if name != "f" {
-                    let name = name.to_str().unwrap();
-                    assert!(name.ends_with(".backup"), "{faults:?} {way:?}: {name}");
-                    assert_eq!(faulty.read(name), "old\n", "{faults:?} {way:?}");
-                    fs::remove_file(faulty.dir.join("backing").join(name)).unwrap();
-                }
+        for way in some(round, WAYS.iter().chain(OVER)) {
+            // Which says that there are no links.
+            if faults[..].iter().any(|fault| fault.starts_with("link")) && way.contains(&"link") {
+                continue;
             }
+            faulty.lay_out(NEW);
+            let what = format!("{faults:?} {way:?}");
+            let done = faulty.awrite(way);
+            assert_eq!(done.code, Some(0), "{what}: {done:?}");
+            faulty.assert_replaced(way, &what);
         }
     }
 }
@@ -118,23 +201,30 @@ fn no_space_at_the_close_is_an_error() {
     if !needs_faulty() {
         return;
     }
-    for faults in [
+    for (round, faults) in [
         &["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"][..],
         &["flush=ENOSPC"],
         &["flush=EDQUOT", "fsync=ENOSYS"],
+        &["flush=EIO", "link=EPERM"],
         &["fsync=ENOSPC"],
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let faulty = Faulty::new(faults);
-        for way in WAYS {
-            if *faults == ["fsync=ENOSPC"] && way.contains(&"none") {
+        for way in some(round, WAYS.iter()) {
+            if *faults == ["fsync=ENOSPC"] && way.contains(&"none") || faults.len() == 2 && way.contains(&"link") {
                 continue;
             }
-            faulty.file("f", "old\n");
-            faulty.file("f.backup", "earlier\n");
+            faulty.lay_out(NEW);
             let done = faulty.awrite(way);
-            done.assert_error_with(1, &[if faults[0] == "flush=EDQUOT" { "quota" } else { "No space left on device" }]);
-            assert_eq!((faulty.read("f"), faulty.read("f.backup")), ("old\n".into(), "earlier\n".into()), "{way:?}");
-            faulty.assert_holds(&["f", "f.backup"]);
+            let reason = match faults[0] {
+                "flush=EDQUOT" => "quota",
+                "flush=EIO" => "Input/output error",
+                _ => "No space left on device",
+            };
+            done.assert_error_with(1, &[reason]);
+            faulty.assert_unchanged(&format!("{faults:?} {way:?}"));
         }
     }
 }
@@ -146,10 +236,36 @@ fn an_error_of_the_last_close_is_nobody_s() {
         return;
     }
     let faulty = Faulty::new(&["release=EIO"]);
-    for way in WAYS {
-        faulty.file("f", "old\n");
+    for way in WAYS.iter().chain(OVER) {
+        faulty.lay_out(NEW);
         faulty.awrite(way).ok();
-        assert!(faulty.read("f").contains("new"), "{way:?}");
+        faulty.assert_replaced(way, &format!("{way:?}"));
+    }
+}
+
+/// Neither of the two ways to lock is there: that is said, and nothing is written.
+#[test]
+fn without_links_and_flock_nothing_is_locked() {
+    if !needs_faulty() || !needs_strace() {
+        return;
+    }
+    let without_flock = |faulty: &Faulty, way: &[&str]| {
+        let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOSYS", AWRITE];
+        let all: Vec<&str> = strace.iter().chain(way).copied().collect();
+        faulty.dir.program("strace", all).current_dir(&faulty.at).stdin(NEW).run()
+    };
+    let faulty = Faulty::new(&["link=EPERM"]);
+    for way in some(0, WAYS.iter()) {
+        faulty.lay_out(NEW);
+        without_flock(&faulty, way).assert_error_with(1, &["lock"]);
+        faulty.assert_unchanged(&format!("{way:?}"));
+    }
+    // With links there is a way.
+    let faulty = Faulty::new(&[]);
+    for way in some(1, WAYS.iter()) {
+        faulty.lay_out(NEW);
+        without_flock(&faulty, way).ok();
+        faulty.assert_replaced(way, &format!("{way:?}"));
     }
 }
 
@@ -182,10 +298,12 @@ fn overwriting_that_does_not_arrive_is_said() {
         return;
     }
     let faulty = Faulty::new(&["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"]);
-    faulty.file("f", "old\n");
-    for option in ["--quiet", "--sync=none"] {
-        let done = faulty.dir.awrite(["--keep-inode", option, "f"]).current_dir(&faulty.at).stdin("new").run();
-        done.assert_error_with(1, &["Error: f: ", "No space left on device"]);
+    for way in OVER {
+        for option in ["--quiet", "--sync=none"] {
+            faulty.lay_out(NEW);
+            let done = faulty.awrite(&[&[option], *way].concat());
+            done.assert_error_with(1, &["Error: f: ", "No space left on device"]);
+        }
     }
 }
 
@@ -198,24 +316,16 @@ fn what_reads_back_differently_is_not_committed() {
     }
     let faulty = Faulty::new(&["flip"]);
     let content = "x".repeat(65_536);
-    // A record of a lock that reads back differently is nobody's.
-    let ways = WAYS.iter().filter(|way| !way.contains(&"none") && !way.contains(&"link"));
-    let more: [&[&str]; 4] = [
-        &["--validate", "exit 0", "f"],
-        &["--input", "in", "f"],
-        &["--lock-on-commit", "--append", "f"],
-        &["--if-match", "absent", "new"],
-    ];
+    // A record of a lock or of a set that reads back differently is nobody's.
+    let ways = WAYS.iter().filter(|way| !["none", "link", "--into"].iter().any(|word| way.contains(word)));
+    let more: [&[&str]; 2] = [&["--lock-on-commit", "--append", "f"], &["--if-match", "absent", "new"]];
     for way in ways.copied().chain(more) {
-        faulty.file("f", "old\n");
-        faulty.dir.file("backing/in", &content);
-        faulty.file("f.backup", "earlier\n");
+        faulty.lay_out(&content);
         let args = ["--verify"].iter().chain(way);
         let done = faulty.dir.awrite(args).current_dir(&faulty.at).stdin(&*content).run();
         done.assert_error_with(1, &["The new content was written, but reads back differently"]);
         done.assert_hint("the target is unchanged");
-        assert_eq!((faulty.read("f"), faulty.read("f.backup")), ("old\n".into(), "earlier\n".into()), "{way:?}");
-        faulty.assert_holds(&["f", "f.backup", "in"]);
+        faulty.assert_unchanged(&format!("{way:?}"));
     }
     // Without the option nobody notices.
     faulty.dir.awrite(["f"]).current_dir(&faulty.at).stdin(&*content).run().ok();

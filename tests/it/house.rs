@@ -2,8 +2,8 @@
 //! the same floor where no circle comes of it.
 //!
 //! An import is a `use` line, a re-export, or a path in the code (`crate::lock::place::name()`). What is re-exported
-//! counts as an import of the file that defines it, so a `mod.rs` that only lists and re-exports is in no circle. The
-//! binary sees the library as `awrite::`, which is `lib.rs`. Comments, strings and `#[cfg(test)]` items do not count.
+//! counts as an import of the file that defines it, so a `mod.rs` that only lists and re-exports is in no circle. A binary
+//! sees the library as `awrite::`, which is `lib.rs`; a binary in a folder of its own has its modules there. Comments, strings and `#[cfg(test)]` items do not count.
 //!
 //! [`complaints`] is a function of the table and the sources; the tests at the end feed it small houses.
 
@@ -105,7 +105,14 @@ struct Arrow {
     said: String,
 }
 
-/// The modules by path: the library's begin with `awrite`, the binary's with `main`.
+/// The crates: the name that their paths begin with here, the file where they begin, the folder of their modules.
+const CRATES: [(&str, &str, &str); 3] = [
+    ("awrite", "src/lib.rs", "src"),
+    ("main", "src/main.rs", "src"),
+    ("store_etcd", "src/store_etcd/main.rs", "src/store_etcd"),
+];
+
+/// The modules by path, which begins with the name of their crate.
 #[derive(Default)]
 struct House {
     modules: BTreeMap<String, Module>,
@@ -164,7 +171,9 @@ impl House {
             at += 1;
         }
         for module in below {
-            let stem = format!("src/{}", module.split_once("::").unwrap().1.replace("::", "/"));
+            let (root, path) = module.split_once("::").unwrap();
+            let (_, _, folder) = CRATES.iter().find(|(name, _, _)| *name == root).unwrap();
+            let stem = format!("{folder}/{}", path.replace("::", "/"));
             for file in [format!("{stem}.rs"), format!("{stem}/mod.rs")] {
                 self.read(&file, &module, files);
             }
@@ -180,7 +189,7 @@ impl House {
             "self" => return self.files_of(here, rest, depth),
             "super" => return self.files_of(here.rsplit_once("::").map_or(here, |(above, _)| above), rest, depth),
             "crate" => return self.files_of(root, rest, depth),
-            "awrite" if root == "main" => return BTreeSet::from(["src/lib.rs".to_owned()]),
+            "awrite" if root != "awrite" => return BTreeSet::from(["src/lib.rs".to_owned()]),
             _ if self.modules.contains_key(&child) => return self.files_of(&child, rest, depth),
             _ => {}
         }
@@ -284,8 +293,9 @@ fn complaints(table: &str, files: &Files) -> Vec<String> {
     let floors = floors(table);
     let floor_of = |file: &str| floors.iter().find(|(_, room)| is_in(file, room)).map_or(0, |(floor, _)| *floor);
     let mut house = House::default();
-    house.read("src/lib.rs", "awrite", files);
-    house.read("src/main.rs", "main", files);
+    for (name, file, _) in CRATES {
+        house.read(file, name, files);
+    }
     let mut said = std::mem::take(&mut house.complaints);
     for file in files.keys().filter(|file| floor_of(file) == 0) {
         said.push(format!("{file}: in no room. Add it to the table in ARCHITECTURE.md."));
@@ -328,7 +338,7 @@ fn imports_lead_down_and_not_round() {
 }
 
 /// A small house that is sound: a file a line.
-const SOUND: [(u32, &str, &str); 9] = [
+const SOUND: [(u32, &str, &str); 11] = [
     (5, "main.rs", "mod words; fn main() { words::say() }"),
     (4, "words.rs", "use awrite::open; pub fn say() { open() }"),
     (3, "lib.rs", "mod attic; mod cellar; mod door; mod hall; pub use door::open; pub use hall::Bell as Gong;"),
@@ -337,12 +347,14 @@ const SOUND: [(u32, &str, &str); 9] = [
     (2, "hall/mod.rs", "//! Not crate::door.\nmod bell; mod rope; pub use bell::*; pub(crate) use rope::pull;"),
     (2, "hall/bell.rs", "use super::pull; pub struct Bell; pub fn ring(_: Bell) { pull(crate::cellar::DEEP) }"),
     (2, "hall/rope.rs", "pub fn pull(_: &str) {}\n#[cfg(test)]\nmod tests { use crate::door::open; }"),
+    (1, "store_etcd/main.rs", "mod shed; fn main() { shed::fill() }"),
+    (1, "store_etcd/shed.rs", "pub fn fill() {}"),
     (1, "cellar.rs", "/* crate::door */ pub const DEEP: &str = \"\\\"crate::door::open\"; const Q: char = '\"';"),
 ];
 
 /// What is said of it when one file has another content, or is gone.
 fn complaints_after(changed: &str, content: &str) -> Vec<String> {
-    let room = |file: &str| if file.starts_with("hall") { "hall/".to_owned() } else { file.to_owned() };
+    let room = |file: &str| file.split_once('/').map_or(file.to_owned(), |(folder, _)| format!("{folder}/"));
     let table: String = SOUND.iter().map(|(floor, file, _)| format!("| {floor} | `{}` | |\n", room(file))).collect();
     let mut files: Files = SOUND.iter().map(|(_, file, text)| (format!("src/{file}"), (*text).to_owned())).collect();
     files.insert(format!("src/{changed}"), content.to_owned());
@@ -374,6 +386,13 @@ fn what_is_wrong_is_found_and_nothing_else() {
         ("cellar.rs", "use crate::Gong;", "`crate::Gong` is in src/hall/bell.rs (floor 2). An import leads down."),
         ("cellar.rs", "use crate::hall; fn f() { hall::pull() }", "`hall::pull` is in src/hall/rope.rs (floor 2)"),
         ("words.rs", "fn f() { crate::main() }", "words.rs:1 (floor 4): `crate::main` is in src/main.rs (floor 5)"),
+        // The other binary stands beside the library, not on it.
+        ("store_etcd/shed.rs", "use awrite::open;", "`awrite::open` is in src/lib.rs (floor 3). An import leads down."),
+        (
+            "store_etcd/shed.rs",
+            "fn fill() { crate::main() }",
+            r#"{"src/store_etcd/main.rs", "src/store_etcd/shed.rs"}."#,
+        ),
         // Round: here through a re-export.
         ("hall/rope.rs", "use super::Bell; pub fn pull() {}", r#"files: {"src/hall/bell.rs", "src/hall/rope.rs"}."#),
         // Files and rooms.

@@ -8,12 +8,12 @@ use crate::common::{TestDir, needs};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn page(name: &str) -> String {
+pub(crate) fn page(name: &str) -> String {
     let path = Path::new(ROOT).join("pkg/man").join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 5] = ["awrite.1", "awrite-lock.1", "awrite-housekeep.1", "awrite.3", "awrite.7"];
+const PAGES: [&str; 6] = ["awrite.1", "awrite-lock.1", "awrite-housekeep.1", "awrite.3", "awrite.7", "awrite-store.7"];
 
 /// An option as help and page have it: its spellings and its value.
 type Flag = (BTreeSet<String>, String);
@@ -150,7 +150,8 @@ fn pages_have_the_environment_and_no_other() {
             for variable in section.lines().filter_map(|line| line.strip_prefix(".It Ev ")) {
                 for variable in variable.split(" , ") {
                     assert!(
-                        known.contains(variable) || ["NO_COLOR", "TMPDIR", "TZ", "SHELL"].contains(&variable),
+                        known.contains(variable)
+                            || ["NO_COLOR", "SHELL", "TERM", "TMPDIR", "TZ", "TZDIR"].contains(&variable),
                         "{name}: {variable}"
                     );
                 }
@@ -163,8 +164,42 @@ fn pages_have_the_environment_and_no_other() {
     assert_eq!(known.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "in no page");
     let extra: Vec<_> = documented.difference(&known).filter(|name| !of_c.contains(*name)).collect();
     assert_eq!(extra, ["AWRITE_BLESS"], "of no use");
-    for variable in ["NO_COLOR", "TMPDIR", "TZ"] {
-        assert!(page("awrite.1").contains(&format!(".It Ev {variable}\n")));
+}
+
+/// Those that have no name of ours. std reads TMPDIR for us; PATH means to awrite what it means to every program.
+#[test]
+fn pages_have_the_variables_of_others_that_are_read_and_no_others() {
+    let code = code();
+    let mut read = BTreeSet::from(["TMPDIR"]);
+    for call in ["var_os(\"", "env::var(\"", "is_set(\""] {
+        read.extend(code.split(call).skip(1).map(|rest| rest.split('"').next().unwrap()));
+    }
+    read.retain(|name| !name.starts_with("AWRITE_") && *name != "PATH");
+    let pages = ["awrite.1", "awrite-lock.1", "awrite-housekeep.1"].map(page);
+    let sections = pages.iter().filter_map(|page| page.split(".Sh ENVIRONMENT\n").nth(1)?.split(".Sh ").next());
+    let told = sections.flat_map(|section| section.lines().filter_map(|line| line.strip_prefix(".It Ev ")));
+    let told: BTreeSet<&str> =
+        told.flat_map(|names| names.split(" , ")).filter(|name| !name.starts_with("AWRITE_")).collect();
+    assert_eq!(read, told);
+}
+
+/// The names of files that the head of src/names.rs lists.
+#[test]
+fn pages_have_the_names_of_all_files() {
+    let names = fs::read_to_string(Path::new(ROOT).join("src/names.rs")).unwrap();
+    let rows: Vec<&str> = names.lines().filter_map(|line| line.strip_prefix("//!   ")?.split(' ').next()).collect();
+    assert!(rows.len() > 8, "{rows:?}");
+    for name in ["awrite.1", "awrite.7"] {
+        let page = page(name);
+        let section = page.split(".Sh FILES\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+        for row in &rows {
+            // What is fixed in the name: `[-N]`, NAME and NONCE are not.
+            let fixed = row.split(['[', ']']).step_by(2).collect::<String>();
+            let fixed = fixed.split("NAME").flat_map(|part| part.split("NONCE"));
+            for part in fixed.map(|part| part.trim_end_matches(['-', '.'])).filter(|part| part.len() > 4) {
+                assert!(section.contains(part) || part == ".tmp" && name == "awrite.7", "{name}: {row}: {part}");
+            }
+        }
     }
 }
 
@@ -213,6 +248,22 @@ fn pages_have_the_exit_codes() {
         let section = page.split(".Sh EXIT STATUS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
         assert_eq!(section.lines().filter_map(|line| line.strip_prefix(".It ")).collect::<Vec<_>>(), codes, "{name}");
     }
+    // These are all that the code has, but for those of flock(1).
+    let exit = fs::read_to_string(Path::new(ROOT).join("src/report/exit.rs")).unwrap();
+    let (ours, of_flock) = exit.split_once("FLOCK_CONFLICT").unwrap();
+    let error = fs::read_to_string(Path::new(ROOT).join("src/error.rs")).unwrap();
+    let of_errors = error.split("pub fn exit_code(&self)").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let mut used = numbers(ours, "u8 = ");
+    used.extend(numbers(of_errors, "=> "));
+    assert_eq!(used, [0, 1, 2, 3, 4, 126, 127].into());
+    let of_flock = numbers(of_flock, "u8 = ");
+    let said = format!("{} to {}", of_flock.range(2..).min().unwrap(), of_flock.range(2..).max().unwrap());
+    assert!(page("awrite-lock.1").contains(&said), "{said}");
+}
+
+/// The numbers that follow `start` in `code`.
+fn numbers(code: &str, start: &str) -> BTreeSet<u8> {
+    code.split(start).skip(1).filter_map(|rest| rest.split([';', ',']).next()?.parse().ok()).collect()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::common::{AWRITE, Done, Extent, TestDir, extent, wait_until};
 
@@ -99,6 +102,11 @@ impl Program<'_> {
 
     /// The call fails with `error`.
     pub(crate) fn fail_at(&self, dir: &TestDir, point: &Point, error: &str) -> (Done, Met) {
+        if point.call == "close" {
+            let (done, closes) = self.close_fails_at(dir, point, error);
+            let failed = closes.iter().any(|close| close.error == error_number(error));
+            return (done, if failed { Met::Us } else { Met::Nobody });
+        }
         let (done, trace) = self.strike(dir, point, &format!("error={error}"));
         let mut strangers = BTreeSet::new();
         let mut met = Met::Nobody;
@@ -114,6 +122,67 @@ impl Program<'_> {
             }
         }
         (done, met)
+    }
+}
+
+/// A call of close(2) that is the program's own.
+#[derive(Debug)]
+pub(crate) struct Close {
+    /// What the caller was told. 0 is success.
+    pub(crate) error: i32,
+    pub(crate) file: String,
+}
+
+impl Program<'_> {
+    /// A run in which the call `point` of close(2) closes the descriptor and returns `error`, and all of its calls. strace
+    /// would leave the descriptor open, with the locks on it. Panics when a descriptor is closed that is not open: a second
+    /// attempt, by which another thread can lose the descriptor that it has just opened (close(2), "Dealing with error
+    /// returns from close()").
+    pub(crate) fn close_fails_at(&self, dir: &TestDir, point: &Point, error: &str) -> (Done, Vec<Close>) {
+        assert!(self.always.is_none(), "strace cannot inject more: a process has one tracer");
+        let which = if point.follow { "all" } else { "first" };
+        let (number, error) = (point.number.to_string(), error_number(error).to_string());
+        let args = ["closes", which, &number, &error, AWRITE].into_iter().chain(self.args.iter().map(String::as_str));
+        let mut running = dir.program(close_fails(), args).env("TMPDIR", dir.path()).stdin(self.input).spawn();
+        wait_until(&format!("{:?} with {error} from close has ended", self.args), || running.has_ended());
+        let done = running.finish();
+        let log = fs::read_to_string(dir.join("closes")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+        fs::remove_file(dir.join("closes")).unwrap();
+        let close = |line: &str| {
+            let mut words = line.splitn(5, ' ').skip(3);
+            Close { error: words.next().unwrap().parse().unwrap(), file: words.next().unwrap().to_owned() }
+        };
+        let closes: Vec<Close> = log.lines().map(close).collect();
+        let twice = closes.iter().any(|close| close.error == libc::EBADF);
+        assert!(!twice || is_loader(&done), "closed twice, {done:?}:\n{log}");
+        (done, closes)
+    }
+}
+
+/// Whether the dynamic loader has failed, so that our program has not run.
+fn is_loader(done: &Done) -> bool {
+    done.code == Some(127) && done.stderr.contains("error while loading shared libraries")
+}
+
+/// tests/c/close_fails.c, built.
+fn close_fails() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("close_fails");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/close_fails.c");
+        let output = Command::new("cc").arg("-o").args([&program, &source]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        program
+    })
+}
+
+fn error_number(name: &str) -> i32 {
+    match name {
+        "EIO" => libc::EIO,
+        "EINTR" => libc::EINTR,
+        "ENOSPC" => libc::ENOSPC,
+        "EDQUOT" => libc::EDQUOT,
+        _ => panic!("no error of close(2): {name}"),
     }
 }
 

@@ -271,4 +271,5 @@ def main():
     report(kind, phases, counts, seen, wrong)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,13 @@ pub(super) fn fish() -> String {
             fish_rules(&mut text, manual.page.name, &manual, "not __awrite_in_command");
         }
     }
+    // Behind `awrite` alone, beside the files.
+    for (word, manual) in manuals().iter().filter(|(word, _)| !word.is_empty()) {
+        text.push_str(&format!(
+            "complete -c awrite -n 'test (count (commandline -opc)) -eq 1' -a {word} -d '{}'\n",
+            manual.page.name
+        ));
+    }
     // No -w for the names of applets: fish would complete the line as if `awrite` had been typed.
     text.push_str(&format!("complete -c {SECOND_NAME} -w awrite\n"));
     text

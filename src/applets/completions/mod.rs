@@ -25,14 +25,16 @@ mod tests {
     use super::zsh::zsh;
     use std::path::Path;
 
-    /// `AWRITE_BLESS=1 cargo test` writes the files anew.
+    /// `AWRITE_BLESS=1 cargo test` writes the files anew. (The published crate does not have them.)
     #[test]
     fn checked_in_files_are_what_is_generated() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg/completions");
+        if !dir.exists() {
+            return;
+        }
         for (file, text) in [("awrite.bash", bash()), ("_awrite", zsh()), ("awrite.fish", fish())] {
             let path = dir.join(file);
             if std::env::var_os("AWRITE_BLESS").is_some_and(|bless| bless == "1") {
-                std::fs::create_dir_all(&dir).unwrap();
                 std::fs::write(&path, &text).unwrap();
             }
             let there = std::fs::read_to_string(&path).unwrap_or_default();

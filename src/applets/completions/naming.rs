@@ -8,6 +8,11 @@ pub(super) fn manuals() -> Vec<(&'static str, Manual)> {
     APPLETS.iter().map(|applet| (applet.word, (applet.manual)())).collect()
 }
 
+/// The words that choose an applet after `awrite`.
+pub(super) fn words() -> Vec<&'static str> {
+    APPLETS.iter().map(|applet| applet.word).filter(|word| !word.is_empty()).collect()
+}
+
 /// The name of an applet's shell function.
 pub(super) fn function(manual: &Manual) -> String {
     format!("_{}", manual.page.name.replace('-', "_"))

@@ -1,7 +1,7 @@
 //! Completions for zsh.
 
 use super::super::flags::{Manual, Value};
-use super::naming::{function, manuals, names};
+use super::naming::{function, manuals, names, words};
 
 pub(super) fn zsh() -> String {
     let mut text =
@@ -25,7 +25,16 @@ pub(super) fn zsh() -> String {
             ));
         }
     }
-    text.push_str("        esac\n    fi\n    _awrite_options\n}\n\n_awrite_any \"$@\"\n");
+    text.push_str("        esac\n    fi\n");
+    // Behind `awrite` alone, beside the files.
+    text.push_str(&format!(
+        "    local expl found=1\n    \
+             if (( CURRENT == 2 )); then\n        \
+                 _wanted applets expl 'applet' compadd -- {} && found=0\n    \
+             fi\n    \
+             _awrite_options || return $found\n}}\n\n_awrite_any \"$@\"\n",
+        words().join(" ")
+    ));
     text
 }
 

@@ -180,6 +180,7 @@ const FLAGS: &[Flag<Settings>] = &[
         |s, value| put(&mut s.ttl, parse_ttl(&value)),
     ),
     locking::token(),
+    locking::store(),
     locking::reason(),
     Flag::value(COMMAND, &["-c", "--command"], Value::Command("SCRIPT"), "run sh -c SCRIPT", |s, value| {
         put(&mut s.script, Ok(value))

@@ -1,5 +1,6 @@
 //! The checked command line of `awrite-lock`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(super) enum Action {
     Lock(i32),
     Unlock(i32),
     Lease(PathBuf, LeaseAction),
-    /// Lists who holds, leases or waits for what is in this directory.
+    /// Lists who holds, leases or waits for what is in this directory; empty: all leases in the store.
     List(PathBuf, bool),
 }
 
@@ -62,7 +63,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
     let usage = |reason: &str| Stop::Usage(reason.to_owned());
     let listing = settings.verb == Some(Verb::List);
     let operand = match parsed.operand.take() {
-        None if listing => ".".into(),
+        None if listing => OsString::new(),
         operand => operand.ok_or_else(|| GRAMMAR.manual().missing_operand())?,
     };
     let command = match (parsed.command, settings.script.take()) {
@@ -73,6 +74,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
     if settings.no_fork && settings.close {
         return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
     }
+    let (names_store, about_a_lock) = (settings.locking.names_store(), settings.locking.about_a_lock());
     let mut options = std::mem::take(&mut settings.locking).options()?;
     options.shared = settings.shared;
     check_kill_after(&settings, command.is_some())?;
@@ -83,6 +85,13 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
         return Err(usage("--reason: is for a lease that is acquired or refreshed"));
     }
     let lease = lease_action(&settings, options.claim.as_ref(), command.as_ref())?;
+    let leases = lease.is_some() || listing;
+    if names_store && !leases {
+        return Err(usage("--store: is for leases: --acquire and the like, or --owner and --ttl with COMMAND"));
+    }
+    if let (true, true, Some(name)) = (options.store.is_some(), leases, about_a_lock) {
+        return Err(Stop::Usage(format!("{name}: contradicts --store: no lock is taken")));
+    }
     if let (Some(word), true) = (parsed.more.first(), command.is_none() || lease.is_some()) {
         return Err(match lease {
             Some(_) => Stop::Usage(format!("{}: a lease is of one TARGET", quoted(word))),
@@ -91,8 +100,12 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
     }
     let Settings { style, conflict_status, unlock, close, no_fork, recursive, kill_after, .. } = settings;
     let action = match (lease, command) {
+        _ if listing && operand.is_empty() && options.store.is_none() => Action::List(".".into(), recursive),
         _ if listing => Action::List(operand.into(), recursive),
         (Some(action), _) => Action::Lease(operand.into(), action),
+        (None, Some(_)) if options.claim.is_some() && options.store.is_some() => {
+            return Err(usage("--owner: needs --ttl with a store: a lock does not ask the store"));
+        }
         (None, Some(_)) if unlock => return Err(usage("--unlock: is for a descriptor, not for COMMAND")),
         (None, Some(command)) => {
             let targets: Vec<PathBuf> = std::iter::once(operand).chain(parsed.more).map(PathBuf::from).collect();

@@ -58,6 +58,9 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
 /// Returns whether anything has changed.
 fn work(request: Request, inherited: &Inherited) -> Result<bool, Stop> {
     process::hold(inherited);
+    if request.asks_store() {
+        process::about_to_wait()?;
+    }
     if let (true, Some(command)) = (request.edit, &request.command) {
         return Ok(edit::edit(&request, command, inherited)?);
     }

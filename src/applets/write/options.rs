@@ -160,6 +160,8 @@ const FLAGS: &[Flag<Settings>] = &[
     locking::lock_method(),
     locking::owner(),
     locking::token(),
+    locking::store(),
+    locking::lease(),
     Flag::set(BACKUP, &["-b", "--backup"], "keep the current content as OUTPUT.backup", |s| {
         s.backup();
     }),

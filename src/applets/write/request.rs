@@ -45,6 +45,12 @@ impl Request {
         options
     }
 
+    /// Whether a helper program is asked under which lease this is.
+    pub(super) fn asks_store(&self) -> bool {
+        let lock = &self.options.lock;
+        lock.lease.is_some() || lock.store.is_some() && lock.claim.is_some() || awrite::runs_under_store()
+    }
+
     /// Whether a mode or an owner is asked for, which a file with the same content gets too.
     pub(super) fn sets_metadata(&self) -> bool {
         let options = &self.options;
@@ -94,8 +100,11 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
     if is_plain {
         options.expect = settings.expectations.of(&output);
     }
-    let follow = options.lock.follow;
+    let (follow, names_store) = (options.lock.follow, settings.locking.names_store());
     options.lock = settings.locking.options()?;
+    if names_store && options.lock.claim.is_none() {
+        return Err(Stop::Usage("--store: needs --owner".to_owned()));
+    }
     options.lock.follow = follow;
     options.preview = settings.diff.then(printed_diff);
     let mut validate = settings.validate;

@@ -292,6 +292,56 @@ fn no_foreign_attempt_fails_because_of_a_sweep() {
     });
 }
 
+/// Daemons that open their lock file once, and lock the descriptor for each job: had the file been deleted meanwhile, the
+/// next daemon would lock another one.
+#[test]
+fn daemons_that_keep_their_descriptor_are_never_two_at_once() {
+    let jobs: u64 = match extent() {
+        Extent::Quick => 2_000,
+        Extent::Full => 20_000,
+        Extent::Long => 500_000,
+    };
+    if !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.file("f", "");
+    // A life of twenty jobs, then another one. Whoever is inside has made the file `inside`.
+    let script = "import fcntl, os, sys, time\n\
+                  for life in range(int(sys.argv[1]) // 20):\n\
+                  \x20fd = os.open('f.lock', os.O_RDWR | os.O_CREAT)\n\
+                  \x20for job in range(20):\n\
+                  \x20 fcntl.flock(fd, fcntl.LOCK_EX)\n\
+                  \x20 os.close(os.open('inside', os.O_CREAT | os.O_EXCL))\n\
+                  \x20 os.unlink('inside')\n\
+                  \x20 fcntl.flock(fd, fcntl.LOCK_UN)\n\
+                  \x20 time.sleep(0.0001)\n\
+                  \x20os.close(fd)\n\
+                  \x20time.sleep(0.001)";
+    let (over, deleted) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let done = housekeep(&dir, ["--all"]).run();
+                deleted.fetch_add(done.stdout.lines().count() as u64, Ordering::SeqCst);
+            }
+        });
+        let mut left = jobs;
+        while left > 0 || deleted.load(Ordering::SeqCst) == 0 {
+            let daemons: Vec<_> = (0..2).map(|_| dir.program("python3", ["-c", script, "500"]).spawn()).collect();
+            for daemon in daemons {
+                let done = daemon.finish();
+                if done.code != Some(0) {
+                    over.store(true, Ordering::SeqCst);
+                }
+                assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "two at once");
+            }
+            left = left.saturating_sub(1000);
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
 #[test]
 fn the_lock_file_of_another_user_is_left_by_all() {
     if !needs_root() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{BOB, CAROL, DAVE, EVE, MEMBER, ROOT, User, make, needs_users_and_strace, shared_dir};
-use crate::common::{TestDir, rounds};
+use crate::common::{TestDir, chmod, rounds};
 
 /// Before each call on a file there is time for everybody to have a look.
 const SLOW: &str = "inject=%file,%desc:delay_enter=2000";
@@ -25,10 +25,12 @@ fn try_all(user: User, dir: &Path, stop: &AtomicBool, looks: &AtomicUsize) -> Ve
     user.does(|| {
         let (mut opened, mut files) = (Vec::new(), BTreeMap::new());
         while !stop.load(Ordering::Relaxed) {
-            for entry in fs::read_dir(dir).unwrap().flatten() {
+            let inside = |entry: fs::DirEntry| fs::read_dir(entry.path()).into_iter().flatten().flatten();
+            let entries = || fs::read_dir(dir).unwrap().flatten();
+            for entry in entries().chain(entries().flat_map(inside)) {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 // Never has content. Whoever may write the target may open it.
-                if name.ends_with(".lock") {
+                if name.ends_with(".lock") || entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
                 looks.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +64,7 @@ fn watched(dir: &TestDir, writer: User, named: bool, args: &[&str], watchers: &[
     let opened: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             shut_out.iter().map(|user| scope.spawn(|| try_all(*user, dir.path(), &stop, &looks))).collect();
-        let done = writer.traced(dir, slowed(named), args).stdin("new").run();
+        let done = writer.traced(dir, slowed(named), args).env("TMPDIR", dir.path()).stdin("new").run();
         stop.store(true, Ordering::Relaxed);
         done.ok();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
@@ -92,14 +94,26 @@ fn nobody_who_is_shut_out_opens_anything_at_any_instant() {
         (0o664, "g:3001:-", ROOT, &["--no-preserve-owner", "--stream", "f"]),
         (0o600, "", ROOT, &["--backup-mode=600", "--lock-on-commit", "f"]),
         (0o660, "u:2002:rw", BOB, &["-b", "--keep-inode", "f"]),
+        // The copy that COMMAND edits, the journal of a set and its records.
+        (0o640, "u:2003:-", ROOT, &["-b", "-e", "f", "--", "sh", "-c", "printf new >\"$1\"", "sh"]),
+        (0o660, "u:2002:rw", BOB, &["-e", "f", "--", "sh", "-c", "printf new >\"$1\"", "sh"]),
+        (0o640, "u:2003:-", ROOT, &["--into", ".", "private/"]),
+        (0o660, "g:3001:-", ROOT, &["-b", "--into", ".", "private/"]),
     ];
+    fs::write(dir.dir("private").join("f"), "new").unwrap();
+    fs::write(dir.join("private/g"), "new").unwrap();
+    chmod(&dir.join("private"), 0o700);
     for (number, (mode, list, writer, args)) in cases.iter().enumerate() {
         for named in [true, false] {
             // Half of them by turns when time is short.
             if rounds((number % 2 == 0) == named, true) {
-                make(&dir, "f", *mode, list);
+                for name in ["f", "g"] {
+                    make(&dir, name, *mode, list);
+                }
                 watched(&dir, *writer, named, args, &everybody);
-                let _ = fs::remove_file(dir.join("f.backup"));
+                for name in ["f.backup", "g.backup"] {
+                    let _ = fs::remove_file(dir.join(name));
+                }
             }
         }
     }

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Makes all that is published of a version, in target/dist: static binaries for x86-64 and 64-bit ARM, a dynamic one with
+# the C library, packages for Debian and Fedora, the source, the crate, recipes for Arch, Alpine, Homebrew and Fedora
+# with the checksum of the source in them, the list of what is linked (CycloneDX), and SHA256SUMS. Then checks all of it.
+#
+#   release.sh VERSION   refuses a tree with changes, and one that is not of VERSION in every file (facts.sh)
+#   release.sh try       makes the same of this tree as it is
+#   release.sh twice     makes it twice, and compares
+#   release.sh check     checks what is in target/dist
+#
+# Runs on x86-64, on Debian 12 or later: the scripts beside this one say what they need. The same commit and the same tools
+# give the same bytes. What is to publish is then a matter of uploading target/dist, and of `cargo publish`.
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+need rpmbuild rpm
+need rpm2cpio rpm2cpio
+need cpio cpio
+need jq jq
+
+machine=$(uname -m)
+tarballs=("$machine-unknown-linux-musl" aarch64-unknown-linux-musl "$machine-unknown-linux-gnu")
+recipes=(pkg/arch/PKGBUILD pkg/alpine/APKBUILD pkg/homebrew/awrite.rb pkg/rpm/awrite.spec)
+source=$dist/awrite-$version.tar.gz
+crate=$dist/awrite-$version.crate
+bill=$dist/awrite-$version.cdx.json
+arch=$(dpkg --print-architecture)
+
+make_all() {
+    local recipe kind
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+    export SOURCE_DATE_EPOCH
+    rm -rf "$dist" && mkdir -p "$dist"
+    say "source, crate, recipes"
+    rm -rf "$scratch/awrite-$version"
+    copy_source "$scratch/awrite-$version"
+    pack "awrite-$version" "$source"
+    cargo package --locked --quiet --no-verify --allow-dirty
+    cp "$target_dir/package/awrite-$version.crate" "$crate"
+    for recipe in "${recipes[@]}"; do fill "$recipe" "$dist/$(basename "$recipe")" "$source"; done
+    for kind in musl aarch64 glibc; do
+        say "tarball: $kind"
+        bash pkg/build/tarball.sh "$kind"
+    done
+    tar -xzOf "$dist/awrite-$version-${tarballs[0]}.tar.gz" --wildcards '*/awrite.cdx.json' >"$bill"
+    say "packages"
+    bash pkg/build/deb.sh
+    bash pkg/build/rpm.sh
+    (cd "$dist" && sha256sum -- * >"$scratch/SHA256SUMS" && mv "$scratch/SHA256SUMS" .)
+}
+
+# What must be in $dist, and nothing else.
+expected() {
+    local triple package revision
+    for triple in "${tarballs[@]}"; do echo "awrite-$version-$triple.tar.gz"; done
+    basename -a "$source" "$crate" "$bill" "${recipes[@]}"
+    revision=$(dpkg-parsechangelog -l pkg/debian/changelog -S Version)
+    for package in awrite libawrite1 libawrite-dev; do echo "${package}_${revision}_$arch.deb"; done
+    revision=$(rpmspec -q --qf '%{name}-%{version}-%{release}.%{arch}.rpm\n' pkg/rpm/awrite.spec)
+    echo "$revision"
+    echo SHA256SUMS
+}
+
+# is_complete DIR DOCS: below DIR is a package of the commands, with its documents in DIR/DOCS.
+is_complete() {
+    local name page
+    [ -x "$1/bin/awrite" ] || die "$1: no bin/awrite"
+    for name in atomic-write awrite-lock awrite-housekeep; do
+        [ "$(readlink "$1/bin/$name")" = awrite ] || die "$1: bin/$name is no link to awrite"
+        page=("$1/share/man/man1/$name.1"*)
+        [ -e "${page[0]}" ] || die "$1: no manual page of $name"
+    done
+    [ -s "$1/share/bash-completion/completions/awrite" ] || die "$1: no completion for bash"
+    has_licences "$1/$2"
+}
+
+# has_licences DIR: the list of what is linked, and every licence text that it names.
+has_licences() {
+    local text=$1/THIRD-PARTY.txt part
+    [ ! -e "$text.gz" ] || { gunzip -c "$text.gz" >"$scratch/THIRD-PARTY.txt" && text=$scratch/THIRD-PARTY.txt; }
+    [ -s "$text" ] || die "$1 has no THIRD-PARTY.txt"
+    while read -r part; do
+        grep -q "^$part: ." "$text" || die "$text does not name $part"
+        # Once in the list, and once more above a text.
+        [ "$(grep -cE "(^|, )$part(, |\$|:)" "$text")" -ge 2 ] || die "$text has no licence of $part"
+    done < <(jq -r '.components[] | select(.purl) | "\(.name) \(.version)"' "$bill" | sed 's/[.+]/\\&/g')
+    grep -q '^the Rust standard library: .' "$text" || die "$text does not name the standard library"
+}
+
+check_all() {
+    local triple tree package runner
+    say "names and sums"
+    (cd "$dist" && sha256sum --quiet --strict -c SHA256SUMS)
+    diff <(expected | sort) <(cd "$dist" && printf '%s\n' * | sort) || die "other files than a release has"
+    diff <(cd "$dist" && printf '%s\n' * | grep -vx SHA256SUMS) <(sed 's/^[0-9a-f]*  //' "$dist/SHA256SUMS") ||
+        die "SHA256SUMS is not of these files"
+    say "what is linked"
+    jq -e '.bomFormat == "CycloneDX" and (.components | length > 10) and ([.components[].name] | contains(["libc",
+        "rust-std"])) and ([.components[] | select(.purl) | .hashes[0].content, .licenses[0].expression] | all) and
+        .metadata.component.version == $version' --arg version "$version" "$bill" >/dev/null || die "$bill is incomplete"
+    say "recipes"
+    grep -qF "$(sha256sum <"$source" | cut -d' ' -f1)" "$dist/PKGBUILD"
+    grep -qF "$(sha256sum <"$source" | cut -d' ' -f1)" "$dist/awrite.rb"
+    grep -qF "$(sha512sum <"$source" | cut -d' ' -f1)" "$dist/APKBUILD"
+    say "source and crate"
+    diff <(git ls-files -co --exclude-standard | sort) \
+        <(tar -tzf "$source" | grep -v '/$' | sed "s|^awrite-$version/||" | sort) || die "the source is not this tree's"
+    tar -xzOf "$crate" "awrite-$version/Cargo.toml" | grep -q "^repository = \"$repository\"" || die "$crate"
+    ! tar -tzf "$crate" | grep -E "^awrite-$version/(pkg|tests|\.ci)/" || die "$crate has what a crate does not need"
+    for triple in "${tarballs[@]}"; do
+        say "tarball: $triple"
+        tree=$scratch/$triple
+        rm -rf "$tree" && mkdir "$tree"
+        tar -C "$tree" --strip-components=1 -xzf "$dist/awrite-$version-$triple.tar.gz"
+        is_complete "$tree" share/doc/awrite
+        runner=()
+        [[ $triple == "$machine"-* ]] || runner=("qemu-${triple%%-*}-static")
+        [ "$("${runner[@]}" "$tree/bin/awrite" --version)" = "awrite $version" ] || die "$triple: another version"
+        bash pkg/build/smoke.sh "$tree/bin" "${runner[@]}"
+    done
+    for package in "$dist"/*.deb; do
+        say "$(basename "$package")"
+        tree=$scratch/$(basename "$package" .deb)
+        rm -rf "$tree"
+        dpkg-deb -x "$package" "$tree"
+        check_package "$tree" "$(dpkg-deb -f "$package" Package)"
+    done
+    for package in "$dist"/*.rpm; do
+        say "$(basename "$package")"
+        tree=$scratch/$(basename "$package" .rpm)
+        rm -rf "$tree" && mkdir "$tree"
+        rpm2cpio "$package" | (cd "$tree" && cpio --quiet -idm)
+        check_package "$tree" "$(rpm -qp --qf '%{name}' "$package")"
+    done
+}
+
+# check_package ROOT NAME: a package of a distribution, unpacked.
+check_package() {
+    if [ "$2" = awrite ]; then
+        is_complete "$1/usr" share/doc/awrite
+        bash pkg/build/smoke.sh "$1/usr/bin"
+    else
+        has_licences "$1/usr/share/doc/$2"
+    fi
+}
+
+case ${1:-} in
+    check) ;;
+    try) bash pkg/build/facts.sh && make_all ;;
+    twice)
+        bash pkg/build/facts.sh
+        make_all
+        cp "$dist/SHA256SUMS" "$scratch/first"
+        make_all
+        diff "$scratch/first" "$dist/SHA256SUMS" || die "made twice, it differs"
+        ;;
+    [0-9]*)
+        bash pkg/build/facts.sh "$1"
+        # A dry run only warns of it.
+        cargo publish --dry-run --no-verify --locked 2>&1 | tee "$scratch/log"
+        ! grep -q "already exists" "$scratch/log" || die "crates.io has awrite $1 already"
+        make_all
+        ;;
+    *) die "which version? Or: try, twice, check" ;;
+esac
+check_all
+ls -l "$dist"

@@ -1,0 +1,54 @@
+//! A write under a store's lease, killed at each of its system calls.
+
+use std::fs;
+
+use super::Scene;
+use crate::common::{AWRITE, needs_strace, rounds};
+
+/// The file is the old one or the new one, and if it is the new one, the mark is that of its token; the mark is never
+/// greater. The next writer gets in.
+#[test]
+fn a_killed_write_leaves_no_new_content_without_its_mark() {
+    if !needs_strace() {
+        return;
+    }
+    let step = rounds(19, 4);
+    for (kind, options) in [("one", &["f"][..]), ("set", &["-e", "f", "g", "--", "sed", "-i", "s/old/new/"])] {
+        let s = Scene::new();
+        let mut killed = 0;
+        for when in (1..).step_by(step) {
+            s.break_lease("job:x");
+            s.acquire("O", "60s", "job:x");
+            let base = s.dir.read("store/token").trim().parse::<u64>().unwrap();
+            for name in ["f", "g"] {
+                s.awrite(&["--owner", "O", "--lease", "job:x", name]).stdin("old\n").quiet_success();
+            }
+            s.break_lease("job:x");
+            let token = s.acquire("A", "60s", "job:x");
+            let inject = format!("inject=all:signal=SIGKILL:when={when}");
+            let args = ["-o", "/dev/null", "-e", &inject, AWRITE, "--owner", "A", "--lease", "job:x"];
+            let done = s.run(s.dir.program("strace", [&args[..], options].concat())).stdin("new\n").run();
+            let (content, mark) = (s.dir.read("f"), fs::read_to_string(s.dir.join("f.lease")).unwrap());
+            let fence = |token: u64| format!("{{\"version\":1,\"fence\":{token}}}\n");
+            match &*content {
+                "old\n" => assert!(mark == fence(base) || mark == fence(token) || kind == "set", "{when}: {mark}"),
+                "new\n" => assert!(mark == fence(token) || kind == "set", "{when}: {mark}"),
+                other => panic!("{kind} {when}: {other}"),
+            }
+            // Whoever comes next finishes a set, and then that holds for it, too.
+            for name in ["f", "g"] {
+                s.lock(&[name, "--", "true"]).run().ok();
+            }
+            let (all, marks) = (["f", "g"].map(|n| s.dir.read(n)), ["f.lease", "g.lease"].map(|n| s.dir.read(n)));
+            for (content, mark) in all.iter().zip(&marks) {
+                assert!(mark == &fence(token) || mark == &fence(base) && content == "old\n", "{when}: {content}{mark}");
+            }
+            assert!(kind == "one" || all[0] == all[1], "{when}: {all:?}");
+            if done.code == Some(0) {
+                break;
+            }
+            killed += 1;
+        }
+        assert!(killed > 2, "{kind}: {killed}");
+    }
+}

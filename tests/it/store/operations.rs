@@ -1,0 +1,227 @@
+//! Every operation, through the shell helper.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::Scene;
+
+#[test]
+fn a_lease_goes_from_command_to_command() {
+    let s = Scene::new();
+    let first = s.acquire("A", "60s", "job:x");
+    assert_eq!(s.acquire("A", "60s", "job:x"), first, "the owner has it already");
+    let refused = s.lock(&["--acquire", "-n", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until "]);
+    s.lock(&["--status", "job:x"]).run().assert_code(2);
+    s.lock(&["--refresh", "--owner", "A", "--token", &first.to_string(), "--ttl", "90s", "job:x"]).quiet_success();
+    s.lock(&["--refresh", "--owner", "A", "job:x"]).quiet_success();
+    let other = (first + 1).to_string();
+    let lost = s.lock(&["--refresh", "--owner", "A", "--token", &other, "job:x"]).run();
+    lost.assert_error_with(2, &["job:x: The lease with token ", " is over: A has token "]);
+    s.lock(&["--release", "--owner", "B", "job:x"]).run().assert_error_with(2, &["job:x: Leased by A until "]);
+    s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
+    s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
+    assert_eq!(s.lock(&["--status", "job:x"]).run().ok().stdout, "job:x: Free\n");
+    s.lock(&["--refresh", "--owner", "A", "job:x"]).run().assert_error_with(2, &["job:x: Not leased by A"]);
+    assert!(s.acquire("B", "60s", "job:x") > first, "tokens grow over a release");
+    s.dir.assert_holds(&["bin", "store"]);
+}
+
+#[test]
+fn a_reason_is_shown_and_a_lease_can_be_broken() {
+    let s = Scene::new();
+    let args = ["--acquire", "--owner", "A", "--ttl", "60s", "--reason", "moving to v2", "job:x"];
+    let token = s.lock(&args).run().ok().stdout.clone();
+    let refused = s.lock(&["--acquire", "-w", "0.3", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 300ms");
+    let listed = s.lock(&["--list", "--json"]).run();
+    for part in [r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
+        assert!(listed.stdout.contains(part), "{listed:?}");
+    }
+    let broken = s.lock(&["--break", "job:x"]).run();
+    assert!(broken.ok().stdout.starts_with("job:x: The lease has ended. It was: Leased by A until "), "{broken:?}");
+    assert_eq!(s.lock(&["--break", "job:x"]).run().ok().stdout, "job:x: Not leased\n");
+    assert!(s.acquire("B", "5", "job:x") > token.trim_end().parse().unwrap());
+}
+
+#[test]
+fn a_waiter_gets_it_next() {
+    let s = Scene::new();
+    let first = s.acquire("A", "60s", "job:x");
+    let mut waiter = s.lock(&["--acquire", "-w", "60", "--owner", "B", "--ttl", "60s", "job:x"]).spawn();
+    waiter.wait_for_stderr("Waiting for ");
+    assert!(waiter.stderr().contains("leased by A until"), "{}", waiter.stderr());
+    s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
+    let done = waiter.finish();
+    assert!(done.ok().stdout.trim_end().parse::<u64>().unwrap() > first);
+}
+
+#[test]
+fn a_lease_that_is_not_refreshed_ends() {
+    let s = Scene::new();
+    let first = s.acquire("A", "1ms", "job:x");
+    let next = s.lock(&["--acquire", "-w", "60", "--owner", "B", "--ttl", "60s", "job:x"]).run();
+    assert!(next.ok().stdout.trim_end().parse::<u64>().unwrap() > first);
+}
+
+/// All paths of a file lead to one lease, and a file that is called as a plain name is one with `./` in front.
+#[test]
+fn names_and_paths() {
+    let s = Scene::new();
+    fs::write(s.dir.join("f"), "0").unwrap();
+    symlink("f", s.dir.join("link")).unwrap();
+    s.dir.dir("d");
+    s.acquire("A", "60s", "d/../link");
+    s.acquire("B", "60s", "job:x");
+    s.acquire("C", "60s", "./job:x");
+    s.acquire("D", "60s", "d/a=b %\n");
+    let root = s.dir.path().canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    let paths = |args: &[&str]| -> Vec<String> {
+        let listed = s.lock(&[args, &["--list", "--json"]].concat()).run();
+        let path = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["path"].as_str().unwrap().to_owned();
+        listed.ok().stdout.lines().map(path).collect()
+    };
+    let (file, odd, below) = (format!("{root}/f"), format!("{root}/job:x"), format!("{root}/d/a=b %\n"));
+    assert_eq!(paths(&[]), [&below, &file, &odd, "job:x"].map(str::to_owned));
+    assert_eq!(s.lock(&["--list", "."]).run().ok().stdout.lines().count(), 3, "two, and the headings");
+    assert_eq!(s.lock(&["--list", "-r", "."]).run().ok().stdout.lines().count(), 4);
+    s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", "f"]).run().assert_error_with(2, &["Leased by A"]);
+    s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", &file]).run().assert_error_with(2, &["Leased by A"]);
+    s.lock(&["--status", "d/a=b %\n"]).run().assert_code(2);
+}
+
+#[test]
+fn what_makes_no_sense_with_a_store_is_refused() {
+    let s = Scene::new();
+    let url = s.url();
+    let with = |args: &[&str]| s.plain(s.dir.lock(&[&["--store", &*url], args].concat())).run();
+    for (args, words) in [
+        (&["f", "--", "true"][..], "--store: is for leases"),
+        (&["9"], "--store: is for leases"),
+        (&["-u", "9"], "--store: is for leases"),
+        (&["--owner", "A", "f", "--", "true"], "--store: is for leases"),
+        (&["--acquire", "--owner", "A", "--ttl", "5", "--lock-file", "l", "f"], "--lock-file: contradicts --store"),
+        (&["--status", "--lock-method", "link", "f"], "--lock-method: contradicts --store"),
+        (&["--status", "--keep-lock", "f"], "--keep-lock: contradicts --store"),
+        (&["--list", "--lock-mode", "600"], "--lock-mode: contradicts --store"),
+        (&["--status", "--store", "x"], "--store: 'x': the URL of a store is"),
+        (&["--status", "--store", "../x://y"], "--store: '../x://y': the URL of a store is"),
+    ] {
+        with(args).assert_error_with(1, &[words]);
+    }
+    // In the environment it is for what asks a store.
+    s.lock(&["f", "--", "true"]).quiet_success();
+    s.lock(&["--owner", "A", "f", "--", "true"]).run().assert_error_with(1, &["--owner: needs --ttl with a store"]);
+    s.awrite(&["f"]).stdin("x").quiet_success();
+    let write = |args: &[&str]| s.plain(s.dir.awrite(args)).stdin("x").run();
+    write(&["--store", &url, "f"]).assert_error_with(1, &["--store: needs --owner"]);
+    write(&["--lease", "f", "f"]).assert_error_with(1, &["--lease: 'f': the plain name of a lease is WORD:REST"]);
+    write(&["--lease", "job:x", "f"]).assert_error_with(1, &["f: this does not run under the lease job:x"]);
+    write(&["--lease", "job:x", "--owner", "A", "f"]).assert_error_with(1, &["no store is named"]);
+    let bad = s.plain(s.dir.lock(&["--status", "f"])).env("AWRITE_STORE", "etcd").run();
+    bad.assert_error_with(1, &["AWRITE_STORE: 'etcd': the URL of a store is"]);
+    assert_eq!(s.dir.read("f"), "x");
+}
+
+#[test]
+fn what_runs_under_the_lease_of_a_file_writes_it_without_an_option() {
+    let s = Scene::new();
+    let script = r#"echo 1 | "$BIN" f && echo 2 | "$BIN" -a f && "$BIN" f -- sed 's/2/3/' && echo 4 | "$BIN" other"#;
+    s.lock(&["--owner", "A", "--ttl", "60s", "f", "-c", script]).quiet_success();
+    assert_eq!((s.dir.read("f"), s.mark()), ("1\n3\n".into(), 1));
+    s.dir.assert_holds(&["bin", "store", "f", "f.lease", "other"]);
+    // It has been given back.
+    assert_eq!(s.acquire("B", "60s", "f"), 2);
+    // Without the option of the command above, too.
+    s.break_lease("f");
+    let url = s.url();
+    let args = ["--store", &*url, "--owner", "A", "--ttl", "60s", "f", "-c", "echo 5 | awrite f"];
+    s.plain(s.dir.lock(&args)).quiet_success();
+    assert_eq!((s.dir.read("f"), s.mark()), ("5\n".into(), 3));
+    // With -o, what is below does not write under it, and the lease of a store keeps no plain writer out.
+    s.lock(&["-o", "--owner", "A", "--ttl", "60s", "f", "-c", r#"echo 6 | "$BIN" f"#]).quiet_success();
+    assert_eq!((s.dir.read("f"), s.mark()), ("6\n".into(), 3));
+}
+
+#[test]
+fn what_runs_under_a_plain_name_names_it() {
+    let s = Scene::new();
+    let script =
+        r#"echo 1 | "$BIN" --lease job:x f && echo 2 | "$BIN" g && "$BIN" --lease job:y g </dev/null; test $? = 1"#;
+    let done = s.lock(&["--owner", "A", "--ttl", "60s", "job:x", "-c", script]).run();
+    done.ok();
+    assert_eq!(done.error_line(), "Error: g: this does not run under the lease job:y");
+    assert_eq!((s.dir.read("f"), s.mark()), ("1\n".into(), 1));
+    s.dir.assert_holds(&["bin", "store", "f", "f.lease", "g"]);
+}
+
+#[test]
+fn commands_end_with_their_own_status() {
+    let s = Scene::new();
+    s.lock(&["--owner", "A", "--ttl", "60s", "job:x", "-c", "exit 7"]).run().assert_code(7);
+    s.lock(&["--owner", "A", "--ttl", "60s", "job:x", "--", "/none"]).run().assert_code(127);
+    s.acquire("B", "60s", "job:x");
+    let refused = s.lock(&["-n", "--owner", "A", "--ttl", "60s", "job:x", "--", "touch", "was-run"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by B until "]);
+    s.lock(&["-nE", "9", "--owner", "A", "--ttl", "60s", "job:x", "--", "touch", "was-run"]).run().assert_code(9);
+    s.dir.assert_holds(&["bin", "store"]);
+}
+
+/// Refreshed while COMMAND runs, through one helper, and released then.
+#[test]
+fn a_command_may_run_longer_than_the_lease() {
+    let s = Scene::odd();
+    let script = "while test $(cat store/refreshed 2>/dev/null | wc -l) -lt 3; do \
+                  test ! -e store/got-refresh || { mv store/got-refresh store/r && cat store/r >>store/refreshed; }; sleep 0.02; done";
+    s.lock(&["--owner", "A", "--ttl", "2s", "job:x", "-c", script]).run().ok();
+    s.lock(&["--status", "job:x"]).run().ok();
+}
+
+#[test]
+fn several_files_under_one_lease() {
+    let s = Scene::new();
+    for name in ["f", "g"] {
+        fs::write(s.dir.join(name), "0\n").unwrap();
+    }
+    let edit = ["-e", "f", "g", "--", "sed", "-i", "s/0/1/"];
+    s.acquire("A", "60s", "job:x");
+    s.awrite(&[&["--owner", "A", "--lease", "job:x"], &edit[..]].concat()).quiet_success();
+    assert_eq!((s.dir.read("f"), s.dir.read("g"), s.mark()), ("1\n".into(), "1\n".into(), 1));
+    assert_eq!(s.dir.read("f.lease"), s.dir.read("g.lease"));
+    // Without a lease the marks stay.
+    let edit = ["-e", "f", "g", "--", "sed", "-i", "s/1/2/"];
+    s.awrite(&edit).quiet_success();
+    assert_eq!((s.dir.read("f"), s.dir.read("g"), s.mark()), ("2\n".into(), "2\n".into(), 1));
+    s.dir.assert_holds(&["bin", "store", "f", "f.lease", "g", "g.lease"]);
+    // The next owner's token is greater, and the one before may write neither of them any more.
+    s.break_lease("job:x");
+    s.acquire("B", "60s", "job:x");
+    s.dir.dir("new");
+    fs::write(s.dir.join("new/f"), "3\n").unwrap();
+    fs::write(s.dir.join("new/g"), "3\n").unwrap();
+    let into = ["--into", ".", "new/f", "new/g"];
+    s.awrite(&[&["--owner", "B", "--lease", "job:x"], &into[..]].concat()).quiet_success();
+    assert_eq!((s.dir.read("g"), s.mark()), ("3\n".into(), 2));
+    let edit = ["-e", "f", "g", "--", "sed", "-i", "s/3/4/"];
+    let late = s.awrite(&[&["--owner", "A", "--lease", "job:x"], &edit[..]].concat()).run();
+    late.assert_error_with(2, &["f: Leased by B until "]);
+    // Each under the lease of its own path, below one command.
+    s.acquire("A", "60s", "f");
+    s.acquire("A", "60s", "g");
+    s.awrite(&[&["--owner", "A"], &edit[..]].concat()).quiet_success();
+    let marks = ["f.lease", "g.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, [3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+}
+
+/// One process, which gets nothing of this one but standard input, output and error.
+#[test]
+fn the_helper_gets_no_other_descriptors() {
+    let s = Scene::odd();
+    fs::write(s.dir.join("f"), "0").unwrap();
+    let script = r#"exec 9<f; awrite-lock g -c 'echo 1 | awrite --owner A --lease job:x f'"#;
+    s.acquire("A", "60s", "job:x");
+    s.run(s.dir.sh(script)).quiet_success();
+    let given = s.dir.read("store/fds");
+    assert!(!given.contains("g.lock") && !given.contains(" 9 -> ") && !given.contains("/f\n"), "{given}");
+}
