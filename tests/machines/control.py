@@ -15,7 +15,7 @@ import traceback
 from machine import Failed, Machine, until
 
 # For what is to lose its lock; and for what must not, however slow this host is.
-SOON, LATE = "AWRITE_STALE_AFTER=3", "AWRITE_STALE_AFTER=60"
+SOON, LATE = "AWRITE_STALE_AFTER=3", "AWRITE_STALE_AFTER=300"
 HOUR = 3600
 
 
@@ -102,7 +102,7 @@ def exclusion(lab):
     """No update is lost and no two are in at once, though both machines want the lock all the time."""
     lab.server.run("echo 0 >/export/count")
     alone = "mkdir /mnt/alone && read n && echo $((n + 1)) && rmdir /mnt/alone"
-    often = 25 if lab.thorough else 8
+    often = 25 if lab.thorough else 5
     loop = f"for n in $(seq {often}); do {LATE} awrite -q /mnt/count -- sh -c '{alone}' || exit; done"
     for job in [machine.start(loop) for machine in (lab.a, lab.b) * 2]:
         job.ends(0)
@@ -139,9 +139,9 @@ def command_ends_first(lab):
         machine.set_clock(0)
     for options, taken, says in (
         ("", "/mnt/f -- true", "Lock lost"),
-        ("--owner A --ttl 9s", "--acquire --owner B --ttl 1m /mnt/f", "the lease is lost"),
+        ("--owner A --ttl 7s", "--acquire --owner B --ttl 1m /mnt/f", "the lease is lost"),
     ):
-        job = lab.a.start(f"AWRITE_STALE_AFTER=9 awrite lock -q --kill-after 2 {options} /mnt/f {lives}")
+        job = lab.a.start(f"AWRITE_STALE_AFTER=7 awrite lock -q --kill-after 2 {options} /mnt/f {lives}")
         lab.a.until("[ -e /tmp/in ]")
         lab.a.cut()
         lab.b.run(f"{LATE} awrite lock -q -t 200 {taken}", deadline=250)
@@ -218,11 +218,11 @@ def clocks(lab):
     """Link locks need no clock: not one that is an hour off, and not one that is set meanwhile."""
     lab.write(lab.a, "before")
     for holder, other in [(lab.a, lab.b), (lab.b, lab.a)][not lab.thorough:]:
-        job = lab.hold(holder, stale="AWRITE_STALE_AFTER=10")
+        job = lab.hold(holder, stale="AWRITE_STALE_AFTER=8")
         for step in (-2 * HOUR, 2 * HOUR)[not lab.thorough:]:
             holder.set_clock(step)
             # Longer than the stale time.
-            lab.write(other, "theirs", "-t 12", 2, "held by PID")
+            lab.write(other, "theirs", "-t 9", 2, "held by PID")
         holder.run(": >/tmp/go")
         job.ends(0)
         lab.content("f", "mine")

@@ -6,7 +6,6 @@ happen: every wait is for a condition, and ends in an error at its deadline.
 
 import base64
 import json
-import os
 import queue
 import socket
 import subprocess
@@ -82,17 +81,15 @@ class Machine:
 
     def connect(self, what):
         path = f"{self.name}.{what}"
-        # Otherwise qemu has gone, and its own message says why.
-        until(lambda: os.path.exists(path) or self.process.poll() is not None, f"{path} is there")
-        if self.process.poll() is not None:
-            raise Failed(f"qemu: {open(f'{self.name}.qemu').read()}")
         line = socket.socket(socket.AF_UNIX)
 
         def connected():
+            if self.process.poll() is not None:
+                raise Failed(f"qemu: {open(f'{self.name}.qemu').read()}")
             try:
                 line.connect(path)
                 return True
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 return False
 
         until(connected, f"qemu listens at {path}")

@@ -25,4 +25,4 @@ mkdir -p root/disk
 guest_initrd "$awrite" "$here/guest.sh" virtio_pci virtio_blk virtio_net ext4 nfsd nfs nfsv4
 truncate -s 64M disk
 mkfs.ext4 -q disk
-python3 "$here/control.py" "$@"
+python3 -B "$here/control.py" "$@"

@@ -245,7 +245,8 @@ impl<'a> Refresher<'a> {
 
     /// How long a store may take to answer. COMMAND may end meanwhile, or have to be told to.
     fn answer_limit(&self) -> Duration {
-        LONGEST_ANSWER.min(self.ttl / 4).min(self.spare())
+        // Two attempts fit into what is left when the first is due.
+        LONGEST_ANSWER.min(self.ttl / 3).min(self.spare())
     }
 
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.

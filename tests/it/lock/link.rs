@@ -423,6 +423,23 @@ fn what_is_no_record_is_never_removed() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Breakers that die
 
+/// The file of one that was killed before its record was in it, where nobody can tell that no process has it open (NFS;
+/// here one has). Its time of modification is then what the client gave it to know it again.
+#[test]
+fn an_empty_file_that_stays_empty_is_cleared_away() {
+    let dir = TestDir::new();
+    let name = ".awrite-d39cff2b-000000000000d4e5.f.lock";
+    let open = File::create(dir.join(name)).unwrap();
+    open.set_modified(SystemTime::now() + Duration::from_secs(1 << 28)).unwrap();
+    link(&dir, ["f"]).stdin("x").quiet_success();
+    dir.assert_holds(&[name, "f"]);
+    wait_until("the stale time is over", || {
+        link(&dir, ["f"]).env("AWRITE_STALE_AFTER", "1").stdin("x").quiet_success();
+        !dir.join(name).exists()
+    });
+    dir.assert_holds(&["f"]);
+}
+
 #[test]
 fn what_dead_breakers_left_is_cleared_away() {
     let dir = TestDir::new();
