@@ -92,7 +92,7 @@ make_chroot() {
     here=$(. /etc/os-release && echo "$VERSION_CODENAME")
     # shellcheck disable=SC2016  # apt's own variables
     apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
-        sed -n -e "s/ $here/ $1/" -e 's/ Debian Debian\(-Security\)\?$//p' | sort -u >"$scratch/sources.list"
+        sed -n "s/ $here main Debian Debian\$/ $1 main/p" | sort -u >"$scratch/sources.list"
     mmdebstrap --quiet --variant=buildd --mode=root "$1" "$2" "$scratch/sources.list"
 }
 
