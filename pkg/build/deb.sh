@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the packages for Debian and its relatives: awrite, libawrite1, libawrite-dev; in target/dist. Needs debhelper.
+# Builds the packages for Debian and its relatives: awrite, awrite-store-etcd, libawrite1, libawrite-dev; in
+# target/dist. Needs debhelper.
 #
 #   deb.sh                builds them with the Rust that is installed here
 #   deb.sh try            also runs lintian, installs them here (as root), tries them, removes them, and looks for files
@@ -31,8 +32,8 @@ build_here() {
     (cd "$tree" && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage --build=binary --no-check-builddeps --no-sign \
         >"$scratch/log" 2>&1) || { tail -n 60 "$scratch/log"; exit 1; }
     mv "$scratch"/*.deb "$dist"
-    debs=("$dist/awrite_${package_version}_$arch.deb" "$dist/libawrite1_${package_version}_$arch.deb"
-        "$dist/libawrite-dev_${package_version}_$arch.deb")
+    debs=("$dist/awrite_${package_version}_$arch.deb" "$dist/awrite-store-etcd_${package_version}_$arch.deb"
+        "$dist/libawrite1_${package_version}_$arch.deb" "$dist/libawrite-dev_${package_version}_$arch.deb")
     ls -l "${debs[@]}"
 }
 
@@ -45,14 +46,14 @@ try_here() {
     local name test
     check_style "${debs[@]}"
     everything >"$scratch/before"
-    trap 'dpkg -P libawrite-dev libawrite1 awrite >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
+    trap 'dpkg -P libawrite-dev libawrite1 awrite-store-etcd awrite >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
     dpkg -i "${debs[@]}" >/dev/null
     /usr/bin/awrite --version
-    for test in pkg/debian/tests/{commands,library}; do
+    for test in pkg/debian/tests/{commands,store-etcd,library}; do
         say "$test"
         "$test"
     done
-    for name in atomic-write awrite awrite-lock awrite-housekeep; do
+    for name in atomic-write awrite awrite-lock awrite-housekeep awrite-store-etcd awrite-store-etcds; do
         (cd / && man "$name" 2>/dev/null) | grep -q "^NAME" || die "no manual page of $name"
     done
     if command -v systemd-analyze >/dev/null; then
@@ -61,11 +62,11 @@ try_here() {
     else
         say "no systemd here: its units are not verified"
     fi
-    dpkg -r libawrite-dev libawrite1 awrite >/dev/null
+    dpkg -r libawrite-dev libawrite1 awrite-store-etcd awrite >/dev/null
     # Until the package is purged, systemd's helper remembers that the timer was not enabled.
     everything | grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd >"$scratch/after" || true
     diff <(grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd "$scratch/before") "$scratch/after" || die "something has stayed"
-    dpkg -P awrite >/dev/null
+    dpkg -P awrite-store-etcd awrite >/dev/null
     everything >"$scratch/after"
     diff "$scratch/before" "$scratch/after" || die "something has stayed"
     say "installed, tried, removed without a trace"
@@ -123,7 +124,7 @@ build_in_chroot() {
         { tail -n 60 "$scratch/log"; exit 1; }
     inside sh -c "autopkgtest --quiet /build/*.deb /build/awrite_$package_version.dsc -- null" >"$scratch/log" 2>&1 ||
         { tail -n 60 "$scratch/log"; exit 1; }
-    grep -E '^(commands|library) +PASS' "$scratch/log"
+    grep -E '^(commands|store-etcd|library) +PASS' "$scratch/log"
 }
 
 copy_source "$tree"

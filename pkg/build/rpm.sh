@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the packages for Fedora and its relatives: awrite, libawrite, libawrite-devel; in target/dist. Needs rpmbuild.
+# Builds the packages for Fedora and its relatives: awrite, awrite-store-etcd, libawrite, libawrite-devel; in
+# target/dist. Needs rpmbuild.
 #
 #   rpm.sh       builds them
 #   rpm.sh try   also installs them into a directory of their own (as root), tries them and removes them
@@ -32,7 +33,8 @@ rpmbuild -bb --nodeps --define "_topdir $top" --define "_buildhost localhost" \
     pkg/rpm/awrite.spec >"$scratch/log" 2>&1 ||
     { tail -n 60 "$scratch/log"; exit 1; }
 find "$top/RPMS" -name '*.rpm' -exec mv -t "$dist" {} +
-rpms=("$dist"/awrite-"$version"-1*.rpm "$dist"/libawrite-"$version"-1*.rpm "$dist"/libawrite-devel-"$version"-1*.rpm)
+rpms=("$dist"/awrite-"$version"-1*.rpm "$dist"/awrite-store-etcd-"$version"-1*.rpm "$dist"/libawrite-"$version"-1*.rpm
+    "$dist"/libawrite-devel-"$version"-1*.rpm)
 ls -l "${rpms[@]}"
 [ "${1:-}" = try ] || exit 0
 
@@ -53,9 +55,10 @@ rpm --root "$root" --initdb
 rpm --root "$root" --nodeps --noscripts -i "${rpms[@]}"
 bash pkg/build/smoke.sh "$root/usr/bin"
 [ "$(readlink "$root/usr/bin/awrite-lock")" = awrite ]
+"$root/usr/bin/awrite-store-etcds" --version
 cmp "$root/usr/share/man/man1/awrite.1" pkg/man/awrite.1
-rpm --root "$root" -V --nodeps awrite libawrite libawrite-devel
-rpm --root "$root" --nodeps --noscripts -e awrite libawrite libawrite-devel
+rpm --root "$root" -V --nodeps awrite awrite-store-etcd libawrite libawrite-devel
+rpm --root "$root" --nodeps --noscripts -e awrite awrite-store-etcd libawrite libawrite-devel
 find "$root" -name '*awrite*' | tee "$scratch/stayed"
 [ ! -s "$scratch/stayed" ] || die "something has stayed"
 say "installed, tried, removed without a trace"

@@ -169,7 +169,7 @@ fn play(section: &Section, document: &str, shell: &[&str]) -> Result<Option<Vec<
     let words = shell[1..].iter().copied().chain(["-c", &script]);
     let run =
         dir.program(shell[0], words).env("PATH", path).env("HOME", dir.path()).env("TZ", "UTC").env("SHELL", "/bin/sh");
-    let said = run.run().stdout;
+    let said = run.env("EXAMPLES", Path::new(ROOT).join("examples")).run().stdout;
 
     let mut outputs = Vec::new();
     let mut rest = said.as_str();
