@@ -137,34 +137,27 @@ impl Etcd {
         }
     }
 
-    /// Makes the key if there is none, and says with which revision; the one that is there otherwise.
-    pub(crate) fn create(&mut self, name: &str, value: &Value, lease: u64) -> Result<Result<u64, Entry>, Trouble> {
-        let read = json!([{ "request_range": { "key": self.key(name) } }]);
-        let answer = self.transaction(name, 0, &self.put(name, value, lease), &read)?;
-        if succeeded(&answer) {
-            return Ok(Ok(number(&answer["header"], "revision")));
-        }
-        match self.first_entry(&answer["responses"][0]["response_range"])? {
-            Some(entry) => Ok(Err(entry)),
-            None => Err(Trouble::Said("etcd says that a key is there, but not which.".to_owned())),
-        }
+    /// Makes the key if there is none, and says with which revision; `None` if there is one.
+    pub(crate) fn create(&mut self, name: &str, value: &Value, lease: u64) -> Result<Option<u64>, Trouble> {
+        let answer = self.transaction(name, 0, &self.put(name, value, lease))?;
+        Ok(succeeded(&answer).then(|| number(&answer["header"], "revision")))
     }
 
     /// Writes the key anew if it is still the one of that revision. Its revision stays.
     pub(crate) fn replace(&mut self, seen: &Entry, value: &Value, lease: u64) -> Result<bool, Trouble> {
         let put = self.put(&seen.name, value, lease);
-        self.transaction(&seen.name, seen.created, &put, &json!([])).map(|answer| succeeded(&answer))
+        self.transaction(&seen.name, seen.created, &put).map(|answer| succeeded(&answer))
     }
 
     /// Deletes the key if it is still the one of that revision.
     pub(crate) fn delete(&mut self, seen: &Entry) -> Result<bool, Trouble> {
         let delete = json!([{ "request_delete_range": { "key": self.key(&seen.name) } }]);
-        self.transaction(&seen.name, seen.created, &delete, &json!([])).map(|answer| succeeded(&answer))
+        self.transaction(&seen.name, seen.created, &delete).map(|answer| succeeded(&answer))
     }
 
-    fn transaction(&mut self, name: &str, created: u64, then: &Value, other: &Value) -> Result<Value, Trouble> {
+    fn transaction(&mut self, name: &str, created: u64, then: &Value) -> Result<Value, Trouble> {
         let compare = json!([{ "target": "CREATE", "key": self.key(name), "create_revision": created.to_string() }]);
-        self.gateway.call("kv/txn", &json!({ "compare": compare, "success": then, "failure": other }))
+        self.gateway.call("kv/txn", &json!({ "compare": compare, "success": then }))
     }
 
     fn put(&self, name: &str, value: &Value, lease: u64) -> Value {

@@ -11,7 +11,7 @@
 //! length is asked for.
 //!
 //! Every request may be carried out and its answer lost. Then it is sent again, and what stands in etcd says what
-//! happened: the revision that was seen is gone, or the key ends with the etcd lease that was made for it.
+//! happened.
 
 use std::time::SystemTime;
 
@@ -55,11 +55,10 @@ fn acquire(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
         let (lease, seconds) = etcd.grant(seconds_of(ttl_ms))?;
         let left_ms = ttl_ms.min(seconds.saturating_mul(1000));
         match etcd.create(&request.name, &value_of(request), lease) {
-            Ok(Ok(token)) => return Ok(Answer::Granted { token, left_ms }),
-            // An earlier try was carried out.
-            Ok(Err(entry)) if entry.lease == lease => return Ok(Answer::Granted { token: entry.created, left_ms }),
-            // Somebody else was faster, or this took longer than the lease.
-            Ok(Err(_)) | Err(Trouble::NoSuchLease) => etcd.revoke(lease),
+            Ok(Some(token)) => return Ok(Answer::Granted { token, left_ms }),
+            // Somebody else was faster, or this took longer than the lease. Or an earlier try was carried out: then the
+            // key goes with the lease, and is made once more.
+            Ok(None) | Err(Trouble::NoSuchLease) => etcd.revoke(lease),
             // With the lease goes the key, if it was made.
             Err(trouble) => {
                 etcd.revoke(lease);

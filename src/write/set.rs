@@ -219,4 +219,25 @@ mod tests {
         assert_eq!(fs::read_to_string(path("a")).unwrap(), "a");
         assert_eq!(fs::read_to_string(path("b")).unwrap(), "ab");
     }
+
+    #[test]
+    fn a_check_sees_what_is_there_and_what_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a"), "old").unwrap();
+        let mut set = Set::open(&[path("a"), path("b")], &WriteOptions::default()).unwrap();
+        set.file(0).write_all(b"new a").unwrap();
+        set.file(1).write_all(b"new b").unwrap();
+        let mut seen = Vec::new();
+        let read = |file: Option<File>| file.map(|file| std::io::read_to_string(file).unwrap());
+        set.commit_if(|staged| {
+            for file in staged {
+                let new = file.new.map(|file| file.metadata().unwrap().len());
+                seen.push((read(file.current()?), new, file.changed));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(Some("old".to_owned()), Some(5), true), (None, Some(5), true)]);
+    }
 }

@@ -108,7 +108,7 @@ impl Member {
 
     fn dress(&self, original: Option<&Original>, made: Option<&FileStatus>) -> Result<()> {
         let (Some(stage), Some(made), commit) = (&self.stage, made, &self.commit) else { return Ok(()) };
-        commit.set_metadata(stage, made, original.filter(|_| !commit.hold.target.is_link()))
+        commit.set_metadata(stage, made, original)
     }
 
     fn show(&self) -> Result<()> {
@@ -161,7 +161,7 @@ pub(super) fn commit(
     for (number, mut member) in members.into_iter().enumerate() {
         match member.stage.take().filter(|_| member.changes) {
             Some(stage) => parts.push(Part::new(number, stage, member.bytes, member.commit)),
-            stage => rest.push((number, Member { stage, ..member })),
+            None => rest.push((number, member)),
         }
     }
     let mut done: Vec<(usize, Committed)> = match parts.len() {

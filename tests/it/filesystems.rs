@@ -689,8 +689,41 @@ fn xfs_exchanges_contents() {
     });
     dir.assert_holds(&["f", "f.backup", "g"]);
     if needs_strace() {
+        exchanging_is_synced(&at);
         killed_while_it_exchanges(&at);
     }
+}
+
+/// And an error after it says what the file is now.
+fn exchanging_is_synced(parent: &Path) {
+    let dir = TestDir::made_in(parent);
+    let run = |fault: &str, args: &[&str]| {
+        dir.file_with_mode("f", "old", 0o640);
+        let mut strace = vec!["-f", "-o", "trace", "-e", "trace=fsync,ioctl,fchmod"];
+        if !fault.is_empty() {
+            strace.extend(["-e", fault]);
+        }
+        let args = strace.iter().chain(&[crate::common::AWRITE, "--keep-inode"]).chain(args);
+        let done = dir.program("strace", args).stdin("new").run();
+        // From the exchange on.
+        let trace = dir.read("trace");
+        let after = trace.rsplit_once("ioctl(").map_or("", |(_, after)| after);
+        (done, after.matches("fsync(").count(), trace.matches("fchmod(").count())
+    };
+    for (option, syncs) in [("--sync=full", 1), ("--sync=data", 0), ("--sync=none", 0)] {
+        let (done, after, _) = run("", &[option, "f"]);
+        assert_eq!((done.code, after, dir.read("f").as_str()), (Some(0), syncs, "new"), "{option}");
+    }
+    let (done, _, modes) = run("", &["-m", "604", "f"]);
+    done.ok();
+    // The one before the exchange, and the one after it.
+    let fault = |number: usize| format!("inject=fchmod:error=EIO:when={number}");
+    let (done, ..) = run(&fault(modes - 1), &["-m", "604", "f"]);
+    done.assert_error_with(1, &["Error: f: cannot write into it: Input/output error"]);
+    assert_eq!(dir.read("f"), "old");
+    let (done, ..) = run(&fault(modes), &["-m", "604", "f"]);
+    done.assert_error_with(1, &["Error: f: replaced, but cannot set its permissions: Input/output error"]);
+    assert_eq!(dir.read("f"), "new");
 }
 
 /// Killed at any call: the file is still the same, with its old or its new content.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{AWRITE, Done, TestDir, names_in, needs, needs_mount, needs_strace, rounds, wait_until};
+use crate::filesystems::Mount;
 
 /// Debian installs the module for its own interpreter only.
 const PYTHON: &str = "/usr/bin/python3";
@@ -332,6 +333,37 @@ fn what_reads_back_differently_is_not_committed() {
     let args = ["--verify", "--keep-inode", "--sync=data", "f"];
     let done = faulty.dir.awrite(args).current_dir(&faulty.at).stdin(&*content).run();
     done.assert_error_with(1, &["reads back differently"]);
+    faulty.file("f", "old\n");
+    let mounted = Mount::bind(&faulty.at.join("f"), &faulty.at.join("f"));
+    let args = ["--verify", "--in-place", "f"];
+    let done = faulty.dir.awrite(args).current_dir(&faulty.at).stdin(&*content).run();
+    done.assert_error_with(1, &["reads back differently"]);
+    assert!(!done.stderr.contains("unchanged"), "{done:?}");
+    drop(mounted);
+    // That a digest is known is no wish to have it verified.
+    faulty.dir.awrite(["--if-match", "absent", "new"]).current_dir(&faulty.at).stdin(&*content).run().ok();
+}
+
+/// Neither of a set, whether few or many: none of the files is replaced.
+#[test]
+fn no_file_of_a_set_is_lost_at_the_close() {
+    if !needs_faulty() {
+        return;
+    }
+    let faulty = Faulty::new(&["keep-until-flush", "flush=ENOSPC", "fsync=ENOSYS"]);
+    faulty.dir.dir("src");
+    for number in 0..12 {
+        let name = format!("f{number:02}");
+        faulty.file(&name, "old\n");
+        faulty.dir.file(format!("src/{name}"), "the new content");
+        if number == 1 || number == 11 {
+            let done = faulty.awrite(&["--into", ".", "../src/"]);
+            done.assert_error_with(1, &["No space left on device"]);
+            let names = names_in(&faulty.dir.join("backing"));
+            assert_eq!(names.len(), number + 1, "{names:?}");
+            assert!(names.iter().all(|name| faulty.read(name.to_str().unwrap()) == "old\n"), "{number}");
+        }
+    }
 }
 
 /// A change of a few bytes that leaves no trace, as within one tick of the clock: the times count only once they are some

@@ -1,9 +1,11 @@
 //! Several files replaced together: whatever happens to the writer, whoever takes the locks afterwards finds all of them
 //! old, or all of them new. `src/lease/set.rs` has the protocol.
 
+mod backups;
 mod hostile;
 mod interrupted;
 mod power;
+mod synced;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -84,6 +84,25 @@ fn dots_after_a_link_mean_the_parent_of_where_it_leads() {
     dir.assert_holds(&["a", "link", "indirect"]);
 }
 
+/// What is replaced is the link; what can be kept is what it led to.
+#[test]
+fn the_backup_of_a_link_that_is_replaced_is_what_was_behind_it() {
+    let dir = TestDir::new();
+    for option in ["--backup", "--backup-timestamp"] {
+        dir.file("f", "old");
+        symlink("f", dir.join("link")).unwrap();
+        dir.awrite(["--no-follow", option, "link"]).stdin("new").quiet_success();
+        assert_eq!((dir.read("link").as_str(), dir.read("f").as_str()), ("new", "old"));
+        assert!(!dir.join("link").is_symlink());
+        let backup = dir.names().into_iter().find(|name| name != "f" && name != "link").unwrap();
+        assert_eq!(dir.read(&backup), "old");
+        assert!(!dir.join(&backup).is_symlink());
+        fs::remove_file(dir.join(backup)).unwrap();
+        fs::remove_file(dir.join("link")).unwrap();
+    }
+    dir.assert_holds(&["f"]);
+}
+
 #[test]
 fn other_hard_links_keep_the_old_content() {
     let dir = TestDir::new();

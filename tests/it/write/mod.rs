@@ -10,5 +10,6 @@ mod refused;
 mod settled;
 mod sparse;
 mod staged;
+mod steps;
 mod surroundings;
 mod targets;
