@@ -233,6 +233,8 @@ impl Target {
             Err(e) => match e.raw_os_error() {
                 // Creating the lock file or the temporary file will fail too, with a better message.
                 Some(libc::EROFS) => Ok(()),
+                // Removed meanwhile, or long ago: an NFS client knows names for a while that are gone.
+                Some(libc::ENOENT | libc::ESTALE) => Ok(()),
                 Some(libc::EACCES) => {
                     Err(Error::io(&self.given, e).of_kind(ErrorKind::NotWritable).with_remedy(Remedy::Force))
                 }

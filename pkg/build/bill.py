@@ -179,7 +179,7 @@ def main():
         entries.append((f"{name} {version}".strip(), licence, None, [pathlib.Path(file).read_text()]))
     root = packages[order[0]]
     others = [("rust-std", rust, "MIT OR Apache-2.0")] + [tuple(other[:3]) for other in given.others]
-    given.text.write_text(text(f"{root['name']} {root['version']}", entries))
+    given.text.write_text(text(f"awrite {root['version']}", entries))
     given.json.write_text(cyclonedx(packages, order, needs, others))
 
 

@@ -18,6 +18,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
     repository=https://github.com/awrite-project/awrite
     maintainer='The awrite authors <awrite-project@users.noreply.github.com>'
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    # Not `awrite`, which is another crate on crates.io.
+    crate=$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
     dist=$target_dir/dist
 }

@@ -58,7 +58,7 @@ same pkg/debian/changelog "$(top '^awrite (\(.*\)-[0-9]*) .*' pkg/debian/changel
 same pkg/rpm/awrite.spec "$(top '^Version: *\(.*\)' pkg/rpm/awrite.spec)"
 ! grep -q '^%changelog' pkg/rpm/awrite.spec || same "%changelog of pkg/rpm/awrite.spec" \
     "$(sed '1,/^%changelog/d' pkg/rpm/awrite.spec | sed -n 's/^\* .*> \(- \)\?\(.*\)-[0-9]*$/\2/p' | head -n 1)"
-same Cargo.lock "$(awk '/^name = "awrite"$/ { getline; gsub(/.* = |"/, ""); print }' Cargo.lock)"
+same Cargo.lock "$(awk -v name="name = \"$crate\"" '$0 == name { getline; gsub(/.* = |"/, ""); print }' Cargo.lock)"
 grep -qF "## [$version]" CHANGELOG.md || wrong "CHANGELOG.md has no section [$version]"
 # Only these are filled in, and common.sh can fill them.
 for template in pkg/arch/PKGBUILD pkg/alpine/APKBUILD pkg/homebrew/awrite.rb; do

@@ -21,7 +21,7 @@ machine=$(uname -m)
 tarballs=("$machine-unknown-linux-musl" aarch64-unknown-linux-musl "$machine-unknown-linux-gnu")
 recipes=(pkg/arch/PKGBUILD pkg/alpine/APKBUILD pkg/homebrew/awrite.rb pkg/rpm/awrite.spec)
 source=$dist/awrite-$version.tar.gz
-crate=$dist/awrite-$version.crate
+packed=$dist/$crate-$version.crate
 bill=$dist/awrite-$version.cdx.json
 arch=$(dpkg --print-architecture)
 
@@ -35,7 +35,7 @@ make_all() {
     copy_source "$scratch/awrite-$version"
     pack "awrite-$version" "$source"
     cargo package --locked --quiet --no-verify --allow-dirty
-    cp "$target_dir/package/awrite-$version.crate" "$crate"
+    cp "$target_dir/package/$crate-$version.crate" "$dist"
     for recipe in "${recipes[@]}"; do fill "$recipe" "$dist/$(basename "$recipe")" "$source"; done
     for kind in musl aarch64 glibc; do
         say "tarball: $kind"
@@ -48,11 +48,23 @@ make_all() {
     (cd "$dist" && sha256sum -- * >"$scratch/SHA256SUMS" && mv "$scratch/SHA256SUMS" .)
 }
 
+# On crates.io the name is free, or this project's; a dry run of `cargo publish` does not ask. Elsewhere than here, since
+# here cargo would tell of this crate.
+is_ours() {
+    local there
+    if there=$(cd / && cargo info --registry crates-io "$crate" 2>"$scratch/log"); then
+        grep -q "^repository: $repository\$" <<<"$there" || die "on crates.io, $crate is another project's"
+        ! grep -q "^version: $version\( \|\$\)" <<<"$there" || die "crates.io has $crate $version already"
+    else
+        grep -q "could not find" "$scratch/log" || { cat "$scratch/log" >&2; die "crates.io does not answer"; }
+    fi
+}
+
 # What must be in $dist, and nothing else.
 expected() {
     local triple package revision
     for triple in "${tarballs[@]}"; do echo "awrite-$version-$triple.tar.gz"; done
-    basename -a "$source" "$crate" "$bill" "${recipes[@]}"
+    basename -a "$source" "$packed" "$bill" "${recipes[@]}"
     revision=$(dpkg-parsechangelog -l pkg/debian/changelog -S Version)
     for package in awrite libawrite1 libawrite-dev; do echo "${package}_${revision}_$arch.deb"; done
     revision=$(rpmspec -q --qf '%{name}-%{version}-%{release}.%{arch}.rpm\n' pkg/rpm/awrite.spec)
@@ -82,7 +94,7 @@ has_licences() {
         grep -q "^$part: ." "$text" || die "$text does not name $part"
         # Once in the list, and once more above a text.
         [ "$(grep -cE "(^|, )$part(, |\$|:)" "$text")" -ge 2 ] || die "$text has no licence of $part"
-    done < <(jq -r '.components[] | select(.purl) | "\(.name) \(.version)"' "$bill" | sed 's/[.+]/\\&/g')
+    done < <(jq -r '.components[] | select(.purl) | "\(.name) \(.version)"' "$bill" | sed 's/[.+]/[&]/g')
     grep -q '^the Rust standard library: .' "$text" || die "$text does not name the standard library"
 }
 
@@ -104,8 +116,9 @@ check_all() {
     say "source and crate"
     diff <(git ls-files -co --exclude-standard | sort) \
         <(tar -tzf "$source" | grep -v '/$' | sed "s|^awrite-$version/||" | sort) || die "the source is not this tree's"
-    tar -xzOf "$crate" "awrite-$version/Cargo.toml" | grep -q "^repository = \"$repository\"" || die "$crate"
-    ! tar -tzf "$crate" | grep -E "^awrite-$version/(pkg|tests|\.ci)/" || die "$crate has what a crate does not need"
+    tar -xzOf "$packed" "$crate-$version/Cargo.toml" | grep -q "^repository = \"$repository\"" ||
+        die "$packed names another repository"
+    ! tar -tzf "$packed" | grep -E "^$crate-$version/(pkg|tests|\.ci)/" || die "$packed has what a crate does not need"
     for triple in "${tarballs[@]}"; do
         say "tarball: $triple"
         tree=$scratch/$triple
@@ -155,9 +168,7 @@ case ${1:-} in
         ;;
     [0-9]*)
         bash pkg/build/facts.sh "$1"
-        # A dry run only warns of it.
-        cargo publish --dry-run --no-verify --locked 2>&1 | tee "$scratch/log"
-        ! grep -q "already exists" "$scratch/log" || die "crates.io has awrite $1 already"
+        is_ours
         make_all
         ;;
     *) die "which version? Or: try, twice, check" ;;

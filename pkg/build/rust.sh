@@ -67,8 +67,9 @@ export ZIG_GLOBAL_CACHE_DIR="$target_dir/zig/cache" ZIG_LOCAL_CACHE_DIR="$target
 for argument; do
     case \$argument in
         -lgcc_s | -lgcc_eh) argument=-lunwind ;;
-        # The target says these too, in words that zig knows.
-        -lgcc | -arch | arm64 | -mmacosx-version-min=*) continue ;;
+        # macOS: the target says the first three already. The others are Apple's, and zig does not have them: crates ask
+        # for them, and use nothing of them that is linked. Otherwise names would be missing.
+        -lgcc | -arch | arm64 | -mmacosx-version-min=* | -lobjc | -liconv | -framework | Foundation) continue ;;
     esac
     arguments+=("\$argument")
 done

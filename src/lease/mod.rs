@@ -422,11 +422,12 @@ impl Lease {
         }
     }
 
-    /// The same, but it is an error if another owner has it by now. Returns what it was; `None`: it was not there any more.
+    /// The same, but it is an error if another owner has it by now, or if a store kept it and its time was over here. Returns
+    /// what it was; `None`: it was not there any more.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LockLost`]: another owner has it, and nothing was changed. Otherwise as [`Lease::release`].
+    /// [`ErrorKind::LockLost`]: another owner has it, or may have had it. Otherwise as [`Lease::release`].
     pub fn try_release(mut self) -> Result<Option<LeaseInfo>> {
         self.releases = None;
         self.give_back(&self.options, Duration::MAX)
@@ -441,8 +442,10 @@ impl Lease {
     /// A store is given only so long to answer.
     fn give_back(&self, options: &LockOptions, limit: Duration) -> Result<Option<LeaseInfo>> {
         if let Kept::There(stored) = &self.kept {
+            // Released is also what was not there: another may have had it since.
+            let over = stored.left().is_zero();
             stored.remote.release(&self.claim(), limit)?;
-            return Ok(Some(self.info()));
+            return if over { Err(stored.remote.over(&stored.owner)) } else { Ok(Some(self.info())) };
         }
         let was = self.store(options).end(&self.claim())?;
         Ok(was.map(|(record, path)| LeaseInfo::new(&record, path, &Machine)))

@@ -311,8 +311,12 @@ pub(super) fn list(url: &str) -> Result<Vec<(PathBuf, Holding)>> {
     Ok(all)
 }
 
+/// The cause, and behind the first full stop the remedy.
 fn refused_by_store(message: &str) -> Error {
-    Error::new(ErrorKind::Store, message)
+    match message.split_once(". ") {
+        Some((cause, remedy)) => Error::new(ErrorKind::Store, cause).with_hint(remedy.trim_end_matches('.')),
+        None => Error::new(ErrorKind::Store, message.trim_end_matches('.')),
+    }
 }
 
 /// Rounded up: a lease of less than a millisecond is a lease, too.

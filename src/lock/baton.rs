@@ -1,8 +1,8 @@
 //! Going on under a lock by link(2) that an ancestor of this process holds.
 //!
 //! The kernel knows nothing of such a lock. So its holder gives its children something that the kernel does know, a
-//! baton: a file in memory (memfd_create(2)) that contains the lock's nonce, locked by the holder with `flock`. From
-//! there on everything is as below a `flock` (inherited.rs), with the baton in place of the lock file.
+//! baton: a file in memory (memfd_create(2)) that contains the lock's nonce and its number, locked by the holder with
+//! `flock`. From there on everything is as below a `flock` (inherited.rs), with the baton in place of the lock file.
 //!
 //! ```text
 //!   made, locked ──hand_over: mark──> handed on ──take_back: wait for those below──> ──kill: unlock──> dead
@@ -12,11 +12,14 @@
 //! process that the lock's record names has this very file open: nobody can put a file there from outside.
 //!
 //! The lock ends with its holder, even while somebody goes on below it. So a process below looks for the nonce before it
-//! commits ([`still_holds`]).
+//! commits ([`still_holds`]). And one that begins later must not take the lock as any other does: what it is to write may
+//! come of what was read under the lock that is lost. Its baton tells that it had one, since only a holder that has given
+//! the lock back has killed it.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -26,6 +29,7 @@ use super::inherited::{self, HandOver, Handed, Intent};
 use super::look::{is_contention, is_record_of, read};
 use super::record::LockRecord;
 use crate::error::{Error, Result};
+use crate::names::{NONCE, fnv1a};
 use crate::sys::dir::{modified_and_links, touch};
 use crate::sys::{self, Dir, FileStatus};
 
@@ -37,19 +41,20 @@ pub(super) struct Baton {
 
 impl Baton {
     #[cfg(target_os = "linux")]
-    pub(super) fn new(nonce: &str) -> io::Result<Baton> {
+    pub(super) fn new(nonce: &str, dir: &Dir, name: &OsStr) -> io::Result<Baton> {
         use std::io::Write;
 
         use rustix::fs::{MemfdFlags, memfd_create};
 
         let mut file = File::from(memfd_create(inherited::BATON, MemfdFlags::CLOEXEC)?);
         file.write_all(nonce.as_bytes())?;
+        file.write_all(&number(dir, name))?;
         sys::try_flock(&file, false)?;
         Ok(Baton { file, handed: Handed::default() })
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn new(_nonce: &str) -> io::Result<Baton> {
+    pub(super) fn new(_nonce: &str, _dir: &Dir, _name: &OsStr) -> io::Result<Baton> {
         Err(rustix::io::Errno::NOSYS.into())
     }
 
@@ -69,6 +74,13 @@ impl Baton {
         let _ = inherited::release(&self.file);
         let _ = sys::unflock(&self.file);
     }
+}
+
+/// A number for the lock `name`, in as many digits as a nonce has.
+pub(super) fn number(dir: &Dir, name: &OsStr) -> Vec<u8> {
+    let id = dir.id();
+    let bytes = [&id.dev.to_ne_bytes(), &id.ino.to_ne_bytes(), name.as_bytes()].concat();
+    format!("{:0NONCE$x}", fnv1a(&bytes)).into_bytes()
 }
 
 /// Whether the lock `name` still has `nonce`, for a process that is about to commit below it. Gives a sign of life on

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::around::{self, Around};
+use super::baton;
 use super::flock::LockFile;
 use super::held::{FileLock, Taken, list};
-use super::inherited::{self, Confirmed};
+use super::inherited::{self, Confirmed, InheritedFile};
 use super::look::{Seen, look};
 use super::record::{Here, LockRecord};
 use super::request::Request;
@@ -30,12 +31,15 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
     }
     let (place, given) = (request.place, &request.target.given);
     loop {
-        let Ok(Seen::Record { record, .. }) = look(&place.dir, &place.name) else { return Ok(None) };
-        let of_record = |baton: &&inherited::InheritedFile| {
-            baton.content == record.nonce.as_bytes() && [0, record.pid].contains(&baton.pid)
+        let record = match look(&place.dir, &place.name) {
+            Ok(Seen::Record { record, .. }) => record,
+            Ok(_) => return ensure_not_lost(&batons, request, None),
+            Err(_) => return Ok(None),
         };
+        let of_record =
+            |baton: &&InheritedFile| baton.nonce() == record.nonce.as_bytes() && [0, record.pid].contains(&baton.pid);
         let Some(baton) = batons.iter().find(of_record).filter(|_| record.is_alive(&Here::now())) else {
-            return Ok(None);
+            return ensure_not_lost(&batons, request, Some(&record));
         };
         let file = if proc_locks::has_open(record.pid, baton.id) { baton.open() } else { None };
         let file = file.ok_or_else(|| {
@@ -58,5 +62,27 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
             // The ancestor has given the lock up. Another ancestor may hold it by now.
             Confirmed::Gone => {}
         }
+    }
+}
+
+/// Refuses a process that runs below a holder which has lost the lock, or was killed with it. `record` is the lock's now.
+/// `None`: it does not.
+fn ensure_not_lost(
+    batons: &[InheritedFile],
+    request: &Request<'_, '_>,
+    record: Option<&LockRecord>,
+) -> Result<Option<FileLock>> {
+    let (number, here) = (baton::number(&request.place.dir, &request.place.name), Here::now());
+    let is_lost = |baton: &&InheritedFile| {
+        baton.number() == number
+            && record.is_none_or(|record| baton.nonce() != record.nonce.as_bytes() || record.is_dead(&here))
+            // Whoever gives it back unmarks it first.
+            && baton.open().is_some_and(|file| inherited::find(&file, baton.id).is_some())
+    };
+    match batons.iter().find(is_lost) {
+        None => Ok(None),
+        Some(_) => Err(Error::new(ErrorKind::LockLost, "The lock that this runs under is lost")
+            .on(&request.target.given)
+            .with_hint("what is to go on after it must be started without AWRITE_HELD in its environment")),
     }
 }

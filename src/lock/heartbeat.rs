@@ -7,12 +7,14 @@
 //!
 //! The heartbeat thread and the holder (`is_still_ours`) find out that the lock is lost. `relinquish` runs on the holder's
 //! thread or on the signal thread, with the clean-up mutex held, and ends the heartbeat. The mutex in `LinkLock` keeps
-//! these apart. A forked child has none of it: there, the lock counts as lost.
+//! these apart. A server that does not answer keeps whoever has the mutex waiting, so `left`, which tells how long the lock
+//! lasts, goes without it. A forked child has none of it: there, the lock counts as lost.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +30,11 @@ use crate::sys::dir::touch;
 use crate::sys::host::boot_clock;
 use crate::sys::{self, Dir, FileId, FileStatus, retry};
 
-/// How often a failed sign of life is tried again within the time between two.
-const TRIES_IN_A_BEAT: u32 = 10;
+/// How many signs of life there are in the time that the record promises one in. What `--kill-after` may take, half of the
+/// stale time, must still be left when the next one is due.
+const BEATS_IN_TIME: u32 = 2;
+/// How often a failed sign of life is tried again in that time.
+const TRIES_IN_TIME: u32 = 10;
 
 /// A lock by link(2), held until it is relinquished or lost.
 #[derive(Debug)]
@@ -43,6 +48,10 @@ pub(crate) struct LinkLock {
     pid: u32,
     pulse: Mutex<Pulse>,
     stopped: Condvar,
+    /// The boot clock just before the last sign of life, in nanoseconds. Written with the mutex held.
+    last: AtomicU64,
+    /// Never false again. Written with the mutex held.
+    lost: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -52,22 +61,7 @@ struct Pulse {
     file: Option<File>,
     /// What children have been given.
     baton: Option<Arc<Baton>>,
-    /// The boot clock just before the last sign of life.
-    last: Duration,
-    lost: bool,
     stop: bool,
-}
-
-impl Pulse {
-    /// Gives a sign of life. False: an error, which counts as silence, since the server may have got nothing.
-    fn touch(&mut self) -> bool {
-        let before = boot_clock();
-        let touched = self.file.as_ref().is_some_and(|file| touch(file).is_ok());
-        if touched {
-            self.last = before;
-        }
-        touched
-    }
 }
 
 impl LinkLock {
@@ -80,8 +74,10 @@ impl LinkLock {
             id,
             record,
             pid: std::process::id(),
-            pulse: Mutex::new(Pulse { file: None, baton: None, last, lost: false, stop: false }),
+            pulse: Mutex::new(Pulse { file: None, baton: None, stop: false }),
             stopped: Condvar::new(),
+            last: AtomicU64::new(nanos(last)),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -99,7 +95,7 @@ impl LinkLock {
         let mut pulse = self.pulse();
         let baton = match pulse.baton.take() {
             Some(baton) => baton,
-            None => match Baton::new(&self.record.nonce) {
+            None => match Baton::new(&self.record.nonce, &self.dir, &self.name) {
                 // Another system, or a sandbox. Processes below then wait for the lock as any other does.
                 Err(e) if sys::unsupported(&e) => return Ok(self.keep_back(intent)),
                 baton => Arc::new(baton?),
@@ -129,11 +125,26 @@ impl LinkLock {
         self.record.stale_after()
     }
 
-    /// How long the lock lasts without another sign of life.
+    /// How long the lock lasts without another sign of life. Never waits for the server.
     pub(super) fn left(&self) -> Duration {
-        let pulse = self.pulse();
-        let silence = boot_clock().saturating_sub(pulse.last);
-        if pulse.lost { Duration::ZERO } else { self.record.longest_silence().saturating_sub(silence) }
+        let silence = boot_clock().saturating_sub(self.last());
+        if self.is_lost() { Duration::ZERO } else { self.record.longest_silence().saturating_sub(silence) }
+    }
+
+    fn last(&self) -> Duration {
+        Duration::from_nanos(self.last.load(Ordering::SeqCst))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Gives a sign of life. An error counts as silence, since the server may have got nothing.
+    fn touch(&self, pulse: &Pulse) {
+        let before = boot_clock();
+        if pulse.file.as_ref().is_some_and(|file| touch(file).is_ok()) {
+            self.last.store(nanos(before), Ordering::SeqCst);
+        }
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
@@ -159,15 +170,15 @@ impl LinkLock {
         // If no thread can be started the lock is lost after a while, and ensure_held reports that.
         let _ = sys::thread::start(c"awrite-heartbeat", move || {
             let mut pulse = lock.pulse();
-            let mut pause = lock.record.heartbeat();
-            while !pulse.stop && !pulse.lost {
+            let mut pause = lock.record.heartbeat() / BEATS_IN_TIME;
+            while !pulse.stop && !lock.is_lost() {
                 let waited = lock.stopped.wait_timeout_while(pulse, pause, |pulse| !pulse.stop);
                 pulse = waited.unwrap_or_else(PoisonError::into_inner).0;
                 if !pulse.stop {
-                    let last = pulse.last;
+                    let last = lock.last();
                     // An error may pass. A beat soon after, or the holder's check before the commit, decides.
-                    let _ = lock.beat(&mut pulse);
-                    pause = lock.record.heartbeat() / if pulse.last == last { TRIES_IN_A_BEAT } else { 1 };
+                    let _ = lock.beat(&pulse);
+                    pause = lock.record.heartbeat() / if lock.last() == last { TRIES_IN_TIME } else { BEATS_IN_TIME };
                 }
             }
         });
@@ -178,18 +189,19 @@ impl LinkLock {
         if self.pid != std::process::id() {
             return Ok(false);
         }
-        self.beat(&mut self.pulse())
+        self.beat(&self.pulse())
     }
 
     /// Checks the nonce and gives a sign of life. False: the lock is lost.
-    fn beat(&self, pulse: &mut Pulse) -> Result<bool> {
-        pulse.lost = pulse.lost || !self.is_named().map_err(|e| Error::io(&self.path, e))?;
+    fn beat(&self, pulse: &Pulse) -> Result<bool> {
+        let mut lost = self.is_lost() || !self.is_named().map_err(|e| Error::io(&self.path, e))?;
         // Last, so that nothing comes between the sign of life and the caller's next step.
-        let last = pulse.last;
-        pulse.touch();
+        let last = self.last();
+        self.touch(pulse);
         // If we were silent for the stale time, somebody may be taking the lock right now, even if our nonce is there.
-        pulse.lost |= self.record.is_late(last);
-        Ok(!pulse.lost)
+        lost |= self.record.is_late(last);
+        self.lost.fetch_or(lost, Ordering::SeqCst);
+        Ok(!lost)
     }
 
     /// Whether the lock's name is still that of our record.
@@ -207,18 +219,18 @@ impl LinkLock {
             baton.kill();
         }
         // Even after a long silence: whoever has the mark by now keeps it, and whoever comes later finds a fresh lock.
-        pulse.touch();
+        self.touch(&pulse);
         let mark = mark_name(&self.name, &self.record.nonce, &self.dir);
         // Marks the file that is the lock now. If that is ours, it stays ours as long as the mark is ours.
         let linked = retry(|| self.dir.link(&self.name, &self.dir, &mark));
         let marked = self.owns(&mark);
         // For example, no room for another name. The lock is fresh, so nobody breaks it before the next step.
         let refused = linked.as_ref().is_err_and(|e| !e.raw_os_error().is_some_and(is_contention));
-        pulse.touch();
+        self.touch(&pulse);
         // Closed before it is unlinked: an NFS client renames an open file to `.nfs…` instead of removing it.
         pulse.file = None;
         // After a stall so long that others may have taken over the mark, everything stays as it is, for them to break.
-        let in_time = !self.record.is_late(pulse.last);
+        let in_time = !self.record.is_late(self.last());
         // On another's lock the mark for our nonce, which is gone, says nothing to anybody.
         let unmark = match marked {
             Ok(true) => in_time,
@@ -241,4 +253,8 @@ impl LinkLock {
     fn owns(&self, name: &OsStr) -> io::Result<bool> {
         ask_again(|| is_record_of(&self.dir, name, &self.record.nonce, self.id))
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -439,10 +439,20 @@ pub(super) struct InheritedFile {
     pub(super) id: FileId,
     /// The ancestor; 0: not known.
     pub(super) pid: u32,
-    pub(super) content: Vec<u8>,
+    content: Vec<u8>,
 }
 
 impl InheritedFile {
+    /// The nonce of the lock that this is the baton of.
+    pub(super) fn nonce(&self) -> &[u8] {
+        &self.content[..NONCE]
+    }
+
+    /// The number of that lock.
+    pub(super) fn number(&self) -> &[u8] {
+        &self.content[NONCE..]
+    }
+
     /// Opens the file anew, for a description of our own.
     pub(super) fn open(&self) -> Option<File> {
         let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", self.fd)).ok()?;
@@ -450,13 +460,13 @@ impl InheritedFile {
     }
 }
 
-/// The inherited files that may be batons: those with a nonce in them. A lock file is empty.
+/// The inherited files that may be batons: those with a nonce and a number in them. A lock file is empty.
 pub(super) fn batons() -> Vec<InheritedFile> {
     let content_of = |fd: sys::Borrowed| {
-        let mut content = vec![0; 2 * NONCE];
+        let mut content = vec![0; 2 * NONCE + 1];
         let length = rustix::io::pread(fd, content.as_mut_slice(), 0).ok()?;
         content.truncate(length);
-        (length == NONCE).then_some(content)
+        (length == 2 * NONCE).then_some(content)
     };
     let said = inherited().into_iter().filter_map(|entry| {
         let content = content_of(entry.descriptor()?)?;

@@ -226,19 +226,20 @@ impl Drop for Unique<'_> {
 }
 
 /// Removes what crashed processes have left beside this lock: marks for nonces that are gone, and files like U whose maker
-/// is dead, or, by the clock of `by`, silent for too long.
-fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) {
+/// is dead, or, by the clock of `by`, silent for too long. True: only the clock of a U could tell more.
+fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) -> bool {
     let mark_stem = mark_stem(&place.name);
     let temp_stem = temp_stem(&place.name);
     let is_mark = |name: &OsStr| name.as_bytes().starts_with(mark_stem.as_bytes()) && is_mark_name(name);
     let is_temp = |name: &OsStr| {
         name.as_bytes().starts_with(temp_stem.as_bytes()) && is_temp_name(name) && by.is_none_or(|by| name != by.name)
     };
-    let Ok(mut names) = place.dir.names() else { return };
+    let Ok(mut names) = place.dir.names() else { return false };
     names.retain(|name| is_mark(name) || is_temp(name));
     if names.is_empty() {
-        return;
+        return false;
     }
+    let mut undecided = false;
     // Read after the list. So a mark on the list whose nonce is not the lock's now never means anything again.
     let live = live_marks(place);
     for name in names.into_iter().filter(|name| !live.contains(name)) {
@@ -247,7 +248,11 @@ fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) {
             Ok(Seen::Record { record, modified, uid }) => {
                 is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified, uid))
             }
-            Ok(Seen::Empty) => is_temp(&name) && is_abandoned(&place.dir, &name).unwrap_or(false),
+            Ok(Seen::Empty) => {
+                let is_leftover = is_temp(&name) && is_abandoned(&place.dir, &name, by).unwrap_or(false);
+                undecided |= !is_leftover;
+                is_leftover
+            }
             Ok(Seen::Absent) | Err(_) => false,
         };
         if is_leftover {
@@ -255,6 +260,7 @@ fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) {
             let _ = place.dir.unlink(&name);
         }
     }
+    undecided
 }
 
 /// The marks that mean something now: the mark for the lock, the mark for that mark, and so on.
@@ -273,9 +279,12 @@ fn live_marks(place: &Place) -> Vec<OsString> {
 
 /// Whether an empty file, which its maker has open until the record is in it, has been left by one that was killed. An
 /// error where that cannot be told.
-fn is_abandoned(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+fn is_abandoned(dir: &Dir, name: &OsStr, by: Option<&Unique<'_>>) -> io::Result<bool> {
     let file = dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
-    Ok(!lease::is_open_elsewhere(&file)? && FileStatus::of(&file)?.size == 0)
+    let status = FileStatus::of(&file)?;
+    // Over NFS nobody can tell who has it open. Its time of modification is not set yet, and was never meant as one.
+    let is_silent = by.is_some_and(|by| by.silence(status.changed) >= by.record.stale_after());
+    Ok(status.size == 0 && (is_silent || !lease::is_open_elsewhere(&file)?))
 }
 
 /// Why an attempt has not given us the lock.
@@ -301,11 +310,12 @@ fn attempt(
     goal: Goal,
 ) -> std::result::Result<Arc<LinkLock>, Obstacle> {
     let place = request.place;
-    if goal != Goal::Clear && place.dir.opened().size <= QUICKLY_READ {
-        // One that is killed before it has the lock leaves its file, and nothing to break.
-        sweep(place, here, None);
-    }
+    // One that is killed before it has the lock leaves its file, and nothing to break.
+    let undecided = goal != Goal::Clear && place.dir.opened().size <= QUICKLY_READ && sweep(place, here, None);
     let unique = Unique::create(request, here).map_err(|e| place.explain(&request.target.given, e))?;
+    if undecided {
+        sweep(place, here, Some(&unique));
+    }
     let ours = match seen {
         Seen::Absent => unique.link_as(&place.name)?,
         Seen::Empty => false,

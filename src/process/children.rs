@@ -269,6 +269,14 @@ pub(crate) fn become_command(mut command: Command, inherited: &Inherited) -> io:
     command.exec()
 }
 
+/// Runs `work` on a thread of its own. Signals are for the thread that supervises COMMAND.
+pub(crate) fn start_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mask = set_mask(Some(&all_signals()));
+    let started = std::thread::Builder::new().spawn(work);
+    set_mask(Some(&mask));
+    started.map(drop)
+}
+
 /// Blocks all signals and returns the former mask. Fails if a signal that ends the work has come already.
 fn block_signals(inherited: &Inherited) -> io::Result<libc::sigset_t> {
     let mask = set_mask(Some(&all_signals()));

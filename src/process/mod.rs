@@ -35,8 +35,8 @@ mod signals;
 mod stdio;
 
 pub(crate) use children::{
-    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start, supervise,
-    supervise_beside, supervise_step,
+    Next, Running, become_command, ending, hand_descriptor, hand_lock, hand_locks, keep_descriptor, start,
+    start_thread, supervise, supervise_beside, supervise_step,
 };
 pub(crate) use limits::raise_descriptor_limit;
 pub(crate) use masks::{Inherited, take_over};

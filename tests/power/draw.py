@@ -113,8 +113,8 @@ def main():
     parts.append(text(0, y, "Each cell is one write or flush. What is not flushed, the disk may have written in any order, or "
                       "not: a divided cell shows that both were found.", "small"))
     y += 18
-    parts.append(text(0, y, "A file of 3 MB, no mount options. sponge has its temporary file beside f. Recorded by "
-                      "tests/power/cuts.sh.", "small"))
+    parts.append(text(0, y, "3 MB, no mount options; right after, another program syncs a file of its own. sponge's "
+                      "temporary file is beside f. By tests/power/cuts.sh.", "small"))
     width, height = LEFT + 3 * WIDTH + 2 * GAP + 2 * EDGE, y + 10 + 2 * EDGE
     box = f'x="{-EDGE}" y="{-EDGE}" width="{width}" height="{height}"'
     print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-EDGE} {-EDGE} {width} {height}" width="{width}"'

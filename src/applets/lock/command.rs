@@ -114,17 +114,16 @@ fn supervise(
     outcome
 }
 
-/// Gives a sign of life to a link lock. An error if the lock is lost, or will be within `kill_after`.
+/// An error if a link lock is lost, or will be within `kill_after`. Asks no server, which may not answer: a thread of the
+/// library gives the signs of life.
 fn is_lost(lock: &FileLock, kill_after: Duration) -> Option<Error> {
-    match lock.ensure_held() {
-        Err(error) if error.kind() == ErrorKind::LockLost => return Some(error),
-        // An error may pass.
-        _ => {}
-    }
-    lock.left().filter(|left| *left <= kill_after).map(|_| {
-        let error = Error::new(ErrorKind::LockLost, "Lock lost").on(lock.path());
-        error.with_hint("no sign of life could be written to it, and others will break it")
-    })
+    let left = lock.left().filter(|left| *left <= kill_after)?;
+    let hint = if left.is_zero() {
+        "this process was stopped or cut off, and another may have the lock"
+    } else {
+        "no sign of life could be written to it, and others will break it"
+    };
+    Some(Error::new(ErrorKind::LockLost, "Lock lost").on(lock.path()).with_hint(hint))
 }
 
 pub(super) fn could_not_run(target: &Path, program: &OsStr, error: io::Error) -> Result<u8, Error> {

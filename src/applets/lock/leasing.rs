@@ -11,7 +11,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, Lease, LeaseInfo, LockOptions, Notice, Wait};
 
@@ -29,6 +31,10 @@ const REFRESH_WAIT: Duration = Duration::from_millis(100);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a store may take to answer, at most.
 const LONGEST_ANSWER: Duration = Duration::from_secs(2);
+/// How long a refresh is waited for before anything else is done. Twice what it waits for the lock.
+const REFRESH_TIME: Duration = Duration::from_millis(200);
+/// The pause before the next look at a refresh that takes longer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the release after COMMAND's end waits for the lock. If it fails, the lease expires.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -137,11 +143,17 @@ fn run(
     let quiet = report::warnings();
     let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
     let kill_after = request.kill_after.unwrap_or_default();
-    let mut refresher = Refresher { lease, target, lost: false, warned: false, kill_after };
+    let claim = lease.claim();
+    let mut refresher = Refresher::new(lease, target, kill_after);
     let outcome = process::supervise_beside(command, inherited, || refresher.run_if_due());
-    let lease = refresher.lease.with_options(&with_wait(&request.options, RELEASE_WAIT), &quiet);
-    let lost = match lease.try_release() {
-        _ if refresher.lost => true,
+    let was_lost = refresher.lost;
+    let options = with_wait(&request.options, RELEASE_WAIT);
+    let released = match refresher.into_lease() {
+        Some(lease) => lease.with_options(&options, &quiet).try_release(),
+        None => Lease::release_claimed(target, &claim, &options, &quiet),
+    };
+    let lost = match released {
+        _ if was_lost => true,
         Err(e) if e.kind() == ErrorKind::LockLost => {
             // This process was stopped; the lease and COMMAND both ended before it could look.
             report_lost(target, &e, "the lease was lost while COMMAND ran");
@@ -179,9 +191,15 @@ fn report_lost(target: &Path, why: &Error, what: &str) {
     report::error(&Error::new(ErrorKind::LockLost, format!("{what}: {}", why.reason())).on(target));
 }
 
-/// Refreshes the lease while COMMAND runs.
+/// Refreshes the lease while COMMAND runs. A thread does it: a file server that does not answer keeps only the thread
+/// waiting, and COMMAND is stopped in time.
 struct Refresher<'a> {
-    lease: Lease,
+    lease: Arc<Mutex<Lease>>,
+    ttl: Duration,
+    /// The refresh that goes on, which has the mutex meanwhile.
+    under_way: Option<Receiver<Result<(), Error>>>,
+    /// When the lease ends, unless the last refresh that was begun succeeds.
+    ends: Instant,
     target: &'a Path,
     /// The lease is lost, and the user has been told.
     lost: bool,
@@ -191,18 +209,44 @@ struct Refresher<'a> {
     kill_after: Duration,
 }
 
-impl Refresher<'_> {
+impl<'a> Refresher<'a> {
+    fn new(lease: Lease, target: &'a Path, kill_after: Duration) -> Refresher<'a> {
+        let (ttl, lease) = (lease.info().ttl, Arc::new(Mutex::new(lease)));
+        let ends = Instant::now();
+        Refresher { lease, ttl, under_way: None, ends, target, lost: false, warned: false, kill_after }
+    }
+
+    /// Ends the refreshing. `None`: a thread still has the lease, since a server does not answer it.
+    fn into_lease(self) -> Option<Lease> {
+        if let Some(answer) = self.under_way {
+            // The end of this process must not catch it with the lock in its hands.
+            let _ = answer.recv_timeout(RELEASE_WAIT);
+        }
+        match Arc::try_unwrap(self.lease) {
+            Ok(lease) => Some(lease.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            Err(lease) => {
+                // Dropping it would release it, and so wait for that thread.
+                std::mem::forget(lease);
+                None
+            }
+        }
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long COMMAND can still go on without a refresh. With a limit for its end, that must be over in time; the tenth
     /// of the lease makes up for an attempt at the lock and for the machine's delays.
     fn spare(&self) -> Duration {
-        let info = self.lease.info();
-        let reserve = if self.kill_after.is_zero() { Duration::ZERO } else { self.kill_after + info.ttl / 10 };
-        info.left.unwrap_or_default().saturating_sub(reserve)
+        let reserve = if self.kill_after.is_zero() { Duration::ZERO } else { self.kill_after + self.ttl / 10 };
+        self.ends.saturating_duration_since(Instant::now()).saturating_sub(reserve)
     }
 
     /// How long a store may take to answer. COMMAND may end meanwhile, or have to be told to.
     fn answer_limit(&self) -> Duration {
-        LONGEST_ANSWER.min(self.lease.info().ttl / 4).min(self.spare())
+        // Two attempts fit into what is left when the first is due.
+        LONGEST_ANSWER.min(self.ttl / 3).min(self.spare())
     }
 
     /// Whether a lock that is not free may be waited for. COMMAND that is to be gone in time cannot go on any longer.
@@ -210,21 +254,52 @@ impl Refresher<'_> {
         self.kill_after.is_zero() || !self.spare().is_zero()
     }
 
+    /// Begins a refresh.
+    fn begin(&mut self) -> Result<Receiver<Result<(), Error>>, Error> {
+        let left = self.lease().info().left.unwrap_or_default();
+        self.ends = Instant::now() + left;
+        let (answer, lease, limit) = (mpsc::channel(), self.lease.clone(), self.answer_limit());
+        process::start_thread(move || {
+            let outcome = lease.lock().unwrap_or_else(PoisonError::into_inner).refresh_within(limit);
+            // Before it is told, so that whoever is told has the lease alone.
+            drop(lease);
+            let _ = answer.0.send(outcome);
+        })
+        .map_err(|e| Error::io(self.target, e))?;
+        Ok(answer.1)
+    }
+
     fn run_if_due(&mut self) -> Next {
-        let due = self.lease.time_to_refresh();
-        if !due.is_zero() {
-            return Next::In(due);
-        }
-        let error = match self.lease.refresh_within(self.answer_limit()) {
-            Ok(()) => {
+        let (answer, patience) = match self.under_way.take() {
+            Some(answer) => (Ok(answer), Duration::ZERO),
+            None => {
+                let due = self.lease().time_to_refresh();
+                if !due.is_zero() {
+                    return Next::In(due);
+                }
+                (self.begin(), REFRESH_TIME)
+            }
+        };
+        let error = match answer.map(|answer| (answer.recv_timeout(patience), answer)) {
+            Ok((Ok(Ok(())), _)) => {
                 self.warned = false;
-                return Next::In(self.lease.time_to_refresh());
+                return Next::In(self.lease().time_to_refresh());
             }
             // The holder may be a writer of ours. Nobody can take the lease while somebody else holds the lock.
-            Err(e) if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) => {
+            Ok((Ok(Err(e)), _))
+                if self.may_wait() && matches!(e.kind(), ErrorKind::LockBusy | ErrorKind::LockTimeout) =>
+            {
                 return Next::In(Duration::ZERO);
             }
-            Err(e) => e,
+            Ok((Ok(Err(e)), _)) | Err(e) => e,
+            Ok((Err(RecvTimeoutError::Timeout), answer)) => {
+                self.under_way = Some(answer);
+                if self.may_wait() {
+                    return Next::In(LOOK_INTERVAL);
+                }
+                Error::new(ErrorKind::LockTimeout, "a refresh takes too long")
+            }
+            Ok((Err(RecvTimeoutError::Disconnected), _)) => Error::new(ErrorKind::Io, "a refresh has broken off"),
         };
         let spare = self.spare();
         if error.kind() == ErrorKind::LockLost || spare.is_zero() {

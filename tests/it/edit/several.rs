@@ -109,6 +109,18 @@ fn files_are_made_and_kept_as_for_one() {
     assert_eq!((dir.mode("a/x"), dir.mode("y")), (0o600, 0o600));
 }
 
+/// What stays as it is, loses nothing.
+#[test]
+fn nothing_is_said_of_links_to_what_is_unchanged() {
+    let dir = files();
+    fs::hard_link(dir.join("y"), dir.join("other")).unwrap();
+    let said = "hard links to this file";
+    let done = awrite(&dir, &edit(&["-v"], &["sh", "-c", r#"sed -i s/1/2/ "$1" "$2""#, "sh"])).run();
+    assert!(!done.ok().stderr.contains(said), "{done:?}");
+    let done = awrite(&dir, &edit(&["-v"], &["sed", "-i", "s/[12]/3/"])).run();
+    assert!(done.ok().stderr.contains(said), "{done:?}");
+}
+
 #[test]
 fn outputs_of_one_name_are_made() {
     let dir = files();

@@ -295,6 +295,42 @@ fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
     dir.assert_holds(&["f"]);
 }
 
+/// COMMAND reads, loses the lock with its holder, and writes: over what another has written meanwhile, if it took the lock
+/// as anybody does.
+#[test]
+fn one_that_begins_below_a_lost_lock_writes_nothing() {
+    for (loss, stale_after, code, outer) in
+        [(Signal::KILL, "60", "2\n", None), (Signal::STOP, "1", "2\n", Some(2)), (Signal::CONT, "60", "0\n", Some(0))]
+    {
+        let dir = TestDir::new();
+        dir.file("f", "old\n");
+        // As a daemon: only then may a lock be given back before it ends.
+        let write = "cp f was; touch ready; while [ ! -e go ]; do sleep .01; done; \
+                     \"$BIN\" --lock-method link f <was 2>err; echo $? >code";
+        let script = format!("({write}; mv code done) & while [ ! -e end ]; do sleep .01; done");
+        let holder = link(&dir, ["lock", "f", "-c", &script]).env("AWRITE_STALE_AFTER", stale_after).spawn();
+        wait_until("it has read", || dir.join("ready").exists());
+        if loss == Signal::CONT {
+            // Given back, and not lost.
+            dir.file("end", "");
+            wait_until("the lock is given back", || !dir.join("f.lock").exists());
+        }
+        holder.signal(loss);
+        link(&dir, ["f"]).stdin("theirs\n").run().ok();
+        dir.file("go", "");
+        wait_until("it has written", || dir.join("done").exists());
+        assert_eq!(dir.read("done"), code, "{loss:?}: {}", dir.read("err"));
+        if loss != Signal::CONT {
+            assert!(dir.read("err").starts_with("Error: f: The lock that this runs under is lost\nHint: "));
+            assert_eq!(dir.read("f"), "theirs\n");
+        }
+        dir.file("end", "");
+        holder.signal(Signal::CONT);
+        assert_eq!(holder.finish().code, outer);
+        assert!(!dir.join("f.lock").exists());
+    }
+}
+
 #[test]
 fn who_counts_as_dead() {
     let dir = TestDir::new();
@@ -386,6 +422,23 @@ fn what_is_no_record_is_never_removed() {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Breakers that die
+
+/// The file of one that was killed before its record was in it, where nobody can tell that no process has it open (NFS;
+/// here one has). Its time of modification is then what the client gave it to know it again.
+#[test]
+fn an_empty_file_that_stays_empty_is_cleared_away() {
+    let dir = TestDir::new();
+    let name = ".awrite-d39cff2b-000000000000d4e5.f.lock";
+    let open = File::create(dir.join(name)).unwrap();
+    open.set_modified(SystemTime::now() + Duration::from_secs(1 << 28)).unwrap();
+    link(&dir, ["f"]).stdin("x").quiet_success();
+    dir.assert_holds(&[name, "f"]);
+    wait_until("the stale time is over", || {
+        link(&dir, ["f"]).env("AWRITE_STALE_AFTER", "1").stdin("x").quiet_success();
+        !dir.join(name).exists()
+    });
+    dir.assert_holds(&["f"]);
+}
 
 #[test]
 fn what_dead_breakers_left_is_cleared_away() {

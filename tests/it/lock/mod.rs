@@ -12,6 +12,7 @@ mod flock;
 mod foreign;
 mod link;
 mod place;
+mod told;
 
 /// How a lock is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

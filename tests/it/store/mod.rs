@@ -37,9 +37,9 @@ while IFS= read -r line; do
         half) printf 'answer=ok\n'; exit 0 ;;
         long) head -c 70000 /dev/zero | tr '\0' x ;;
         wrong) printf 'answer=held\nowner=B\n\n' ;;
-        twice) pass; printf 'answer=ok\n\n' ;;
+        twice) pass; printf 'answer=ok\n\n'; touch "$dir/did-twice" ;;
         unfit) printf 'answer=ok\nowner=B\n\n' ;;
-        error) printf 'answer=error\nmessage=the disk of the store is full\n\n' ;;
+        error) printf 'answer=error\nmessage=the disk of the store is full. Make room.\n\n' ;;
     esac
     text=''
 done

@@ -64,6 +64,8 @@ fn overwriting_is_synced_too() {
         traced(&dir, "fsync,fdatasync,syncfs", "", &["--in-place", option, "target"]).ok();
         assert_eq!((count(&dir, "sync"), dir.read("target").as_str()), (syncs, "new"), "{option}");
     }
+    let done = traced(&dir, "fsync", "error=EIO", &["--in-place", "target"]);
+    done.assert_error_with(1, &["Error: target: overwritten only in part: Input/output error"]);
     // Nothing is there to be reserved.
     dir.awrite(["--in-place", "--allow-empty", "target"]).run().ok();
     assert_eq!(dir.read("target"), "");

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Do the tests notice when the code is wrong? Breaks the sources in a small way, again and again: an operator, a condition,
+# a whole function. Fails if a test run passes all the same, unless .cargo/mutants.toml says why that is right.
+#
+#     bash tests/mutants.sh [ROOM [PARTS [PART]]]
+#
+# ROOM is one of those below; all of them by default. One mutant in PARTS is tried, by default one in 80: some forty. PART
+# says which, from 0; by default others each time. Needs cargo-mutants (cargo install cargo-mutants).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+parts=${2:-80}
+part=${3:-$((RANDOM % parts))}
+# Every test is run for every mutant: in the quick form.
+export AWRITE_TEST_LONG=0 CARGO_PROFILE_DEV_DEBUG=0
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export CARGO_TARGET_DIR=$scratch/target
+mkdir "$scratch/tree"
+git ls-files -z -co --exclude-standard | xargs -0 cp --parents -t "$scratch/tree"
+
+mutants() {
+    local room=$1
+    shift
+    cargo mutants --dir "$scratch/tree" --in-place --output "$scratch/$room" --minimum-test-timeout 120 --no-times \
+        --colors never "$@" || case $? in
+        2 | 3) ;; # some were missed, or timed out, which is noticing too
+        *) return 1 ;;
+    esac
+}
+
+# The tests that are about a room notice most mutants, in a fraction of the time.
+room() {
+    local room=$1 files=$2 tests=$3 file
+    local only=()
+    for file in $files; do only+=(--file "$file"); done
+    read -ra tests <<<"$tests"
+    echo "==> $room: part $part of $parts"
+    mutants "$room" "${only[@]}" --sharding round-robin --shard "$part/$parts" -- --locked --lib --test it -- "${tests[@]}"
+}
+
+rooms() {
+    case $1 in
+        write) room write 'src/write/** src/commit.rs' 'write:: commit:: expect:: stream:: sets:: into:: edit:: fuse:: protocol::' ;;
+        backup) room backup 'src/backup.rs src/old_backups.rs' 'backup backups protocol::' ;;
+        lock) room lock 'src/lock/**' 'lock:: around:: nesting:: under:: takeover:: strangers:: holds:: users:: protocol::' ;;
+        lease) room lease 'src/lease/**' 'lease sets:: users:: protocol::' ;;
+        housekeep) room housekeep 'src/housekeep/**' 'housekeep' ;;
+        all) for room in write backup lock lease housekeep; do rooms "$room"; done ;;
+        *) echo "tests/mutants.sh: no room \"$1\"" >&2 && return 1 ;;
+    esac
+}
+
+rooms "${1:-all}"
+# What those have missed, all tests may notice.
+missed=$(cat "$scratch"/*/mutants.out/missed.txt)
+if [ -n "$missed" ]; then
+    any=$(sed 's/[][\.*^$+?(){}|]/\\&/g; s/^/^/; s/$/$/' <<<"$missed" | paste -s -d '|')
+    mutants again --baseline skip --timeout 600 --re "$any" -- --locked --lib --bins --test it
+    missed=$(cat "$scratch/again/mutants.out/missed.txt")
+fi
+for outcome in caught timeout unviable; do
+    printf '%s: %d\n' "$outcome" "$(cat "$scratch"/*/mutants.out/$outcome.txt | wc -l)"
+done
+[ -z "$missed" ] || { printf 'missed:\n%s\n' "$missed"; exit 1; }
