@@ -19,7 +19,8 @@ use crate::trouble::{self, Failed, Trouble, Words};
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 const LOG: &str = "Look into etcd's log";
-const DROPS: &str = "Check the address, and that no firewall drops packets to it";
+const DROPS: &str = "Check the address, and that no firewall drops packets to it; an etcd without a leader does not \
+                     answer, either (etcdctl endpoint health)";
 
 /// The pause before all endpoints are asked again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
