@@ -4,11 +4,11 @@
 #
 #     bash tests/mutants.sh [ROOM [PARTS [PART]]]
 #
-# ROOM is one of those below; all of them by default. One mutant in PARTS is tried, by default one in 80: some forty. PART
+# ROOM is one of those below; all of them by default. One mutant in PARTS is tried, by default one in 15: some forty. PART
 # says which, from 0; by default others each time. Needs cargo-mutants (cargo install cargo-mutants).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parts=${2:-80}
+parts=${2:-15}
 part=${3:-$((RANDOM % parts))}
 # Every test is run for every mutant: in the quick form.
 export AWRITE_TEST_LONG=0 CARGO_PROFILE_DEV_DEBUG=0
@@ -39,14 +39,19 @@ room() {
     mutants "$room" "${only[@]}" --sharding round-robin --shard "$part/$parts" -- --locked --lib --test it -- "${tests[@]}"
 }
 
+# The files whose mutants are all either noticed or listed. The next to come: what is left of lock, lease and housekeep.
 rooms() {
     case $1 in
-        write) room write 'src/write/** src/commit.rs' 'write:: commit:: expect:: stream:: sets:: into:: edit:: fuse:: protocol::' ;;
-        backup) room backup 'src/backup.rs src/old_backups.rs' 'backup backups protocol::' ;;
-        lock) room lock 'src/lock/**' 'lock:: around:: nesting:: under:: takeover:: strangers:: holds:: users:: protocol::' ;;
-        lease) room lease 'src/lease/**' 'lease sets:: users:: protocol::' ;;
-        housekeep) room housekeep 'src/housekeep/**' 'housekeep' ;;
-        all) for room in write backup lock lease housekeep; do rooms "$room"; done ;;
+        write)
+            room write 'src/write/sequence.rs src/write/together.rs src/commit.rs' \
+                'write:: commit:: expect:: stream:: sets:: into:: edit:: fuse:: protocol::'
+            ;;
+        lock)
+            room lock 'src/lock/flock.rs src/lock/held.rs src/lock/inherited.rs' \
+                'lock:: around:: nesting:: under:: takeover:: strangers:: holds:: users:: protocol::'
+            ;;
+        lease) room lease 'src/lease/visitor.rs' 'lease sets:: users:: protocol::' ;;
+        all) for room in write lock lease; do rooms "$room"; done ;;
         *) echo "tests/mutants.sh: no room \"$1\"" >&2 && return 1 ;;
     esac
 }

@@ -76,8 +76,15 @@ make_source() {
     rm -rf "$sources" && mkdir -p "$sources"
     pack "awrite-$version" "$sources/awrite_$version.orig.tar.gz"
     (cd "$tree" && cargo vendor --locked --quiet --versioned-dirs vendor >/dev/null)
-    # Prebuilt, for Windows or WebAssembly. Cargo misses them only where it builds that crate.
+    # What is prebuilt is for Windows or WebAssembly. Cargo is told not to look for it.
     find "$tree/vendor" -name '*.[ao]' -delete -o -name '*.lib' -delete -o -name '*.dll' -delete -o -name '*.wasm' -delete
+    python3 - "$tree"/vendor/*/.cargo-checksum.json <<'EOF'
+import json, pathlib, sys
+for path in map(pathlib.Path, sys.argv[1:]):
+    sums = json.loads(path.read_text())
+    sums["files"] = {name: sum for name, sum in sums["files"].items() if (path.parent / name).exists()}
+    path.write_text(json.dumps(sums))
+EOF
     cp -a "$tree/vendor" "$scratch/vendor"
     pack vendor "$sources/awrite_$version.orig-vendor.tar.gz"
     cp -a pkg/debian "$tree/debian"
@@ -92,7 +99,7 @@ make_chroot() {
     here=$(. /etc/os-release && echo "$VERSION_CODENAME")
     # shellcheck disable=SC2016  # apt's own variables
     apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
-        sed -n -e "s/ $here/ $1/" -e 's/ Debian Debian\(-Security\)\?$//p' | sort -u >"$scratch/sources.list"
+        sed -n "s/ $here main Debian Debian\$/ $1 main/p" | sort -u >"$scratch/sources.list"
     mmdebstrap --quiet --variant=buildd --mode=root "$1" "$2" "$scratch/sources.list"
 }
 

@@ -62,11 +62,11 @@ is_ours() {
 
 # What must be in $dist, and nothing else.
 expected() {
-    local triple package revision
+    local triple revision
     for triple in "${tarballs[@]}"; do echo "awrite-$version-$triple.tar.gz"; done
     basename -a "$source" "$packed" "$bill" "${recipes[@]}"
     revision=$(dpkg-parsechangelog -l pkg/debian/changelog -S Version)
-    for package in awrite libawrite1 libawrite-dev; do echo "${package}_${revision}_$arch.deb"; done
+    sed -n "s/^Package: \(.*\)/\1_${revision}_$arch.deb/p" pkg/debian/control
     revision=$(rpmspec -q --qf '%{name}-%{version}-%{release}.%{arch}.rpm\n' pkg/rpm/awrite.spec)
     echo "$revision"
     echo SHA256SUMS
@@ -85,16 +85,18 @@ is_complete() {
     has_licences "$1/$2"
 }
 
-# has_licences DIR: the list of what is linked, and every licence text that it names.
+# has_licences DIR: of all that its list of what is linked names, the licences; of the commands' list if it has none.
 has_licences() {
-    local text=$1/THIRD-PARTY.txt part
-    [ ! -e "$text.gz" ] || { gunzip -c "$text.gz" >"$scratch/THIRD-PARTY.txt" && text=$scratch/THIRD-PARTY.txt; }
+    local text=$1/THIRD-PARTY.txt list=$1/awrite.cdx.json part
+    # Debian's tools compress long documents.
+    gunzip -q "$text.gz" "$list.gz" 2>/dev/null || true
     [ -s "$text" ] || die "$1 has no THIRD-PARTY.txt"
+    [ -s "$list" ] || list=$bill
     while read -r part; do
         grep -q "^$part: ." "$text" || die "$text does not name $part"
         # Once in the list, and once more above a text.
         [ "$(grep -cE "(^|, )$part(, |\$|:)" "$text")" -ge 2 ] || die "$text has no licence of $part"
-    done < <(jq -r '.components[] | select(.purl) | "\(.name) \(.version)"' "$bill" | sed 's/[.+]/[&]/g')
+    done < <(jq -r '.components[] | select(.purl) | "\(.name) \(.version)"' "$list" | sed 's/[.+]/[&]/g')
     grep -q '^the Rust standard library: .' "$text" || die "$text does not name the standard library"
 }
 
@@ -153,6 +155,10 @@ check_package() {
         bash pkg/build/smoke.sh "$1/usr/bin"
     else
         has_licences "$1/usr/share/doc/$2"
+    fi
+    if [ "$2" = awrite-store-etcd ]; then
+        "$1/usr/bin/awrite-store-etcd" --version
+        grep -q '^ring [0-9]' "$1/usr/share/doc/$2/THIRD-PARTY.txt" || die "$1: the licences are not of the helper"
     fi
 }
 

@@ -246,7 +246,10 @@ fn sweep(place: &Place, here: &Here, by: Option<&Unique<'_>>) -> bool {
         // A file with content, but no record, may belong to a writer whose target has the name of this lock.
         let is_leftover = match look(&place.dir, &name) {
             Ok(Seen::Record { record, modified, uid }) => {
-                is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified, uid))
+                let is_leftover =
+                    is_mark(&name) || by.map_or_else(|| record.is_dead(here), |by| by.is_stale(&record, modified, uid));
+                undecided |= !is_leftover && !record.is_alive(here);
+                is_leftover
             }
             Ok(Seen::Empty) => {
                 let is_leftover = is_temp(&name) && is_abandoned(&place.dir, &name, by).unwrap_or(false);

@@ -141,7 +141,10 @@ fn run(
     }
     // While COMMAND runs, the user does not want to know when a refresh waits for the lock.
     let quiet = report::warnings();
-    let lease = lease.with_options(&with_wait(&request.options, REFRESH_WAIT), &quiet);
+    let mut options = with_wait(&request.options, REFRESH_WAIT);
+    // A thread waits, and a timer's signal would come to this one, which passes signals on to COMMAND.
+    options.use_alarm = false;
+    let lease = lease.with_options(&options, &quiet);
     let kill_after = request.kill_after.unwrap_or_default();
     let claim = lease.claim();
     let mut refresher = Refresher::new(lease, target, kill_after);

@@ -52,3 +52,49 @@ fn a_killed_write_leaves_no_new_content_without_its_mark() {
         assert!(killed > 2, "{kind}: {killed}");
     }
 }
+
+/// Each call that fails, as often as it is made: the write is done, or it is an error and the file is as it was. Nothing
+/// else is left but the mark.
+#[test]
+fn a_call_that_fails_changes_nothing() {
+    if !needs_strace() {
+        return;
+    }
+    let s = Scene::new();
+    s.acquire("A", "600s", "job:x");
+    let (mut failed, most) = (0, rounds(2, 8));
+    for (call, error) in [
+        ("socketpair", "EMFILE"),
+        ("pipe2", "EMFILE"),
+        ("sendto", "EIO"),
+        ("sendto", "EPIPE"),
+        ("poll", "ENOMEM"),
+        ("ppoll", "ENOMEM"),
+        ("fsync", "EIO"),
+        ("renameat", "ENOSPC"),
+        ("linkat", "ENOSPC"),
+        ("openat", "EMFILE"),
+        ("write", "ENOSPC"),
+    ] {
+        for when in 1..=most {
+            s.run(s.dir.sh("rm -f f.lease; echo old >f")).quiet_success();
+            let inject = format!("inject={call}:error={error}:when={when}");
+            let args = ["-o", "trace", "-e", &inject, AWRITE, "--owner", "A", "--lease", "job:x", "f"];
+            let done = s.run(s.dir.program("strace", args)).stdin("new\n").run();
+            let made = s.dir.read("trace").contains("(INJECTED)");
+            fs::remove_file(s.dir.join("trace")).unwrap();
+            match done.code {
+                Some(0) => assert_eq!((s.dir.read("f"), s.mark()), ("new\n".into(), 1), "{inject}"),
+                // Of the directory's sync, once it is replaced.
+                Some(1) if done.stderr.contains("not known to be durable") => assert_eq!(s.dir.read("f"), "new\n"),
+                Some(1 | 127) => assert_eq!(s.dir.read("f"), "old\n", "{inject}: {done:?}"),
+                _ => panic!("{inject}: {done:?}"),
+            }
+            failed += u32::from(made);
+            let names = s.dir.names();
+            let known = ["bin", "store", "f", "f.lease"];
+            assert!(names.iter().all(|name| known.iter().any(|known| *known == name)), "{inject}: {names:?}");
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
