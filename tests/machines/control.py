@@ -300,9 +300,9 @@ def sets(lab):
     lab.b.until(f'{{ {SOON} awrite lock -q x y z -- true; [ "$(ls -A | xargs)" = "x y z" ]; }}', where="/mnt")
 
 
-SHORT = [exclusion, partition, command_ends_first, suspended, suspended_anywhere, server_restart, clocks, lease,
-         lease_by_clocks, sets]
-ALL = SHORT[:5] + [cut_anywhere] + SHORT[5:]
+SHORT = [exclusion, partition, command_ends_first, suspended_anywhere, server_restart, clocks, lease, lease_by_clocks,
+         sets]
+ALL = [*SHORT, suspended, cut_anywhere]
 
 
 def main(arguments):
