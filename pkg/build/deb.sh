@@ -66,7 +66,7 @@ try_here() {
     # Until the package is purged, systemd's helper remembers that the timer was not enabled.
     everything | grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd >"$scratch/after" || true
     diff <(grep -v -e ^/var/lib/dpkg -e ^/var/lib/systemd "$scratch/before") "$scratch/after" || die "something has stayed"
-    dpkg -P awrite-store-etcd awrite >/dev/null
+    dpkg -P awrite >/dev/null
     everything >"$scratch/after"
     diff "$scratch/before" "$scratch/after" || die "something has stayed"
     say "installed, tried, removed without a trace"
