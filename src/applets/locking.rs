@@ -110,14 +110,15 @@ impl Locking {
             (Some(claim), Some(token)) => Some(claim.with_token(token)),
             (claim, None) => claim,
         };
-        let mut options = LockOptions::from_env();
+        let mut options = LockOptions::default();
+        options.dir = from_env("AWRITE_LOCK_DIR", |dir| Ok(dir.into()))?;
+        options.keep_file = self.keep || from_env("AWRITE_KEEP_LOCK", |keep| Ok(keep != "0"))?.unwrap_or_default();
         options.claim = claim;
         (options.store, options.lease) = (store, self.lease);
         options.reason = self.reason;
         options.follow = !self.no_follow;
         options.wait = wait;
         options.mode = self.mode;
-        options.keep_file |= self.keep;
         if self.file.is_some() {
             // --lock-file names this one lock, so it is stronger than the environment's directory for all locks.
             options.dir = None;
