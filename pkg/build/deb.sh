@@ -118,6 +118,8 @@ build_in_chroot() {
     mount -t proc proc "$root/proc"
     mkdir "$root/build"
     cp "$sources"/* "$root/build"
+    # mmdebstrap leaves no lists of packages.
+    inside apt-get update -qq
     inside apt-get build-dep -qq --no-install-recommends "/build/awrite_$package_version.dsc" >"$scratch/log" 2>&1 ||
         { tail -n 60 "$scratch/log"; exit 1; }
     say "building with $(inside rustc --version), without a network"
