@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::message::name_of;
+use super::percent;
 use crate::sys::FileId;
 
 /// The environment variable.
@@ -82,14 +82,7 @@ fn store_entry(lease: &StoreLease, name: &Path) -> String {
 }
 
 fn written(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &b in bytes {
-        match b {
-            b' '..=b'~' if !matches!(b, b'%' | b'/' | b':') => text.push(char::from(b)),
-            _ => text.push_str(&format!("%{b:02x}")),
-        }
-    }
-    text
+    percent::encoded(bytes, b"/:")
 }
 
 fn store_lease_in(value: &[u8], name: &Path) -> Option<StoreLease> {
@@ -97,10 +90,10 @@ fn store_lease_in(value: &[u8], name: &Path) -> Option<StoreLease> {
     value.rsplit(|&b| b == b'/').find_map(|entry| {
         let mut parts = std::str::from_utf8(entry).ok()?.strip_prefix("s:")?.split(':');
         let token = parts.next()?.parse().ok()?;
-        let mut text = || name_of(parts.next()?);
+        let mut text = || percent::decoded(parts.next()?);
         let (url, found, owner) = (text()?, text()?, text()?);
-        let utf8 = |text: std::path::PathBuf| text.into_os_string().into_string().ok();
-        (found == name).then_some(StoreLease { url: utf8(url)?, owner: utf8(owner)?, token })
+        let (url, owner) = (url.into_string().ok()?, owner.into_string().ok()?);
+        (found == name).then_some(StoreLease { url, owner, token })
     })
 }
 

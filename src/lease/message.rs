@@ -2,11 +2,11 @@
 //!
 //! A message is lines `key=value`, and an empty line. Keys that are not known are passed over.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::percent::decoded;
 use super::record::MAX_TOKEN;
 use crate::options::{check_owner, check_reason};
 
@@ -88,7 +88,7 @@ impl Answer {
             let bad = || format!("{key}={} is not possible", brief(value));
             match key {
                 "answer" => said = Some(said_by(value).ok_or_else(bad)?),
-                "name" => answer.name = Some(name_of(value).ok_or_else(bad)?),
+                "name" => answer.name = Some(decoded(value).map(PathBuf::from).ok_or_else(bad)?),
                 "owner" => answer.owner = Some(check_owner(value).map(|()| value.to_owned()).map_err(|_| bad())?),
                 "token" => answer.token = Some(number(value).filter(|n| (1..=MAX_TOKEN).contains(n)).ok_or_else(bad)?),
                 "left_ms" => answer.left = Some(Duration::from_millis(number(value).ok_or_else(bad)?)),
@@ -148,22 +148,6 @@ pub(super) fn written_name(name: &Path) -> Option<String> {
     (text.len() + "name=".len() <= LONGEST_LINE).then_some(text)
 }
 
-/// The name that is written so.
-pub(super) fn name_of(text: &str) -> Option<PathBuf> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((&b, behind)) = rest.split_first() {
-        rest = behind;
-        if b != b'%' {
-            bytes.push(b);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = behind;
-    }
-    (!bytes.is_empty() && !bytes.contains(&0)).then(|| OsString::from_vec(bytes).into())
-}
-
 /// What holds for any answer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn any_answer(text: &[u8]) {
@@ -180,6 +164,8 @@ pub(crate) fn any_answer(text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
     use crate::options::is_plain_name;
     use proptest::prelude::*;
@@ -198,7 +184,7 @@ mod tests {
         fn names_of_any_bytes(bytes in prop::collection::vec(1..=255_u8, 1..40)) {
             let text = written_name(Path::new(std::ffi::OsStr::from_bytes(&bytes))).unwrap();
             prop_assert!(!text.contains(char::is_control), "{}", text);
-            prop_assert_eq!(name_of(&text).unwrap().into_os_string().into_vec(), bytes);
+            prop_assert_eq!(decoded(&text).unwrap().into_vec(), bytes);
         }
     }
 

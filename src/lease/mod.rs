@@ -34,6 +34,7 @@ mod inherited;
 mod many;
 mod mark;
 mod message;
+mod percent;
 mod record;
 mod remote;
 mod set;

@@ -11,7 +11,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::helper::{Answered, Client};
-use super::message::{Answer, Question, Said, name_of, written_name};
+use super::message::{Answer, Question, Said, written_name};
+use super::percent::decoded;
 use super::store::{check_reason_of, ensure_ttl};
 use super::visitor::{AGAIN, Leased};
 use crate::duration::shown_duration;
@@ -108,7 +109,7 @@ impl Remote {
 
     /// The name itself.
     pub(super) fn path(&self) -> PathBuf {
-        name_of(&self.name).unwrap_or_default()
+        decoded(&self.name).map(PathBuf::from).unwrap_or_default()
     }
 
     fn question(&self, request: &str, timeout: Duration) -> Question {

@@ -19,12 +19,13 @@
 //! The journal only says where the records are, relative to its own directory. It says nothing of what is to be done.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::mark::TargetRecord;
+use super::percent;
 use super::record::{Parsed, SET, VERSION, ensure_no_other, ensure_version, number, object, string};
 use crate::names::{is_nonce, journal_name};
 use crate::target::Target;
@@ -146,32 +147,12 @@ fn backup(fields: &mut Map<String, Value>) -> Parsed<Option<SetBackup>> {
 
 /// A JSON string.
 fn quoted(name: &OsStr) -> String {
-    let mut text = String::with_capacity(name.len() + 2);
-    for &b in name.as_bytes() {
-        match b {
-            b' '..=b'~' if !matches!(b, b'%' | b'"' | b'\\') => text.push(char::from(b)),
-            _ => text.push_str(&format!("%{b:02x}")),
-        }
-    }
-    format!("\"{text}\"")
+    format!("\"{}\"", percent::encoded(name.as_bytes(), b"\"\\"))
 }
 
 /// The bytes that are written so.
 fn name(text: &str) -> Parsed<OsString> {
-    let bad = || "a name in it is not written as names are".to_owned();
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((&b, behind)) = rest.split_first() {
-        rest = behind;
-        if b != b'%' {
-            bytes.push(b);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2).ok_or_else(bad)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
-        rest = behind;
-    }
-    if bytes.is_empty() || bytes.contains(&0) { Err(bad()) } else { Ok(OsString::from_vec(bytes)) }
+    percent::decoded(text).ok_or_else(|| "a name in it is not written as names are".to_owned())
 }
 
 /// What holds for any content of a file.
@@ -191,6 +172,8 @@ pub(super) fn any_set_record(bytes: &[u8]) {
 mod tests {
     use super::super::clock::fake::Fake;
     use super::super::record::LeaseRecord;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
     use proptest::prelude::*;
 
