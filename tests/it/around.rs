@@ -254,6 +254,15 @@ fn descriptors_of_one_shell_below_each_other() {
     assert_eq!(dir.read("f"), "x\n");
 }
 
+/// The environment names the lock above, and the descriptor's is nearer.
+#[test]
+fn below_a_descriptor_below_a_lock() {
+    let dir = TestDir::new();
+    let script = "exec 9<>f.lock; \"$BIN\" lock 9 && \"$BIN\" -w 60 f && \"$BIN\" lock -n f -- true";
+    dir.below_lock(&[], script).stdin("x").run().ok();
+    dir.assert_holds(&["f"]);
+}
+
 /// The tutorial's way.
 #[test]
 fn increments_under_a_descriptor_of_the_shell_are_not_lost() {

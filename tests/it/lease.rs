@@ -726,3 +726,30 @@ fn one_owner_at_a_time_and_growing_tokens() {
     assert!(turns.windows(2).all(|pair| pair[0] < pair[1]), "{turns:?}");
     dir.assert_holds(&[]);
 }
+
+/// What the commands refuse when they read their options.
+#[test]
+fn options_that_no_lease_or_lock_takes() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let two_lines = LockOptions::new().reason("a\nb");
+    assert_refused(Lease::acquire(&path, "A", LONG, &two_lines), ErrorKind::Usage, 1);
+    let token = lease(&path, "A", LONG);
+    let claim = Claim::new("A").unwrap().with_token(token);
+    assert_refused(Lease::resume(&path, &claim, None, &two_lines, &Observer::default()), ErrorKind::Usage, 1);
+    // A lock does not ask the store.
+    let stored = LockOptions::new().store("etcd://host/").claim(claim);
+    assert_refused(FileLock::acquire(&path, &stored), ErrorKind::Usage, 1);
+    assert_refused(FileLock::acquire_all(&[&path], &stored, &Observer::default()), ErrorKind::Usage, 1);
+}
+
+/// Two who share the lock would both change the record.
+#[test]
+fn a_lease_is_changed_alone() {
+    let dir = TestDir::new();
+    let (path, shared) = (dir.join("f"), waiting(Wait::No).shared(true));
+    let lock = FileLock::acquire(&path, &shared).unwrap();
+    assert_refused(Lease::acquire(&path, "A", LONG, &shared), ErrorKind::LockBusy, 2);
+    lock.release().unwrap();
+    Lease::acquire(&path, "A", LONG, &shared).unwrap().release().unwrap();
+}

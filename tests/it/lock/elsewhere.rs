@@ -145,6 +145,19 @@ fn a_file_system_without_flock_gets_link_locks() {
     assert_eq!(dir.read("f"), format!("{many}\n"));
 }
 
+/// A link lock is opened so that an NFS server does not delegate it, which some file systems do not support (here ramfs).
+#[test]
+fn a_file_system_without_direct_io_has_link_locks() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let script = "mount -t ramfs none . && cd \"$PWD\" && echo x | \"$BIN\" --lock-method link f &&
+        \"$BIN\" lock --lock-method link f -- \"$BIN\" -n f <f && cat f && ls -A";
+    let done = dir.program("unshare", ["--mount", "sh", "-c", script]).run();
+    assert_eq!(done.ok().stdout, "x\nf\n", "{done:?}");
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Namespaces
 
