@@ -753,3 +753,30 @@ fn a_lease_is_changed_alone() {
     lock.release().unwrap();
     Lease::acquire(&path, "A", LONG, &shared).unwrap().release().unwrap();
 }
+
+/// A lease that is over is no error at its release, but one that cannot be given back is; dropping it does not wait for
+/// long.
+#[test]
+fn a_lease_is_released_or_dropped_while_another_has_the_lock() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let mine = acquire(&path, "A", LONG).unwrap();
+    Lease::break_any(&path, &waiting(Wait::No), &Observer::default()).unwrap();
+    let theirs = acquire(&path, "B", LONG).unwrap();
+    mine.release().unwrap();
+    assert_eq!(theirs.claim().owner(), "B");
+
+    let lock = FileLock::acquire(&path, &LockOptions::new().claim(theirs.claim())).unwrap();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let patient = theirs.with_options(&LockOptions::new(), &Observer::default());
+        scope.spawn(|| drop(patient)).join().unwrap();
+    });
+    assert!(started.elapsed() < LONG / 60, "{:?}", started.elapsed());
+    let again = Lease::status(&path, &LockOptions::new()).unwrap().lease.unwrap();
+    let claim = Claim::new("B").unwrap().with_token(again.token);
+    lock.release().unwrap();
+    let again = Lease::resume(&path, &claim, None, &waiting(Wait::No), &Observer::default()).unwrap();
+    let _lock = FileLock::acquire(&path, &LockOptions::new().claim(claim)).unwrap();
+    assert_refused(again.release(), ErrorKind::LockBusy, 2);
+}

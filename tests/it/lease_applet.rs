@@ -760,6 +760,12 @@ fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
             fs::remove_file(dir.join(name)).unwrap();
         }
     }
+    // A directory of lock files says nothing of a lock file elsewhere.
+    let done = dir
+        .sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f.lock
+        \"$BIN\" lock --lock-dir locks -n 9; code=$?; \"$BIN\" lock --break f >/dev/null; exit $code")
+        .run();
+    done.assert_error_with(2, &["Error: descriptor 9: Leased by A until "]);
     // What is no lock file has no lease.
     dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
 }

@@ -192,10 +192,13 @@ fd = os.open('f.lock', os.O_RDWR)
 os.set_inheritable(fd, True)
 fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 2 * 4242, 1, 0))
 os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:4242:%d' % (fd, os.getpid())
-os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
+os.dup2(os.open('f.lock', os.O_RDWR), 9)
+os.execv(os.environ['BIN'], ['awrite'] + ARGS)"
         );
-        let done = dir.program("python3", ["-c", &script]).stdin("x").run();
-        done.assert_says(2, "Error: f: File locked by another process");
+        for (args, what) in [("['-n', 'f']", "f"), ("['lock', '-n', '9']", "descriptor 9")] {
+            let done = dir.program("python3", ["-c", &script.replace("ARGS", args)]).stdin("x").run();
+            done.assert_says(2, &format!("Error: {what}: File locked by another process"));
+        }
     }
     holder.feed(b"done");
     holder.finish().ok();

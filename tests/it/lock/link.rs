@@ -287,17 +287,24 @@ fn after_a_signal_those_left_behind_lock_as_any_other() {
 fn below_a_lock_that_another_has_by_now_nothing_is_written() {
     let dir = TestDir::new();
     dir.file("f", "old");
-    let script = "\"$BIN\" f -- sh -c 'touch ready; while [ ! -e go ]; do sleep .01; done; echo late'; echo $? >code";
+    let script = "\"$BIN\" f -- sh -c 'touch ready; while [ ! -e go ]; do sleep .01; done; echo late'; echo $? >code1
+        echo later | \"$BIN\" f 2>err; echo $? >code.new; mv code.new code";
     let outer = link(&dir, ["lock", "f", "-c", script]).env("AWRITE_STALE_AFTER", "300ms").spawn();
     wait_until("it runs", || dir.join("ready").exists());
     outer.signal(Signal::STOP);
-    let rival = link(&dir, ["lock", "f", "-c", "touch theirs; while [ ! -e code ]; do sleep .01; done"]).spawn();
+    let rival = link(&dir, ["lock", "f", "-c", "touch theirs; while [ ! -e end ]; do sleep .01; done"]).spawn();
     wait_until("another has the lock", || dir.join("theirs").exists());
     dir.file("go", "");
-    rival.finish().ok();
-    assert_eq!((dir.read("code").as_str(), dir.read("f").as_str()), ("2\n", "old"));
+    wait_until("it has ended", || dir.join("code").exists());
+    assert_eq!([dir.read("code1"), dir.read("code"), dir.read("f")], ["2\n", "2\n", "old"]);
+    // One that begins now does not wait either.
+    assert!(dir.read("err").starts_with("Error: f: The lock that this runs under is lost\n"), "{}", dir.read("err"));
+    // Its release leaves the lock to the other.
     outer.signal(Signal::CONT);
     outer.finish().assert_code(2);
+    assert!(has_record(&dir.join("f.lock")));
+    dir.file("end", "");
+    rival.finish().ok();
 }
 
 /// A server that does not answer is no lost lock.
@@ -370,6 +377,21 @@ fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
     stopped.finish().assert_error(2, "Error: f: Lock lost");
     assert_eq!(dir.read("f"), "old");
     dir.assert_holds(&["f"]);
+}
+
+/// Nobody has broken the lock of the dead holder yet.
+#[test]
+fn below_a_killed_holder_nothing_is_written() {
+    let dir = TestDir::new();
+    let script = "touch ready; while [ ! -e go ]; do sleep .01; done; \"$BIN\" -n f </dev/zero 2>err; echo $? >code; mv code done";
+    let holder = link(&dir, ["lock", "f", "-c", script]).spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    holder.signal(Signal::KILL);
+    holder.finish();
+    dir.file("go", "");
+    wait_until("it has ended", || dir.join("done").exists());
+    assert_eq!(dir.read("done"), "2\n");
+    assert!(dir.read("err").starts_with("Error: f: The lock that this runs under is lost\n"), "{}", dir.read("err"));
 }
 
 /// COMMAND reads, loses the lock with its holder, and writes: over what another has written meanwhile, if it took the lock

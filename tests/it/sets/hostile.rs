@@ -117,6 +117,38 @@ fn a_set_of_the_user_s_own_is_finished_for_that_file_only() {
     assert!(!dir.join("u/f.lease").exists());
 }
 
+/// Whoever made the record could have replaced the file: its directory is everybody's, and not sticky.
+#[test]
+fn a_set_of_one_who_may_write_the_file_is_finished() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    let dir = users("");
+    chown(dir.join("u"), Some(0), Some(0)).unwrap();
+    chmod(&dir.join("u"), 0o777);
+    chown(dir.join("u/f"), Some(1001), Some(1001)).unwrap();
+    chmod(&dir.join("u/f"), 0o666);
+    dir.file(format!("u/{stage}"), "staged\n");
+    give(&dir, &format!("u/{stage}"));
+    dir.awrite(["-a", "u/f"]).stdin("root's\n").run().ok();
+    assert_eq!(dir.read("u/f"), "staged\nroot's\n");
+}
+
+/// What is no record is somebody's. A draft that cannot be read is of a killed writer, and a journal is one that may be
+/// needed.
+#[test]
+fn a_housekeeper_meets_what_it_cannot_read() {
+    let dir = TestDir::new();
+    let (journal, draft) = (format!(".awrite-set-{NONCE}"), format!(".awrite-set-{NONCE}.tmp"));
+    for name in ["f.lease", &journal, &draft] {
+        dir.file(name, "{\"vers");
+    }
+    let done = dir.awrite(["housekeep", "--clean-temps", "--older-than", "0"]).run();
+    assert_eq!(done.ok().stderr.lines().filter(|line| line.starts_with("Error")).count(), 0, "{done:?}");
+    dir.assert_holds(&[&journal, "f.lease"]);
+}
+
 #[test]
 fn a_journal_of_another_user_decides_nothing() {
     if !needs_root() {

@@ -341,25 +341,36 @@ fn a_set_that_was_taken_back_is_not_committed() {
     assert!(debris(dir.path(), &PLAIN).is_empty(), "{:?}", debris(dir.path(), &PLAIN));
 }
 
-/// All is replaced then, and the record that stays is the next one's to remove.
+/// All is replaced then. A record that stays is the next one's to remove, and so is a journal.
 #[test]
-fn a_record_that_cannot_be_removed_is_told() {
+fn a_record_or_a_journal_that_cannot_be_removed_is_told() {
     if !needs_strace() {
         return;
     }
+    for (name, told, left) in [
+        ("\"a.lease\"", "d/a.lease: cannot restore the lease: Input/output error", "d/a.lease"),
+        ("\".awrite-set-", ": cannot remove the journal: Input/output error", "d/.awrite-set-"),
+    ] {
+        cannot_remove(name, told, left);
+    }
+}
+
+fn cannot_remove(name: &str, told: &str, left: &str) {
     let dir = TestDir::new();
     lay_out(dir.path(), &PLAIN, &[]);
     traced(&dir, &[]).run().ok();
     let trace = dir.read("trace");
     let mut removals = trace.lines().filter(|line| line.contains(" unlinkat("));
-    let removal = 1 + removals.position(|call| call.contains("\"a.lease\"")).unwrap();
+    let removal = 1 + removals.position(|call| call.contains(name)).unwrap();
 
     let dir = TestDir::new();
     lay_out(dir.path(), &PLAIN, &[]);
     let done = traced(&dir, &["-e", &format!("inject=unlinkat:error=EIO:when={removal}")]).run();
-    done.assert_says(1, "d/a.lease: cannot restore the lease: Input/output error");
-    assert!(assert_whole(dir.path(), &PLAIN, &[], "a record stays") && dir.join("d/a.lease").exists());
-    take_locks(&dir, dir.path(), &PLAIN, "a record stays");
+    done.assert_says(1, told);
+    assert!(assert_whole(dir.path(), &PLAIN, &[], told));
+    assert!(debris(dir.path(), &PLAIN).iter().any(|name| name.starts_with(left)), "{told}");
+    take_locks(&dir, dir.path(), &PLAIN, told);
+    dir.awrite(["housekeep", "--clean-temps", "-r", "d"]).run().ok();
     assert!(debris(dir.path(), &PLAIN).is_empty(), "{:?}", debris(dir.path(), &PLAIN));
 }
 
