@@ -95,7 +95,7 @@ fn below_another_user_s_lock() {
     let dir = TestDir::new();
     dir.open_to_all();
     let script = "import os, subprocess, sys
-run = subprocess.run([sys.argv[1], '-w', '1', 'f'], input=b'x', user=65534, group=65534, extra_groups=[])
+run = subprocess.run([sys.argv[1], '-w', '1', 'f'], input=b'x', env={}, user=65534, group=65534, extra_groups=[])
 sys.exit(run.returncode)";
     let binary = dir.reachable_binary().to_str().unwrap().to_owned();
     let done = dir.lock(&["f", "--", "python3", "-c", script, &binary]).run();

@@ -780,3 +780,17 @@ fn a_lease_is_released_or_dropped_while_another_has_the_lock() {
     let _lock = FileLock::acquire(&path, &LockOptions::new().claim(claim)).unwrap();
     assert_refused(again.release(), ErrorKind::LockBusy, 2);
 }
+
+#[test]
+fn a_record_that_is_too_long_is_not_read() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    lease(&path, "A", LONG);
+    let record = dir.read("f.lease");
+    for (length, fits) in [(64 << 10, true), ((64 << 10) + 1, false), (1 << 20, false)] {
+        dir.file("f.lease", record.clone() + &" ".repeat(length - record.len()));
+        let outcome = Lease::status(&path, &LockOptions::new());
+        assert_eq!(outcome.is_ok(), fits, "{length}");
+        assert!(fits || outcome.unwrap_err().to_string().ends_with("it is too long"), "{length}");
+    }
+}

@@ -285,6 +285,20 @@ fn a_short_look_by_others_does_not_fail_no_wait() {
     dir.assert_holds(&["f", "trace"]);
 }
 
+/// Another holder is not waited for, but for a few milliseconds.
+#[test]
+fn no_wait_tries_a_few_times() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let held = Held::new(&dir.join("f.lock"));
+    under_strace(&dir, "trace=flock", None, &["-n", "f"]).stdin("x").run().assert_code(2);
+    let tries = dir.read("trace").matches("LOCK_EX|LOCK_NB").count();
+    assert!((4..10).contains(&tries), "{tries}");
+    held.release();
+}
+
 /// It says that it holds the lock for a moment only, and that moment may be long.
 #[test]
 fn a_housekeeper_that_takes_its_time_does_not_fail_no_wait() {
