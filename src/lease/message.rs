@@ -14,13 +14,13 @@ use crate::options::{check_owner, check_reason};
 pub(super) const LONGEST: usize = 64 * 1024;
 const LONGEST_LINE: usize = 4 * 1024;
 
-/// A request, key by key.
+/// A request, key by key, without its id.
 #[derive(Debug)]
 pub(super) struct Question(String);
 
 impl Question {
     pub(super) fn new(request: &str, timeout: Duration) -> Question {
-        Question(format!("version=1\nrequest={request}\ntimeout_ms={}\n", timeout.as_millis()))
+        Question(format!("request={request}\ntimeout_ms={}\n", timeout.as_millis()))
     }
 
     /// The value must be one line.
@@ -37,8 +37,8 @@ impl Question {
     }
 
     /// The whole message.
-    pub(super) fn text(&self) -> String {
-        format!("{}\n", self.0)
+    pub(super) fn text(&self, id: u64) -> String {
+        format!("version=1\nid={id}\n{}\n", self.0)
     }
 }
 
@@ -54,6 +54,8 @@ pub(super) enum Said {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) said: Said,
+    /// Of the request.
+    pub(super) id: Option<u64>,
     pub(super) name: Option<PathBuf>,
     pub(super) owner: Option<String>,
     pub(super) token: Option<u64>,
@@ -71,6 +73,7 @@ impl Answer {
         let mut said = None;
         let mut answer = Answer {
             said: Said::Error,
+            id: None,
             name: None,
             owner: None,
             token: None,
@@ -88,6 +91,7 @@ impl Answer {
             let bad = || format!("{key}={} is not possible", brief(value));
             match key {
                 "answer" => said = Some(said_by(value).ok_or_else(bad)?),
+                "id" => answer.id = Some(number(value).ok_or_else(bad)?),
                 "name" => answer.name = Some(decoded(value).map(PathBuf::from).ok_or_else(bad)?),
                 "owner" => answer.owner = Some(check_owner(value).map(|()| value.to_owned()).map_err(|_| bad())?),
                 "token" => answer.token = Some(number(value).filter(|n| (1..=MAX_TOKEN).contains(n)).ok_or_else(bad)?),
@@ -109,6 +113,11 @@ impl Answer {
             Said::Error if answer.message.is_none() => Err("\"error\" is without message".to_owned()),
             _ => Ok(answer),
         }
+    }
+
+    /// Whether it is the answer to the request with this id. Whoever has not understood a request may not know its id.
+    pub(super) fn is_to(&self, id: u64) -> bool {
+        self.id == Some(id) || self.id.is_none() && self.said == Said::Error
     }
 }
 

@@ -45,6 +45,11 @@ pub(crate) fn read(input: &mut impl BufRead) -> Result<Option<Message>, String> 
     }
 }
 
+/// The id of a request, which its answers have too.
+pub(crate) fn id_of(message: &Message) -> Option<&str> {
+    message.iter().find(|(key, _)| key == "id").map(|(_, id)| id.as_str())
+}
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -194,11 +199,12 @@ impl Answer {
     }
 }
 
-/// Writes answers, each with its empty line, at once.
-pub(crate) fn write(output: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
+/// Writes answers to the request with this id, each with its empty line, at once.
+pub(crate) fn write(output: &mut impl Write, answers: &[Answer], id: Option<&str>) -> io::Result<()> {
     let mut text = String::new();
     for answer in answers {
-        for (key, value) in answer.lines() {
+        let id = id.map(|id| ("id", id.to_owned()));
+        for (key, value) in answer.lines().into_iter().chain(id) {
             text.extend([key, "=", &fit(&value), "\n"]);
         }
         text.push('\n');
@@ -312,8 +318,11 @@ mod tests {
             (Answer::Error("why".into()), "answer=error\nmessage=why\n\n"),
         ] {
             let mut output = Vec::new();
-            write(&mut output, &[answer]).unwrap();
+            write(&mut output, std::slice::from_ref(&answer), None).unwrap();
             assert_eq!(String::from_utf8(output).unwrap(), text);
+            let mut output = Vec::new();
+            write(&mut output, &[answer], id_of(&vec![("id".into(), "x=1".into())])).unwrap();
+            assert_eq!(String::from_utf8(output).unwrap(), text.replace("\n\n", "\nid=x=1\n\n"));
         }
         assert!(fit(&"ä".repeat(LONGEST_LINE)).len() < LONGEST_LINE - 20);
     }

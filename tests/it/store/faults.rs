@@ -56,8 +56,28 @@ fn an_answer_to_another_question_is_refused() {
     let mut writer = s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin_open().spawn();
     wait_until("it has answered twice", || s.dir.join("store/did-twice").exists());
     writer.feed(b"1");
-    writer.finish().assert_error_with(1, &["f: ", "it has answered what was not asked"]);
+    writer.finish().assert_error_with(1, &["f: ", "cannot be understood: it has not the id of the request"]);
     s.dir.assert_holds(&["bin", "store", "f.lease"]);
+}
+
+/// The answer to an earlier request says what was, and may come at any time.
+#[test]
+fn an_answer_to_an_earlier_request_is_refused() {
+    let s = Scene::odd();
+    s.acquire("A", "60s", "job:x");
+    for fault in ["again", "nameless"] {
+        s.fault("");
+        let _ = fs::remove_file(s.dir.join("store/did-status"));
+        let mut writer = s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin_open().spawn();
+        wait_until("it was asked once", || s.dir.join("store/did-status").exists());
+        s.break_lease("job:x");
+        s.fault(&format!("status {fault}\n"));
+        writer.feed(b"late");
+        writer.finish().assert_error_with(1, &["f: ", "cannot be understood: it has not the id of the request"]);
+        assert!(!s.dir.join("f").exists());
+        s.fault("");
+        s.acquire("A", "60s", "job:x");
+    }
 }
 
 #[test]

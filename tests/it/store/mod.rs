@@ -24,11 +24,11 @@ ls -l /proc/$$/fd >"$dir/fds"
 while IFS= read -r line; do
     text="$text$line
 "
-    case $line in request=*) request=${line#*=} ;; esac
+    case $line in request=*) request=${line#*=} ;; id=*) id=$line ;; esac
     [ -z "$line" ] || continue
     date +%s%N >"$dir/got-$request"
     case $(sed -n "s/^$request //p" "$dir/fault") in
-        '') pass; touch "$dir/did-$request" ;;
+        '') pass | tee "$dir/last"; touch "$dir/did-$request" ;;
         die) exit 3 ;;
         kill) kill -9 $$ ;;
         hang) sleep 600 ;;
@@ -36,9 +36,11 @@ while IFS= read -r line; do
         nonsense) printf 'hello\n\n' ;;
         half) printf 'answer=ok\n'; exit 0 ;;
         long) head -c 70000 /dev/zero | tr '\0' x ;;
-        wrong) printf 'answer=held\nowner=B\n\n' ;;
+        wrong) printf 'answer=held\nowner=B\n%s\n\n' "$id" ;;
         twice) pass; printf 'answer=ok\n\n'; touch "$dir/did-twice" ;;
-        unfit) printf 'answer=ok\nowner=B\n\n' ;;
+        unfit) printf 'answer=ok\nowner=B\n%s\n\n' "$id" ;;
+        again) cat "$dir/last" ;;
+        nameless) pass | sed /^id=/d ;;
         error) printf 'answer=error\nmessage=the disk of the store is full. Make room.\n\n' ;;
     esac
     text=''
