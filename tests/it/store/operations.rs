@@ -119,8 +119,15 @@ fn what_makes_no_sense_with_a_store_is_refused() {
     write(&["--lease", "f", "f"]).assert_error_with(1, &["--lease: 'f': the plain name of a lease is WORD:REST"]);
     write(&["--lease", "job:x", "f"]).assert_error_with(1, &["f: this does not run under the lease job:x"]);
     write(&["--lease", "job:x", "--owner", "A", "f"]).assert_error_with(1, &["no store is named"]);
-    let bad = s.plain(s.dir.lock(&["--status", "f"])).env("AWRITE_STORE", "etcd").run();
+    for args in [&["--status", "f"][..], &["--list"], &["--owner", "A", "--ttl", "9s", "f", "--", "true"]] {
+        let bad = s.plain(s.dir.lock(args)).env("AWRITE_STORE", "et\ncd").run();
+        bad.assert_error_with(1, &["AWRITE_STORE: 'et\\ncd': the URL of a store is"]);
+    }
+    let bad = s.plain(s.dir.awrite(["--owner", "A", "f"])).env("AWRITE_STORE", "etcd").stdin("1").run();
     bad.assert_error_with(1, &["AWRITE_STORE: 'etcd': the URL of a store is"]);
+    // It is nothing to those who ask no store.
+    s.plain(s.dir.awrite(["free"])).env("AWRITE_STORE", "etcd").stdin("1").quiet_success();
+    s.plain(s.dir.lock(&["free", "--", "rm", "free"])).env("AWRITE_STORE", "etcd").run().ok();
     assert_eq!(s.dir.read("f"), "x");
 }
 
