@@ -21,7 +21,7 @@ use crate::commit::sync_dir;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{
-    DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target,
+    DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, Standing, finish_backup, finish_target,
     set_temp_names,
 };
 use crate::lock::{Writers, fresh_nonce};
@@ -430,9 +430,7 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
     for part in &mut *parts {
         part.back_up_elsewhere()?;
     }
-    for part in &*parts {
-        part.commit.hold.lease.confirm()?;
-    }
+    Standing::confirm_all(parts.iter().map(|part| &part.commit.hold.lease))?;
     for part in &*parts {
         part.commit.ensure_held()?;
         part.commit.ensure_leased()?;

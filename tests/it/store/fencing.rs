@@ -97,6 +97,40 @@ fn a_late_write_is_refused_by_the_store() {
     }
 }
 
+/// In every form of a write it is the last look that counts. The check of the new content ends the lease.
+#[test]
+fn all_forms_of_a_write_look_again() {
+    let s = Scene::new();
+    fs::create_dir(s.dir.join("new")).unwrap();
+    for name in ["f", "g"] {
+        fs::write(s.dir.join(name), "old\n").unwrap();
+        fs::write(s.dir.join("new").join(name), "late\n").unwrap();
+    }
+    for form in [
+        &["f"][..],
+        &["-a", "f"],
+        &["--stream", "f"],
+        &["--lock-on-commit", "f"],
+        &["--if-changed", "f"],
+        &["--keep-inode", "f"],
+        &["--in-place", "f"],
+        &["-b", "f"],
+        &["--dry-run", "f"],
+        &["-i", "new/f", "f"],
+        &["f", "--", "echo", "late"],
+        &["-e", "f", "--", "sed", "-i", "s/old/late/"],
+        &["-e", "f", "g", "--", "sed", "-i", "s/old/late/"],
+        &["--into", ".", "new/f", "new/g"],
+    ] {
+        s.acquire("A", "60s", "job:x");
+        let held = ["--owner", "A", "--lease", "job:x", "--validate", "awrite-lock --break job:x >/dev/null"];
+        let late = s.awrite(&[&held[..], form].concat()).stdin("late\n").run();
+        late.assert_error_with(2, &["Not leased by A (any more)"]);
+        assert_eq!((s.dir.read("f"), s.dir.read("g")), ("old\n".into(), "old\n".into()), "{form:?}");
+        assert!(!s.dir.join("f.backup").exists(), "{form:?}");
+    }
+}
+
 #[test]
 fn a_late_write_is_refused_by_the_mark() {
     let s = Scene::odd();

@@ -27,6 +27,7 @@ while IFS= read -r line; do
     case $line in request=*) request=${line#*=} ;; id=*) id=$line ;; esac
     [ -z "$line" ] || continue
     date +%s%N >"$dir/got-$request"
+    echo "$request" >>"$dir/asked"
     case $(sed -n "s/^$request //p" "$dir/fault") in
         '') pass | tee "$dir/last"; touch "$dir/did-$request" ;;
         die) exit 3 ;;

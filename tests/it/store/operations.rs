@@ -221,6 +221,28 @@ fn several_files_under_one_lease() {
     assert_eq!(marks, [3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
 }
 
+/// The lease of many files is asked for twice, as that of one is.
+#[test]
+fn the_store_is_asked_of_each_lease_once() {
+    let s = Scene::odd();
+    s.dir.dir("new");
+    for name in ["a", "b", "c"] {
+        fs::write(s.dir.join("new").join(name), "1\n").unwrap();
+    }
+    s.acquire("A", "60s", "job:x");
+    let asked = || fs::read_to_string(s.dir.join("store/asked")).unwrap().matches("status").count();
+    s.awrite(&["--owner", "A", "--lease", "job:x", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!(asked(), 2);
+    for name in ["a", "b", "c"] {
+        s.acquire("A", "60s", name);
+        fs::write(s.dir.join("new").join(name), "2\n").unwrap();
+    }
+    s.awrite(&["--owner", "A", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!(asked(), 2 + 6);
+    let marks = ["a.lease", "b.lease", "c.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, [2, 3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+}
+
 /// One process, which gets nothing of this one but standard input, output and error.
 #[test]
 fn the_helper_gets_no_other_descriptors() {
