@@ -53,13 +53,16 @@ pub(super) struct Client {
     helper: Mutex<Option<Helper>>,
     /// The id of the last request.
     last: AtomicU64,
+    /// Its helper is ended with this process, if that is told to end now. False where that is happening.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
 struct Helper {
     child: Child,
-    /// Kills it, if this process is told to end now. `None`: it is over.
+    /// Kills it, if this process is told to end now.
     ticket: Option<Ticket>,
+    is_reaped: bool,
     to: Option<UnixStream>,
     from: ChildStdout,
     /// What was read behind the last answer: a part of the next one.
@@ -87,7 +90,13 @@ impl Client {
     /// A client for the store `url`. Starts nothing.
     pub(super) fn new(url: &str) -> Result<Client> {
         let program = format!("awrite-store-{}", scheme_of_store(url).map_err(|e| e.on(url))?);
-        Ok(Client { url: url.to_owned(), program, helper: Mutex::new(None), last: AtomicU64::new(0) })
+        Ok(Client { url: url.to_owned(), program, helper: Mutex::new(None), last: AtomicU64::new(0), is_listed: true })
+    }
+
+    /// A client of the same store for the clean-up of a process that is told to end.
+    pub(super) fn for_the_end(&self) -> Client {
+        let (url, program) = (self.url.clone(), self.program.clone());
+        Client { url, program, helper: Mutex::new(None), last: AtomicU64::new(0), is_listed: false }
     }
 
     /// Asks the store, and waits for the answer until `timeout` has passed. `list`: there may be many answers, up to the
@@ -206,17 +215,17 @@ impl Client {
             command.env_remove(variable);
         }
         give_no_descriptors(&mut command);
-        let started = cleanup::make(|| {
-            let child = command.spawn()?;
-            let group = Group(Pid::from_child(&child));
-            Ok((child, group))
-        });
+        let mut spawn = || command.spawn().map(|child| (Group(Pid::from_child(&child)), child));
+        let started = match self.is_listed {
+            true => cleanup::make(|| spawn().map(|(group, child)| (child, group))).map(|(c, ticket)| (c, Some(ticket))),
+            false => spawn().map(|(_, child)| (child, None)),
+        };
         // With it goes this process's copy of the helper's end of the socket.
         drop(command);
         let (mut child, ticket) = started.map_err(failed)?;
         let from = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
         let (rest, pid) = (Vec::new(), std::process::id());
-        Ok(Helper { child, ticket: Some(ticket), to: Some(ours), from, rest, pid })
+        Ok(Helper { child, ticket, is_reaped: false, to: Some(ours), from, rest, pid })
     }
 }
 
@@ -304,7 +313,7 @@ impl Helper {
 
     /// Not once it has been reaped: its number may be another's then.
     fn kill(&self) {
-        if self.ticket.is_some() {
+        if !self.is_reaped {
             let _ = Group(Pid::from_child(&self.child)).undo();
         }
     }
@@ -323,6 +332,7 @@ impl Helper {
         if let Some(ticket) = self.ticket.take() {
             ticket.keep();
         }
+        self.is_reaped = true;
         // A program that ignores SIGCHLD, or reaps all, has its status.
         self.child.wait().ok()
     }
@@ -343,7 +353,7 @@ impl Drop for Helper {
             return;
         }
         self.to = None;
-        if self.ticket.is_some() {
+        if !self.is_reaped {
             self.end();
         }
     }

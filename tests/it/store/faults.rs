@@ -118,6 +118,34 @@ fn a_signal_ends_the_wait_for_an_answer() {
     running.finish().assert_code(3);
 }
 
+/// The store has given the lease, and its answer does not come.
+#[test]
+fn a_lease_that_nobody_knows_of_is_given_back() {
+    for (before, after) in [("", 0), ("B", 0), ("A", 2)] {
+        let s = Scene::odd();
+        if !before.is_empty() {
+            s.acquire(before, "60s", "job:x");
+        }
+        s.fault("acquire given\n");
+        let mut running = s.lock(&["--acquire", "--owner", "A", "--ttl", "50s", "job:x"]).spawn();
+        if before == "B" {
+            wait_until("it waits", || running.stderr().contains("Waiting for job:x"));
+            s.break_lease("job:x");
+        }
+        wait_until("it is given", || {
+            assert!(!running.has_ended(), "{}", running.stderr());
+            s.dir.join("store/gave-acquire").exists()
+        });
+        s.lock(&["--status", "job:x"]).run().assert_code(2);
+        running.signal(rustix::process::Signal::TERM);
+        let done = running.finish();
+        done.assert_code(3);
+        assert_eq!(done.stdout, "");
+        // What the owner had before is another process's.
+        s.lock(&["--status", "job:x"]).run().assert_code(after);
+    }
+}
+
 #[test]
 fn a_program_that_cannot_be_run() {
     let s = Scene::new();

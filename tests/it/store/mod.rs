@@ -34,6 +34,10 @@ while IFS= read -r line; do
         kill) kill -9 $$ ;;
         hang) sleep 600 ;;
         late) answer=$(pass); sleep 4; printf '%s\n\n' "$answer" ;;
+        given)
+            answer=$(pass)
+            case $answer in answer=ok*) touch "$dir/gave-$request"; sleep 600 ;; esac
+            printf '%s\n\n' "$answer" ;;
         nonsense) printf 'hello\n\n' ;;
         half) printf 'answer=ok\n'; exit 0 ;;
         long) head -c 70000 /dev/zero | tr '\0' x ;;
