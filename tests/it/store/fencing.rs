@@ -260,3 +260,35 @@ fn the_mark_is_durable_before_the_file_is_replaced() {
     let replaced = calls.iter().position(|line| line.contains(", \"f\"")).unwrap();
     assert!(replaced > asked, "{trace}");
 }
+
+/// The same of a set, also where the contents are not made durable: then nothing else is synced before.
+#[test]
+fn the_marks_of_a_set_are_durable_before_the_files_are_replaced() {
+    if !needs_strace() {
+        return;
+    }
+    let s = Scene::new();
+    s.acquire("A", "60s", "job:x");
+    let synced = |how: &str, content: &str| {
+        for name in ["f", "g"] {
+            fs::write(s.dir.join("new").join(name), content).unwrap();
+        }
+        let strace = ["-y", "-o", "trace", "-e", "trace=fsync,rename,renameat,renameat2", AWRITE];
+        let args = ["--owner", "A", "--lease", "job:x", "--sync", how, "--into", ".", "new/f", "new/g"];
+        s.run(s.dir.program("strace", [&strace[..], &args].concat())).quiet_success();
+        let trace = s.dir.read("trace");
+        fs::remove_file(s.dir.join("trace")).unwrap();
+        let before = trace.lines().take_while(|line| !line.ends_with("\"f\") = 0") && !line.contains("\"f\", 0"));
+        let syncs: Vec<&str> = before.filter(|line| line.starts_with("fsync(")).collect();
+        let dir = format!("<{}>", s.dir.path().canonicalize().unwrap().display());
+        let last_is_dir = syncs.last().is_some_and(|line| line.contains(&dir));
+        (syncs.len(), last_is_dir, trace)
+    };
+    fs::create_dir(s.dir.join("new")).unwrap();
+    let (syncs, last_is_dir, trace) = synced("none", "1");
+    assert!(syncs == 3 && last_is_dir, "two records and the directory: {trace}");
+    let (syncs, _, trace) = synced("none", "2");
+    assert_eq!(syncs, 0, "{trace}");
+    let marks = ["f.lease", "g.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, ["{\"version\":1,\"fence\":1}\n"; 2]);
+}
