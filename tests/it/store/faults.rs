@@ -162,6 +162,13 @@ fn a_program_that_cannot_be_run() {
     status("lost").assert_error_with(1, &["cannot run ", "No such file or directory"]).assert_hint("#!");
     s.dir.script("bin/awrite-store-silent", "#!/bin/sh\nexec >&-; exec sleep 60\n");
     status("silent").assert_error_with(1, &["awrite-store-silent ended without an answer"]);
+    // It has a moment to say how it ended.
+    s.dir.script("bin/awrite-store-slow", "#!/bin/sh\nexec >&-; sleep 0.1; exit 3\n");
+    status("slow").assert_error_with(1, &["awrite-store-slow ended without an answer (exit status 3)"]);
+    // Not all that is there must be one; nor is the empty name in PATH this directory.
+    s.dir.script("awrite-store-here", "#!/bin/sh\n");
+    let here = s.dir.lock(&["--status", "--store", "here://x", "job:x"]).env("PATH", "::/none").run();
+    here.assert_error_with(1, &["there is no program awrite-store-here"]);
 }
 
 /// What a write asks right before it replaces the file. The file is as it was.

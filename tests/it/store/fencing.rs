@@ -203,6 +203,11 @@ fn leases_in_a_store_and_beside_the_file_exclude_each_other() {
     refused.assert_error_with(2, &["f: Leased by H until ", "without the store"]);
     refused.assert_hint("wait for the end of this one, or break it");
     here(&["--release", "--owner", "H", "f"]).ok();
+    // Here, above a command that runs under both.
+    let both = r#"awrite-lock --store "$STORE" --owner A --ttl 9s job:y -c 'echo 1 | awrite --lease job:y f'"#;
+    let run = s.plain(s.dir.lock(&["--owner", "H", "--ttl", "60s", "f", "-c", both])).env("STORE", s.url()).run();
+    run.assert_error_with(2, &["f: Leased by H until ", "without the store"]);
+    assert!(!s.dir.join("f").exists());
     s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin("1").quiet_success();
     // The store, then here.
     let kept = "f: It is written under leases that a store keeps (greatest token 1)";

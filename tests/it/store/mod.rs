@@ -21,6 +21,7 @@ dir=${1#odd://}
 text=''
 pass() { printf '%s' "$text" | awrite-store-dir "dir://$dir"; }
 ls -l /proc/$$/fd >"$dir/fds"
+echo >>"$dir/started"
 while IFS= read -r line; do
     text="$text$line
 "

@@ -221,6 +221,25 @@ fn several_files_under_one_lease() {
     assert_eq!(marks, [3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
 }
 
+/// Below two commands, each file under a lease of its own store. A lease here, of another file, is nothing to them.
+#[test]
+fn two_stores_are_kept_apart() {
+    let (one, two) = (Scene::new(), Scene::odd());
+    let here = |args: &[&str]| one.plain(one.dir.lock(args)).env("TWO", two.url());
+    fs::write(two.dir.join("store/token"), "6").unwrap();
+    here(&["--acquire", "--owner", "H", "--ttl", "60s", "h"]).run().ok();
+    let script = r#"echo 1 >new/f && echo 1 >new/g && awrite --into . new/f new/g && echo 1 | awrite --owner H h"#;
+    let second = format!(r#"awrite-lock --store "$TWO" --owner B --ttl 60s "$PWD/g" -c '{script}'"#);
+    fs::create_dir(one.dir.join("new")).unwrap();
+    let done = here(&["--store", &one.url(), "--owner", "A", "--ttl", "60s", "f", "-c", &second])
+        .env("PATH", format!("{}:{}", two.dir.join("bin").display(), std::env::var("PATH").unwrap()))
+        .run();
+    done.ok();
+    let marks = ["f.lease", "g.lease"].map(|name| one.dir.read(name));
+    assert_eq!(marks, [1, 7].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+    assert_eq!(["f", "g", "h"].map(|name| one.dir.read(name)), ["1\n"; 3]);
+}
+
 /// The lease of many files is asked for twice, as that of one is.
 #[test]
 fn the_store_is_asked_of_each_lease_once() {
@@ -237,8 +256,10 @@ fn the_store_is_asked_of_each_lease_once() {
         s.acquire("A", "60s", name);
         fs::write(s.dir.join("new").join(name), "2\n").unwrap();
     }
+    let started = || fs::read_to_string(s.dir.join("store/started")).unwrap().len();
+    let before = started();
     s.awrite(&["--owner", "A", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
-    assert_eq!(asked(), 2 + 6);
+    assert_eq!((asked(), started()), (2 + 6, before + 1), "one process for all");
     let marks = ["a.lease", "b.lease", "c.lease"].map(|name| s.dir.read(name));
     assert_eq!(marks, [2, 3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
 }
