@@ -202,3 +202,31 @@ fn wanted(target: &Target, options: &LockOptions) -> Result<Option<Wanted>> {
 fn usage(reason: String, target: &Target) -> Error {
     Error::new(ErrorKind::Usage, reason).on(&target.given)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Place;
+    use crate::target::Resolve;
+
+    /// The process may have been stopped since the store has answered.
+    #[test]
+    fn the_clock_is_looked_at_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::resolve(&dir.path().join("f"), Resolve { follow: true, mkdir: false }).unwrap();
+        let standing = |ends: Option<Duration>| {
+            let file = Place::of(&target, &LockOptions::default()).unwrap().lease;
+            let under = ends.map(|ends| {
+                let client = Arc::new(Client::new("none://x").unwrap());
+                let remote = Remote::named(client, "job:x".as_ref(), "f".as_ref()).unwrap();
+                let (name, claim) = ("job:x".into(), Claim::of("A", 7));
+                Arc::new(Fenced { remote, name, claim, token: 7, ends: Mutex::new(ends) })
+            });
+            Standing { file, under }.ensure_in_time()
+        };
+        assert!(standing(None).is_ok());
+        assert!(standing(Some(boot_clock() + Duration::from_secs(60))).is_ok());
+        let late = standing(Some(boot_clock().saturating_sub(Duration::from_millis(1)))).unwrap_err();
+        assert_eq!((late.kind(), late.path()), (ErrorKind::LockLost, Some("f".as_ref())));
+    }
+}

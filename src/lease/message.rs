@@ -202,6 +202,9 @@ mod tests {
         let held = Answer::parse(b"answer=held\nowner=a=b\ntoken=7\nleft_ms=0\nreason=\nnew=1\npid=3\n").unwrap();
         assert_eq!((held.said, held.owner.as_deref(), held.token), (Said::Held, Some("a=b"), Some(7)));
         assert_eq!((held.left, held.reason, held.pid), (Some(Duration::ZERO), None, Some(3)));
+        let lost = Answer::parse(b"answer=lost\nhost=h\nname=/a%0A\nreason=why\nid=5\n").unwrap();
+        assert_eq!((lost.said, lost.host.as_deref(), lost.id), (Said::Lost, Some("h"), Some(5)));
+        assert_eq!((lost.name, lost.reason.as_deref()), (Some("/a\n".into()), Some("why")));
         for nonsense in [
             "",
             "ok",
@@ -214,13 +217,31 @@ mod tests {
             "answer=ok\ntoken=9007199254740993",
             "answer=ok\nleft_ms=-1",
             "answer=ok\npid=99999999999",
+            "answer=ok\nid=x",
+            "answer=ok\nname=%",
+            "answer=held\nowner=a\nleft_ms=1",
+            "answer=held\ntoken=7\nleft_ms=1",
             "answer=ok\nhost=a\tb",
             "answer=error",
             "answer=ok\n\u{1b}",
         ] {
             assert!(Answer::parse(nonsense.as_bytes()).is_err(), "{nonsense}");
         }
-        assert!(Answer::parse(format!("answer=ok\nx={}", "y".repeat(LONGEST_LINE)).as_bytes()).is_err());
+        let longest = |n: usize| Answer::parse(format!("answer=ok\nx={}", "y".repeat(n - 2)).as_bytes());
+        assert!(longest(4096).is_ok() && longest(4097).is_err());
+        // It becomes part of a message.
+        let why = Answer::parse(format!("answer={}\n", "y".repeat(100)).as_bytes()).unwrap_err();
+        assert_eq!(why, format!("answer={} is not possible", "y".repeat(60)));
+    }
+
+    #[test]
+    fn answers_have_the_id_of_their_request() {
+        let to = |text: &str| Answer::parse(text.as_bytes()).unwrap().is_to(7);
+        assert!(to("answer=ok\nid=7") && to("answer=error\nmessage=m\nid=7") && to("answer=error\nmessage=m"));
+        assert!(!to("answer=ok") && !to("answer=ok\nid=6") && !to("answer=error\nmessage=m\nid=6"));
+        let question = Question::new("list", Duration::from_millis(1500)).with("a", "b=").with_some("c", None);
+        let text = question.with_some("d", Some("e")).text(3);
+        assert_eq!(text, "version=1\nid=3\nrequest=list\ntimeout_ms=1500\na=b=\nd=e\n\n");
     }
 
     #[test]
@@ -232,6 +253,7 @@ mod tests {
             assert!(!is_plain_name(path.as_bytes()), "{path}");
         }
         assert_eq!(written_name(Path::new("/a b%\n")).unwrap(), "/a b%25%0A");
-        assert_eq!(written_name(Path::new(&"x".repeat(LONGEST_LINE))), None);
+        let long = |n| written_name(Path::new(&"x".repeat(n))).map(|text| text.len());
+        assert_eq!((long(4091), long(4092)), (Some(4091), None));
     }
 }

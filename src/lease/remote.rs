@@ -367,3 +367,28 @@ fn refused_by_store(message: &str) -> Error {
 fn milliseconds(time: Duration) -> String {
     time.as_nanos().div_ceil(1_000_000).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_remedy_behind_the_first_stop() {
+        for (message, reason, hint) in [
+            ("full. Make room.", "full", Some("Make room")),
+            ("full. Make room. Soon.", "full", Some("Make room. Soon")),
+            ("full.", "full", None),
+            ("f.txt full", "f.txt full", None),
+        ] {
+            let error = refused_by_store(message);
+            assert_eq!((error.reason(), error.hint()), (reason.to_owned(), hint.map(str::to_owned)), "{message}");
+        }
+    }
+
+    #[test]
+    fn less_than_a_millisecond_is_one() {
+        for (time, text) in [(1, "1"), (1_000_000, "1"), (1_000_001, "2"), (1_500_000_000, "1500")] {
+            assert_eq!(milliseconds(Duration::from_nanos(time)), text);
+        }
+    }
+}

@@ -51,6 +51,7 @@ while IFS= read -r line; do
     esac
     text=''
 done
+touch "$dir/ended"
 "#;
 
 struct Scene {

@@ -269,6 +269,9 @@ fn the_store_is_asked_of_each_lease_once() {
 fn the_helper_gets_no_other_descriptors() {
     let s = Scene::odd();
     fs::write(s.dir.join("f"), "0").unwrap();
+    let ended = s.dir.join("store/ended");
+    s.lock(&["--status", "job:x"]).run().ok();
+    assert!(ended.exists(), "it ends by itself, and is waited for");
     let script = r#"exec 9<f; awrite-lock g -c 'echo 1 | awrite --owner A --lease job:x f'"#;
     s.acquire("A", "60s", "job:x");
     s.run(s.dir.sh(script)).quiet_success();
