@@ -29,13 +29,15 @@ fn a_lease_goes_from_command_to_command() {
 
 #[test]
 fn a_reason_is_shown_and_a_lease_can_be_broken() {
-    let s = Scene::new();
+    let s = Scene::odd();
     let args = ["--acquire", "--owner", "A", "--ttl", "60s", "--reason", "moving to v2", "job:x"];
     let token = s.lock(&args).run().ok().stdout.clone();
-    let refused = s.lock(&["--acquire", "-w", "0.3", "--owner", "B", "--ttl", "5", "job:x"]).run();
-    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 300ms");
+    let refused = s.lock(&["--acquire", "-w", "0.5", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 500ms");
+    assert!(s.dir.read("store/asked").matches("acquire").count() <= 1 + 5, "it pauses in between");
     let listed = s.lock(&["--list", "--json"]).run();
-    for part in [r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
+    let host = format!(r#""host":"{}""#, s.dir.program("uname", ["-n"]).run().stdout.trim());
+    for part in [&*host, r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
         assert!(listed.stdout.contains(part), "{listed:?}");
     }
     let broken = s.lock(&["--break", "job:x"]).run();
