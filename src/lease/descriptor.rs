@@ -58,7 +58,7 @@ pub fn lock_callers_descriptor(
         }
         // Or the file would be gone after the wait, and the caller had to open it again.
         let _registration = register(fd);
-        unlock_descriptor(fd, name)?;
+        unlock_descriptor(fd, name, &Observer::default())?;
         match obstacle? {
             Obstacle::Nothing => {}
             Obstacle::Lease(leased, place) => wait_for_lease(leased, &mut patience, &visitor, &place)?,
