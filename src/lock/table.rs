@@ -25,8 +25,11 @@ impl LockTable {
     pub(crate) fn of(&self, id: FileId) -> (Vec<Holder>, Vec<Holder>) {
         // Where the device numbers differ, ask what the process has open.
         let is_of = |line: &Line| line.ino == id.ino && (line.is_on(id.dev) || has_open(line.pid, id));
-        let found = self.0.iter().filter(|row| is_of(&row.line));
-        let (waiting, holding): (Vec<&Row>, Vec<&Row>) = found.partition(|row| row.waits);
+        let mut found: Vec<&Row> = self.0.iter().filter(|row| is_of(&row.line)).collect();
+        // The kernel gives the list in pieces. If another lock is taken between two of them, a line comes twice.
+        found.sort_by_key(|row| (row.waits, row.line.pid));
+        found.dedup_by_key(|row| (row.waits, row.line.pid));
+        let (waiting, holding): (Vec<&Row>, Vec<&Row>) = found.into_iter().partition(|row| row.waits);
         // Whoever took the lock may have ended, and left it to another process.
         let holder = |row: &Row| {
             let heir = if is_there(row.line.pid) { None } else { find(id) };
@@ -54,6 +57,8 @@ mod tests {
             "12: -> FLOCK  ADVISORY  WRITE 4712 fe:00:1234 0 EOF",
             "13: OFDLCK ADVISORY  READ -1 fe:00:1234 0 0",
             "14: FLOCK  ADVISORY  READ 4713 fe:00:99 0 EOF",
+            "13: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF",
+            "13: -> FLOCK  ADVISORY  WRITE 4712 fe:00:1234 0 EOF",
         ]
         .into_iter()
         .filter_map(row)
