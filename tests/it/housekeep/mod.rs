@@ -15,6 +15,7 @@ use crate::common::{AWRITE, Done, Run, Running, TestDir, wait_until};
 mod backups;
 mod beside;
 mod failures;
+mod foreseen;
 mod kinds;
 mod model;
 mod others;
