@@ -73,7 +73,7 @@ impl HousekeepOptions {
         let reason = if !(self.cleans_locks() || self.cleans_backups() || self.cleans_temps()) {
             "nothing to do: neither locks, backups nor temporary files are named"
         } else if self.cleans_backups() && (impossible || is_reserved_suffix(&self.backup_suffix)) {
-            "the backup suffix must not be empty, contain / or end in .lock"
+            "the backup suffix must not be empty, contain / or end in .lock or .lease"
         } else {
             return Ok(());
         };
