@@ -10,7 +10,6 @@
 //! the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
@@ -109,7 +108,6 @@ pub struct awrite_lock_options {
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_lock_options {
     const NAME: &'static str = "awrite_lock_options";
-    const MIN_SIZE: usize = offset_of!(Self, reason);
 }
 
 /// Reads and checks the options of a lock.

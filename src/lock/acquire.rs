@@ -27,10 +27,14 @@ pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
 }
 
 fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
-    if request.method() == LockMethod::Link && !LockFile::is_below(request.place) {
-        return link::acquire(request);
+    let mut above = Above::Environment;
+    if request.method() == LockMethod::Link {
+        match LockFile::holder_above(request)? {
+            Some(ancestor) => above = Above::Known(ancestor),
+            None => return link::acquire(request),
+        }
     }
-    match by_flock(request) {
+    match by_flock(request, above) {
         Err(e) if request.options.method == LockMethod::Auto && e.errno().is_some_and(has_no_flock) => {
             request.tell_method(LockMethod::Link, "no flock(2)");
             link::acquire(request)
@@ -39,9 +43,8 @@ fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
     }
 }
 
-fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
-    let place = request.place;
-    let (mut above, mut strangers) = (Above::Environment, 0);
+fn by_flock(request: &mut Request<'_, '_>, mut above: Above) -> Result<FileLock> {
+    let (place, mut strangers) = (request.place, 0);
     loop {
         let (file, ticket) = list(request, || LockFile::open(request, &above))?;
         if file.is_squatted(place) && squatter::may_clear(request) && strangers < squatter::MOST {
@@ -90,9 +93,8 @@ fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
 /// Takes the lock of `target` at its usual place, without waiting, and whoever has a lease of it. A lock file that was
 /// there before stays there.
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
-    let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let place = Place::of(target, &options)?;
-    options.keep_file = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
+    let options = LockOptions { wait: Wait::No, keep_file: true, ..LockOptions::default() };
+    let (place, observer) = (Place::of(target, &options)?, Observer::default());
     let mut patience = Patience::new(&target.given, &options, &observer);
     patience.briefly = true;
     let intent = Intent::Exclusive;

@@ -184,6 +184,8 @@ impl LockFile {
         file.created = created;
         // A file that the caller named and that was there before is only removed where it is called as lock files are.
         file.keep |= !created && !file.is_removable;
+        // Which one it is, only this call tells: another holder may remove the file that was there a moment ago.
+        file.keep &= !(created && request.patience.briefly);
         Ok(file)
     }
 
@@ -214,11 +216,19 @@ impl LockFile {
         Ok(LockFile::new(request.place, baton, status, Level::BelowLink(ancestor, nonce), request.options))
     }
 
-    /// Whether an ancestor of this process holds the lock at `place` by flock.
-    pub(super) fn is_below(place: &Place) -> bool {
-        inherited::is_any()
-            && matches!(LockFile::existing(place), Ok(Some(file)) if !file.has_content()
-                && inherited::find(&file.file, file.status.id).is_some())
+    /// The ancestor that holds the lock by flock, for one who would lock by link(2). An error where it cannot go on under
+    /// that lock.
+    pub(super) fn holder_above(request: &Request<'_, '_>) -> Result<Option<Ancestor>> {
+        let Ok(Some(file)) = LockFile::existing(request.place) else { return Ok(None) };
+        if file.has_content() {
+            return Ok(None);
+        }
+        match inherited::find(&file.file, file.status.id) {
+            None => file
+                .look_around(request.patience.use_alarm)
+                .ensure_not_itself(&request.target.given, request.patience.wait),
+            found => Ok(found),
+        }
     }
 
     /// Whether the lock is still held. A flock is, as long as this process lives; a link lock above may have been lost.

@@ -42,6 +42,7 @@ class LockOptions(ctypes.Structure):
         ("token", ctypes.c_uint64),
         ("notice", NOTICE),
         ("notice_context", ctypes.c_void_p),
+        ("reason", ctypes.c_char_p),
     ]
 
 
@@ -52,6 +53,7 @@ class Result(ctypes.Structure):
         ("backup", ctypes.c_char_p),
         ("changed", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
+        ("digest", ctypes.c_char * 72),
     ]
 
 

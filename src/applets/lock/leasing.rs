@@ -153,6 +153,8 @@ fn run(
     let options = with_wait(&request.options, RELEASE_WAIT);
     let released = match refresher.into_lease() {
         Some(lease) => lease.with_options(&options, &quiet).try_release(),
+        // A server does not answer, and has been waited for. The lease ends by itself.
+        None if was_lost => Ok(None),
         None => Lease::release_claimed(target, &claim, &options, &quiet),
     };
     let lost = match released {
