@@ -88,6 +88,8 @@ fn names_and_paths() {
     assert_eq!(paths(&[]), [&below, &file, &odd, "job:x"].map(str::to_owned));
     assert_eq!(s.lock(&["--list", "."]).run().ok().stdout.lines().count(), 3, "two, and the headings");
     assert_eq!(s.lock(&["--list", "-r", "."]).run().ok().stdout.lines().count(), 4);
+    s.lock(&["--list", "f"]).run().assert_error_with(1, &["f: Not a directory"]);
+    s.lock(&["--list", "missing"]).run().assert_error_with(1, &["missing: No such file or directory"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", "f"]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", &file]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--status", "d/a=b %\n"]).run().assert_code(2);
