@@ -29,12 +29,11 @@ fn a_lease_goes_from_command_to_command() {
 
 #[test]
 fn a_reason_is_shown_and_a_lease_can_be_broken() {
-    let s = Scene::odd();
+    let s = Scene::new();
     let args = ["--acquire", "--owner", "A", "--ttl", "60s", "--reason", "moving to v2", "job:x"];
     let token = s.lock(&args).run().ok().stdout.clone();
-    let refused = s.lock(&["--acquire", "-w", "0.5", "--owner", "B", "--ttl", "5", "job:x"]).run();
-    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 500ms");
-    assert!(s.dir.read("store/asked").matches("acquire").count() <= 1 + 5, "it pauses in between");
+    let refused = s.lock(&["--acquire", "-w", "0.3", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 300ms");
     let listed = s.lock(&["--list", "--json"]).run();
     let host = format!(r#""host":"{}""#, s.dir.program("uname", ["-n"]).run().stdout.trim());
     for part in [&*host, r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
@@ -56,6 +55,19 @@ fn a_waiter_gets_it_next() {
     s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
     let done = waiter.finish();
     assert!(done.ok().stdout.trim_end().parse::<u64>().unwrap() > first);
+}
+
+/// A store that answers at once is not asked all the time.
+#[test]
+fn a_waiter_pauses_between_its_questions() {
+    let s = Scene::new();
+    let script = "#!/bin/sh\nwhile read -r line; do case $line in id=*) id=$line ;; '') echo >>asked\n\
+        printf 'answer=held\\nowner=A\\ntoken=1\\nleft_ms=60000\\n%s\\n\\n' \"$id\" ;; esac; done\n";
+    s.dir.script("bin/awrite-store-held", script);
+    let args = ["--store", "held://x", "--acquire", "-w", "0.5", "--owner", "B", "--ttl", "5", "job:x"];
+    s.plain(s.dir.lock(&args)).run().assert_error_with(2, &["job:x: Leased by A until "]);
+    let asked = s.dir.read("asked").len();
+    assert!(asked <= 5, "{asked}");
 }
 
 #[test]
