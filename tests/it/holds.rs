@@ -122,7 +122,7 @@ fn the_list_is_right_while_locks_come_and_go() {
             let takes_locks = &takes_locks;
             scope.spawn(move || takes_locks(first));
         }
-        let lists = (0..rounds(20, 60)).map(|_| dir.lock(&["--list"]).run());
+        let lists = (0..rounds(8, 20)).map(|_| dir.lock(&["--list"]).run());
         let wrong = lists.map(|done| done.ok().stdout.clone()).find(|list| {
             let states: Vec<_> = list.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
             states != ["held", "waiting"]
