@@ -355,8 +355,8 @@ typedef enum awrite_lock_flags AWRITE_UINT32_ {
     AWRITE_LOCK_NO_FOLLOW = 4,
     /**
      * Do not take what is not set here from the environment. Without this flag the variables
-     * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
-     * both find the same lock.
+     * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER and AWRITE_STORE count as they do for the
+     * commands, so that both find the same lock and the same lease.
      */
     AWRITE_LOCK_NO_ENVIRONMENT = 8
 } awrite_lock_flags;
@@ -861,8 +861,8 @@ awrite_status awrite_writer_open_old(awrite_writer *writer,
                                      int *fd);
 
 /**
- * Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
- * handle is used up. It must still be freed.
+ * Makes what was written the target's content, and gives the lock back. Whatever it returns, the handle is used up, and
+ * must still be freed; it is not used up only if AWRITE_BAD_ARGUMENT is about result.
  *
  * @param result receives what was done; or NULL. Left alone on failure.
  *
@@ -929,8 +929,8 @@ awrite_writer *awrite_set_writer(awrite_set *set,
                                  size_t number);
 
 /**
- * Replaces all files of the set by what was written to them, and gives the locks back. Unless it returns
- * AWRITE_BAD_ARGUMENT, the set is used up. It must still be freed.
+ * Replaces all files of the set by what was written to them, and gives the locks back. Whatever it returns, the set is used
+ * up, and must still be freed.
  *
  * @return AWRITE_OK; AWRITE_LOCKED if a lock or a lease has been lost; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
  * All files are as before then. AWRITE_NOT_DURABLE: the set is committed, and the files have their new contents or get

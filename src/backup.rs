@@ -491,6 +491,33 @@ mod tests {
         assert!(ensure_nameable(&BackupOptions::default(), false).is_ok());
     }
 
+    /// Nobody has said yet that it is to be kept, but the target is another file by now, or the backup is.
+    #[test]
+    fn what_has_the_only_old_content_is_not_taken_back() {
+        for earlier in [false, true] {
+            for (replaced, left) in [("f", "old"), ("f.backup", "another")] {
+                let place = tempfile::tempdir().unwrap();
+                let at = |name: &str| place.path().join(name);
+                std::fs::write(at("f"), "old").unwrap();
+                if earlier {
+                    std::fs::write(at("f.backup"), "earlier").unwrap();
+                }
+                let how = crate::target::Resolve { follow: true, mkdir: false };
+                let target = Target::resolve(&at("f"), how).unwrap();
+                let original = target.open_original().unwrap().unwrap();
+                let how = Making { nonce: None, temp: None, durability: Durability::None, in_place: false };
+                let options = BackupOptions::default();
+                let draft = prepare(&target, &original, &options, how, &Observer::default()).unwrap();
+                let backup = draft.place(Durability::None, false).unwrap();
+                std::fs::write(at("another"), "another").unwrap();
+                std::fs::rename(at("another"), at(replaced)).unwrap();
+                drop(backup);
+                assert_eq!(std::fs::read_to_string(at("f.backup")).unwrap(), left);
+                assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+            }
+        }
+    }
+
     #[test]
     fn a_backup_is_taken_back_until_it_is_kept() {
         let place = tempfile::tempdir().unwrap();

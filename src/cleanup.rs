@@ -1,5 +1,5 @@
-//! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, directories
-//! made for a write that is not committed, and its backup.
+//! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, leases that a
+//! store was asked for, directories made for a write that is not committed, and its backup.
 //!
 //! States of an entry:
 //!
@@ -262,7 +262,8 @@ impl Shutdown {
         self.registry.entries.iter().filter(|entry| entry.thing.is_temporary_file()).count()
     }
 
-    /// Removes temporary files and directories of unfinished writes, gives locks back, and leaves the other threads stopped.
+    /// Removes temporary files and directories of unfinished writes, gives back locks and the leases that a store has been
+    /// asked for, and leaves the other threads stopped.
     /// The process must end next.
     pub fn clean(mut self) {
         let pid = std::process::id();

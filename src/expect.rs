@@ -75,9 +75,12 @@ const ATTEMPTS: u32 = 10;
 ///
 /// # Errors
 ///
-/// It cannot be read; or it is a directory, a FIFO, a socket or a device, which are not opened.
+/// It cannot be read; or it is a directory, a FIFO, a socket or a device, which are not opened; or the path is empty.
 pub fn digest(path: impl AsRef<Path>) -> Result<Digest> {
     let path = path.as_ref();
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "the name of the file is empty"));
+    }
     let mut attempts = 0;
     loop {
         match digest_at(path) {

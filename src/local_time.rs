@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// A time for messages, in local time: `10:15:00`, with the date where that is not today's.
@@ -34,6 +35,23 @@ impl fmt::Display for Moment {
         // Not by strftime, which would add 28 KB to the program.
         write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())
     }
+}
+
+/// When a local time was, in nanoseconds since 1970. Of the two readings of the hour that comes twice in autumn it is the one
+/// that is nearer to `near`, or else the later.
+pub(crate) fn moment(time: DateTime, zone: &TimeZone, near: Option<i128>) -> i128 {
+    let time = zone.to_ambiguous_timestamp(time);
+    // jiff cannot convert the last hours of the year 9999, which is in the future.
+    let nanoseconds = |time: Result<Timestamp, jiff::Error>| time.map_or(i128::MAX, |time| time.as_nanosecond());
+    let later = nanoseconds(time.later());
+    let Some(near) = near.filter(|_| time.is_ambiguous()) else { return later };
+    let earlier = nanoseconds(time.earlier());
+    if near.abs_diff(earlier) < near.abs_diff(later) { earlier } else { later }
+}
+
+/// Whether [`moment`] has more than one answer.
+pub(crate) fn is_ambiguous(time: DateTime, zone: &TimeZone) -> bool {
+    zone.to_ambiguous_timestamp(time).is_ambiguous()
 }
 
 /// The names that TZ may have are files here, if TZDIR is not set.

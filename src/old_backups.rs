@@ -12,15 +12,13 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use jiff::tz::TimeZone;
-
 use crate::cleanup;
 use crate::error::reason_of;
 use crate::local_time;
 use crate::names::{BackupNames, Stamp};
 use crate::notice::{Notice, Observer};
 use crate::options::BackupOptions;
-use crate::sys::{Dir, FileKind, FileStatus};
+use crate::sys::{Dir, FileKind};
 use crate::target::Target;
 
 /// Bytes of names that are read at a time.
@@ -84,7 +82,8 @@ fn of_target(target: &Target, dir: &Dir, options: &BackupOptions, made: Option<&
     for (stamp, name) in find(dir, &names)? {
         let Some(status) = dir.status(&name)?.filter(|status| status.kind == FileKind::Regular) else { continue };
         if made != Some(&name) && !is_of_another(target, dir, &name, &options.suffix)? {
-            found.push((moment(stamp, &status, &zone), stamp.number, name));
+            let made = local_time::moment(stamp.time, &zone, Some(status.modified));
+            found.push((made, stamp.number, name));
         }
     }
     found.sort_unstable_by(later_first);
@@ -98,15 +97,6 @@ type Found = (i128, u32, OsString);
 #[inline(never)]
 fn later_first(a: &Found, b: &Found) -> Ordering {
     b.cmp(a)
-}
-
-/// When it was made, in nanoseconds since 1970. The name has local time.
-fn moment(stamp: Stamp, status: &FileStatus, zone: &TimeZone) -> i128 {
-    let time = zone.to_ambiguous_timestamp(stamp.time);
-    // jiff cannot convert the last hours of the year 9999, which is in the future.
-    let nanoseconds = |time: Result<jiff::Timestamp, jiff::Error>| time.map_or(i128::MAX, |time| time.as_nanosecond());
-    let (earlier, later) = (nanoseconds(time.earlier()), nanoseconds(time.later()));
-    if status.modified.abs_diff(earlier) < status.modified.abs_diff(later) { earlier } else { later }
 }
 
 /// Whether it is the plain backup of another file, whose own name ends in a time: `log.20260102-030405.backup` where there

@@ -174,10 +174,11 @@ impl Settings {
 
 fn parse_backup_suffix(text: OsString) -> Result<OsString, String> {
     let suffix = parse_suffix(text)?;
-    if suffix.as_encoded_bytes().ends_with(b".lock") {
-        return Err(format!("{} would take lock files for backups", quoted(&suffix)));
+    let others = [(".lock", "lock files"), (".lease", "leases")];
+    match others.iter().find(|(end, _)| suffix.as_encoded_bytes().ends_with(end.as_bytes())) {
+        Some((_, what)) => Err(format!("{} would take {what} for backups", quoted(&suffix))),
+        None => Ok(suffix),
     }
-    Ok(suffix)
 }
 
 fn parse_age(text: &OsStr) -> Result<Ages, String> {

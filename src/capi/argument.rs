@@ -31,31 +31,27 @@ pub(super) unsafe fn string<'a>(text: *const c_char, name: &str) -> Result<&'a C
     Ok(unsafe { CStr::from_ptr(text) })
 }
 
-/// A path; NULL is an error.
+/// A path; NULL is an error, and so is an empty one.
 ///
 /// # Safety
 ///
 /// The same as for [`string`].
 pub(super) unsafe fn path<'a>(text: *const c_char, name: &str) -> Result<&'a Path> {
     // SAFETY: the caller promises the same.
-    let text = unsafe { string(text, name) }?;
-    Ok(Path::new(OsStr::from_bytes(text.to_bytes())))
+    match unsafe { string(text, name) }?.to_bytes() {
+        [] => Err(bad_argument(format!("{name} is empty"))),
+        bytes => Ok(Path::new(OsStr::from_bytes(bytes))),
+    }
 }
 
-/// A path that is not empty; `None` for NULL.
+/// The same; `None` for NULL.
 ///
 /// # Safety
 ///
 /// The same as for [`string`].
 pub(super) unsafe fn optional_path<'a>(text: *const c_char, name: &str) -> Result<Option<&'a Path>> {
-    if text.is_null() {
-        return Ok(None);
-    }
     // SAFETY: the caller promises the same.
-    match unsafe { path(text, name) }? {
-        empty if empty.as_os_str().is_empty() => Err(bad_argument(format!("{name} is empty"))),
-        path => Ok(Some(path)),
-    }
+    if text.is_null() { Ok(None) } else { unsafe { path(text, name) }.map(Some) }
 }
 
 /// A string in UTF-8; NULL is an error.
@@ -188,9 +184,9 @@ impl<F: Copy> Callback<F> {
 pub(super) unsafe trait Extensible: Copy {
     /// The name of the struct, for error messages.
     const NAME: &'static str;
-    /// The size of the struct in the first version of the library that had it. No caller has a shorter one. Once a
-    /// member is added, this is the `offset_of!` that member.
-    const MIN_SIZE: usize;
+    /// The size of the struct in the first release that had it. No caller has a shorter one. Once a member is added after
+    /// that, this is the `offset_of!` that member.
+    const MIN_SIZE: usize = size_of::<Self>();
 
     /// A struct with every member zero, also its size.
     fn zeroed() -> Self {

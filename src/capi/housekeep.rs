@@ -5,7 +5,6 @@
 //! no lock, and makes no writer fail.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::offset_of;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -69,7 +68,6 @@ pub struct awrite_housekeep_options {
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_housekeep_options {
     const NAME: &'static str = "awrite_housekeep_options";
-    const MIN_SIZE: usize = size_of::<Self>();
 }
 
 /// awrite_housekeep_event.kind. Later versions may add kinds: ignore those that you do not know.
@@ -146,7 +144,6 @@ pub struct awrite_housekeep_summary {
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_housekeep_summary {
     const NAME: &'static str = "awrite_housekeep_summary";
-    const MIN_SIZE: usize = offset_of!(Self, other_locks);
 }
 
 /// Gets the events of housekeeping. Returns 0 to go on; anything else stops it. It must return: see Callbacks.

@@ -5,7 +5,6 @@
 //! lease by itself. To write as its holder, set owner and token in the awrite_lock_options of the write.
 
 use std::ffi::c_char;
-use std::mem::offset_of;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::argument::{self, Extensible, Handle, Out, bad_argument, free_handle, handle, handle_mut, new_handle};
@@ -195,7 +194,6 @@ pub struct awrite_lease_info {
 // SAFETY: repr(C), begins with its size, and numbers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_lease_info {
     const NAME: &'static str = "awrite_lease_info";
-    const MIN_SIZE: usize = offset_of!(Self, reason);
 }
 
 /// Looks at the lock and the lease of a target. Changes nothing and waits for nothing.

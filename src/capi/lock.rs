@@ -10,7 +10,6 @@
 //! the lock of awrite-lock.
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
@@ -50,8 +49,8 @@ pub const AWRITE_LOCK_KEEP: u32 = 2;
 /// If the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
 /// Do not take what is not set here from the environment. Without this flag the variables
-/// AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
-/// both find the same lock.
+/// AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER and AWRITE_STORE count as they do for the
+/// commands, so that both find the same lock and the same lease.
 pub const AWRITE_LOCK_NO_ENVIRONMENT: u32 = 8;
 
 /// lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there.
@@ -109,7 +108,6 @@ pub struct awrite_lock_options {
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_lock_options {
     const NAME: &'static str = "awrite_lock_options";
-    const MIN_SIZE: usize = offset_of!(Self, reason);
 }
 
 /// Reads and checks the options of a lock.

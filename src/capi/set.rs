@@ -78,8 +78,8 @@ pub unsafe extern "C" fn awrite_set_writer(set: *mut awrite_set, number: usize) 
     })
 }
 
-/// Replaces all files of the set by what was written to them, and gives the locks back. Unless it returns
-/// AWRITE_BAD_ARGUMENT, the set is used up. It must still be freed.
+/// Replaces all files of the set by what was written to them, and gives the locks back. Whatever it returns, the set is used
+/// up, and must still be freed.
 ///
 /// @return AWRITE_OK; AWRITE_LOCKED if a lock or a lease has been lost; AWRITE_CONFLICT; AWRITE_BAD_ARGUMENT; AWRITE_ERROR.
 /// All files are as before then. AWRITE_NOT_DURABLE: the set is committed, and the files have their new contents or get

@@ -1,8 +1,9 @@
 use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
+use std::mem::offset_of;
 use std::time::Duration;
 
-use super::argument::{Extensible, read_options};
+use super::argument::{Extensible, Out, read_options};
 use super::housekeep::{self as h, awrite_housekeep_options, housekeep_options};
 use super::lock::{self as l, awrite_lock_options, lock_options};
 use super::status::awrite_status::{AWRITE_INTERNAL, AWRITE_OK};
@@ -59,6 +60,33 @@ fn a_later_callers_options_count_if_they_are_default() {
         let reason = read(&later).err().unwrap().to_string();
         assert!(reason.contains("must be sizeof(awrite_lock_options)"), "{reason}");
     }
+}
+
+/// A struct to whose first version a member was added.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Grown {
+    size: usize,
+    old: usize,
+    new: usize,
+}
+
+// SAFETY: repr(C), begins with its size, and numbers follow without a gap.
+unsafe impl Extensible for Grown {
+    const NAME: &'static str = "grown";
+    const MIN_SIZE: usize = offset_of!(Self, new);
+}
+
+#[test]
+fn an_earlier_callers_struct_is_shorter() {
+    let mut short = [Grown::MIN_SIZE, 7, 8];
+    let at = short.as_mut_ptr().cast::<Grown>();
+    // SAFETY: it is as long as its size says.
+    let read = unsafe { read_options(at.cast_const()) }.unwrap();
+    assert_eq!((read.size, read.old, read.new), (Grown::MIN_SIZE, 7, 0));
+    // SAFETY: the same.
+    unsafe { Out::new(at) }.unwrap().put(&Grown { size: 1, old: 2, new: 3 });
+    assert_eq!(short, [Grown::MIN_SIZE, 2, 8]);
 }
 
 /// How an option is set in C, and how the same one is set in Rust.

@@ -7,7 +7,6 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, Read, Write};
-use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -152,7 +151,6 @@ pub struct awrite_write_options {
 // SAFETY: repr(C), begins with its size, and numbers and pointers follow without a gap (tests/it/capi checks).
 unsafe impl Extensible for awrite_write_options {
     const NAME: &'static str = "awrite_write_options";
-    const MIN_SIZE: usize = offset_of!(Self, backup_keep);
 }
 
 /// What a write has done.
@@ -179,7 +177,6 @@ pub struct awrite_result {
 // checks).
 unsafe impl Extensible for awrite_result {
     const NAME: &'static str = "awrite_result";
-    const MIN_SIZE: usize = offset_of!(Self, digest);
 }
 
 impl Out<awrite_result> {

@@ -126,8 +126,8 @@ pub unsafe extern "C" fn awrite_writer_open_old(writer: *mut awrite_writer, fd: 
     })
 }
 
-/// Makes what was written the target's content, and gives the lock back. Unless it returns AWRITE_BAD_ARGUMENT, the
-/// handle is used up. It must still be freed.
+/// Makes what was written the target's content, and gives the lock back. Whatever it returns, the handle is used up, and
+/// must still be freed; it is not used up only if AWRITE_BAD_ARGUMENT is about result.
 ///
 /// @param result receives what was done; or NULL. Left alone on failure.
 ///

@@ -62,7 +62,8 @@ use sweep::Sweep;
 ///
 /// A file that was changed a moment ago is looked at again at the end of the work: its writer may not have locked it yet,
 /// or not have set its time. A moment is a second for a temporary file, 100 ms for a backup without a time in its name,
-/// and 20 ms for a lock file.
+/// and 20 ms for a lock file. A backup without a time in its name that is a second link may be being made: it is left alone
+/// for a minute.
 ///
 /// # Errors
 ///

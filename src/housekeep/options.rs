@@ -14,8 +14,8 @@ options_struct! {
         /// Delete all three kinds below, but only what is this crate's own, whatever else is in the directory:
         ///
         /// - `NAME.lock` where the regular file NAME is beside it, or where its name is that of a lock file in a
-        ///   [directory of lock files](crate::LockOptions::dir) whose target exists, and where the system can tell that no
-        ///   process has it open; stale link locks and expired leases;
+        ///   [directory of lock files](crate::LockOptions::dir) whose target exists, which its owner may read and write, and
+        ///   where the system can tell that no process has it open; stale link locks and expired leases;
         /// - `NAME.backup` where the regular file NAME is beside it, and all with a time in their name, but never the last
         ///   backup of a file unless [`keep_newest`](HousekeepOptions::keep_newest) is 0;
         /// - temporary files.
@@ -73,7 +73,7 @@ impl HousekeepOptions {
         let reason = if !(self.cleans_locks() || self.cleans_backups() || self.cleans_temps()) {
             "nothing to do: neither locks, backups nor temporary files are named"
         } else if self.cleans_backups() && (impossible || is_reserved_suffix(&self.backup_suffix)) {
-            "the backup suffix must not be empty, contain / or end in .lock"
+            "the backup suffix must not be empty, contain / or end in .lock or .lease"
         } else {
             return Ok(());
         };

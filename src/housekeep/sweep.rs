@@ -75,23 +75,24 @@ struct Backup<'a> {
     /// The file that it is a backup of.
     of: &'a [u8],
     name: &'a [u8],
-    /// The time in its name.
-    stamp: Option<Stamp>,
+    /// When it was made by the time in its name, and its number in that second.
+    dated: Option<(i128, u32)>,
     /// When it was made: by its name or by its modification time, whichever is later, so that no time zone, summer time or
     /// copy makes a young one old.
     made: i128,
-    /// What it looked like. Not looked at where only the order in its group counts, which is that of the names.
+    /// What it looked like. Not looked at where only the order in its group counts, and the names tell that.
     seen: Option<Box<FileStatus>>,
 }
 
 impl Backup<'_> {
     /// File by file, the newest first. The names order those that have a time in them, even where a copy has mixed up
-    /// their modification times. A file has one without at most: it comes first, and then finds its place.
+    /// their modification times; only of the hour that comes twice in autumn these tell which of the two it was. A file has
+    /// one without at most: it comes first, and then finds its place.
     // Inlined, it would be in the sort eleven times.
     #[inline(never)]
     fn order(&self, other: &Self) -> Ordering {
-        let by_file = self.of.cmp(other.of).then(self.stamp.is_some().cmp(&other.stamp.is_some()));
-        by_file.then(other.stamp.cmp(&self.stamp))
+        let by_file = self.of.cmp(other.of).then(self.dated.is_some().cmp(&other.dated.is_some()));
+        by_file.then(other.dated.cmp(&self.dated))
     }
 }
 
@@ -230,19 +231,19 @@ impl<'a> Sweep<'a> {
         retention: Retention,
         now: i128,
     ) -> Flow {
-        if backups[0].stamp.is_none() {
+        if backups[0].dated.is_none() {
             let newer = backups[1..].iter().take_while(|dated| dated.made > backups[0].made).count();
             backups[..=newer].rotate_left(1);
         }
         // The oldest first: if the work ends half-way, the most valuable backups are left.
-        for (newer, Backup { of, name, stamp, made, seen }) in backups.iter_mut().enumerate().rev() {
+        for (newer, Backup { of, name, dated, made, seen }) in backups.iter_mut().enumerate().rev() {
             if retention.keeps(newer, *made, now) {
                 let path = dir.join(OsStr::from_bytes(name));
                 let reason = "among the newest, or not old enough";
                 self.tell(&HousekeepEvent::Kept { path: &path, leftover: Leftover::Backup, reason })?;
                 continue;
             }
-            let deletion = match (stamp, seen.take()) {
+            let deletion = match (dated, seen.take()) {
                 (None, Some(planned)) => Deletion::PlainBackup { of: of.len() as u16, planned: *planned },
                 (_, seen) => Deletion::DatedBackup { time: *made, seen },
             };
@@ -271,9 +272,11 @@ impl<'a> Sweep<'a> {
             });
             let of = dated.map_or(base, |(length, _)| &base[..length]);
             let stamp = dated.map(|(_, stamp)| stamp);
-            let by_name = stamp.map_or(i128::MIN, |stamp| self.moment(stamp));
-            if stamp.is_some() && !retention.asks_for_age() && position(&[of, suffix].concat()).is_err() {
-                backups.push(Backup { of, name, stamp, made: by_name, seen: None });
+            let by_name = stamp.map_or(i128::MIN, |stamp| self.moment(stamp, None));
+            let is_clear = stamp.is_some_and(|stamp| !local_time::is_ambiguous(stamp.time, self.zone()));
+            if is_clear && !retention.asks_for_age() && position(&[of, suffix].concat()).is_err() {
+                let dated = stamp.map(|stamp| (by_name, stamp.number));
+                backups.push(Backup { of, name, dated, made: by_name, seen: None });
                 continue;
             }
             match dir.status(OsStr::from_bytes(name)) {
@@ -282,7 +285,8 @@ impl<'a> Sweep<'a> {
                     if stamp.is_some()
                         || self.may_delete_plain_backup(dir, of, name, retention.is_young(made, now()))?
                     {
-                        backups.push(Backup { of, name, stamp, made, seen: Some(Box::new(status)) });
+                        let dated = stamp.map(|stamp| (self.moment(stamp, Some(status.modified)), stamp.number));
+                        backups.push(Backup { of, name, dated, made, seen: Some(Box::new(status)) });
                     }
                 }
                 Ok(_) => {}
@@ -310,12 +314,9 @@ impl<'a> Sweep<'a> {
         self.zone.get_or_insert_with(local_time::zone)
     }
 
-    /// The time in a backup's name, which is local time. Of the two readings of the hour that comes twice in autumn, the
-    /// later.
-    fn moment(&mut self, stamp: Stamp) -> i128 {
-        // jiff cannot convert the last hours of the year 9999, which is in the future.
-        let time = self.zone().to_ambiguous_timestamp(stamp.time).later();
-        time.map_or(i128::MAX, |time| time.as_nanosecond())
+    /// The time in a backup's name, which is local time.
+    fn moment(&mut self, stamp: Stamp, near: Option<i128>) -> i128 {
+        local_time::moment(stamp.time, self.zone(), near)
     }
 
     /// Deletes one file, or puts it off if it is too fresh.
@@ -345,8 +346,8 @@ impl<'a> Sweep<'a> {
         let file = OsStr::from_bytes(name);
         let (leftover, outcome) = match deletion {
             Deletion::Lock => {
-                let (only_unopened, older_than) = (!options.locks, options.locks_older_than);
-                let how = LockDeletion { only_unopened, older_than, aside: &mut self.aside };
+                let (only_own, older_than) = (!options.locks, options.locks_older_than);
+                let how = LockDeletion { only_own, older_than, aside: &mut self.aside };
                 (Leftover::Lock, delete::lock(dir, file, how, attempt))
             }
             Deletion::Lease => {
@@ -386,6 +387,10 @@ impl<'a> Sweep<'a> {
             Err(NotDeleted::Leased) => {
                 let reason = "in use, with a lease";
                 self.tell(&HousekeepEvent::Kept { path: &path, leftover, reason })?;
+            }
+            Err(NotDeleted::Others) => {
+                self.summary.other_locks += 1;
+                self.not_ours(dir, file, leftover)?;
             }
             Err(NotDeleted::Gone) => {}
             // NFS: another client has deleted it.

@@ -37,7 +37,9 @@ pub(super) fn is_bare_repository(dir: &Dir) -> bool {
 
 /// Refuses to begin in a version control directory, or below one.
 pub(super) fn ensure_outside(dir: &Path) -> Result<()> {
-    let whole = std::fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
+    // The parent of a plain name is the empty path.
+    let whole = std::fs::canonicalize(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
+        .map_err(|e| Error::io(dir, e))?;
     let found = whole.ancestors().any(|above| {
         above.file_name().is_some_and(is_version_control)
             || BARE_REPOSITORY.iter().all(|part| above.join(part).symlink_metadata().is_ok())
@@ -52,6 +54,13 @@ pub(super) fn ensure_outside(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The parent of a plain name.
+    #[test]
+    fn the_empty_path_is_the_current_directory() {
+        assert!(ensure_outside(Path::new("")).is_ok());
+        assert!(ensure_outside(Path::new("missing")).is_err());
+    }
 
     #[test]
     fn bare_repositories() {

@@ -72,7 +72,7 @@ use found::{Found, Record, lease_at};
 use inherited::StoreLease;
 use mark::TargetRecord;
 use record::LeaseRecord;
-use remote::{Had, Holding, Remote};
+use remote::{GivenBack, Had, Holding, Remote};
 use store::{LeaseStore, Written};
 
 use crate::error::{ErrorKind, Result};
@@ -139,6 +139,8 @@ struct StoredLease {
     remote: Remote,
     owner: String,
     had: Had,
+    /// Of one that was acquired here.
+    _given_back: Option<GivenBack>,
     /// When it was had first and last, by the wall clock.
     locked_at: SystemTime,
     refreshed_at: SystemTime,
@@ -173,8 +175,8 @@ impl Lease {
         if let Some(url) = &options.store {
             let remote = Remote::of(url, target, options)?;
             ensure_not_leased_here(target, options, observer)?;
-            let had = remote.acquire(owner, ttl, options, observer)?;
-            return Ok(Lease::stored(target, (remote, owner, had), ttl, options, observer));
+            let (had, given_back) = remote.acquire(owner, ttl, options, observer)?;
+            return Ok(Lease::stored(target, (remote, owner, had, Some(given_back)), ttl, options, observer));
         }
         let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.acquire(owner, ttl)?))
@@ -199,7 +201,7 @@ impl Lease {
             let remote = Remote::of(url, target, options)?;
             let had = remote.refresh(claim, ttl, options, Duration::MAX)?;
             let ttl = ttl.unwrap_or_else(|| had.ends.saturating_sub(boot_clock()));
-            return Ok(Lease::stored(target, (remote, claim.owner(), had), ttl, options, observer));
+            return Ok(Lease::stored(target, (remote, claim.owner(), had, None), ttl, options, observer));
         }
         let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
@@ -265,7 +267,9 @@ impl Lease {
     pub fn status_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<LockStatus> {
         let given = target.as_ref();
         let in_store = match &options.store {
-            Some(url) => Remote::of(url, given, options)?.status()?.map(|held| LeaseInfo::of_store(held, None)),
+            Some(url) => {
+                Remote::of(url, given, options)?.status(Duration::MAX)?.map(|held| LeaseInfo::of_store(held, None))
+            }
             None => None,
         };
         if options.store.is_some() && remote::is_plain_target(given) {
@@ -318,13 +322,14 @@ impl Lease {
 
     fn stored(
         target: &Path,
-        (remote, owner, had): (Remote, &str, Had),
+        (remote, owner, had, given_back): (Remote, &str, Had, Option<GivenBack>),
         ttl: Duration,
         options: &LockOptions,
         observer: &Observer,
     ) -> Lease {
         let (owner, now) = (owner.to_owned(), SystemTime::now());
-        let kept = Kept::There(StoredLease { remote, owner, had, locked_at: now, refreshed_at: now });
+        let stored = StoredLease { remote, owner, had, _given_back: given_back, locked_at: now, refreshed_at: now };
+        let kept = Kept::There(stored);
         let (options, observer, releases) = (options.clone(), observer.clone(), Some(std::process::id()));
         Lease { target: target.to_owned(), kept, ttl, options, observer, releases }
     }

@@ -93,9 +93,8 @@ fn by_flock(request: &mut Request<'_, '_>, mut above: Above) -> Result<FileLock>
 /// Takes the lock of `target` at its usual place, without waiting, and whoever has a lease of it. A lock file that was
 /// there before stays there.
 pub(crate) fn lock_as_found(target: &Target) -> Result<(Place, FileLock)> {
-    let (mut options, observer) = (LockOptions { wait: Wait::No, ..LockOptions::default() }, Observer::default());
-    let place = Place::of(target, &options)?;
-    options.keep_file = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?.is_some();
+    let options = LockOptions { wait: Wait::No, keep_file: true, ..LockOptions::default() };
+    let (place, observer) = (Place::of(target, &options)?, Observer::default());
     let mut patience = Patience::new(&target.given, &options, &observer);
     patience.briefly = true;
     let intent = Intent::Exclusive;

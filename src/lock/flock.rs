@@ -184,6 +184,8 @@ impl LockFile {
         file.created = created;
         // A file that the caller named and that was there before is only removed where it is called as lock files are.
         file.keep |= !created && !file.is_removable;
+        // Which one it is, only this call tells: another holder may remove the file that was there a moment ago.
+        file.keep &= !(created && request.patience.briefly);
         Ok(file)
     }
 

@@ -73,7 +73,8 @@ pub(crate) struct Patience<'p> {
     pub(super) stopped: bool,
     /// When the observer was asked last.
     asked: Instant,
-    /// The lock is only held for a moment. A caller that does not wait must not fail because of that.
+    /// The lock is only held for a moment. A caller that does not wait must not fail because of that. A file that was there
+    /// before stays there, and one that this process has created does not.
     pub(super) briefly: bool,
     /// The observer has been told the method.
     told_method: bool,

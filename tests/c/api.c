@@ -78,11 +78,6 @@ static void test_write(void)
     EXPECT(AWRITE_OK, awrite_write("kept", "3", 1, &options, &result));
     CHECK(result.changed == 0);
     options.flags = 0;
-    /* Programs that were built before this member was there. */
-    options.size = offsetof(awrite_write_options, backup_keep);
-    EXPECT(AWRITE_OK, awrite_write("kept", "4", 1, &options, &result));
-    CHECK(result.backup == NULL);
-    options = (awrite_write_options){.size = sizeof options};
 
     /* Nothing to write is an error, unless told otherwise. */
     options = (awrite_write_options){.size = sizeof options, .flags = AWRITE_WRITE_ALLOW_EMPTY};
@@ -213,10 +208,6 @@ static void test_expect(void)
     options.sync = AWRITE_SYNC_NONE;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
 
-    /* An older program does not have the members. */
-    options = (awrite_write_options){.size = offsetof(awrite_write_options, backup_keep), .expect = "not looked at"};
-    EXPECT(AWRITE_OK, awrite_write("expected", "z", 1, &options, NULL));
-
     options = (awrite_write_options){.size = sizeof options, .expect = "sha256:12"};
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("expected", "z", 1, &options, NULL));
     options.expect = "";
@@ -301,7 +292,7 @@ static void test_write_wrong(void)
     options.size = 0;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
     CHECK(strstr(awrite_last_error(), "sizeof(awrite_write_options)") != NULL);
-    options.size = offsetof(awrite_write_options, backup_keep) - 1;
+    options.size = sizeof options - 1;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
     options.size = SIZE_MAX;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("g", "x", 1, &options, NULL));
@@ -907,10 +898,6 @@ static void test_housekeep(void)
     options.flags = AWRITE_CLEAN_ALL | AWRITE_CLEAN_KEEP_NONE;
     EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
     CHECK(summary.backups == 1 && !exists("h/own.backup") && exists("h/terraform.tfstate.backup"));
-    /* A caller that was compiled before the last two members were added. */
-    summary.size = offsetof(awrite_housekeep_summary, other_locks);
-    EXPECT(AWRITE_OK, awrite_housekeep("h", &options, NULL, NULL, &summary));
-    summary.size = sizeof summary;
 
     options.keep_newest = 1;
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("h", &options, NULL, NULL, NULL));

@@ -204,7 +204,16 @@ static void test_held_lock(void)
     EXPECT(AWRITE_OK, awrite_lock_check(lock));
     EXPECT(AWRITE_LOCKED, awrite_lock_acquire(&second, "u", &no_wait));
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("v", "x", 1, &options, NULL));
+    options.flags = AWRITE_WRITE_LATE_LOCK;
+    EXPECT(AWRITE_OK, awrite_writer_open(&file, "v", &options));
+    EXPECT(AWRITE_OK, awrite_writer_write(file, "x", 1));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(file, NULL));
+    CHECK(strstr(awrite_last_error(), "is not the lock of this file") != NULL);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_writer_commit(file, NULL));
+    CHECK(strstr(awrite_last_error(), "used up") != NULL);
+    awrite_writer_free(file);
     CHECK(!exists("v"));
+    options.flags = AWRITE_WRITE_DEFAULT;
 
     /* It must be held until the commit. */
     EXPECT(AWRITE_OK, awrite_writer_open(&file, "u", &options));

@@ -173,6 +173,12 @@ static void test_bad_lock_files(void)
 }
 
 /* Bad paths: the status, the text and the errno say what is wrong. */
+static int tell_nobody(const awrite_hold *hold, void *context)
+{
+    (void)hold, (void)context;
+    return 0;
+}
+
 static void test_bad_paths(void)
 {
     static const struct {
@@ -186,6 +192,8 @@ static void test_bad_paths(void)
     };
     awrite_lock_options lock_options = AWRITE_LOCK_OPTIONS_INIT;
     awrite_write_options options = AWRITE_WRITE_OPTIONS_INIT;
+    awrite_housekeep_options housekeep = AWRITE_HOUSEKEEP_OPTIONS_INIT;
+    char digest[AWRITE_DIGEST_SIZE];
     awrite_lock *lock;
     size_t i;
 
@@ -196,7 +204,12 @@ static void test_bad_paths(void)
         CHECK(awrite_last_errno() == bad[i].code);
     }
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_write("", "x", 1, NULL, NULL));
-    CHECK(strcmp(awrite_last_error(), "the name of the file is empty") == 0);
+    CHECK(strcmp(awrite_last_error(), "target is empty") == 0);
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_digest("", digest, sizeof digest));
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_hold_list("", AWRITE_HOLDS_DEFAULT, NULL, tell_nobody, NULL));
+    CHECK(strcmp(awrite_last_error(), "dir is empty") == 0);
+    housekeep.flags = AWRITE_CLEAN_ALL;
+    EXPECT(AWRITE_BAD_ARGUMENT, awrite_housekeep("", &housekeep, NULL, NULL, NULL));
     lock_options.lock_file = "";
     EXPECT(AWRITE_BAD_ARGUMENT, awrite_lock_acquire(&lock, "l", &lock_options));
     CHECK(strcmp(awrite_last_error(), "lock_file is empty") == 0);

@@ -402,6 +402,11 @@ fn a_conflict_is_an_event_of_its_own() {
 }
 
 #[test]
+fn an_empty_path_is_no_absent_file() {
+    assert_eq!(awrite::digest("").unwrap_err().kind(), awrite::ErrorKind::Usage);
+}
+
+#[test]
 fn rust_programs_get_both_digests() {
     let dir = TestDir::new();
     let path = dir.join("f");

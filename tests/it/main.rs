@@ -6,6 +6,7 @@
 mod around;
 mod backup;
 mod backup_keep;
+mod backup_steps;
 mod capi;
 mod close;
 mod command;

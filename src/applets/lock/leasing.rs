@@ -53,7 +53,7 @@ pub(super) fn carry_out(
     });
     let acquire = |owner: &str, ttl| {
         if request.options.store.is_some() {
-            // No lock is taken. If a signal comes before the answer, the lease may be there, and ends by itself.
+            // No lock is taken. If a signal comes before the next line, the clean-up gives the lease back.
             let lease = Lease::acquire_with(target, owner, ttl, &request.options, &observer)?;
             process::hold_again();
             return Ok(lease);

@@ -30,10 +30,18 @@ const OTHER_HOUSEKEEPER: Duration = Duration::from_millis(1);
 /// How a lock file is deleted.
 #[derive(Debug)]
 pub(crate) struct LockDeletion<'a> {
-    /// Only if it is certain that no process has it open.
-    pub(crate) only_unopened: bool,
+    /// Only one that may be awrite's, and only if it is certain that no process has it open.
+    pub(crate) only_own: bool,
     pub(crate) older_than: Duration,
     pub(crate) aside: &'a mut Aside,
+}
+
+impl LockDeletion<'_> {
+    /// Awrite's own can be opened by its owner. A mail program's is often made without any permission, to be a lock by its
+    /// existence: Postfix, mutt_dotlock(1).
+    fn ensure_ours(&self, status: &FileStatus) -> Result<()> {
+        if self.only_own && status.mode & 0o600 != 0o600 { Err(NotDeleted::Others) } else { Ok(()) }
+    }
 }
 
 /// Deletes a lock file of either method, or what the breaking of a link lock has left.
@@ -67,6 +75,7 @@ fn try_lock_file(
             let status = status(dir, name)?;
             ensure_lock_file(&status)?;
             attempt.ensure_older(how.older_than, &status)?;
+            how.ensure_ours(&status)?;
             return Err(e.into());
         }
         opened => opened?,
@@ -76,10 +85,11 @@ fn try_lock_file(
         // On NFS, a file that is open when it is deleted stays under another name.
         drop(file);
         attempt.ensure_older(how.older_than, &seen)?;
-        return link_lock(dir, name, &seen, attempt).map(Some);
+        return link_lock(dir, name, attempt).map(Some);
     }
     ensure_lock_file(&seen)?;
     attempt.ensure_older(how.older_than, &seen)?;
+    how.ensure_ours(&seen)?;
     if !fresh && attempt.since(seen.changed) < OPENED {
         // Fresh the second time, too: it is another file, so there is a writer.
         return Err(if attempt.again { IN_USE } else { NotDeleted::TooFresh(OPENED) });
@@ -87,7 +97,7 @@ fn try_lock_file(
     match lease::take(&file) {
         // On ext4, also while the kernel writes back an inode that was made a moment ago.
         Ok(false) => return Err(if attempt.again { IN_USE } else { NotDeleted::TooFresh(OPENED) }),
-        Err(_) if how.only_unopened => return Err(MAY_BE_OPEN),
+        Err(_) if how.only_own => return Err(MAY_BE_OPEN),
         Err(_) => return locked(dir, name, file, how.older_than, attempt).map(Some),
         Ok(true) => {}
     }
@@ -146,13 +156,16 @@ fn take_flock(dir: &Dir, name: &OsStr, mut file: File, id: FileId) -> Result<Fil
     if taken { Ok(file) } else { Err(IN_USE) }
 }
 
-fn link_lock(dir: &Arc<Dir>, name: &OsStr, status: &FileStatus, attempt: Attempt) -> Result<Deleted> {
+fn link_lock(dir: &Arc<Dir>, name: &OsStr, attempt: Attempt) -> Result<Deleted> {
+    // By its name: the file itself does not tell whether it may be removed.
+    let now = status(dir, name)?;
+    ensure_regular(&now)?;
     let cleared = if is_mark_name(name) {
         clear_mark(dir, name, attempt.dry_run)
     } else {
         clear_link(dir, name, attempt.dry_run)
     };
-    outcome_of(cleared, dir, status, attempt)
+    outcome_of(cleared, dir, &now, attempt)
 }
 
 /// Deletes the record of a lease.

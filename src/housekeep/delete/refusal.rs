@@ -18,6 +18,8 @@ pub(super) const REPLACED: NotDeleted = NotDeleted::Kept("replaced meanwhile");
 pub(crate) enum NotDeleted {
     /// The file stays, for this reason.
     Kept(&'static str),
+    /// It may be another program's.
+    Others,
     /// Another process has a lease on it (fcntl(2), F_SETLEASE): another housekeeper for an instant, or Samba.
     Leased,
     /// Somebody else has deleted it.

@@ -10,7 +10,7 @@ use super::refusal::{IN_USE, NotDeleted, Result, ensure_regular};
 use crate::lease::{UNFINISHED, clear_journal, finish_set, is_in_set};
 use crate::names::journal_nonce;
 use crate::stage::open_dead;
-use crate::sys::{Dir, FileStatus};
+use crate::sys::Dir;
 
 /// How long a writer may take from creating a temporary file to locking it, which is two system calls.
 const FRESH: Duration = Duration::from_secs(1);
@@ -29,7 +29,8 @@ pub(crate) fn temp(dir: &Arc<Dir>, name: &OsStr, older_than: Duration, attempt: 
         return Err(NotDeleted::Kept(UNFINISHED));
     }
     let dead = open_dead(dir, name).map_err(cannot_open)?.ok_or(IN_USE)?;
-    let outcome = attempt.unlink(dir, name, &FileStatus::of(&dead)?);
+    // By its name: the file itself does not tell whether it may be removed.
+    let outcome = status(dir, name).and_then(|now| attempt.unlink(dir, name, &now));
     // Others may take it for dead, once its name is gone.
     drop(dead);
     outcome

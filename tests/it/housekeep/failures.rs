@@ -24,6 +24,7 @@ fn bad_usage_touches_nothing() {
         (&["--all", "--keep-newest=two"], "--keep-newest: 'two' is not a number of backups"),
         (&["--all", "--backup-suffix", ""], "--backup-suffix: an empty suffix would name the file itself"),
         (&["--all", "--backup-suffix", ".x.lock"], "--backup-suffix: '.x.lock' would take lock files for backups"),
+        (&["--all", "--backup-suffix=.lease"], "--backup-suffix: '.lease' would take leases for backups"),
         (&["--all", "--locks-older-than=x"], "--locks-older-than: 'x' is not an age such as 30m, 2h or 7d"),
         (&["--all", "sub", "other"], "'other': unexpected argument"),
     ] {

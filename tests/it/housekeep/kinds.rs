@@ -87,6 +87,25 @@ fn a_lease_goes_without_what_is_beside_it() {
     dir.assert_holds(&["f.lease", "f.lock"]);
 }
 
+/// The lock file that the housekeeper has found is its holder's, who removes it. Then the housekeeper makes one.
+#[test]
+fn no_lock_file_stays_that_was_made_for_a_lease() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    expired_lease(&dir);
+    let mut holder = dir.lock(&["f", "--", "sh", "-c", "echo held >&2; read go; true"]).stdin_open().spawn();
+    holder.wait_for_stderr("held");
+    let busy = ["-P", "f.lock", "-e", "trace=flock", "-e", "inject=flock:signal=SIGSTOP:when=1"];
+    let (housekeeper, pid) = stopped_after(&dir, &busy, &["housekeep", "--clean-locks"]);
+    holder.finish().ok();
+    assert!(!dir.join("f.lock").exists());
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(housekeeper.finish().ok().stdout, "./f.lease\n");
+    dir.assert_holds(&[]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Lock files
 

@@ -14,11 +14,14 @@ use crate::common::{AWRITE, Done, Run, Running, TestDir, wait_until};
 
 mod backups;
 mod beside;
+mod decided;
 mod failures;
+mod foreseen;
 mod kinds;
 mod model;
 mod others;
 mod reports;
+mod unlucky;
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;

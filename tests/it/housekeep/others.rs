@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Signal, kill_process};
 
@@ -189,6 +189,26 @@ fn a_lock_file_whose_existence_counts_is_left_alone_by_all() {
     let done = housekeep(&dir, ["--all", "--older-than", "0"]).run();
     assert!(done.ok().stderr.starts_with("Nothing to delete; 1 lock file that may be another program's left alone"));
     assert_ne!(dir.sh("set -C; : >job2.lock").run().code, Some(0));
+}
+
+/// Postfix and mutt lock a mailbox so: no process has the file open, and the mailbox is beside it.
+#[test]
+fn a_lock_file_that_its_owner_cannot_open_is_another_program_s() {
+    let dir = TestDir::new();
+    dir.open_to_all();
+    dir.file("mbox", "mail");
+    dir.file_with_mode("mbox.lock", "", 0);
+    wait_for_ctime(&dir.join("mbox.lock"), Duration::from_millis(20));
+    for done in [housekeep(&dir, ["--all"]).run(), dir.awrite_unprivileged(["housekeep", "--all"]).run()] {
+        assert_eq!(
+            done.ok().stderr,
+            "Nothing to delete; 1 lock file that may be another program's left alone (--clean-locks deletes it)\n"
+        );
+    }
+    dir.assert_holds(&["mbox", "mbox.lock"]);
+    if is_root() {
+        assert_deletes(&dir, &["--clean-locks"], &["mbox.lock"]);
+    }
 }
 
 #[test]
@@ -431,6 +451,25 @@ fn the_hour_that_comes_twice_is_the_younger_one() {
         let args = ["--clean-backups", "--older-than", &limit, "-n"];
         let done = housekeep(&dir, args).env("TZ", zone).run();
         assert_eq!(done.ok().stdout.is_empty(), !goes, "{limit}");
+    }
+}
+
+/// In that hour the names alone would take the older one for the newest.
+#[test]
+fn in_the_hour_that_comes_twice_the_newest_stays() {
+    let zone = "CET-1CEST,M3.5.0,M10.5.0/3";
+    for (more, limit) in [(None, "--keep-newest=1"), (Some("--older-than=7d"), "--keep-newest=1"), (None, "-q")] {
+        let dir = TestDir::new();
+        // 2025-10-26T00:30Z is 02:30 in summer time, and 01:10Z is 02:10 in winter time.
+        for (name, seconds) in
+            [("f.20251026-023000.backup", 1_761_438_600), ("f.20251026-021000.backup", 1_761_441_000)]
+        {
+            let file = fs::File::create(dir.join(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        }
+        let args = ["--all", limit].into_iter().chain(more);
+        housekeep(&dir, args).env("TZ", zone).run().ok();
+        dir.assert_holds(&["f.20251026-021000.backup"]);
     }
 }
 

@@ -32,10 +32,11 @@ fn a_reason_is_shown_and_a_lease_can_be_broken() {
     let s = Scene::new();
     let args = ["--acquire", "--owner", "A", "--ttl", "60s", "--reason", "moving to v2", "job:x"];
     let token = s.lock(&args).run().ok().stdout.clone();
-    let refused = s.lock(&["--acquire", "-w", "0.3", "--owner", "B", "--ttl", "5", "job:x"]).run();
-    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 300ms");
+    let refused = s.lock(&["--acquire", "-n", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]);
     let listed = s.lock(&["--list", "--json"]).run();
-    for part in [r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
+    let host = format!(r#""host":"{}""#, s.dir.program("uname", ["-n"]).run().stdout.trim());
+    for part in [&*host, r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
         assert!(listed.stdout.contains(part), "{listed:?}");
     }
     let broken = s.lock(&["--break", "job:x"]).run();
@@ -54,6 +55,37 @@ fn a_waiter_gets_it_next() {
     s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
     let done = waiter.finish();
     assert!(done.ok().stdout.trim_end().parse::<u64>().unwrap() > first);
+}
+
+/// A helper that starts nothing, and so answers at once however busy the machine is: A has the lease.
+const QUICK: &str = r"#!/bin/sh
+while read -r line; do
+    case $line in
+        id=*) id=$line ;;
+        request=*) request=${line#*=} ;;
+        ttl_ms=*) ttl=${line#*=} ;;
+        owner=*) owner=${line#*=} ;;
+        '')
+            echo $request >>asked
+            case $request,$owner in
+                acquire,A | refresh,A) printf 'answer=ok\ntoken=1\nleft_ms=%s\n%s\n\n' $ttl $id ;;
+                acquire,*) printf 'answer=held\nowner=A\ntoken=1\nleft_ms=60000\n%s\n\n' $id ;;
+                *) printf 'answer=ok\n%s\n\n' $id ;;
+            esac ;;
+    esac
+done
+";
+
+/// A store that answers at once is not asked all the time.
+#[test]
+fn a_waiter_pauses_between_its_questions() {
+    let s = Scene::new();
+    s.dir.script("bin/awrite-store-quick", QUICK);
+    let args = ["--store", "quick://x", "--acquire", "-w", "0.5", "--owner", "B", "--ttl", "5", "job:x"];
+    let refused = s.plain(s.dir.lock(&args)).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until "]).assert_hint("waited 500ms");
+    let asked = s.dir.read("asked").lines().count();
+    assert!(asked <= 5, "{asked}");
 }
 
 #[test]
@@ -86,6 +118,8 @@ fn names_and_paths() {
     assert_eq!(paths(&[]), [&below, &file, &odd, "job:x"].map(str::to_owned));
     assert_eq!(s.lock(&["--list", "."]).run().ok().stdout.lines().count(), 3, "two, and the headings");
     assert_eq!(s.lock(&["--list", "-r", "."]).run().ok().stdout.lines().count(), 4);
+    s.lock(&["--list", "f"]).run().assert_error_with(1, &["f: Not a directory"]);
+    s.lock(&["--list", "missing"]).run().assert_error_with(1, &["missing: No such file or directory"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", "f"]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", &file]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--status", "d/a=b %\n"]).run().assert_code(2);
@@ -119,8 +153,15 @@ fn what_makes_no_sense_with_a_store_is_refused() {
     write(&["--lease", "f", "f"]).assert_error_with(1, &["--lease: 'f': the plain name of a lease is WORD:REST"]);
     write(&["--lease", "job:x", "f"]).assert_error_with(1, &["f: this does not run under the lease job:x"]);
     write(&["--lease", "job:x", "--owner", "A", "f"]).assert_error_with(1, &["no store is named"]);
-    let bad = s.plain(s.dir.lock(&["--status", "f"])).env("AWRITE_STORE", "etcd").run();
+    for args in [&["--status", "f"][..], &["--list"], &["--owner", "A", "--ttl", "9s", "f", "--", "true"]] {
+        let bad = s.plain(s.dir.lock(args)).env("AWRITE_STORE", "et\ncd").run();
+        bad.assert_error_with(1, &["AWRITE_STORE: 'et\\ncd': the URL of a store is"]);
+    }
+    let bad = s.plain(s.dir.awrite(["--owner", "A", "f"])).env("AWRITE_STORE", "etcd").stdin("1").run();
     bad.assert_error_with(1, &["AWRITE_STORE: 'etcd': the URL of a store is"]);
+    // It is nothing to those who ask no store.
+    s.plain(s.dir.awrite(["free"])).env("AWRITE_STORE", "etcd").stdin("1").quiet_success();
+    s.plain(s.dir.lock(&["free", "--", "rm", "free"])).env("AWRITE_STORE", "etcd").run().ok();
     assert_eq!(s.dir.read("f"), "x");
 }
 
@@ -171,11 +212,12 @@ fn commands_end_with_their_own_status() {
 /// Refreshed while COMMAND runs, through one helper, and released then.
 #[test]
 fn a_command_may_run_longer_than_the_lease() {
-    let s = Scene::odd();
-    let script = "while test $(cat store/refreshed 2>/dev/null | wc -l) -lt 3; do \
-                  test ! -e store/got-refresh || { mv store/got-refresh store/r && cat store/r >>store/refreshed; }; sleep 0.02; done";
-    s.lock(&["--owner", "A", "--ttl", "2s", "job:x", "-c", script]).run().ok();
-    s.lock(&["--status", "job:x"]).run().ok();
+    let s = Scene::new();
+    s.dir.script("bin/awrite-store-quick", QUICK);
+    let script = "until test $(grep -c refresh asked) -ge 4; do sleep 0.02; done";
+    let args = ["--store", "quick://x", "--owner", "A", "--ttl", "2s", "job:x", "-c", script];
+    s.plain(s.dir.lock(&args)).run().ok();
+    assert!(s.dir.read("asked").ends_with("refresh\nrelease\n"), "{}", s.dir.read("asked"));
 }
 
 #[test]
@@ -214,11 +256,57 @@ fn several_files_under_one_lease() {
     assert_eq!(marks, [3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
 }
 
+/// Below two commands, each file under a lease of its own store. A lease here, of another file, is nothing to them.
+#[test]
+fn two_stores_are_kept_apart() {
+    let (one, two) = (Scene::new(), Scene::odd());
+    let here = |args: &[&str]| one.plain(one.dir.lock(args)).env("TWO", two.url());
+    fs::write(two.dir.join("store/token"), "6").unwrap();
+    here(&["--acquire", "--owner", "H", "--ttl", "60s", "h"]).run().ok();
+    let script = r#"echo 1 >new/f && echo 1 >new/g && awrite --into . new/f new/g && echo 1 | awrite --owner H h"#;
+    let second = format!(r#"awrite-lock --store "$TWO" --owner B --ttl 60s "$PWD/g" -c '{script}'"#);
+    fs::create_dir(one.dir.join("new")).unwrap();
+    let done = here(&["--store", &one.url(), "--owner", "A", "--ttl", "60s", "f", "-c", &second])
+        .env("PATH", format!("{}:{}", two.dir.join("bin").display(), std::env::var("PATH").unwrap()))
+        .run();
+    done.ok();
+    let marks = ["f.lease", "g.lease"].map(|name| one.dir.read(name));
+    assert_eq!(marks, [1, 7].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+    assert_eq!(["f", "g", "h"].map(|name| one.dir.read(name)), ["1\n"; 3]);
+}
+
+/// The lease of many files is asked for twice, as that of one is.
+#[test]
+fn the_store_is_asked_of_each_lease_once() {
+    let s = Scene::odd();
+    s.dir.dir("new");
+    for name in ["a", "b", "c"] {
+        fs::write(s.dir.join("new").join(name), "1\n").unwrap();
+    }
+    s.acquire("A", "60s", "job:x");
+    let asked = || fs::read_to_string(s.dir.join("store/asked")).unwrap().matches("status").count();
+    s.awrite(&["--owner", "A", "--lease", "job:x", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!(asked(), 2);
+    for name in ["a", "b", "c"] {
+        s.acquire("A", "60s", name);
+        fs::write(s.dir.join("new").join(name), "2\n").unwrap();
+    }
+    let started = || fs::read_to_string(s.dir.join("store/started")).unwrap().len();
+    let before = started();
+    s.awrite(&["--owner", "A", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!((asked(), started()), (2 + 6, before + 1), "one process for all");
+    let marks = ["a.lease", "b.lease", "c.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, [2, 3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+}
+
 /// One process, which gets nothing of this one but standard input, output and error.
 #[test]
 fn the_helper_gets_no_other_descriptors() {
     let s = Scene::odd();
     fs::write(s.dir.join("f"), "0").unwrap();
+    let ended = s.dir.join("store/ended");
+    s.lock(&["--status", "job:x"]).run().ok();
+    assert!(ended.exists(), "it ends by itself, and is waited for");
     let script = r#"exec 9<f; awrite-lock g -c 'echo 1 | awrite --owner A --lease job:x f'"#;
     s.acquire("A", "60s", "job:x");
     s.run(s.dir.sh(script)).quiet_success();

@@ -1,0 +1,158 @@
+//! The steps of a write with a backup, one by one: what is synced before what, and what a failure at each of them leaves.
+
+use std::fs;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::common::{AWRITE, Held, TestDir, needs_strace, wait_until};
+
+/// The calls of a write with these options that succeed, with the paths behind descriptors.
+fn calls(dir: &TestDir, options: &[&str]) -> Vec<String> {
+    let (place, calls) = (TestDir::new(), "trace=fsync,fdatasync,renameat,renameat2,pwrite64,write,ftruncate");
+    let trace = place.join("trace");
+    let words = ["-f", "-y", "-o", trace.to_str().unwrap(), "-e", calls, AWRITE];
+    dir.program("strace", words.iter().chain(options).chain(&["f"])).stdin("new").quiet_success();
+    fs::read_to_string(trace).unwrap().lines().filter(|line| !line.contains(" = -1 ")).map(str::to_owned).collect()
+}
+
+/// The backup's own directory is synced after the backup has its name, and before the target is touched.
+#[test]
+fn a_backup_is_durable_before_the_target_changes() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.dir("bd");
+    // Where the backup's directory is, and whether the target's directory is synced later anyway.
+    for (options, needs_sync) in [
+        (&["--backup-dir=bd"][..], true),
+        (&["--backup-dir=bd", "--sync=data"], true),
+        (&["--backup-dir=bd", "--backup-timestamp"], true),
+        (&["--backup-dir=bd", "--keep-inode"], true),
+        (&["--backup", "--keep-inode"], true),
+        (&["--backup"], false),
+        (&["--backup-dir=bd", "--sync=none"], false),
+    ] {
+        dir.file("f", "old");
+        let calls = calls(&dir, options);
+        let at = |what: &str| {
+            let found = calls.iter().position(|call| what.split(' ').all(|part| call.contains(part)));
+            found.unwrap_or_else(|| panic!("{options:?}: no {what}: {calls:?}"))
+        };
+        let place = if options[0].contains("dir") { "/bd>" } else { &format!("{}>", dir.path().display()) };
+        let named = at("renameat2 backup");
+        let replaced = if options.contains(&"--keep-inode") { at("ftruncate /f>") } else { at("renameat( \"f\"") };
+        let synced = calls.iter().position(|call| call.contains("fsync") && call.contains(place));
+        match needs_sync {
+            true => assert!(synced.is_some_and(|synced| named < synced && synced < replaced), "{options:?}: {calls:?}"),
+            false => assert!(synced.is_none_or(|synced| replaced < synced), "{options:?}: {calls:?}"),
+        }
+    }
+}
+
+/// Only where names cannot be exchanged at all is an earlier backup replaced for good.
+#[test]
+fn an_exchange_that_fails_leaves_the_earlier_backup() {
+    if !needs_strace() {
+        return;
+    }
+    for injections in [
+        &["renameat2:error=EIO:when=2"][..],
+        &["renameat2:error=EINVAL", "unlinkat:error=EIO:when=1"],
+        &["renameat2:error=EINVAL", "renameat:error=EIO:when=1"],
+    ] {
+        let dir = TestDir::new();
+        dir.file("f", "old");
+        dir.file("f.backup", "earlier");
+        let injections: Vec<String> = injections.iter().map(|injection| format!("inject={injection}")).collect();
+        let words = injections.iter().flat_map(|injection| ["-e", injection]);
+        let words = ["-f", "-o", "/dev/null"].into_iter().chain(words).chain([AWRITE, "-b", "f"]);
+        dir.program("strace", words).stdin("new").run().assert_says(1, "cannot make the backup");
+        assert_eq!(dir.read("f"), "old");
+        let backup = dir.read("f.backup");
+        // Where the new one has replaced it, its temporary name could not be removed.
+        assert!(backup == "earlier" || injections[1].contains("unlinkat") && backup == "old", "{injections:?}");
+    }
+}
+
+/// A housekeeper removes the earlier backup between two attempts. Or a stranger the new one, which is then made by nobody.
+#[test]
+fn a_backup_that_vanishes_at_the_last_moment() {
+    if !needs_strace() {
+        return;
+    }
+    for (vanishes, code, left) in [("f.backup", 0, &["f", "f.backup"][..]), (".awrite-", 1, &["f", "f.backup"])] {
+        let dir = TestDir::new();
+        dir.file("f", "old");
+        dir.file("f.backup", "earlier");
+        let stop = ["-e", "trace=renameat2", "-e", "inject=renameat2:signal=SIGSTOP:when=1"];
+        let trace = TestDir::new();
+        let output = trace.join("trace");
+        let words = ["-f", "-o", output.to_str().unwrap()].into_iter().chain(stop).chain([AWRITE, "-b", "f"]);
+        let writer = dir.program("strace", words).stdin("new").spawn();
+        let mut said = String::new();
+        wait_until("it has stopped", || {
+            said = fs::read_to_string(&output).unwrap_or_default();
+            said.contains("stopped by SIGSTOP")
+        });
+        for name in dir.names() {
+            let is_link = || fs::read_to_string(dir.join(&name)).is_ok_and(|text| text == "old");
+            let name_text = name.to_str().unwrap();
+            if name_text == vanishes || (name_text.starts_with(vanishes) && is_link()) {
+                fs::remove_file(dir.join(&name)).unwrap();
+            }
+        }
+        let pid = said.split_whitespace().next().unwrap().parse().unwrap();
+        kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
+        let done = writer.finish();
+        assert_eq!(done.code, Some(code), "{vanishes}: {done:?}");
+        assert_eq!(dir.read("f.backup"), if code == 0 { "old" } else { "earlier" });
+        dir.assert_holds(left);
+    }
+}
+
+/// Before the lock is waited for.
+#[test]
+fn a_directory_that_is_not_there_is_said_at_once() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    dir.file("file", "");
+    let held = Held::new(&dir.join("f.lock"));
+    for (options, reason) in [
+        (&["--backup-dir=missing"][..], "missing: No such file or directory"),
+        (&["--backup-dir=file", "--mkdir"], "file: Not a directory"),
+    ] {
+        let done = dir.awrite(["-n"].iter().chain(options).chain(&["f"])).stdin("new").run();
+        done.assert_error(1, &format!("Error: {reason}"));
+    }
+    held.release();
+}
+
+/// A set's backups in another directory have their names before its commit point, and lose them again if it is not reached.
+#[test]
+fn a_set_that_fails_takes_its_backups_back() {
+    if !needs_strace() {
+        return;
+    }
+    let mut failed = 0;
+    for number in 1..8 {
+        let dir = TestDir::new();
+        for (name, content) in [("a", "old"), ("b", "old"), ("new/a", "new"), ("new/b", "new")] {
+            fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+            dir.file(name, content);
+        }
+        dir.dir("bd");
+        let inject = format!("inject=renameat:error=EIO:when={number}");
+        let args = ["--backup-dir=bd", "--into", ".", "new/a", "new/b"];
+        let words = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE];
+        let done = dir.program("strace", words.into_iter().chain(args)).run();
+        let (contents, backups) = ([dir.read("a"), dir.read("b")], fs::read_dir(dir.join("bd")).unwrap().count());
+        if contents == ["old", "old"] {
+            failed += 1;
+            assert_eq!((done.code, backups), (Some(1), 0), "{number}: {done:?}");
+        } else {
+            assert_eq!(backups, 2, "{number}: {done:?}");
+        }
+    }
+    assert!(failed > 0);
+}
