@@ -434,7 +434,8 @@ fn a_lost_lease_stops_command() {
     for (options, code) in [(&["--ttl", "300ms"][..], 2), (&["--ttl", "300ms", "-E", "44"], 44)] {
         let trap = "trap 'echo told > told; exit 0' TERM";
         let mut running = under_lease(&dir, options, trap, "");
-        dir.lock(&["--release", "--owner", "A", "f"]).quiet_success();
+        // It may have to wait for a refresh.
+        dir.lock(&["-q", "--release", "--owner", "A", "f"]).quiet_success();
         acquire(&dir, "B", "1h");
         let text = dir.read("f.lease");
         wait_until("it ends", || running.has_ended());
