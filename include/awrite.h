@@ -355,8 +355,8 @@ typedef enum awrite_lock_flags AWRITE_UINT32_ {
     AWRITE_LOCK_NO_FOLLOW = 4,
     /**
      * Do not take what is not set here from the environment. Without this flag the variables
-     * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
-     * both find the same lock.
+     * AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER and AWRITE_STORE count as they do for the
+     * commands, so that both find the same lock and the same lease.
      */
     AWRITE_LOCK_NO_ENVIRONMENT = 8
 } awrite_lock_flags;

@@ -1,5 +1,5 @@
-//! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, directories
-//! made for a write that is not committed, and its backup.
+//! The list of what to remove if this process is told to stop now: temporary files that have a name, locks, leases that a
+//! store was asked for, directories made for a write that is not committed, and its backup.
 //!
 //! States of an entry:
 //!

@@ -167,15 +167,20 @@ impl Lister<'_> {
     fn target(&self, target: &Target, shown: &Path, tell: &mut dyn FnMut(Result<Hold>)) -> Result<()> {
         let place = Place::of(target, &LockOptions { file: None, ..self.options.clone() })?;
         let hold = |state| Ok(Hold { target: shown.to_owned(), lock_file: place.path.clone(), state });
-        let (holders, waiters) = match place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))? {
-            Some(status) => self.table.of(status.id),
-            None => Default::default(),
-        };
+        let found = place.dir.status(&place.name).map_err(|e| Error::io(&place.path, e))?;
+        let (mut holders, mut waiters) = found.as_ref().map(|status| self.table.of(status.id)).unwrap_or_default();
         let since = held_since(&place);
         if holders.is_empty() {
             // The table does not show everything: not link locks, nor what is held outside this PID namespace.
             match lock::status(&place, target, self.observer) {
-                Ok((true, by)) => tell(hold(HoldState::Held { by, since })),
+                Ok((true, by)) => {
+                    if let Some(status) = found.filter(|status| by.is_some() && status.size == 0) {
+                        (holders, waiters) = LockTable::of_held(status.id);
+                    }
+                    if holders.is_empty() {
+                        tell(hold(HoldState::Held { by, since }));
+                    }
+                }
                 Ok((false, _)) => {}
                 // Another program's file of such a name.
                 Err(e) if e.kind() == ErrorKind::NotAFile => return Ok(()),

@@ -448,6 +448,8 @@ mod tests {
         use Carry::{Failed, Unwanted, Wanted as Yes};
         let some = || Acl::Known(list("u::6,u:2003:6,g::4,m::6,o::0"));
         let shut = || Acl::Known(list("u::6,u:2003:0,g::4,m::4,o::4"));
+        let shut_group = || Acl::Known(list("u::6,u:2003:0,g::4,m::4,o::0"));
+        let open = || Acl::Known(list("u::6,u:2003:4,g::4,m::4,o::4"));
         let set = |text: &str| Set(list(text));
         let none = || Acl::Absent;
         let (acl, owner, group) = (What::Acl, What::Owner(1), What::Group(10));
@@ -463,6 +465,7 @@ mod tests {
             (0o666, none(), NEITHER, Yes, (None, TRY), (Remove, 0o666, vec![said(&group), said(&owner)])),
             (0o604, none(), NEITHER, Yes, (None, TRY), (Remove, 0o600, vec![said(&group), l(&owner)])),
             (0o660, none(), NEITHER, Yes, (None, Ownership::Writer), (Remove, 0o600, vec![said(&group)])),
+            (0o604, none(), NEITHER, Yes, (None, Ownership::Writer), (Remove, 0o600, vec![])),
             (0o600, none(), NEITHER, Yes, (Some(0o660), TRY), (Remove, 0o600, vec![l(&group), l(&owner)])),
             (0o600, none(), NEITHER, Yes, (Some(0o664), TRY), (Remove, 0o644, vec![l(&group), l(&owner)])),
             (0o600, none(), NEITHER, Yes, (Some(0o660), Ownership::Writer), (Remove, 0o660, vec![])),
@@ -489,6 +492,9 @@ mod tests {
             (0o644, shut(), BOTH, Failed, (None, TRY), (Remove, 0o600, vec![l(&acl)])),
             (0o644, shut(), BOTH, Unwanted, (None, TRY), (Remove, 0o600, vec![l(&acl)])),
             (0o644, shut(), BOTH, Failed, (Some(0o666), TRY), (Remove, 0o600, vec![l(&acl)])),
+            (0o640, shut_group(), BOTH, Unwanted, (None, TRY), (Remove, 0o600, vec![l(&acl)])),
+            // What is not asked for is not denied.
+            (0o644, open(), BOTH, Failed, (Some(0o604), TRY), (Remove, 0o604, vec![said(&acl)])),
             (0o644, Acl::Unknown, BOTH, Yes, (None, TRY), (Remove, 0o600, vec![l(&acl)])),
             (0o644, Acl::Unknown, BOTH, Unwanted, (Some(0o644), TRY), (Leave, 0o644, vec![])),
         ] {

@@ -183,11 +183,15 @@ impl fmt::Debug for Under {
 impl LockOptions {
     /// The defaults, with `AWRITE_LOCK_DIR` (a directory), `AWRITE_KEEP_LOCK` (`1`), `AWRITE_LOCK_METHOD` (`auto`,
     /// `flock`, `link`), `AWRITE_STALE_AFTER` (a duration: `90`, `1.5`, `500ms`, `2m`) and `AWRITE_STORE` (the URL of
-    /// [`LockOptions::store`]) taken from the environment, as the commands do. Any other value is ignored; the commands refuse it.
+    /// [`LockOptions::store`]) taken from the environment, as the commands do. Any other value is ignored; the commands
+    /// refuse it. But one of `AWRITE_STORE` is an error of whatever needs the store.
     #[must_use]
     pub fn from_env() -> LockOptions {
         LockOptions {
-            store: std::env::var(STORE_VARIABLE).ok().filter(|v| !v.is_empty()),
+            // What is not UTF-8 becomes a store that there is none of, not a lease without one.
+            store: std::env::var_os(STORE_VARIABLE)
+                .filter(|v| !v.is_empty())
+                .map(|v| v.into_string().unwrap_or_default()),
             dir: std::env::var_os("AWRITE_LOCK_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
             keep_file: std::env::var_os("AWRITE_KEEP_LOCK").is_some_and(|v| !v.is_empty() && v != "0"),
             method: match std::env::var_os("AWRITE_LOCK_METHOD") {

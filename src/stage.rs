@@ -445,8 +445,11 @@ mod tests {
         assert_eq!(count(), 1);
         drop(stage);
         assert_eq!(count(), 0);
+        let has_unnamed = dir.open_unnamed(0o600).is_ok();
         let mut stage = Stage::create(dir, OsStr::new("f"), Birth::Private).unwrap();
+        assert_eq!((stage.is_named(), count()), (!has_unnamed, usize::from(!has_unnamed)));
         stage.publish().unwrap();
+        assert!(stage.is_named());
         assert_eq!(count(), 1);
         assert!(stage.has_its_name().unwrap());
         drop(stage);
@@ -491,6 +494,26 @@ mod tests {
         let stage = Stage::named(dir.clone(), label(), Birth::Private).unwrap();
         assert_eq!(names(), [&*second, &*first]);
         drop(stage);
+    }
+
+    #[test]
+    fn what_has_a_temporary_name_is_marked() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open(place.path()).unwrap());
+        let stage = || Stage::create(dir.clone(), OsStr::new("f"), Birth::Private).unwrap();
+        let named = Stage::named(dir.clone(), Label { base: "f".into(), nonce: None }, Birth::Private).unwrap();
+        let published = stage().publish_as(OsStr::new("g")).unwrap();
+        let mut later = stage();
+        later.publish().unwrap();
+        for stage in [named, published, later] {
+            let is_marked = || {
+                let file = dir.open_file(stage.name().unwrap().1, OFlags::RDONLY, 0).unwrap();
+                !ofd::try_lock(&file, true, MARK).unwrap()
+            };
+            assert!(is_marked());
+            assert!(!stage.unmarked(is_marked));
+            assert!(is_marked());
+        }
     }
 
     #[test]

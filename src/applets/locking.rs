@@ -72,8 +72,9 @@ impl Locking {
         given.into_iter().find_map(|(given, name)| given.then_some(name))
     }
 
-    /// Combines the options with the environment. Fails if options contradict each other.
-    pub(super) fn options(self) -> Result<LockOptions, Stop> {
+    /// Combines the options with the environment. Fails if options contradict each other. `about_leases`: also without an
+    /// owner.
+    pub(super) fn options(self, about_leases: bool) -> Result<LockOptions, Stop> {
         let named = |name: &str, reason: String| Stop::Usage(format!("{name}: {reason}"));
         let method = match self.method {
             Some(method) => Some(parse_method(&method).map_err(|reason| named("--lock-method", reason))?),
@@ -81,7 +82,10 @@ impl Locking {
         };
         let store = match self.store {
             Some(store) => Some(store),
-            None => from_env("AWRITE_STORE", |text| parse_store(text.to_owned()))?,
+            None if about_leases || self.owner.is_some() => {
+                from_env("AWRITE_STORE", |text| parse_store(text.to_owned()))?
+            }
+            None => None,
         };
         let stale_after = from_env("AWRITE_STALE_AFTER", parse_stale_after)?;
         let wait = match self.timeout {

@@ -47,7 +47,7 @@ pub(crate) fn parse_reason(text: OsString) -> Result<String, String> {
 /// The URL of a store.
 pub(crate) fn parse_store(text: OsString) -> Result<String, String> {
     let url = text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(&text)))?;
-    awrite::scheme_of_store(&url).map(drop).map_err(|e| format!("'{url}': {e}")).map(|()| url)
+    awrite::scheme_of_store(&url).map(drop).map_err(|e| format!("{}: {e}", quoted(url.as_ref()))).map(|()| url)
 }
 
 /// The plain name of a lease.

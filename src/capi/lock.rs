@@ -49,8 +49,8 @@ pub const AWRITE_LOCK_KEEP: u32 = 2;
 /// If the target is a symbolic link, use the link itself and not the file behind it.
 pub const AWRITE_LOCK_NO_FOLLOW: u32 = 4;
 /// Do not take what is not set here from the environment. Without this flag the variables
-/// AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD and AWRITE_STALE_AFTER count as they do for the commands, so that
-/// both find the same lock.
+/// AWRITE_LOCK_DIR, AWRITE_KEEP_LOCK, AWRITE_LOCK_METHOD, AWRITE_STALE_AFTER and AWRITE_STORE count as they do for the
+/// commands, so that both find the same lock and the same lease.
 pub const AWRITE_LOCK_NO_ENVIRONMENT: u32 = 8;
 
 /// lock_mode, mode, backup_mode: no permission bits at all (chmod 000), since 0 stands for the default there.

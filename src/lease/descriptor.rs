@@ -50,15 +50,16 @@ pub fn lock_callers_descriptor(
     let fd = fd.as_fd();
     let (mut patience, visitor) = (Patience::new(name, options, observer), Visitor::of(options));
     let had_it = holds_flock(fd);
+    // Until the next lock is there: else the file would be gone after the wait, and the caller had to open it again.
+    let mut _registration = None;
     loop {
         lock_and_mark(fd, options, &mut patience)?;
         let obstacle = if had_it { Ok(Obstacle::Nothing) } else { look(fd, name, options, &visitor, observer) };
         if matches!(obstacle, Ok(Obstacle::Nothing)) {
             return Ok(patience.started.elapsed());
         }
-        // Or the file would be gone after the wait, and the caller had to open it again.
-        let _registration = register(fd);
-        unlock_descriptor(fd, name)?;
+        _registration = register(fd);
+        unlock_descriptor(fd, name, &Observer::default())?;
         match obstacle? {
             Obstacle::Nothing => {}
             Obstacle::Lease(leased, place) => wait_for_lease(leased, &mut patience, &visitor, &place)?,

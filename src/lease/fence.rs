@@ -41,13 +41,14 @@ use crate::target::Target;
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) file: LeaseFile,
-    /// The lease in a store; `None`: it stands under none.
-    under: Option<Fenced>,
+    /// The lease in a store; `None`: it stands under none. Targets of a set may stand under the same one.
+    under: Option<Arc<Fenced>>,
 }
 
 #[derive(Debug)]
 struct Fenced {
     remote: Remote,
+    name: PathBuf,
     /// With the token.
     claim: Claim,
     token: u64,
@@ -55,16 +56,27 @@ struct Fenced {
     ends: Mutex<Duration>,
 }
 
-/// A client that the targets of a set share.
+/// What the targets of a set share: the lease of the one before.
 #[derive(Debug, Default)]
-pub(crate) struct Shared(Option<Arc<Client>>);
+pub(crate) struct Shared(Option<Arc<Fenced>>);
 
 impl Shared {
-    fn client(&mut self, url: &str) -> Result<Arc<Client>> {
-        match &self.0 {
-            Some(client) if client.url == url => Ok(client.clone()),
-            _ => Ok(self.0.insert(Arc::new(Client::new(url)?)).clone()),
-        }
+    /// The lease that is wanted, if that is so; asks nothing where it is that of the target before.
+    fn fenced(&mut self, wanted: Wanted, target: &Target) -> Result<Arc<Fenced>> {
+        let Wanted { url, name, claim } = wanted;
+        let before = self.0.take().filter(|before| before.remote.client.url == url);
+        let fenced = match before {
+            // In a set the claim is one for all.
+            Some(before) if before.name == name => before,
+            before => {
+                let client = before.map_or_else(|| Client::new(&url).map(Arc::new), |b| Ok(b.remote.client.clone()))?;
+                let remote = Remote::named(client, &name, &target.given)?;
+                let held = remote.ensure_had(&claim)?;
+                let claim = Claim::of(claim.owner(), held.token);
+                Arc::new(Fenced { remote, name, claim, token: held.token, ends: Mutex::new(held.ends) })
+            }
+        };
+        Ok(self.0.insert(fenced).clone())
     }
 }
 
@@ -83,14 +95,10 @@ impl Standing {
         options: &LockOptions,
         shared: &mut Shared,
     ) -> Result<Standing> {
-        let Some(Wanted { url, name, claim }) = wanted(target, options)? else {
+        let Some(wanted) = wanted(target, options)? else {
             return Ok(Standing { file, under: None });
         };
-        let remote = Remote::named(shared.client(&url)?, &name, &target.given)?;
-        let held = remote.ensure_had(&claim)?;
-        let (token, ends) = (held.token, Mutex::new(held.ends));
-        let claim = Claim::of(claim.owner(), token);
-        let standing = Standing { file, under: Some(Fenced { remote, claim, token, ends }) };
+        let standing = Standing { file, under: Some(shared.fenced(wanted, target)?) };
         // Not after whatever makes the content has done its work.
         standing.ensure_greatest(target)?;
         Ok(standing)
@@ -98,7 +106,7 @@ impl Standing {
 
     /// F1. Returns the token that the mark is to be raised to.
     pub(crate) fn ensure_greatest(&self, target: &Target) -> Result<Option<u64>> {
-        let Some(Fenced { claim, token, .. }) = &self.under else { return Ok(None) };
+        let Some(Fenced { claim, token, .. }) = self.under.as_deref() else { return Ok(None) };
         let found = Record::read(&self.file, &Observer::default())?.and_then(Found::of_target);
         match found {
             Some(TargetRecord::Mark(greatest)) if *token < greatest => {
@@ -132,21 +140,35 @@ impl Standing {
         if let (Some(token), false) = (self.ensure_greatest(target)?, dry_run) {
             LockedStore { lock, target, lease: &self.file, options, observer }.put_mark(token)?;
         }
-        self.confirm()
+        self.under.as_deref().map_or(Ok(false), |fenced| fenced.confirm().map(|()| true))
     }
 
-    /// F3. False: it stands under no lease in a store.
-    pub(crate) fn confirm(&self) -> Result<bool> {
-        let Some(Fenced { remote, claim, ends, .. }) = &self.under else { return Ok(false) };
-        *ends.lock().unwrap_or_else(PoisonError::into_inner) = remote.ensure_had(claim)?.ends;
-        Ok(true)
+    /// F3 of a set.
+    pub(crate) fn confirm_all<'a>(all: impl Iterator<Item = &'a Standing>) -> Result<()> {
+        let mut before = None;
+        for fenced in all.filter_map(|standing| standing.under.as_ref()) {
+            if !before.is_some_and(|before| Arc::ptr_eq(before, fenced)) {
+                fenced.confirm()?;
+            }
+            before = Some(fenced);
+        }
+        Ok(())
     }
 
     /// F4.
     pub(crate) fn ensure_in_time(&self) -> Result<()> {
-        let Some(Fenced { remote, claim, ends, .. }) = &self.under else { return Ok(()) };
+        let Some(Fenced { remote, claim, ends, .. }) = self.under.as_deref() else { return Ok(()) };
         let ends = *ends.lock().unwrap_or_else(PoisonError::into_inner);
         if boot_clock() < ends { Ok(()) } else { Err(remote.over(claim.owner())) }
+    }
+}
+
+impl Fenced {
+    /// F3.
+    fn confirm(&self) -> Result<()> {
+        let held = self.remote.ensure_had(&self.claim)?;
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = held.ends;
+        Ok(())
     }
 }
 
@@ -179,4 +201,32 @@ fn wanted(target: &Target, options: &LockOptions) -> Result<Option<Wanted>> {
 
 fn usage(reason: String, target: &Target) -> Error {
     Error::new(ErrorKind::Usage, reason).on(&target.given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Place;
+    use crate::target::Resolve;
+
+    /// The process may have been stopped since the store has answered.
+    #[test]
+    fn the_clock_is_looked_at_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::resolve(&dir.path().join("f"), Resolve { follow: true, mkdir: false }).unwrap();
+        let standing = |ends: Option<Duration>| {
+            let file = Place::of(&target, &LockOptions::default()).unwrap().lease;
+            let under = ends.map(|ends| {
+                let client = Arc::new(Client::new("none://x").unwrap());
+                let remote = Remote::named(client, "job:x".as_ref(), "f".as_ref()).unwrap();
+                let (name, claim) = ("job:x".into(), Claim::of("A", 7));
+                Arc::new(Fenced { remote, name, claim, token: 7, ends: Mutex::new(ends) })
+            });
+            Standing { file, under }.ensure_in_time()
+        };
+        assert!(standing(None).is_ok());
+        assert!(standing(Some(boot_clock() + Duration::from_secs(60))).is_ok());
+        let late = standing(Some(boot_clock().saturating_sub(Duration::from_millis(1)))).unwrap_err();
+        assert_eq!((late.kind(), late.path()), (ErrorKind::LockLost, Some("f".as_ref())));
+    }
 }

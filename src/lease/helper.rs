@@ -18,6 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
@@ -50,16 +51,21 @@ pub(super) struct Client {
     /// The name of the helper program.
     program: String,
     helper: Mutex<Option<Helper>>,
+    /// The id of the last request.
+    last: AtomicU64,
+    /// Its helper is ended with this process, if that is told to end now. False where that is happening.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
 struct Helper {
     child: Child,
-    /// Kills it, if this process is told to end now. `None`: it is over.
+    /// Kills it, if this process is told to end now.
     ticket: Option<Ticket>,
+    is_reaped: bool,
     to: Option<UnixStream>,
     from: ChildStdout,
-    /// What was read behind the last answer.
+    /// What was read behind the last answer: a part of the next one.
     rest: Vec<u8>,
     /// The process that started it.
     pid: u32,
@@ -84,7 +90,13 @@ impl Client {
     /// A client for the store `url`. Starts nothing.
     pub(super) fn new(url: &str) -> Result<Client> {
         let program = format!("awrite-store-{}", scheme_of_store(url).map_err(|e| e.on(url))?);
-        Ok(Client { url: url.to_owned(), program, helper: Mutex::new(None) })
+        Ok(Client { url: url.to_owned(), program, helper: Mutex::new(None), last: AtomicU64::new(0), is_listed: true })
+    }
+
+    /// A client of the same store for the clean-up of a process that is told to end.
+    pub(super) fn for_the_end(&self) -> Client {
+        let (url, program) = (self.url.clone(), self.program.clone());
+        Client { url, program, helper: Mutex::new(None), last: AtomicU64::new(0), is_listed: false }
     }
 
     /// Asks the store, and waits for the answer until `timeout` has passed. `list`: there may be many answers, up to the
@@ -92,13 +104,14 @@ impl Client {
     pub(super) fn ask(&self, question: &Question, timeout: Duration, list: bool) -> Result<Answered> {
         // A panic under the mutex leaves at worst a helper with an answer that nobody has read; see below.
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = question.text();
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let text = question.text(id);
         // Taken out: whatever goes wrong, this one is not asked again.
         let used = helper.take().filter(Helper::is_own);
         let was_used = used.is_some();
-        let mut outcome = self.ask_one(used, &text, timeout, list);
+        let mut outcome = self.ask_one(used, (id, &text), timeout, list);
         if was_used && outcome.as_ref().is_err_and(|failure| failure.died) {
-            outcome = self.ask_one(None, &text, timeout, list);
+            outcome = self.ask_one(None, (id, &text), timeout, list);
         }
         match outcome {
             Ok((still, answered)) => {
@@ -112,7 +125,7 @@ impl Client {
     fn ask_one(
         &self,
         used: Option<Helper>,
-        text: &str,
+        (id, text): (u64, &str),
         timeout: Duration,
         list: bool,
     ) -> std::result::Result<(Helper, Answered), Failure> {
@@ -126,7 +139,7 @@ impl Client {
             helper.send(text.as_bytes(), deadline)?;
             let mut answers = Vec::new();
             loop {
-                let answer = helper.answer(deadline)?;
+                let answer = helper.answer(id, deadline)?;
                 let more = list && answer.said == Said::Held;
                 answers.push(answer);
                 if !more {
@@ -202,17 +215,17 @@ impl Client {
             command.env_remove(variable);
         }
         give_no_descriptors(&mut command);
-        let started = cleanup::make(|| {
-            let child = command.spawn()?;
-            let group = Group(Pid::from_child(&child));
-            Ok((child, group))
-        });
+        let mut spawn = || command.spawn().map(|child| (Group(Pid::from_child(&child)), child));
+        let started = match self.is_listed {
+            true => cleanup::make(|| spawn().map(|(group, child)| (child, group))).map(|(c, ticket)| (c, Some(ticket))),
+            false => spawn().map(|(_, child)| (child, None)),
+        };
         // With it goes this process's copy of the helper's end of the socket.
         drop(command);
         let (mut child, ticket) = started.map_err(failed)?;
         let from = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
         let (rest, pid) = (Vec::new(), std::process::id());
-        Ok(Helper { child, ticket: Some(ticket), to: Some(ours), from, rest, pid })
+        Ok(Helper { child, ticket, is_reaped: false, to: Some(ours), from, rest, pid })
     }
 }
 
@@ -248,12 +261,6 @@ impl Helper {
     }
 
     fn send(&mut self, mut text: &[u8], deadline: Duration) -> std::result::Result<(), Trouble> {
-        match ready(&self.from, PollFlags::IN, Duration::ZERO) {
-            Ok(false) if self.rest.is_empty() => {}
-            Ok(true) if self.rest.is_empty() && self.read()? == 0 => return Err(Trouble::Gone),
-            Err(e) => return Err(Trouble::System(e)),
-            Ok(_) => return Err(Trouble::Nonsense("it has answered what was not asked".to_owned())),
-        }
         let Some(to) = &self.to else { return Err(Trouble::Gone) };
         while !text.is_empty() {
             // Apple's systems have no such flag; see above.
@@ -274,12 +281,15 @@ impl Helper {
         Ok(())
     }
 
-    fn answer(&mut self, deadline: Duration) -> std::result::Result<Answer, Trouble> {
+    fn answer(&mut self, id: u64, deadline: Duration) -> std::result::Result<Answer, Trouble> {
         loop {
             if let Some(end) = self.rest.windows(2).position(|two| two == b"\n\n") {
-                let answer = Answer::parse(&self.rest[..=end]).map_err(Trouble::Nonsense);
+                let answer = Answer::parse(&self.rest[..=end]).map_err(Trouble::Nonsense)?;
                 self.rest.drain(..end + 2);
-                return answer;
+                return match answer.is_to(id) {
+                    true => Ok(answer),
+                    false => Err(Trouble::Nonsense("it has not the id of the request".to_owned())),
+                };
             }
             if self.rest.len() > LONGEST {
                 return Err(Trouble::Nonsense("it is longer than 64 KiB".to_owned()));
@@ -303,7 +313,7 @@ impl Helper {
 
     /// Not once it has been reaped: its number may be another's then.
     fn kill(&self) {
-        if self.ticket.is_some() {
+        if !self.is_reaped {
             let _ = Group(Pid::from_child(&self.child)).undo();
         }
     }
@@ -322,6 +332,7 @@ impl Helper {
         if let Some(ticket) = self.ticket.take() {
             ticket.keep();
         }
+        self.is_reaped = true;
         // A program that ignores SIGCHLD, or reaps all, has its status.
         self.child.wait().ok()
     }
@@ -342,7 +353,7 @@ impl Drop for Helper {
             return;
         }
         self.to = None;
-        if self.ticket.is_some() {
+        if !self.is_reaped {
             self.end();
         }
     }

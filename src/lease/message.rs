@@ -14,13 +14,13 @@ use crate::options::{check_owner, check_reason};
 pub(super) const LONGEST: usize = 64 * 1024;
 const LONGEST_LINE: usize = 4 * 1024;
 
-/// A request, key by key.
+/// A request, key by key, without its id.
 #[derive(Debug)]
 pub(super) struct Question(String);
 
 impl Question {
     pub(super) fn new(request: &str, timeout: Duration) -> Question {
-        Question(format!("version=1\nrequest={request}\ntimeout_ms={}\n", timeout.as_millis()))
+        Question(format!("request={request}\ntimeout_ms={}\n", timeout.as_millis()))
     }
 
     /// The value must be one line.
@@ -37,8 +37,8 @@ impl Question {
     }
 
     /// The whole message.
-    pub(super) fn text(&self) -> String {
-        format!("{}\n", self.0)
+    pub(super) fn text(&self, id: u64) -> String {
+        format!("version=1\nid={id}\n{}\n", self.0)
     }
 }
 
@@ -54,6 +54,8 @@ pub(super) enum Said {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) said: Said,
+    /// Of the request.
+    pub(super) id: Option<u64>,
     pub(super) name: Option<PathBuf>,
     pub(super) owner: Option<String>,
     pub(super) token: Option<u64>,
@@ -71,6 +73,7 @@ impl Answer {
         let mut said = None;
         let mut answer = Answer {
             said: Said::Error,
+            id: None,
             name: None,
             owner: None,
             token: None,
@@ -88,6 +91,7 @@ impl Answer {
             let bad = || format!("{key}={} is not possible", brief(value));
             match key {
                 "answer" => said = Some(said_by(value).ok_or_else(bad)?),
+                "id" => answer.id = Some(number(value).ok_or_else(bad)?),
                 "name" => answer.name = Some(decoded(value).map(PathBuf::from).ok_or_else(bad)?),
                 "owner" => answer.owner = Some(check_owner(value).map(|()| value.to_owned()).map_err(|_| bad())?),
                 "token" => answer.token = Some(number(value).filter(|n| (1..=MAX_TOKEN).contains(n)).ok_or_else(bad)?),
@@ -109,6 +113,11 @@ impl Answer {
             Said::Error if answer.message.is_none() => Err("\"error\" is without message".to_owned()),
             _ => Ok(answer),
         }
+    }
+
+    /// Whether it is the answer to the request with this id. Whoever has not understood a request may not know its id.
+    pub(super) fn is_to(&self, id: u64) -> bool {
+        self.id == Some(id) || self.id.is_none() && self.said == Said::Error
     }
 }
 
@@ -193,6 +202,9 @@ mod tests {
         let held = Answer::parse(b"answer=held\nowner=a=b\ntoken=7\nleft_ms=0\nreason=\nnew=1\npid=3\n").unwrap();
         assert_eq!((held.said, held.owner.as_deref(), held.token), (Said::Held, Some("a=b"), Some(7)));
         assert_eq!((held.left, held.reason, held.pid), (Some(Duration::ZERO), None, Some(3)));
+        let lost = Answer::parse(b"answer=lost\nhost=h\nname=/a%0A\nreason=why\nid=5\n").unwrap();
+        assert_eq!((lost.said, lost.host.as_deref(), lost.id), (Said::Lost, Some("h"), Some(5)));
+        assert_eq!((lost.name, lost.reason.as_deref()), (Some("/a\n".into()), Some("why")));
         for nonsense in [
             "",
             "ok",
@@ -205,13 +217,31 @@ mod tests {
             "answer=ok\ntoken=9007199254740993",
             "answer=ok\nleft_ms=-1",
             "answer=ok\npid=99999999999",
+            "answer=ok\nid=x",
+            "answer=ok\nname=%",
+            "answer=held\nowner=a\nleft_ms=1",
+            "answer=held\ntoken=7\nleft_ms=1",
             "answer=ok\nhost=a\tb",
             "answer=error",
             "answer=ok\n\u{1b}",
         ] {
             assert!(Answer::parse(nonsense.as_bytes()).is_err(), "{nonsense}");
         }
-        assert!(Answer::parse(format!("answer=ok\nx={}", "y".repeat(LONGEST_LINE)).as_bytes()).is_err());
+        let longest = |n: usize| Answer::parse(format!("answer=ok\nx={}", "y".repeat(n - 2)).as_bytes());
+        assert!(longest(4096).is_ok() && longest(4097).is_err());
+        // It becomes part of a message.
+        let why = Answer::parse(format!("answer={}\n", "y".repeat(100)).as_bytes()).unwrap_err();
+        assert_eq!(why, format!("answer={} is not possible", "y".repeat(60)));
+    }
+
+    #[test]
+    fn answers_have_the_id_of_their_request() {
+        let to = |text: &str| Answer::parse(text.as_bytes()).unwrap().is_to(7);
+        assert!(to("answer=ok\nid=7") && to("answer=error\nmessage=m\nid=7") && to("answer=error\nmessage=m"));
+        assert!(!to("answer=ok") && !to("answer=ok\nid=6") && !to("answer=error\nmessage=m\nid=6"));
+        let question = Question::new("list", Duration::from_millis(1500)).with("a", "b=").with_some("c", None);
+        let text = question.with_some("d", Some("e")).text(3);
+        assert_eq!(text, "version=1\nid=3\nrequest=list\ntimeout_ms=1500\na=b=\nd=e\n\n");
     }
 
     #[test]
@@ -223,6 +253,7 @@ mod tests {
             assert!(!is_plain_name(path.as_bytes()), "{path}");
         }
         assert_eq!(written_name(Path::new("/a b%\n")).unwrap(), "/a b%25%0A");
-        assert_eq!(written_name(Path::new(&"x".repeat(LONGEST_LINE))), None);
+        let long = |n| written_name(Path::new(&"x".repeat(n))).map(|text| text.len());
+        assert_eq!((long(4091), long(4092)), (Some(4091), None));
     }
 }

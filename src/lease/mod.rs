@@ -68,11 +68,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clock::{Clock, Machine};
-use found::{lease_at, record_at};
+use found::{Found, Record, lease_at};
 use inherited::StoreLease;
 use mark::TargetRecord;
 use record::LeaseRecord;
-use remote::{Had, Holding, Remote};
+use remote::{GivenBack, Had, Holding, Remote};
 use store::{LeaseStore, Written};
 
 use crate::error::{ErrorKind, Result};
@@ -139,6 +139,8 @@ struct StoredLease {
     remote: Remote,
     owner: String,
     had: Had,
+    /// Of one that was acquired here.
+    _given_back: Option<GivenBack>,
     /// When it was had first and last, by the wall clock.
     locked_at: SystemTime,
     refreshed_at: SystemTime,
@@ -173,8 +175,8 @@ impl Lease {
         if let Some(url) = &options.store {
             let remote = Remote::of(url, target, options)?;
             ensure_not_leased_here(target, options, observer)?;
-            let had = remote.acquire(owner, ttl, options, observer)?;
-            return Ok(Lease::stored(target, (remote, owner, had), ttl, options, observer));
+            let (had, given_back) = remote.acquire(owner, ttl, options, observer)?;
+            return Ok(Lease::stored(target, (remote, owner, had, Some(given_back)), ttl, options, observer));
         }
         let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.acquire(owner, ttl)?))
@@ -199,7 +201,7 @@ impl Lease {
             let remote = Remote::of(url, target, options)?;
             let had = remote.refresh(claim, ttl, options, Duration::MAX)?;
             let ttl = ttl.unwrap_or_else(|| had.ends.saturating_sub(boot_clock()));
-            return Ok(Lease::stored(target, (remote, claim.owner(), had), ttl, options, observer));
+            return Ok(Lease::stored(target, (remote, claim.owner(), had, None), ttl, options, observer));
         }
         let store = LeaseStore { clock: &Machine, target, options, observer };
         Ok(Lease::new(&store, store.refresh(claim, ttl)?))
@@ -265,24 +267,28 @@ impl Lease {
     pub fn status_with(target: impl AsRef<Path>, options: &LockOptions, observer: &Observer) -> Result<LockStatus> {
         let given = target.as_ref();
         let in_store = match &options.store {
-            Some(url) => Remote::of(url, given, options)?.status()?.map(|held| LeaseInfo::of_store(held, None)),
+            Some(url) => {
+                Remote::of(url, given, options)?.status(Duration::MAX)?.map(|held| LeaseInfo::of_store(held, None))
+            }
             None => None,
         };
         if options.store.is_some() && remote::is_plain_target(given) {
             let (lock_file, held, holder, since) = (PathBuf::new(), false, None, None);
-            return Ok(LockStatus { lock_file, held, holder, since, lease: in_store, fence: None });
+            return Ok(LockStatus { lock_file, held, holder, since, lease: in_store, fence: None, interrupted: false });
         }
         let how = Resolve { follow: options.follow, mkdir: false };
         let target = Target::resolve(given, how)?;
         let place = Place::of(&target, options)?;
         place.lease.dir.refresh();
-        let record = record_at(&place.lease, observer)?;
+        let found = Record::read(&place.lease, observer)?;
+        let (held, holder) = lock::status(&place, &target, observer)?;
+        let since = held_since(&place).filter(|_| held);
+        let interrupted = !held && is_of_same_set(found.as_ref(), &place);
+        let record = found.and_then(Found::of_target);
         let fence = if let Some(TargetRecord::Mark(token)) = record { Some(token) } else { None };
         let here = record.and_then(TargetRecord::lease);
         let here = here.map(|record| LeaseInfo::new(&record, place.lease.path(), &Machine));
-        let (held, holder) = lock::status(&place, &target, observer)?;
-        let since = held_since(&place).filter(|_| held);
-        Ok(LockStatus { lock_file: place.path, held, holder, since, lease: in_store.or(here), fence })
+        Ok(LockStatus { lock_file: place.path, held, holder, since, lease: in_store.or(here), fence, interrupted })
     }
 
     /// Changes how this lease waits for the lock, and whom it tells. `options` must lead to the same lock file.
@@ -316,13 +322,14 @@ impl Lease {
 
     fn stored(
         target: &Path,
-        (remote, owner, had): (Remote, &str, Had),
+        (remote, owner, had, given_back): (Remote, &str, Had, Option<GivenBack>),
         ttl: Duration,
         options: &LockOptions,
         observer: &Observer,
     ) -> Lease {
         let (owner, now) = (owner.to_owned(), SystemTime::now());
-        let kept = Kept::There(StoredLease { remote, owner, had, locked_at: now, refreshed_at: now });
+        let stored = StoredLease { remote, owner, had, _given_back: given_back, locked_at: now, refreshed_at: now };
+        let kept = Kept::There(stored);
         let (options, observer, releases) = (options.clone(), observer.clone(), Some(std::process::id()));
         Lease { target: target.to_owned(), kept, ttl, options, observer, releases }
     }
@@ -596,6 +603,15 @@ pub(crate) fn held_since(place: &Place) -> Option<SystemTime> {
     i64::try_from(status.modified / 1_000_000).ok().map(system_time)
 }
 
+/// Whether what was `found` is the record of a set of files, and still there. Its writer has the lock all the time: if that
+/// was free meanwhile, the writer was interrupted.
+fn is_of_same_set(found: Option<&Found>, place: &Place) -> bool {
+    let nonce = |found: &Found| if let Record::Set(set) = &found.record { Some(set.nonce.clone()) } else { None };
+    let Some(before) = found.and_then(nonce) else { return false };
+    let now = Record::read(&place.lease, &Observer::default());
+    now.is_ok_and(|now| now.as_ref().and_then(nonce) == Some(before))
+}
+
 /// The lease of the target at `place`, unless it has expired. The observer is told of one that does not count.
 pub(crate) fn live_lease(place: &Place, observer: &Observer) -> Result<Option<LeaseInfo>> {
     let record = lease_at(&place.lease, observer)?.filter(|record| record.left(&Machine).is_some());
@@ -626,6 +642,9 @@ pub struct LockStatus {
     /// The greatest token under which it was written, if that was under leases that a store keeps
     /// ([`LockOptions::store`]).
     pub fence: Option<u64>,
+    /// It is one of several files whose replacement was interrupted: whoever locks it next finishes that, or takes it back.
+    /// Nobody holds the lock.
+    pub interrupted: bool,
 }
 
 impl LockStatus {

@@ -4,8 +4,10 @@
 //! was sent; here it ends that long after the boot clock was read, before the request was sent. So it is over here before
 //! it is over there. A request that fails moves nothing.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::id as pid;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use super::message::{Answer, Question, Said, written_name};
 use super::percent::decoded;
 use super::store::{check_reason_of, ensure_ttl};
 use super::visitor::{AGAIN, Leased};
+use crate::cleanup::{self, Ticket, Undo};
 use crate::duration::shown_duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Patience, Pauses};
@@ -70,6 +73,40 @@ impl Holding {
             pid: answer.pid.unwrap_or_default(),
         })
     }
+}
+
+/// While it lives, a lease that this process has asked for is given back if the process is told to end now.
+#[derive(Debug)]
+pub(super) struct GivenBack(Ticket);
+
+struct Asked {
+    /// With a client of its own, which has no helper: dropping one needs the list that this is in.
+    remote: Remote,
+    owner: String,
+}
+
+impl Undo for Asked {
+    /// Whoever has asked does not know yet whether it was given. A lease that the owner had before is another process's.
+    fn undo(&self) -> io::Result<()> {
+        let is_own = |held: &Holding| held.owner == self.owner && (held.host.as_str(), held.pid) == (&*host(), pid());
+        if let Some(held) = self.remote.status(SHORTEST_TIMEOUT)?.filter(is_own) {
+            self.remote.release(&Claim::of(&self.owner, held.token), SHORTEST_TIMEOUT)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GivenBack {
+    fn drop(&mut self) {
+        if self.0.is_own() {
+            self.0.keep();
+        }
+    }
+}
+
+/// This host, as a request has it.
+fn host() -> String {
+    host_name().replace(char::is_control, "?")
 }
 
 /// A lease that was had: its token, and its end on this host's boot clock.
@@ -141,18 +178,23 @@ impl Remote {
     }
 
     /// Takes it for `owner`, or refreshes it where `owner` has it already. Waits for the end of another's as `options` say.
+    /// From when it is asked for, the end of this process gives it back.
     pub(super) fn acquire(
         &self,
         owner: &str,
         ttl: Duration,
         options: &LockOptions,
         observer: &Observer,
-    ) -> Result<Had> {
+    ) -> Result<(Had, GivenBack)> {
         check_owner(owner)?;
         ensure_ttl(ttl)?;
         check_reason_of(options)?;
         let mut patience = Patience::new(&self.given, options, observer);
         let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+        // Listed before the helper, which so is killed before another one is asked.
+        let remote = Remote { client: Arc::new(self.client.for_the_end()), ..self.clone() };
+        let asked = Asked { remote, owner: owner.to_owned() };
+        let given_back = GivenBack(cleanup::make(|| Ok::<_, Error>(((), asked)))?.1);
         loop {
             let left = patience.limit().map(|limit| limit.saturating_sub(patience.started.elapsed()));
             let timeout = left.map_or(TIMEOUT, |left| left.clamp(SHORTEST_TIMEOUT, TIMEOUT));
@@ -161,11 +203,11 @@ impl Remote {
                 .with("owner", owner)
                 .with("ttl_ms", &milliseconds(ttl))
                 .with_some("reason", options.reason.as_deref())
-                .with("host", &host_name().replace(char::is_control, "?"))
-                .with("pid", &std::process::id().to_string());
+                .with("host", &host())
+                .with("pid", &pid().to_string());
             let (answer, sent) = self.ask(&question, timeout).map_err(|e| e.during("cannot take the lease"))?;
             let leased = match (answer.said, Holding::of(&answer, sent)) {
-                (Said::Ok, _) => return self.had(&answer, sent, Some(ttl)),
+                (Said::Ok, _) => return Ok((self.had(&answer, sent, Some(ttl))?, given_back)),
                 (Said::Held, Some(held)) => Leased::new(held.owner, held.left, held.reason),
                 _ => return Err(self.nonsense()),
             };
@@ -239,10 +281,11 @@ impl Remote {
         }
     }
 
-    /// Who has it, if anybody.
-    pub(super) fn status(&self) -> Result<Option<Holding>> {
-        let question = self.question("status", TIMEOUT);
-        let (answer, sent) = self.ask(&question, TIMEOUT).map_err(|e| e.during("cannot ask the store of the lease"))?;
+    /// Who has it, if anybody, and if the answer comes within `limit`.
+    pub(super) fn status(&self, limit: Duration) -> Result<Option<Holding>> {
+        let timeout = limit.min(TIMEOUT);
+        let question = self.question("status", timeout);
+        let (answer, sent) = self.ask(&question, timeout).map_err(|e| e.during("cannot ask the store of the lease"))?;
         match (answer.said, Holding::of(&answer, sent)) {
             (Said::Ok, _) => Ok(None),
             (Said::Held, Some(held)) => Ok(Some(held)),
@@ -252,7 +295,7 @@ impl Remote {
 
     /// Makes sure that the lease is the one that is claimed, and that its time is not over here.
     pub(super) fn ensure_had(&self, claim: &Claim) -> Result<Holding> {
-        let held = self.status()?;
+        let held = self.status(TIMEOUT)?;
         let is_it =
             |held: &Holding| held.owner == claim.owner() && claim.token().is_none_or(|token| held.token == token);
         match held {
@@ -323,4 +366,29 @@ fn refused_by_store(message: &str) -> Error {
 /// Rounded up: a lease of less than a millisecond is a lease, too.
 fn milliseconds(time: Duration) -> String {
     time.as_nanos().div_ceil(1_000_000).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_remedy_behind_the_first_stop() {
+        for (message, reason, hint) in [
+            ("full. Make room.", "full", Some("Make room")),
+            ("full. Make room. Soon.", "full", Some("Make room. Soon")),
+            ("full.", "full", None),
+            ("f.txt full", "f.txt full", None),
+        ] {
+            let error = refused_by_store(message);
+            assert_eq!((error.reason(), error.hint()), (reason.to_owned(), hint.map(str::to_owned)), "{message}");
+        }
+    }
+
+    #[test]
+    fn less_than_a_millisecond_is_one() {
+        for (time, text) in [(1, "1"), (1_000_000, "1"), (1_000_001, "2"), (1_500_000_000, "1500")] {
+            assert_eq!(milliseconds(Duration::from_nanos(time)), text);
+        }
+    }
 }

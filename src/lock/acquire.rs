@@ -27,10 +27,14 @@ pub(crate) fn acquire_at(request: &mut Request<'_, '_>) -> Result<FileLock> {
 }
 
 fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
-    if request.method() == LockMethod::Link && !LockFile::is_below(request.place) {
-        return link::acquire(request);
+    let mut above = Above::Environment;
+    if request.method() == LockMethod::Link {
+        match LockFile::holder_above(request)? {
+            Some(ancestor) => above = Above::Known(ancestor),
+            None => return link::acquire(request),
+        }
     }
-    match by_flock(request) {
+    match by_flock(request, above) {
         Err(e) if request.options.method == LockMethod::Auto && e.errno().is_some_and(has_no_flock) => {
             request.tell_method(LockMethod::Link, "no flock(2)");
             link::acquire(request)
@@ -39,9 +43,8 @@ fn by_method(request: &mut Request<'_, '_>) -> Result<FileLock> {
     }
 }
 
-fn by_flock(request: &mut Request<'_, '_>) -> Result<FileLock> {
-    let place = request.place;
-    let (mut above, mut strangers) = (Above::Environment, 0);
+fn by_flock(request: &mut Request<'_, '_>, mut above: Above) -> Result<FileLock> {
+    let (place, mut strangers) = (request.place, 0);
     loop {
         let (file, ticket) = list(request, || LockFile::open(request, &above))?;
         if file.is_squatted(place) && squatter::may_clear(request) && strangers < squatter::MOST {

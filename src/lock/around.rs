@@ -15,7 +15,7 @@
 
 use std::cell::LazyCell;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use super::inherited::{self, Ancestor, Entry, Identity, Intent};
@@ -75,8 +75,7 @@ pub(super) fn lost_on_the_way(pid: u32, target: &Path) -> Error {
 /// Looks who holds what this process is about to wait for: the `flock` of the lock file `id`, or the byte below `above`.
 /// `fresh` is its descriptor of the file. `alone`: no thread of this process has locks of its own.
 pub(super) fn look(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>, alone: bool) -> Around {
-    let own = open_files::of("self", id).unwrap_or_default();
-    let own: Vec<OpenFile> = own.into_iter().filter(|file| file.is_inherited).collect();
+    let own = inherited_descriptors(&fresh, id);
     let (chain, unmarked) = chain_of(&own, id);
     if let Some(file) = unmarked {
         let pid = file.flock.map_or(0, |flock| flock.pid);
@@ -91,6 +90,14 @@ pub(super) fn look(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>, alone
         }
     }
     lost(&fresh, id, above).map_or(Around::Nothing, |pid| Around::Lost { pid })
+}
+
+/// The descriptors of the file `id` that this process has inherited, but for `fresh`: a caller's descriptor may be locked
+/// already, and is then locked again.
+pub(super) fn inherited_descriptors(fresh: impl AsFd, id: FileId) -> Vec<OpenFile> {
+    let fresh = fresh.as_fd().as_raw_fd();
+    let own = open_files::of("self", id).unwrap_or_default();
+    own.into_iter().filter(|file| file.is_inherited && file.fd != fresh).collect()
 }
 
 /// Those who hold the lock, by what the descriptors of this process hold: marked ones, and at their end, if there is one,

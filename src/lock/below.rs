@@ -38,14 +38,19 @@ pub(super) fn go_on(request: &mut Request<'_, '_>) -> Result<Option<FileLock>> {
         };
         let of_record =
             |baton: &&InheritedFile| baton.nonce() == record.nonce.as_bytes() && [0, record.pid].contains(&baton.pid);
-        let Some(baton) = batons.iter().find(of_record).filter(|_| record.is_alive(&Here::now())) else {
+        let here = Here::now();
+        let Some(baton) = batons.iter().find(of_record).filter(|_| !record.is_dead(&here)) else {
             return ensure_not_lost(&batons, request, Some(&record));
         };
-        let file = if proc_locks::has_open(record.pid, baton.id) { baton.open() } else { None };
+        let is_its_own = record.is_alive(&here) && proc_locks::has_open(record.pid, baton.id);
+        let file = if is_its_own { baton.open() } else { None };
         let file = file.ok_or_else(|| {
             Error::new(ErrorKind::Usage, "The lock is held above this process, which cannot be confirmed")
                 .on(given)
-                .with_hint(format!("process {} holds it; this one needs /proc, and to be of the same user", record.pid))
+                .with_hint(format!(
+                    "process {} holds it; this one needs /proc, and to be of the same user and PID namespace",
+                    record.pid
+                ))
         })?;
         let found = || match around::look(&file, baton.id, None, request.patience.use_alarm) {
             Around::Ancestor(ancestor) => Some(ancestor),

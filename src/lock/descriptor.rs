@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::around::{self, Around};
+use super::held::STILL_AT_WORK;
 use super::inherited::{self, Ancestor, Confirmed, Intent};
 use super::request::Patience;
 use super::waiting::{self, Lockable, Nesting, Waited};
@@ -109,7 +110,7 @@ pub fn lock_descriptor(fd: impl AsFd, name: &Path, options: &LockOptions, observ
 /// lock takes part in nesting.
 pub(crate) fn lock_and_mark(fd: BorrowedFd<'_>, options: &LockOptions, patience: &mut Patience<'_>) -> Result<()> {
     // Those who go on below it rely on the lock as it is.
-    take_back(fd);
+    take_back(fd, patience, |patience| patience.tell_waiting(patience.target))?;
     lock_open_file(fd, options, patience, true)?;
     if FileStatus::of(fd).is_ok_and(|status| status.kind == FileKind::Regular) {
         // Where that does not work, it is an error there to ask for the lock.
@@ -197,21 +198,59 @@ fn wait(lock: &Descriptor<'_>, patience: &mut Patience<'_>) -> io::Result<Waited
     }
 }
 
-/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`](crate::lock_callers_descriptor), once nobody works under it any more.
+/// Gives up a lock taken by [`lock_descriptor`] or [`lock_callers_descriptor`](crate::lock_callers_descriptor), once nobody
+/// works under it any more. The observer is told when it has to wait for that. Messages call the descriptor `name`.
 ///
 /// # Errors
 ///
-/// The descriptor's file cannot be locked.
-pub fn unlock_descriptor(fd: impl AsFd, name: &Path) -> Result<()> {
-    take_back(fd.as_fd());
+/// [`ErrorKind::Usage`]: another descriptor that this process has inherited is locked below this lock, so it would wait for
+/// itself. Otherwise, the descriptor's file cannot be locked.
+pub fn unlock_descriptor(fd: impl AsFd, name: &Path, observer: &Observer) -> Result<()> {
+    let options = LockOptions::default();
+    take_back(fd.as_fd(), &mut Patience::new(name, &options, observer), |patience| {
+        patience.observer.tell(&Notice::Warning { path: patience.target, text: STILL_AT_WORK });
+    })?;
     unlock(fd.as_fd()).map_err(|e| Error::io(name, e).during("cannot unlock"))
 }
 
-/// Without /proc it is not known whether the lock is shared: then those below lose it.
-fn take_back(fd: BorrowedFd<'_>) {
-    if let Some(identity) = open_files::one("self", fd.as_raw_fd()).and_then(|file| around::mark_of(&file)) {
-        inherited::take_back(fd, identity, || ());
+/// Those who work under the lock of a descriptor.
+struct Below<'a> {
+    fd: BorrowedFd<'a>,
+    byte: Range<u64>,
+}
+
+impl Lockable for Below<'_> {
+    fn try_lock(&self) -> io::Result<bool> {
+        ofd::try_lock(self.fd, false, self.byte.clone())
     }
+
+    fn wait_once(&self) -> io::Result<()> {
+        ofd::wait_lock(self.fd, false, self.byte.clone())
+    }
+}
+
+/// Waits until nobody works under the lock of the descriptor, and lets nobody begin to any more. Without /proc it is not
+/// known whether the lock is shared: then those below lose it.
+fn take_back<'p>(fd: BorrowedFd<'_>, patience: &mut Patience<'p>, tell: impl FnOnce(&mut Patience<'p>)) -> Result<()> {
+    let name = patience.target;
+    let marked = open_files::one("self", fd.as_raw_fd()).and_then(|file| around::mark_of(&file));
+    let Some(identity) = marked else { return Ok(()) };
+    let below = Below { fd, byte: identity.byte_below() };
+    if !below.try_lock().unwrap_or(false) {
+        let id = FileStatus::of(fd).map_err(|e| Error::io(name, e).during("cannot unlock"))?.id;
+        let own = around::inherited_descriptors(fd, id);
+        if let Some(file) = own.iter().find(|file| around::shares_of(file).any(|byte| byte == below.byte)) {
+            let hint = format!("give up the lock of descriptor {} first, which was taken below this one", file.fd);
+            let reason = "The lock is shared with another descriptor of this process";
+            return Err(Error::new(ErrorKind::Usage, reason).on(name).with_hint(hint));
+        }
+        tell(patience);
+        if patience.wait == Wait::No || !waiting::wait_for(&below, patience.left(), patience, name).unwrap_or(true) {
+            return Err(patience.given_up());
+        }
+    }
+    inherited::take_back(fd, identity, || ());
+    Ok(())
 }
 
 fn unlock(fd: BorrowedFd<'_>) -> io::Result<()> {

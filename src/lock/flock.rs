@@ -216,11 +216,19 @@ impl LockFile {
         Ok(LockFile::new(request.place, baton, status, Level::BelowLink(ancestor, nonce), request.options))
     }
 
-    /// Whether an ancestor of this process holds the lock at `place` by flock.
-    pub(super) fn is_below(place: &Place) -> bool {
-        inherited::is_any()
-            && matches!(LockFile::existing(place), Ok(Some(file)) if !file.has_content()
-                && inherited::find(&file.file, file.status.id).is_some())
+    /// The ancestor that holds the lock by flock, for one who would lock by link(2). An error where it cannot go on under
+    /// that lock.
+    pub(super) fn holder_above(request: &Request<'_, '_>) -> Result<Option<Ancestor>> {
+        let Ok(Some(file)) = LockFile::existing(request.place) else { return Ok(None) };
+        if file.has_content() {
+            return Ok(None);
+        }
+        match inherited::find(&file.file, file.status.id) {
+            None => file
+                .look_around(request.patience.use_alarm)
+                .ensure_not_itself(&request.target.given, request.patience.wait),
+            found => Ok(found),
+        }
     }
 
     /// Whether the lock is still held. A flock is, as long as this process lives; a link lock above may have been lost.

@@ -28,6 +28,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::notice::{Notice, Observer};
 use crate::shown::shown;
 
+/// Why a release takes its time.
+pub(super) const STILL_AT_WORK: &str =
+    "processes that were started under the lock still work under it: waiting for their end";
+
 /// A lock of either kind that this process holds or, by flock, is about to hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
@@ -290,10 +294,7 @@ impl FileLock {
         if !handed_on || !self.is_own() {
             return;
         }
-        let tell = || {
-            let text = "processes that were started under the lock still work under it: waiting for their end";
-            self.observer.tell(&Notice::Warning { path: self.path(), text });
-        };
+        let tell = || self.observer.tell(&Notice::Warning { path: self.path(), text: STILL_AT_WORK });
         match &self.held {
             Held::Flock(file) => file.take_back(tell),
             Held::Link(lock) => lock.take_back(tell),

@@ -178,11 +178,6 @@ fn inherited() -> Vec<Entry> {
     entries(variable().as_deref())
 }
 
-/// Whether the environment names any holder.
-pub(super) fn is_any() -> bool {
-    variable().is_some()
-}
-
 /// What the environment says about the lock `id`.
 pub(super) fn said_about(id: FileId) -> Vec<Entry> {
     inherited().into_iter().filter(|entry| entry.id == id).collect()

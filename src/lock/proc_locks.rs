@@ -36,8 +36,7 @@ impl Line {
 pub(crate) fn find(id: FileId) -> Option<Holder> {
     #[cfg(target_os = "linux")]
     {
-        // The kernel gives the list in pieces. If another lock ends between two of them, a line can be skipped.
-        (0..3).find_map(|_| search(id))
+        readings().find_map(|locks| search(&locks, id))
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -48,20 +47,31 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
 
 /// Those who may hold a `flock` on this file, or on one with its inode number on another file system.
 pub(super) fn holders(id: FileId) -> Vec<u32> {
-    candidates(id).unwrap_or_default().into_iter().map(|line| line.pid).collect()
+    readings().flat_map(|locks| candidates(&locks, id)).map(|line| line.pid).collect()
 }
 
-fn candidates(id: FileId) -> Option<Vec<Line>> {
-    if !proc_is_ours() {
-        return None;
-    }
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    Some(locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect())
+/// The list; nothing if it is not of this process's PID namespace. The kernel gives it in pieces of a page (seq_file). If
+/// locks come and go between two pieces, lines are skipped, or are there twice. So a long list is read again, some
+/// dozens of times at most.
+pub(super) fn readings() -> impl Iterator<Item = String> {
+    let mut left = if proc_is_ours() { 50 } else { 0 };
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        left = if locks.len() < 4096 { 0 } else { left - 1 };
+        Some(locks)
+    })
+}
+
+fn candidates(locks: &str, id: FileId) -> Vec<Line> {
+    locks.lines().filter_map(parse).filter(|line| line.ino == id.ino).collect()
 }
 
 #[cfg(target_os = "linux")]
-fn search(id: FileId) -> Option<Holder> {
-    let candidates = candidates(id)?;
+fn search(locks: &str, id: FileId) -> Option<Holder> {
+    let candidates = candidates(locks, id);
     let exact = candidates.iter().find(|line| line.is_on(id.dev));
     // Where the device numbers differ, ask what the process has open.
     let line = exact.or_else(|| candidates.iter().find(|line| has_open(line.pid, id)));

@@ -160,7 +160,7 @@ pub(super) fn wait(lock: &impl Nesting, patience: &mut Patience<'_>, lock_file: 
 }
 
 /// The same for `limit`, if there is one, or until the observer ends the wait: false.
-fn wait_for(
+pub(super) fn wait_for(
     lock: &impl Lockable,
     limit: Option<Duration>,
     patience: &mut Patience<'_>,

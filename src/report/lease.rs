@@ -2,7 +2,7 @@
 //!
 //! | event | where | level | fields |
 //! |---|---|---|---|
-//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` `fence` and the lease's fields |
+//! | `status` | stdout | info | `path` `lock_file` `free` `held` `holder_pid` `holder` `held_since` `leased` `fence` `interrupted` and the lease's fields |
 //! | `lease_acquired` | stdout, stderr with COMMAND | info | `path` and the lease's fields |
 //! | `lease_refreshed` | stdout | info | `path` and the lease's fields |
 //! | `lease_released` | stderr | info | `path` `owner` `token` `held_ms` |
@@ -63,6 +63,11 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
         None if lines.is_empty() => lines.push("Free".to_owned()),
         _ => {}
     }
+    if status.interrupted {
+        let text =
+            "Part of a replacement of several files that was interrupted; who locks it next finishes or undoes that";
+        lines.push(text.to_owned());
+    }
     if let Some(token) = status.fence {
         lines.push(format!("Written under leases that a store keeps (greatest token {token})"));
     }
@@ -78,7 +83,8 @@ pub(crate) fn status(target: &Path, status: &LockStatus) -> Result<(), Error> {
         .with("holder", holder.map(|holder| holder.command.as_str()))
         .with("held_since", status.since.map(time))
         .with("leased", leased)
-        .with("fence", status.fence);
+        .with("fence", status.fence)
+        .with("interrupted", status.interrupted);
     print(&with_lease(message, status.lease.as_ref()).json_line())
 }
 

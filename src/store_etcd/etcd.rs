@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::base64;
 use crate::environment::Environment;
 use crate::http::{Gateway, random};
+use crate::protocol::is_name;
 use crate::trouble::Trouble;
 use crate::url::Place;
 
@@ -118,7 +119,7 @@ impl Etcd {
         Ok((self.first_entry(&answer)?, seen))
     }
 
-    /// All keys that have a value of awrite's.
+    /// All leases: keys with a name and a value of awrite's.
     pub(crate) fn list(&mut self) -> Result<Vec<Entry>, Trouble> {
         // All keys that begin with the prefix and a slash are below the same with what follows a slash in ASCII.
         let end = base64::encode(format!("{}0", self.prefix).as_bytes());
@@ -128,7 +129,7 @@ impl Etcd {
             let body = json!({ "key": base64::encode(&from), "range_end": end, "limit": PAGE.to_string() });
             let answer = self.gateway.call("kv/range", &body)?;
             let keys = answer.get("kvs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            entries.extend(keys.iter().filter_map(|key| self.entry(key)));
+            entries.extend(keys.iter().filter_map(|key| self.entry(key)).filter(|entry| is_name(&entry.name)));
             let last = keys.last().and_then(|key| base64::decode(key.get("key")?.as_str()?));
             match last.filter(|_| answer.get("more").and_then(Value::as_bool) == Some(true)) {
                 Some(last) => from = [last, vec![0]].concat(),

@@ -137,7 +137,10 @@ fn release(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
 fn take(etcd: &mut Etcd, request: &Request) -> Result<Answer, Trouble> {
     match etcd.look(&request.name)?.0 {
         None => Ok(Answer::Done),
-        Some(entry) => delete(etcd, &entry).map(|()| Answer::Broken(plain_holder(&entry))),
+        Some(entry) => {
+            let holder = holder(etcd, &entry)?;
+            delete(etcd, &entry).map(|()| Answer::Broken(holder))
+        }
     }
 }
 
@@ -163,19 +166,14 @@ fn is_askers(entry: &Entry, request: &Request) -> bool {
 }
 
 fn holder(etcd: &mut Etcd, entry: &Entry) -> Result<Holder, Trouble> {
-    let left_ms = etcd.seconds_left(entry.lease)?.saturating_mul(1000);
-    Ok(Holder { left_ms, ..plain_holder(entry) })
-}
-
-fn plain_holder(entry: &Entry) -> Holder {
-    Holder {
+    Ok(Holder {
         owner: entry.text("owner").to_owned(),
         token: entry.created,
-        left_ms: 0,
+        left_ms: etcd.seconds_left(entry.lease)?.saturating_mul(1000),
         reason: entry.text("reason").to_owned(),
         host: entry.text("host").to_owned(),
         pid: entry.text("pid").to_owned(),
-    }
+    })
 }
 
 /// How long it was asked for the last time.

@@ -59,20 +59,21 @@ fn serve(url: &str) -> ExitCode {
     });
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     loop {
-        let answers = match protocol::read(&mut input) {
+        let message = match protocol::read(&mut input) {
             Ok(None) => return ExitCode::SUCCESS,
-            Ok(Some(message)) => match (Request::parse(&message), &mut place) {
-                (Err(said), _) => vec![Answer::Error(said)],
-                (Ok(_), Err(said)) => vec![Answer::Error(said.clone())],
-                (Ok(request), Ok(etcd)) => answers(etcd, &request),
-            },
+            Ok(Some(message)) => message,
             // Where the next request begins is not known.
             Err(said) => {
-                let _ = protocol::write(&mut output, &[Answer::Error(said)]);
+                let _ = protocol::write(&mut output, &[Answer::Error(said)], None);
                 return ExitCode::from(1);
             }
         };
-        if protocol::write(&mut output, &answers).is_err() {
+        let answers = match (Request::parse(&message), &mut place) {
+            (Err(said), _) => vec![Answer::Error(said)],
+            (Ok(_), Err(said)) => vec![Answer::Error(said.clone())],
+            (Ok(request), Ok(etcd)) => answers(etcd, &request),
+        };
+        if protocol::write(&mut output, &answers, protocol::id_of(&message)).is_err() {
             return ExitCode::from(1);
         }
     }

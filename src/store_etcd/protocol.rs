@@ -1,12 +1,13 @@
 //! The lines of awrite-store(7): requests read, answers written.
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead, Read, Write};
 
 /// The most that a message may have, in bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;
-/// The most that one of its lines may have, with its end.
+/// The most that one of its lines may have, without its end.
 const LONGEST_LINE: usize = 4 * 1024;
+/// The most that an owner or a reason may have.
+const LONGEST_TEXT: usize = 255;
 
 /// An hour.
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
@@ -20,7 +21,7 @@ pub(crate) fn read(input: &mut impl BufRead) -> Result<Option<Message>, String> 
     let (mut message, mut length) = (Message::new(), 0);
     loop {
         let mut line = Vec::new();
-        let limit = LONGEST_LINE.min(LONGEST_MESSAGE - length) as u64;
+        let limit = (LONGEST_LINE + 1).min(LONGEST_MESSAGE - length) as u64;
         input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|e| format!("Cannot read a request: {e}."))?;
         length += line.len();
         if line.is_empty() && limit > 0 {
@@ -43,6 +44,11 @@ pub(crate) fn read(input: &mut impl BufRead) -> Result<Option<Message>, String> 
             line.split_once('=').ok_or_else(|| format!("A line of a request has no \"=\": {line:?}."))?;
         message.push((key.to_owned(), value.to_owned()));
     }
+}
+
+/// The id of a request, which its answers have too.
+pub(crate) fn id_of(message: &Message) -> Option<&str> {
+    message.iter().find(|(key, _)| key == "id").map(|(_, id)| id.as_str())
 }
 
 /// What is asked.
@@ -169,9 +175,7 @@ impl Answer {
             lines.extend(is_list.map(|name| ("name", name.to_owned())));
             lines.push(("owner", holder.owner.clone()));
             lines.push(("token", holder.token.to_string()));
-            if word != "ok" {
-                lines.push(("left_ms", holder.left_ms.to_string()));
-            }
+            lines.push(("left_ms", holder.left_ms.to_string()));
             for (key, value) in [("reason", &holder.reason), ("host", &holder.host), ("pid", &holder.pid)] {
                 if !value.is_empty() {
                     lines.push((key, value.clone()));
@@ -194,12 +198,15 @@ impl Answer {
     }
 }
 
-/// Writes answers, each with its empty line, at once.
-pub(crate) fn write(output: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
+/// Writes answers to the request with this id, each with its empty line, at once.
+pub(crate) fn write(output: &mut impl Write, answers: &[Answer], id: Option<&str>) -> io::Result<()> {
     let mut text = String::new();
     for answer in answers {
-        for (key, value) in answer.lines() {
-            text.extend([key, "=", &fit(&value), "\n"]);
+        let id = id.map(|id| ("id", id.to_owned()));
+        for (key, value) in answer.lines().into_iter().chain(id) {
+            let longest = if key == "message" { LONGEST_LINE / 2 } else { LONGEST_TEXT };
+            let value = if key == "name" { value } else { fit(&value, longest) };
+            text.extend([key, "=", &value, "\n"]);
         }
         text.push('\n');
     }
@@ -207,22 +214,33 @@ pub(crate) fn write(output: &mut impl Write, answers: &[Answer]) -> io::Result<(
     output.flush()
 }
 
+/// Whether it is the name of a lease as awrite writes it, and not the key of somebody else.
+pub(crate) fn is_name(text: &str) -> bool {
+    let is_digit = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = text.as_bytes();
+    let mut escapes = bytes.iter().enumerate().filter(|(_, b)| **b == b'%');
+    (1..=LONGEST_LINE - "name=".len()).contains(&text.len())
+        && !text.contains(char::is_control)
+        && escapes.all(|(at, _)| is_digit(bytes.get(at + 1)) && is_digit(bytes.get(at + 2)))
+}
+
 /// A value as it may stand in a line. awrite's own values do already; what others have written into etcd need not.
-fn fit(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
+fn fit(value: &str, longest: usize) -> String {
+    if value.len() <= longest && !value.contains(char::is_control) {
+        return value.to_owned();
+    }
+    let mut text = String::new();
     for c in value.chars() {
-        if text.len() > LONGEST_LINE / 2 {
+        let mut bytes = [0; 4];
+        let mut next = c.encode_utf8(&mut bytes).to_owned();
+        if c.is_control() {
+            next = next.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        }
+        if text.len() + next.len() + "...".len() > longest {
             text.push_str("...");
             break;
         }
-        if c.is_control() {
-            let mut bytes = [0; 4];
-            for byte in c.encode_utf8(&mut bytes).bytes() {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        } else {
-            text.push(c);
-        }
+        text.push_str(&next);
     }
     text
 }
@@ -255,15 +273,15 @@ mod tests {
         for (input, said) in [
             (b"a=1\nnothing\n\n".to_vec(), "no \"=\""),
             (b"a=\xff\n\n".to_vec(), "not UTF-8"),
-            (vec![b'='; LONGEST_LINE], "too long"),
-            ([b"=".repeat(LONGEST_LINE - 1), b"\n".to_vec()].concat().repeat(17), "too long"),
+            (vec![b'='; LONGEST_LINE + 1], "too long"),
+            ([b"=".repeat(LONGEST_LINE), b"\n".to_vec()].concat().repeat(17), "too long"),
         ] {
             let (all, error) = read_all(&input);
             assert!(all.is_empty());
             assert!(error.as_ref().is_some_and(|error| error.contains(said)), "{said}: {error:?}");
         }
         // As long as they may be.
-        let whole = [b"=".repeat(LONGEST_LINE - 1), b"\n".to_vec()].concat().repeat(15);
+        let whole = [b"=".repeat(LONGEST_LINE), b"\n".to_vec()].concat().repeat(15);
         assert_eq!(read_all(&[whole, b"\n".to_vec()].concat()).1, None);
     }
 
@@ -302,7 +320,7 @@ mod tests {
         for (answer, text) in [
             (Answer::Done, "answer=ok\n\n"),
             (Answer::Granted { token: 7, left_ms: 5 }, "answer=ok\ntoken=7\nleft_ms=5\n\n"),
-            (Answer::Broken(holder.clone()), "answer=ok\nowner=o\ntoken=7\nreason=two%0Alines\n\n"),
+            (Answer::Broken(holder.clone()), "answer=ok\nowner=o\ntoken=7\nleft_ms=900\nreason=two%0Alines\n\n"),
             (Answer::Held(holder.clone()), "answer=held\nowner=o\ntoken=7\nleft_ms=900\nreason=two%0Alines\n\n"),
             (
                 Answer::Listed { name: "n".into(), holder: Holder { reason: String::new(), ..holder } },
@@ -312,9 +330,35 @@ mod tests {
             (Answer::Error("why".into()), "answer=error\nmessage=why\n\n"),
         ] {
             let mut output = Vec::new();
-            write(&mut output, &[answer]).unwrap();
+            write(&mut output, std::slice::from_ref(&answer), None).unwrap();
             assert_eq!(String::from_utf8(output).unwrap(), text);
+            let mut output = Vec::new();
+            write(&mut output, &[answer], id_of(&vec![("id".into(), "x=1".into())])).unwrap();
+            assert_eq!(String::from_utf8(output).unwrap(), text.replace("\n\n", "\nid=x=1\n\n"));
         }
-        assert!(fit(&"ä".repeat(LONGEST_LINE)).len() < LONGEST_LINE - 20);
+    }
+
+    #[test]
+    fn values_of_others_are_made_fit() {
+        for (value, text) in [
+            ("x".repeat(255), "x".repeat(255)),
+            ("x".repeat(256), format!("{}...", "x".repeat(252))),
+            ("ä".repeat(200), format!("{}...", "ä".repeat(126))),
+            ("\n".repeat(9), "%0A".repeat(9)),
+            ("\u{85}".repeat(50), format!("{}...", "%C2%85".repeat(42))),
+        ] {
+            assert_eq!(fit(&value, 255), text);
+        }
+    }
+
+    #[test]
+    fn names_are_told_from_other_keys() {
+        for name in ["a", "/etc/app.conf", "job:x", "a%0Ab%25", "ä%FF"] {
+            assert!(is_name(name), "{name}");
+        }
+        for other in ["", "a\n", "100%", "100%0", "%0x", "%-1"] {
+            assert!(!is_name(other), "{other}");
+        }
+        assert!(is_name(&"x".repeat(LONGEST_LINE - 5)) && !is_name(&"x".repeat(LONGEST_LINE - 4)));
     }
 }

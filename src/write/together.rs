@@ -21,7 +21,7 @@ use crate::commit::sync_dir;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{
-    DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, finish_backup, finish_target,
+    DraftRecord, Journal, JournalDraft, PlacedRecord, SetBackup, SetRecord, Standing, finish_backup, finish_target,
     set_temp_names,
 };
 use crate::lock::{Writers, fresh_nonce};
@@ -262,21 +262,23 @@ impl Part {
         Ok(())
     }
 
-    /// P3. Targets that are alike share a record, `shared`, by links to it.
+    /// P3. Targets that are alike share a record, `shared`, by links to it. Returns whether it raises the mark of a store's
+    /// leases, which is durable even where the contents are not: as that of a single file.
     fn place_record(
         &mut self,
         nonce: &str,
         journal: (PathBuf, u64),
         shared: &mut Option<DraftRecord>,
         sync: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Hold { lock, lease, target, .. } = &self.commit.hold;
         lock.ensure_undisputed()?;
         let record = SetRecord::new(nonce, journal, self.backup.clone());
         let mark = lease.ensure_greatest(target)?;
         let (lease, options) = (&lease.file, &self.commit.options.lock);
-        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), options, mark, sync);
-        let fresh = mark.is_some() || !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
+        let raises = mark.is_some();
+        let draft = || DraftRecord::new(record.clone(), (target, lease, lock), options, mark, sync || raises);
+        let fresh = raises || !shared.as_ref().is_some_and(|draft| draft.fits(&record, target, lease));
         if fresh {
             *shared = Some(draft()?);
         }
@@ -286,7 +288,7 @@ impl Part {
             None if fresh => shared.take().map(|draft| draft.place(lease)).transpose()?,
             None => Some(draft()?.place(lease)?),
         };
-        Ok(())
+        Ok(raises)
     }
 
     /// P5, but for the sync of what `together` says.
@@ -414,11 +416,16 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
         part.commit.ensure_claim()?;
         part.plan(nonce)?;
     }
-    let (mut shared, durable) = (None, sync.durability != Durability::None);
+    let (mut shared, durable, mut raises) = (None, sync.durability != Durability::None, false);
     for part in &mut *parts {
-        part.place_record(nonce, places.journal_from(&part.commit.hold), &mut shared, durable)?;
+        raises |= part.place_record(nonce, places.journal_from(&part.commit.hold), &mut shared, durable)?;
     }
     drop(shared);
+    if raises && sync.durability != Durability::Full {
+        for (dir, path) in &places.dirs {
+            sync_dir(dir, path, &parts[0].commit.options.observer).map_err(|e| Error::io(path, e))?;
+        }
+    }
     let home = &parts[0].commit.hold.target;
     let writers = Writers::of(home, &home.dir);
     let journal =
@@ -430,9 +437,7 @@ fn prepare(parts: &mut [Part], nonce: &str, places: &Places, sync: Sync) -> Resu
     for part in &mut *parts {
         part.back_up_elsewhere()?;
     }
-    for part in &*parts {
-        part.commit.hold.lease.confirm()?;
-    }
+    Standing::confirm_all(parts.iter().map(|part| &part.commit.hold.lease))?;
     for part in &*parts {
         part.commit.ensure_held()?;
         part.commit.ensure_leased()?;

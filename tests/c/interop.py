@@ -123,3 +123,33 @@ assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.
 assert awrite.awrite_lease_token(lease) > 0 and os.path.exists("f.lease")
 awrite.awrite_lease_free(lease)
 assert not os.path.exists("f.lease")
+
+# A store keeps the lease, if the environment names one.
+class WriteOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("lock", ctypes.POINTER(LockOptions)), ("rest", ctypes.c_ubyte * 504)]
+
+
+def write_under(token, text):
+    lock = LockOptions(size=ctypes.sizeof(LockOptions), owner=b"python", token=token)
+    options = WriteOptions(size=ctypes.sizeof(WriteOptions), lock=ctypes.pointer(lock))
+    return awrite.awrite_write(b"f", text, ctypes.c_size_t(len(text)), ctypes.byref(options), None)
+
+
+os.mkdir("store")
+os.environ["AWRITE_STORE"] = "dir://" + os.path.abspath("store")
+assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.c_uint64(60000), None) == 0
+assert awrite.awrite_lease_token(lease) == 1 and not os.path.exists("f.lease")
+assert write_under(1, b"1") == 0
+assert content("f") == b"1" and content("f.lease") == b'{"version":1,"fence":1}\n'
+awrite.awrite_lease_free(lease)
+assert write_under(1, b"late") == 2 and b"Not leased by python" in awrite.awrite_last_error()
+assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.c_uint64(60000), None) == 0
+assert awrite.awrite_lease_token(lease) == 2 and write_under(1, b"late") == 2 and content("f") == b"1"
+awrite.awrite_lease_free(lease)
+assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"job:x", b"python", ctypes.c_uint64(60000), None) == 0
+awrite.awrite_lease_free(lease)
+for store in [b"dir", b"dir:///\xff"]:
+    os.environb[b"AWRITE_STORE"] = store
+    assert awrite.awrite_lease_acquire(ctypes.byref(lease), b"f", b"python", ctypes.c_uint64(60000), None) == 5
+    assert write_under(2, b"late") == 5 and content("f") == b"1"
+assert content("f.lease") == b'{"version":1,"fence":1}\n'

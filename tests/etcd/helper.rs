@@ -18,6 +18,8 @@ pub(crate) struct Helper<'a> {
     answers: PathBuf,
     /// How much of it has been read.
     seen: usize,
+    /// The id of the last request.
+    id: u32,
 }
 
 /// An answer: its lines.
@@ -93,12 +95,13 @@ impl<'a> Helper<'a> {
             run = run.env(name, value);
         }
         let run = run.env("HELPER", HELPER).env("URL", url).env("ANSWERS", &answers);
-        Helper { _dir: dir, running: run.stdin_open().spawn(), answers, seen: 0 }
+        Helper { _dir: dir, running: run.stdin_open().spawn(), answers, seen: 0, id: 0 }
     }
 
     /// Asks without waiting for the answer. awrite waits ten seconds.
     pub(crate) fn send(&mut self, verb: &str, lines: &[&str]) {
-        let mut text = format!("version=1\nrequest={verb}\n");
+        self.id += 1;
+        let mut text = format!("version=1\nid={}\nrequest={verb}\n", self.id);
         if !lines.iter().any(|line| line.starts_with("timeout_ms=")) {
             text.push_str("timeout_ms=10000\n");
         }
@@ -122,7 +125,9 @@ impl<'a> Helper<'a> {
             !message.is_empty()
         });
         self.seen += message.len() + 2;
-        Said::parse(&message)
+        let mut said = Said::parse(&message);
+        assert_eq!(said.0.remove("id"), Some(self.id.to_string()), "{said:?}");
+        said
     }
 
     /// What is answered to a request.

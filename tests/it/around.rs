@@ -126,6 +126,21 @@ sys.exit(subprocess.run([os.environ['BIN'], '--lock-method', 'link', 'f'], input
     dir.assert_holds(&["f"]);
 }
 
+/// Link locks are for network file systems, where a shell locks its descriptor by flock all the same.
+#[test]
+fn one_that_locks_by_link_below_a_flock() {
+    let dir = TestDir::new();
+    let link = "\"$BIN\" --lock-method link f";
+    dir.below_lock(&[], &format!("{FRESH} {link}")).stdin("new").quiet_success();
+    dir.sh(&format!("exec 9>>f.lock; \"$BIN\" lock 9; {link} 9>&-")).stdin("x").run().assert_says(1, CLOSED);
+    dir.sh(&format!("exec 9>>f.lock; \"$BIN\" lock 9; {link}")).stdin("newer").quiet_success();
+    assert_eq!(dir.read("f"), "newer");
+    if needs("flock") {
+        dir.sh(&format!("exec 9>>f.lock; flock 9; {link}")).stdin("x").run().assert_says(1, OWN);
+    }
+    dir.assert_holds(&["f", "f.lock"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // A descriptor of the shell
 
@@ -201,6 +216,42 @@ fn unlocking_a_descriptor_waits_for_those_below() {
             fs::remove_file(dir.join(file)).unwrap();
         }
     }
+}
+
+#[test]
+fn the_wait_for_those_below_a_descriptor_can_be_ended() {
+    let dir = TestDir::new();
+    let script = "exec 9<>f.lock; \"$BIN\" lock 9
+        \"$BIN\" lock f -c 'touch in; while ! test -e go; do sleep 0.01; done' & while ! test -e in; do sleep 0.01; done
+        for limit in -n -w0.05; do \"$BIN\" lock -q $limit 9; echo $?; done
+        exec \"$BIN\" lock -u 9";
+    let mut holder = dir.sh(script).spawn();
+    holder.wait_for_stderr("still work under it: waiting for their end");
+    holder.signal(Signal::TERM);
+    let done = holder.finish();
+    done.assert_code(3);
+    assert_eq!(done.stdout, "2\n2\n");
+    dir.awrite(["-n", "f"]).stdin("x").run().assert_code(2);
+    dir.file("go", "");
+    dir.awrite(["-w", "30", "f"]).stdin("x").run().ok();
+}
+
+/// One that is locked below another of the same shell can be locked again. To give up the other one first would be to wait
+/// for itself.
+#[test]
+fn descriptors_of_one_shell_below_each_other() {
+    let dir = TestDir::new();
+    let script = "exec 9<>f.lock 8<>f.lock; \"$BIN\" lock 9 && \"$BIN\" lock 8 || exit
+        \"$BIN\" lock 8 && \"$BIN\" lock -s 8 && \"$BIN\" lock -n 8 && echo x | \"$BIN\" f || exit
+        \"$BIN\" lock -u 9 && exit; \"$BIN\" lock 9 && exit
+        \"$BIN\" lock -n f 8>&- 9>&- -- true && exit
+        \"$BIN\" lock -u 8 && \"$BIN\" lock -u 9 && \"$BIN\" lock -n f 8>&- 9>&- -- true && echo done";
+    let done = dir.sh(script).run();
+    assert_eq!(done.stdout, "done\n", "{done:?}");
+    let refused = "Error: descriptor 9: The lock is shared with another descriptor of this process\n\
+        Hint: give up the lock of descriptor 8 first, which was taken below this one\n";
+    assert!(done.stderr.starts_with(&refused.repeat(2)), "{done:?}");
+    assert_eq!(dir.read("f"), "x\n");
 }
 
 /// The tutorial's way.

@@ -533,6 +533,25 @@ fn backups_on_file_systems_that_can_do_less() {
     }
 }
 
+/// Only that it can do less leads to another way: an error is one.
+#[test]
+fn errors_on_file_systems_that_can_do_less() {
+    if !needs_strace() {
+        return;
+    }
+    // The first only asks in which way an unnamed file can be named. Then come backup, new file, and the backup's own name.
+    for (when, code) in [(2, 1), (3, 1), (4, 1), (5, 0)] {
+        let dir = TestDir::new();
+        dir.file("f", "old");
+        let inject = format!("inject=linkat:error=EIO:when={when}");
+        let strace = ["-f", "-o", "/dev/null", "-e", "inject=renameat2:error=EINVAL", "-e", &inject, AWRITE];
+        let options = ["--backup-timestamp", "--backup-mode=600", "f"];
+        dir.program("strace", strace.iter().chain(&options)).stdin("new").run().assert_code(code);
+        assert_eq!(dir.read("f"), if code == 0 { "new" } else { "old" }, "{inject}");
+        assert_eq!(dir.names().len(), if code == 0 { 2 } else { 1 }, "{inject}");
+    }
+}
+
 /// Replacing such a file fails at the very end, and was once found only there.
 #[test]
 fn a_file_that_cannot_be_replaced_keeps_its_earlier_backup() {

@@ -789,5 +789,14 @@ fn python_can_use_it() {
     }
     let library = Built::get().dir.join("libawrite.so");
     let script = source("interop.py");
-    TestDir::new().program("python3", [script.as_os_str(), library.as_os_str()]).quiet_success();
+    let (dir, bin) = (TestDir::new(), TestDir::new());
+    for (name, program) in [
+        ("awrite", AWRITE),
+        ("awrite-lock", AWRITE),
+        ("awrite-store-dir", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/awrite-store-dir")),
+    ] {
+        std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
+    }
+    let path = format!("{}:{}", bin.path().display(), env::var("PATH").unwrap());
+    dir.program("python3", [script.as_os_str(), library.as_os_str()]).env("PATH", path).quiet_success();
 }

@@ -1,5 +1,10 @@
 //! Several targets in one order, the list of what is held, reasons, breaking, and what is said of wrong targets.
 
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::FlockOperation;
+
 use crate::common::{Running, TestDir, rounds, wait_until};
 
 /// By number, which may be that of a real-time signal.
@@ -88,6 +93,46 @@ fn the_list_says_who_since_when_and_why() {
     let done = dir.lock(&["--lock-dir", "locks", "--list", "--json", "-r"]).run();
     let hold: serde_json::Value = serde_json::from_str(&done.ok().stdout).unwrap();
     assert_eq!(hold["path"].as_str().unwrap(), format!("{}/sub/a%b", dir.path().canonicalize().unwrap().display()));
+}
+
+/// The kernel gives its list in pieces, and other programs take and release locks between them.
+#[test]
+fn the_list_is_right_while_locks_come_and_go() {
+    let (dir, others) = (TestDir::new(), TestDir::new());
+    let holder = dir.lock(&["-o", "f", "-c", "until [ -e go ]; do sleep 0.05; done"]).spawn();
+    wait_until("it is held", || dir.join("f.lock").exists());
+    let mut waiter = dir.lock(&["f", "--", "true"]).spawn();
+    waiter.wait_for_waiting();
+    let is_over = AtomicBool::new(false);
+    let takes_locks = |first: usize| {
+        // More than fit into a piece, and a number that changes all the time.
+        let files: Vec<File> =
+            (first..first + 150).map(|n| File::create(others.join(&n.to_string())).unwrap()).collect();
+        while !is_over.load(Ordering::Relaxed) {
+            for file in &files {
+                rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).unwrap();
+            }
+            for file in &files {
+                rustix::fs::flock(file, FlockOperation::Unlock).unwrap();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for first in [0, 1000] {
+            let takes_locks = &takes_locks;
+            scope.spawn(move || takes_locks(first));
+        }
+        let lists = (0..rounds(20, 60)).map(|_| dir.lock(&["--list"]).run());
+        let wrong = lists.map(|done| done.ok().stdout.clone()).find(|list| {
+            let states: Vec<_> = list.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+            states != ["held", "waiting"]
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(wrong, None);
+    });
+    dir.file("go", "");
+    holder.finish().ok();
+    waiter.finish().ok();
 }
 
 #[test]

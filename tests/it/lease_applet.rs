@@ -736,6 +736,28 @@ fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
     dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
 }
 
+/// Whoever releases the lease removes the lock file, unless somebody waits. Who waits for a lease does that until he has
+/// the lock, even if it takes a while.
+#[test]
+fn a_descriptor_that_waited_for_a_lease_finds_its_file() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token").run().ok();
+    let script = "exec 9>>f.lock; strace -f -qq -o /dev/null -e inject=flock:delay_enter=700000 \"$BIN\" lock -w 60 9 \
+        && echo x | \"$BIN\" -n f";
+    let mut waits = dir.sh(script).spawn();
+    waits.wait_for_waiting();
+    // The lease is gone, and a moment later the lock is released.
+    let inject = "inject=unlink,unlinkat:delay_exit=300000:when=1";
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", inject, AWRITE];
+    let release = ["lock", "--release", "--owner", "A", "-w", "60", "f"];
+    dir.program("strace", strace.iter().chain(&release)).run().ok();
+    waits.finish().ok();
+    assert_eq!(dir.read("f"), "x\n");
+}
+
 /// A descriptor of the lock file is as good as the name: whoever has the lock finds all of an interrupted set, or none.
 #[test]
 fn a_descriptor_finishes_an_interrupted_set() {

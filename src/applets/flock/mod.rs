@@ -254,7 +254,8 @@ fn lock_inherited(fd: &InheritedFd, label: &Path, settings: &Settings, name: &st
     let again = Path::new("/proc/self/fd").join(fd.as_fd().as_raw_fd().to_string());
     let file = std::fs::metadata(&again).is_ok_and(|status| status.is_file()).then(|| File::open(&again));
     if let Some(Ok(file)) = file {
-        ensure_no_record(&file, label, settings).inspect_err(|_| drop(unlock_descriptor(fd, label)))?;
+        ensure_no_record(&file, label, settings)
+            .inspect_err(|_| drop(unlock_descriptor(fd, label, &Observer::default())))?;
     }
     print_elapsed(settings, name, started);
     Ok(())
@@ -271,7 +272,7 @@ fn try_lock(fd: impl AsFd, label: &Path, settings: &Settings, timeout: Option<Du
         (Lock::Exclusive, _) => false,
         (Lock::Shared, _) => true,
         (Lock::None, Some(part)) => return unlock_range(fd, label, part),
-        (Lock::None, None) => return unlock_descriptor(fd, label),
+        (Lock::None, None) => return unlock_descriptor(fd, label, &Observer::default()),
     };
     options.wait = match timeout {
         _ if settings.no_wait => Wait::No,

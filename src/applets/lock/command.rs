@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use awrite::{Error, ErrorKind, FileLock, HandOver};
@@ -17,6 +18,8 @@ use crate::report::{self, exit};
 
 /// The stale time of link locks, unless the environment says another.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+/// How long the release of a lost lock may take.
+const RELEASE_WAIT: Duration = Duration::from_secs(1);
 /// How often in that time this looks whether a link lock is still held.
 const LOOKS: u32 = 6;
 
@@ -46,17 +49,42 @@ pub(super) fn run_command(run: &Run, request: &Request, inherited: &Inherited) -
         supervise(command, &locks, request, inherited, &mut lost)
     };
     drop(handed);
-    let kept = lost.map_or_else(|| locks.iter().try_for_each(FileLock::ensure_held), Err);
+    let kept = match lost {
+        Some(error) => {
+            release_soon(locks);
+            Err(error)
+        }
+        None => {
+            let kept = locks.iter().try_for_each(FileLock::ensure_held);
+            release(locks);
+            kept
+        }
+    };
+    match outcome {
+        // A lost lock is more important than COMMAND's status: COMMAND has run without the lock for a time.
+        Ok(status) => kept.map(|()| exit::of_command(status)),
+        Err(error) => could_not_run(&targets[0], &line.program, error),
+    }
+}
+
+fn release(locks: Vec<FileLock>) {
     for lock in locks.into_iter().rev() {
         if let Err(error) = lock.release() {
             // Only a warning: the exit status is COMMAND's.
             report::warning(&error);
         }
     }
-    match outcome {
-        // A lost lock is more important than COMMAND's status: COMMAND has run without the lock for a time.
-        Ok(status) => kept.map(|()| exit::of_command(status)),
-        Err(error) => could_not_run(&targets[0], &line.program, error),
+}
+
+/// The same of locks that are lost. A server that does not answer is not waited for: others break what stays there.
+fn release_soon(locks: Vec<FileLock>) {
+    let (done, answer) = mpsc::channel();
+    let started = process::start_thread(move || {
+        release(locks);
+        let _ = done.send(());
+    });
+    if started.is_ok() {
+        let _ = answer.recv_timeout(RELEASE_WAIT);
     }
 }
 

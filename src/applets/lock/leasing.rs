@@ -53,7 +53,7 @@ pub(super) fn carry_out(
     });
     let acquire = |owner: &str, ttl| {
         if request.options.store.is_some() {
-            // No lock is taken. If a signal comes before the answer, the lease may be there, and ends by itself.
+            // No lock is taken. If a signal comes before the next line, the clean-up gives the lease back.
             let lease = Lease::acquire_with(target, owner, ttl, &request.options, &observer)?;
             process::hold_again();
             return Ok(lease);
@@ -153,6 +153,8 @@ fn run(
     let options = with_wait(&request.options, RELEASE_WAIT);
     let released = match refresher.into_lease() {
         Some(lease) => lease.with_options(&options, &quiet).try_release(),
+        // A server does not answer, and has been waited for. The lease ends by itself.
+        None if was_lost => Ok(None),
         None => Lease::release_claimed(target, &claim, &options, &quiet),
     };
     let lost = match released {

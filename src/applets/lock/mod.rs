@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use awrite::{Error, lock_callers_descriptor, unlock_descriptor};
 
-use super::common;
 use super::flags::Stop;
+use super::{common, locking};
 use crate::process::{self, Inherited, InheritedFd};
 use crate::report::exit;
 use command::{fail, lockable, run_command};
@@ -42,7 +42,11 @@ pub(super) fn run(args: Vec<OsString>, inherited: &Inherited) -> Result<u8, Stop
             words::about_descriptor(*number, &label(*number));
             on_descriptor(*number, |fd, name| lock_callers_descriptor(fd, name, options, observer).map(drop))
         }
-        Action::Unlock(number) => on_descriptor(*number, |fd, name| unlock_descriptor(fd, name)),
+        Action::Unlock(number) => {
+            // All that it may say is that it waits. Then signals end it, and the lock stays.
+            let observer = locking::observer_and(request.style, |_| drop(process::about_to_wait()));
+            on_descriptor(*number, |fd, name| unlock_descriptor(fd, name, &observer))
+        }
         Action::Lease(target, action) => {
             lockable(target).and_then(|target| leasing::carry_out(action, &target, &request, inherited))
         }

@@ -75,7 +75,7 @@ pub(super) fn check(mut settings: Settings, mut parsed: Parsed) -> Result<Reques
         return Err(usage("--no-fork: contradicts --close: nobody would be left to hold the lock"));
     }
     let (names_store, about_a_lock) = (settings.locking.names_store(), settings.locking.about_a_lock());
-    let mut options = std::mem::take(&mut settings.locking).options()?;
+    let mut options = std::mem::take(&mut settings.locking).options(settings.verb.is_some())?;
     options.shared = settings.shared;
     check_kill_after(&settings, command.is_some())?;
     if settings.recursive && !listing {

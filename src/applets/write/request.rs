@@ -101,7 +101,7 @@ pub(super) fn check(settings: Settings, parsed: Parsed, inherited: &Inherited) -
         options.expect = settings.expectations.of(&output);
     }
     let (follow, names_store) = (options.lock.follow, settings.locking.names_store());
-    options.lock = settings.locking.options()?;
+    options.lock = settings.locking.options(false)?;
     if names_store && options.lock.claim.is_none() {
         return Err(Stop::Usage("--store: needs --owner".to_owned()));
     }

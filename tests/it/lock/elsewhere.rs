@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -252,6 +253,27 @@ fn kill_after_is_over_with(fault: &str) {
     done.assert_error_with(2, &["f.lock: Lock lost"]);
     assert!(done.stderr.contains("f.lock: the lock is lost, COMMAND is told to stop\n"), "{done:?}");
     dir.assert_holds(&["pid", "told"]);
+}
+
+/// The server does not answer for 40 seconds.
+#[test]
+fn the_release_of_a_lost_lock_waits_for_no_server() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let fault = "inject=utimensat:delay_enter=40000000:when=1";
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", fault, env!("CARGO_BIN_EXE_awrite")];
+    let held = ["lock", "--lock-method", "link", "--kill-after", "300ms", "f", "--", "sleep", "20"];
+    let started = Instant::now();
+    let mut holder = dir.program("strace", strace.iter().chain(&held)).env("AWRITE_STALE_AFTER", "1").spawn();
+    // The last that it does. (strace itself waits.)
+    holder.wait_for_stderr("Error: f.lock: Lock lost");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    holder.signal(Signal::KILL);
+    holder.finish();
+    dir.awrite(["--lock-method", "link", "-w", "30", "f"]).stdin("x").run().ok();
+    dir.assert_holds(&["f"]);
 }
 
 #[test]

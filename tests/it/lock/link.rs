@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{INCREMENT, Method, all_succeed};
-use crate::common::{Held, Run, Running, TestDir, needs, rounds, wait_until};
+use crate::common::{Held, Run, Running, TestDir, needs, needs_pid_namespaces, rounds, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
@@ -234,6 +234,22 @@ os.execv(os.environ["BIN"], ["awrite", "-n", "f"])
     holder.finish().ok();
     assert_eq!(dir.read("f"), "mine");
     dir.assert_holds(&["f"]);
+}
+
+/// There the holder cannot be asked for its baton: an error, not a wait for itself.
+#[test]
+fn a_baton_that_cannot_be_confirmed_is_an_error_at_once() {
+    if !needs_pid_namespaces() {
+        return;
+    }
+    let dir = TestDir::new();
+    let unshare = "unshare --mount --pid --fork";
+    for proc in ["true", "mount -t proc none /proc", "mount -t tmpfs none /proc"] {
+        let script = format!("{unshare} sh -c '{proc}; exec \"$BIN\" --lock-method link f'");
+        let done = link(&dir, ["lock", "f", "-c", &script]).stdin("x").run();
+        done.assert_error(1, "Error: f: The lock is held above this process, which cannot be confirmed");
+    }
+    dir.assert_holds(&[]);
 }
 
 #[test]

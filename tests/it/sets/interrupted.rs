@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{
     BACKED_UP, FILES, LEASED, LINKED, MANY, NEW, PLAIN, Way, assert_whole, debris, lay_out, leases, take_locks,
 };
-use crate::common::{Extent, TestDir, extent, is_quick, needs_strace, rounds, temp_name, wait_until};
+use crate::common::{Extent, TestDir, extent, is_quick, needs, needs_strace, rounds, temp_name, wait_until};
 use crate::protocol::OF_NO_INTEREST;
 use crate::sweep::{Met, Point, Program};
 use rustix::process::Signal;
@@ -236,9 +236,21 @@ fn a_look_shows_the_lease_that_comes_back() {
     }
     let dir = left_half_way(&PLAIN, "renameat", COMMIT);
     let before = debris(dir.path(), &PLAIN);
-    dir.awrite(["lock", "--status", "d/a"]).run().ok();
+    let status = || dir.awrite(["lock", "--status", "d/a"]).run().ok().stdout.clone();
+    let said = status();
+    let interrupted = "d/a: Part of a replacement of several files that was interrupted; who locks it next ";
+    assert!(said.starts_with(&format!("d/a: Free\n{interrupted}")), "{said}");
+    let json = dir.awrite(["lock", "--status", "--json", "d/a"]).run().ok().stdout.clone();
+    assert!(json.contains(r#""free":true"#) && json.contains(r#""interrupted":true"#), "{json}");
     dir.awrite(["lock", "--list", "d"]).run().ok();
+    if needs("flock") {
+        // Its writer may live.
+        let held = dir.sh("flock d/a.lock \"$BIN\" lock --status d/a").run();
+        assert!(held.code == Some(2) && !held.stdout.contains("interrupted"), "{held:?}");
+    }
     assert_eq!(debris(dir.path(), &PLAIN), before);
+    dir.awrite(["lock", "-q", "d/a", "--", "true"]).run().ok();
+    assert_eq!(status(), "d/a: Free\n");
 }
 
 #[test]

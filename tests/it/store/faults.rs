@@ -56,8 +56,28 @@ fn an_answer_to_another_question_is_refused() {
     let mut writer = s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin_open().spawn();
     wait_until("it has answered twice", || s.dir.join("store/did-twice").exists());
     writer.feed(b"1");
-    writer.finish().assert_error_with(1, &["f: ", "it has answered what was not asked"]);
+    writer.finish().assert_error_with(1, &["f: ", "cannot be understood: it has not the id of the request"]);
     s.dir.assert_holds(&["bin", "store", "f.lease"]);
+}
+
+/// The answer to an earlier request says what was, and may come at any time.
+#[test]
+fn an_answer_to_an_earlier_request_is_refused() {
+    let s = Scene::odd();
+    s.acquire("A", "60s", "job:x");
+    for fault in ["again", "nameless"] {
+        s.fault("");
+        let _ = fs::remove_file(s.dir.join("store/did-status"));
+        let mut writer = s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin_open().spawn();
+        wait_until("it was asked once", || s.dir.join("store/did-status").exists());
+        s.break_lease("job:x");
+        s.fault(&format!("status {fault}\n"));
+        writer.feed(b"late");
+        writer.finish().assert_error_with(1, &["f: ", "cannot be understood: it has not the id of the request"]);
+        assert!(!s.dir.join("f").exists());
+        s.fault("");
+        s.acquire("A", "60s", "job:x");
+    }
 }
 
 #[test]
@@ -98,6 +118,34 @@ fn a_signal_ends_the_wait_for_an_answer() {
     running.finish().assert_code(3);
 }
 
+/// The store has given the lease, and its answer does not come.
+#[test]
+fn a_lease_that_nobody_knows_of_is_given_back() {
+    for (before, after) in [("", 0), ("B", 0), ("A", 2)] {
+        let s = Scene::odd();
+        if !before.is_empty() {
+            s.acquire(before, "60s", "job:x");
+        }
+        s.fault("acquire given\n");
+        let mut running = s.lock(&["--acquire", "--owner", "A", "--ttl", "50s", "job:x"]).spawn();
+        if before == "B" {
+            wait_until("it waits", || running.stderr().contains("Waiting for job:x"));
+            s.break_lease("job:x");
+        }
+        wait_until("it is given", || {
+            assert!(!running.has_ended(), "{}", running.stderr());
+            s.dir.join("store/gave-acquire").exists()
+        });
+        s.lock(&["--status", "job:x"]).run().assert_code(2);
+        running.signal(rustix::process::Signal::TERM);
+        let done = running.finish();
+        done.assert_code(3);
+        assert_eq!(done.stdout, "");
+        // What the owner had before is another process's.
+        s.lock(&["--status", "job:x"]).run().assert_code(after);
+    }
+}
+
 #[test]
 fn a_program_that_cannot_be_run() {
     let s = Scene::new();
@@ -114,6 +162,13 @@ fn a_program_that_cannot_be_run() {
     status("lost").assert_error_with(1, &["cannot run ", "No such file or directory"]).assert_hint("#!");
     s.dir.script("bin/awrite-store-silent", "#!/bin/sh\nexec >&-; exec sleep 60\n");
     status("silent").assert_error_with(1, &["awrite-store-silent ended without an answer"]);
+    // It has a moment to say how it ended.
+    s.dir.script("bin/awrite-store-slow", "#!/bin/sh\nexec >&-; sleep 0.1; exit 3\n");
+    status("slow").assert_error_with(1, &["awrite-store-slow ended without an answer (exit status 3)"]);
+    // Not all that is there must be one; nor is the empty name in PATH this directory.
+    s.dir.script("awrite-store-here", "#!/bin/sh\n");
+    let here = s.dir.lock(&["--status", "--store", "here://x", "job:x"]).env("PATH", "::/none").run();
+    here.assert_error_with(1, &["there is no program awrite-store-here"]);
 }
 
 /// What a write asks right before it replaces the file. The file is as it was.

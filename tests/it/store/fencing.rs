@@ -97,6 +97,40 @@ fn a_late_write_is_refused_by_the_store() {
     }
 }
 
+/// In every form of a write it is the last look that counts. The check of the new content ends the lease.
+#[test]
+fn all_forms_of_a_write_look_again() {
+    let s = Scene::new();
+    fs::create_dir(s.dir.join("new")).unwrap();
+    for name in ["f", "g"] {
+        fs::write(s.dir.join(name), "old\n").unwrap();
+        fs::write(s.dir.join("new").join(name), "late\n").unwrap();
+    }
+    for form in [
+        &["f"][..],
+        &["-a", "f"],
+        &["--stream", "f"],
+        &["--lock-on-commit", "f"],
+        &["--if-changed", "f"],
+        &["--keep-inode", "f"],
+        &["--in-place", "f"],
+        &["-b", "f"],
+        &["--dry-run", "f"],
+        &["-i", "new/f", "f"],
+        &["f", "--", "echo", "late"],
+        &["-e", "f", "--", "sed", "-i", "s/old/late/"],
+        &["-e", "f", "g", "--", "sed", "-i", "s/old/late/"],
+        &["--into", ".", "new/f", "new/g"],
+    ] {
+        s.acquire("A", "60s", "job:x");
+        let held = ["--owner", "A", "--lease", "job:x", "--validate", "awrite-lock --break job:x >/dev/null"];
+        let late = s.awrite(&[&held[..], form].concat()).stdin("late\n").run();
+        late.assert_error_with(2, &["Not leased by A (any more)"]);
+        assert_eq!((s.dir.read("f"), s.dir.read("g")), ("old\n".into(), "old\n".into()), "{form:?}");
+        assert!(!s.dir.join("f.backup").exists(), "{form:?}");
+    }
+}
+
 #[test]
 fn a_late_write_is_refused_by_the_mark() {
     let s = Scene::odd();
@@ -169,6 +203,11 @@ fn leases_in_a_store_and_beside_the_file_exclude_each_other() {
     refused.assert_error_with(2, &["f: Leased by H until ", "without the store"]);
     refused.assert_hint("wait for the end of this one, or break it");
     here(&["--release", "--owner", "H", "f"]).ok();
+    // Here, above a command that runs under both.
+    let both = r#"awrite-lock --store "$STORE" --owner A --ttl 9s job:y -c 'echo 1 | awrite --lease job:y f'"#;
+    let run = s.plain(s.dir.lock(&["--owner", "H", "--ttl", "60s", "f", "-c", both])).env("STORE", s.url()).run();
+    run.assert_error_with(2, &["f: Leased by H until ", "without the store"]);
+    assert!(!s.dir.join("f").exists());
     s.awrite(&["--owner", "A", "--lease", "job:x", "f"]).stdin("1").quiet_success();
     // The store, then here.
     let kept = "f: It is written under leases that a store keeps (greatest token 1)";
@@ -225,4 +264,36 @@ fn the_mark_is_durable_before_the_file_is_replaced() {
     at(asked, &|line| line.contains("\"f\"") && (line.starts_with("rename") || line.starts_with("linkat(")));
     let replaced = calls.iter().position(|line| line.contains(", \"f\"")).unwrap();
     assert!(replaced > asked, "{trace}");
+}
+
+/// The same of a set, also where the contents are not made durable: then nothing else is synced before.
+#[test]
+fn the_marks_of_a_set_are_durable_before_the_files_are_replaced() {
+    if !needs_strace() {
+        return;
+    }
+    let s = Scene::new();
+    s.acquire("A", "60s", "job:x");
+    let synced = |how: &str, content: &str| {
+        for name in ["f", "g"] {
+            fs::write(s.dir.join("new").join(name), content).unwrap();
+        }
+        let strace = ["-y", "-o", "trace", "-e", "trace=fsync,rename,renameat,renameat2", AWRITE];
+        let args = ["--owner", "A", "--lease", "job:x", "--sync", how, "--into", ".", "new/f", "new/g"];
+        s.run(s.dir.program("strace", [&strace[..], &args].concat())).quiet_success();
+        let trace = s.dir.read("trace");
+        fs::remove_file(s.dir.join("trace")).unwrap();
+        let before = trace.lines().take_while(|line| !line.ends_with("\"f\") = 0") && !line.contains("\"f\", 0"));
+        let syncs: Vec<&str> = before.filter(|line| line.starts_with("fsync(")).collect();
+        let dir = format!("<{}>", s.dir.path().canonicalize().unwrap().display());
+        let last_is_dir = syncs.last().is_some_and(|line| line.contains(&dir));
+        (syncs.len(), last_is_dir, trace)
+    };
+    fs::create_dir(s.dir.join("new")).unwrap();
+    let (syncs, last_is_dir, trace) = synced("none", "1");
+    assert!(syncs == 3 && last_is_dir, "two records and the directory: {trace}");
+    let (syncs, _, trace) = synced("none", "2");
+    assert_eq!(syncs, 0, "{trace}");
+    let marks = ["f.lease", "g.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, ["{\"version\":1,\"fence\":1}\n"; 2]);
 }

@@ -53,6 +53,33 @@ fn a_killed_write_leaves_no_new_content_without_its_mark() {
     }
 }
 
+/// A call that is to be made again is. A helper that is gone is started anew, once; another error is one.
+#[test]
+fn what_fails_in_passing_is_done_again() {
+    if !needs_strace() {
+        return;
+    }
+    let s = Scene::new();
+    s.acquire("A", "600s", "job:x");
+    for (inject, code) in [
+        ("sendto:error=EAGAIN:when=1", 0),
+        ("sendto:error=EINTR:when=1", 0),
+        ("poll,ppoll:error=EINTR:when=1", 0),
+        ("sendto:error=EPIPE:when=2", 0),
+        ("sendto:error=ECONNRESET:when=2", 0),
+        ("sendto:error=EPIPE:when=2+", 1),
+        ("sendto:error=EIO:when=2", 1),
+    ] {
+        let args = ["-o", "trace", "-e", &format!("inject={inject}"), AWRITE, "--owner", "A", "--lease", "job:x", "f"];
+        let done = s.run(s.dir.program("strace", args)).stdin("new\n").run();
+        assert!(s.dir.read("trace").contains("(INJECTED)"), "{inject}");
+        done.assert_code(code);
+        let words =
+            if inject.contains("EIO") { "cannot speak to awrite-store-dir: " } else { "ended without an answer" };
+        assert!(code == 0 || done.stderr.contains(words), "{inject}: {done:?}");
+    }
+}
+
 /// Each call that fails, as often as it is made: the write is done, or it is an error and the file is as it was. Nothing
 /// else is left but the mark.
 #[test]

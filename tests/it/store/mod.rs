@@ -21,28 +21,37 @@ dir=${1#odd://}
 text=''
 pass() { printf '%s' "$text" | awrite-store-dir "dir://$dir"; }
 ls -l /proc/$$/fd >"$dir/fds"
+echo >>"$dir/started"
 while IFS= read -r line; do
     text="$text$line
 "
-    case $line in request=*) request=${line#*=} ;; esac
+    case $line in request=*) request=${line#*=} ;; id=*) id=$line ;; esac
     [ -z "$line" ] || continue
     date +%s%N >"$dir/got-$request"
+    echo "$request" >>"$dir/asked"
     case $(sed -n "s/^$request //p" "$dir/fault") in
-        '') pass; touch "$dir/did-$request" ;;
+        '') pass | tee "$dir/last"; touch "$dir/did-$request" ;;
         die) exit 3 ;;
         kill) kill -9 $$ ;;
         hang) sleep 600 ;;
         late) answer=$(pass); sleep 4; printf '%s\n\n' "$answer" ;;
+        given)
+            answer=$(pass)
+            case $answer in answer=ok*) touch "$dir/gave-$request"; sleep 600 ;; esac
+            printf '%s\n\n' "$answer" ;;
         nonsense) printf 'hello\n\n' ;;
         half) printf 'answer=ok\n'; exit 0 ;;
         long) head -c 70000 /dev/zero | tr '\0' x ;;
-        wrong) printf 'answer=held\nowner=B\n\n' ;;
+        wrong) printf 'answer=held\nowner=B\n%s\n\n' "$id" ;;
         twice) pass; printf 'answer=ok\n\n'; touch "$dir/did-twice" ;;
-        unfit) printf 'answer=ok\nowner=B\n\n' ;;
+        unfit) printf 'answer=ok\nowner=B\n%s\n\n' "$id" ;;
+        again) cat "$dir/last" ;;
+        nameless) pass | sed /^id=/d ;;
         error) printf 'answer=error\nmessage=the disk of the store is full. Make room.\n\n' ;;
     esac
     text=''
 done
+touch "$dir/ended"
 "#;
 
 struct Scene {

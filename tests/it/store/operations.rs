@@ -119,8 +119,15 @@ fn what_makes_no_sense_with_a_store_is_refused() {
     write(&["--lease", "f", "f"]).assert_error_with(1, &["--lease: 'f': the plain name of a lease is WORD:REST"]);
     write(&["--lease", "job:x", "f"]).assert_error_with(1, &["f: this does not run under the lease job:x"]);
     write(&["--lease", "job:x", "--owner", "A", "f"]).assert_error_with(1, &["no store is named"]);
-    let bad = s.plain(s.dir.lock(&["--status", "f"])).env("AWRITE_STORE", "etcd").run();
+    for args in [&["--status", "f"][..], &["--list"], &["--owner", "A", "--ttl", "9s", "f", "--", "true"]] {
+        let bad = s.plain(s.dir.lock(args)).env("AWRITE_STORE", "et\ncd").run();
+        bad.assert_error_with(1, &["AWRITE_STORE: 'et\\ncd': the URL of a store is"]);
+    }
+    let bad = s.plain(s.dir.awrite(["--owner", "A", "f"])).env("AWRITE_STORE", "etcd").stdin("1").run();
     bad.assert_error_with(1, &["AWRITE_STORE: 'etcd': the URL of a store is"]);
+    // It is nothing to those who ask no store.
+    s.plain(s.dir.awrite(["free"])).env("AWRITE_STORE", "etcd").stdin("1").quiet_success();
+    s.plain(s.dir.lock(&["free", "--", "rm", "free"])).env("AWRITE_STORE", "etcd").run().ok();
     assert_eq!(s.dir.read("f"), "x");
 }
 
@@ -214,11 +221,57 @@ fn several_files_under_one_lease() {
     assert_eq!(marks, [3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
 }
 
+/// Below two commands, each file under a lease of its own store. A lease here, of another file, is nothing to them.
+#[test]
+fn two_stores_are_kept_apart() {
+    let (one, two) = (Scene::new(), Scene::odd());
+    let here = |args: &[&str]| one.plain(one.dir.lock(args)).env("TWO", two.url());
+    fs::write(two.dir.join("store/token"), "6").unwrap();
+    here(&["--acquire", "--owner", "H", "--ttl", "60s", "h"]).run().ok();
+    let script = r#"echo 1 >new/f && echo 1 >new/g && awrite --into . new/f new/g && echo 1 | awrite --owner H h"#;
+    let second = format!(r#"awrite-lock --store "$TWO" --owner B --ttl 60s "$PWD/g" -c '{script}'"#);
+    fs::create_dir(one.dir.join("new")).unwrap();
+    let done = here(&["--store", &one.url(), "--owner", "A", "--ttl", "60s", "f", "-c", &second])
+        .env("PATH", format!("{}:{}", two.dir.join("bin").display(), std::env::var("PATH").unwrap()))
+        .run();
+    done.ok();
+    let marks = ["f.lease", "g.lease"].map(|name| one.dir.read(name));
+    assert_eq!(marks, [1, 7].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+    assert_eq!(["f", "g", "h"].map(|name| one.dir.read(name)), ["1\n"; 3]);
+}
+
+/// The lease of many files is asked for twice, as that of one is.
+#[test]
+fn the_store_is_asked_of_each_lease_once() {
+    let s = Scene::odd();
+    s.dir.dir("new");
+    for name in ["a", "b", "c"] {
+        fs::write(s.dir.join("new").join(name), "1\n").unwrap();
+    }
+    s.acquire("A", "60s", "job:x");
+    let asked = || fs::read_to_string(s.dir.join("store/asked")).unwrap().matches("status").count();
+    s.awrite(&["--owner", "A", "--lease", "job:x", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!(asked(), 2);
+    for name in ["a", "b", "c"] {
+        s.acquire("A", "60s", name);
+        fs::write(s.dir.join("new").join(name), "2\n").unwrap();
+    }
+    let started = || fs::read_to_string(s.dir.join("store/started")).unwrap().len();
+    let before = started();
+    s.awrite(&["--owner", "A", "--into", ".", "new/a", "new/b", "new/c"]).quiet_success();
+    assert_eq!((asked(), started()), (2 + 6, before + 1), "one process for all");
+    let marks = ["a.lease", "b.lease", "c.lease"].map(|name| s.dir.read(name));
+    assert_eq!(marks, [2, 3, 4].map(|token| format!("{{\"version\":1,\"fence\":{token}}}\n")));
+}
+
 /// One process, which gets nothing of this one but standard input, output and error.
 #[test]
 fn the_helper_gets_no_other_descriptors() {
     let s = Scene::odd();
     fs::write(s.dir.join("f"), "0").unwrap();
+    let ended = s.dir.join("store/ended");
+    s.lock(&["--status", "job:x"]).run().ok();
+    assert!(ended.exists(), "it ends by itself, and is waited for");
     let script = r#"exec 9<f; awrite-lock g -c 'echo 1 | awrite --owner A --lease job:x f'"#;
     s.acquire("A", "60s", "job:x");
     s.run(s.dir.sh(script)).quiet_success();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::{ALICE, BOB, CAROL, ROOT, SECRET, make, needs_users, owned, shared_dir};
+use super::{ALICE, BOB, CAROL, ROOT, SECRET, make, needs_users, needs_users_and_strace, owned, shared_dir};
 use crate::common::{TestDir, chmod};
 
 /// Whether the last event says that the file was changed.
@@ -58,6 +58,25 @@ fn an_owner_that_is_asked_for_is_set_on_the_file_itself() {
     set_up(0o660);
     assert!(says_changed(&dir, &["--no-preserve-owner", "-m", "640", "f"]));
     assert_eq!(owned(&dir, "f"), (0, 0, 0o640));
+}
+
+/// Until the file has its new owner, it has no more than both modes allow: the members of the old group are not those of
+/// the new one.
+#[test]
+fn nobody_gains_access_before_the_owner_is_set() {
+    if !needs_users_and_strace() {
+        return;
+    }
+    let dir = shared_dir();
+    make(&dir, "f", 0o4640, "");
+    fs::write(dir.join("f"), "same").unwrap();
+    let strace = ["-o", "trace", "-e", "trace=fchmod,fchown"];
+    let args = ["--if-changed", "--no-preserve-owner", "-m", "4622", "f"];
+    ROOT.traced(&dir, &strace, &args).stdin("same").run().ok();
+    let trace = dir.read("trace");
+    let calls: Vec<String> = trace.lines().map(|line| line.replace(' ', "")).collect();
+    let [.., before, owner, after] = &calls[..] else { panic!("{trace}") };
+    assert!(before.ends_with(",0600)=0") && owner.ends_with(",0,0)=0") && after.ends_with(",04622)=0"), "{trace}");
 }
 
 /// Who may not change the mode of the file may still replace it.

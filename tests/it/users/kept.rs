@@ -226,6 +226,44 @@ fn a_file_that_is_given_away_still_gets_its_mode() {
     assert_eq!(dir.read("f"), "new");
 }
 
+/// Only that it is not permitted is no error.
+#[test]
+fn another_error_of_owner_or_mode_leaves_the_file() {
+    if !needs_users_and_strace() {
+        return;
+    }
+    let dir = shared_dir();
+    // The first fchown is about the lock file.
+    let errors = [
+        ("fchmod:error=EIO:when=1", "--try-preserve-owner"),
+        ("fchmod:error=EPERM:when=1", "--preserve-owner"),
+        ("fchown:error=EIO:when=2", "--try-preserve-owner"),
+    ];
+    for (error, option) in errors {
+        make(&dir, "f", 0o640, "");
+        let once = ["-e", &format!("inject={error}")];
+        ROOT.traced(&dir, &once, &[option, "f"]).stdin("new").run().assert_code(1);
+        assert_eq!((dir.read("f").as_str(), owned(&dir, "f")), ("old", (ALICE.uid, SECRET, 0o640)), "{error}");
+    }
+}
+
+/// A directory's default list gives a new file one. If that cannot be removed, it must give nobody anything.
+#[test]
+fn a_list_that_cannot_be_removed_gives_nothing() {
+    if !needs_users_and_strace() {
+        return;
+    }
+    let dir = shared_dir();
+    make(&dir, "f", 0o660, "");
+    let without = ["-e", "inject=fremovexattr:error=EIO"];
+    ROOT.traced(&dir, &without, &["f"]).stdin("new").quiet_success();
+    assert_eq!(owned(&dir, "f"), (ALICE.uid, SECRET, 0o660), "there was none");
+    dir.program("setfacl", ["-d", "-m", "u:2004:rw", "."]).run().ok();
+    ROOT.traced(&dir, &without, &["f"]).stdin("new").run().ok();
+    assert_eq!((dir.read("f").as_str(), owned(&dir, "f")), ("new", (ALICE.uid, SECRET, 0o600)));
+    assert_eq!(DAVE.access_to(&dir.join("f")), 0);
+}
+
 /// Without the right to write a file, even its owner may not set attributes of it.
 #[test]
 fn attributes_of_a_read_only_file_are_kept() {
