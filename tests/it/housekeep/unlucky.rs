@@ -132,8 +132,15 @@ fn a_file_with_another_s_lease_is_not_waited_for() {
     holder.wait_for_stderr("leased");
     let done = housekeep(&dir, ["--clean-locks", "-vv"]).run();
     assert_eq!(done.ok().stderr, "./f.lock: kept: in use, with a lease\nNothing to delete\n");
+    if !needs_strace() {
+        return;
+    }
+    // It may be another housekeeper, which has it for an instant: it is looked at again.
+    let pause = ["-e", "trace=clock_nanosleep", "-e", "inject=clock_nanosleep:signal=SIGSTOP:when=1"];
+    let (housekeeper, pid) = stopped_after(&dir, &pause, &["housekeep", "--clean-locks"]);
     holder.finish().ok();
-    assert_deletes(&dir, &["--clean-locks"], &["f.lock"]);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(housekeeper.finish().ok().stdout, "./f.lock\n");
 }
 
 /// The names have been read, and then stand for something else.
