@@ -120,12 +120,53 @@ fn a_directory_that_is_not_there_is_said_at_once() {
     let held = Held::new(&dir.join("f.lock"));
     for (options, reason) in [
         (&["--backup-dir=missing"][..], "missing: No such file or directory"),
+        (&["--backup-dir=missing", "--backup-timestamp"], "missing: No such file or directory"),
         (&["--backup-dir=file", "--mkdir"], "file: Not a directory"),
+        (&["--backup-dir=file", "--mkdir", "--backup-timestamp"], "file: Not a directory"),
     ] {
         let done = dir.awrite(["-n"].iter().chain(options).chain(&["f"])).stdin("new").run();
         done.assert_error(1, &format!("Error: {reason}"));
     }
     held.release();
+}
+
+/// Two files in a set, with what is to replace them, and with their earlier backups.
+fn set_of_two() -> TestDir {
+    let dir = TestDir::new();
+    for name in ["new", "bd"] {
+        dir.dir(name);
+    }
+    for name in ["a", "b"] {
+        dir.file(name, "old");
+        dir.file(format!("{name}.backup"), "earlier");
+        dir.file(format!("new/{name}"), "new");
+    }
+    dir
+}
+
+/// Beside the files, they get their names after the commit point only.
+#[test]
+fn a_set_that_is_killed_has_all_its_backups_or_none() {
+    if !needs_strace() {
+        return;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 1..9 {
+        let dir = set_of_two();
+        let inject = format!("inject=renameat,renameat2:signal=KILL:when={number}");
+        let words = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE, "-b", "--into", ".", "new/a", "new/b"];
+        dir.program("strace", words).run();
+        for name in ["a", "b"] {
+            dir.lock(&[name, "--", "true"]).quiet_success();
+        }
+        let contents = ["a", "b", "a.backup", "b.backup"].map(|name| dir.read(name));
+        assert!(
+            contents == ["old", "old", "earlier", "earlier"] || contents == ["new", "new", "old", "old"],
+            "{number}"
+        );
+        seen.insert(contents[0].clone());
+    }
+    assert_eq!(seen.len(), 2);
 }
 
 /// A set's backups in another directory have their names before its commit point, and lose them again if it is not reached.
@@ -136,12 +177,7 @@ fn a_set_that_fails_takes_its_backups_back() {
     }
     let mut failed = 0;
     for number in 1..8 {
-        let dir = TestDir::new();
-        for (name, content) in [("a", "old"), ("b", "old"), ("new/a", "new"), ("new/b", "new")] {
-            fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
-            dir.file(name, content);
-        }
-        dir.dir("bd");
+        let dir = set_of_two();
         let inject = format!("inject=renameat:error=EIO:when={number}");
         let args = ["--backup-dir=bd", "--into", ".", "new/a", "new/b"];
         let words = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE];

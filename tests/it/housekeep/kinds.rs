@@ -180,6 +180,7 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
     // The housekeeper has opened the file, not locked it. Its holder removes it, and another holder makes a new one.
     let dir = TestDir::new();
     let lock = dir.file("f.lock", "");
+    wait_for_ctime(&lock, Duration::from_millis(20));
     let opened = ["-P", "f.lock", "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1"];
     let (housekeeper, pid) = stopped_after(&dir, &opened, &args);
     fs::remove_file(&lock).unwrap();
@@ -190,7 +191,7 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
 
     // The housekeeper has seen that nobody has the file open, and not removed it. Somebody writes into it.
     let dir = TestDir::new();
-    dir.file("f.lock", "");
+    wait_for_ctime(&dir.file("f.lock", ""), Duration::from_millis(20));
     // F_SETSIG, F_SETLEASE.
     let leased = ["-P", "f.lock", "-e", "trace=fcntl", "-e", "inject=fcntl:signal=SIGSTOP:when=2"];
     let (housekeeper, pid) = stopped_after(&dir, &leased, &args);
