@@ -1,10 +1,11 @@
 //! The steps of a write with a backup, one by one: what is synced before what, and what a failure at each of them leaves.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::common::{AWRITE, Held, TestDir, needs_strace, wait_until};
+use crate::common::{AWRITE, Held, TestDir, needs_strace, temp_name, wait_until};
 
 /// The calls of a write with these options that succeed, with the paths behind descriptors.
 fn calls(dir: &TestDir, options: &[&str]) -> Vec<String> {
@@ -167,6 +168,37 @@ fn a_set_that_is_killed_has_all_its_backups_or_none() {
         seen.insert(contents[0].clone());
     }
     assert_eq!(seen.len(), 2);
+}
+
+/// Others have made backups with these times, in a set too.
+#[test]
+fn a_set_s_dated_backups_replace_nothing() {
+    let dir = set_of_two();
+    let now = jiff::Timestamp::now();
+    let others: Vec<String> = (0..20)
+        .map(|seconds| {
+            let time = (now + jiff::SignedDuration::from_secs(seconds)).to_zoned(jiff::tz::TimeZone::UTC);
+            format!("a.{}.backup", time.strftime("%Y%m%d-%H%M%S"))
+        })
+        .collect();
+    others.iter().for_each(|name| drop(dir.file(name, "another's")));
+    let args = ["--backup-timestamp", "--into", ".", "new/a", "new/b"];
+    dir.awrite(args).env("TZ", "UTC").quiet_success();
+    assert!(others.iter().all(|name| dir.read(name) == "another's"));
+    let made = dir.names().into_iter().find(|name| name.to_str().unwrap().ends_with("-1.backup")).unwrap();
+    assert_eq!((dir.read(made), dir.read("a")), ("old".into(), "new".into()));
+}
+
+/// It is no other name of the file, which would have to be copied.
+#[test]
+fn the_link_of_a_dead_writer_does_not_count() {
+    let dir = TestDir::new();
+    let target = dir.file("f", "old");
+    fs::hard_link(&target, dir.join(temp_name("f.backup"))).unwrap();
+    let inode = fs::metadata(&target).unwrap().ino();
+    dir.awrite(["-b", "f"]).stdin("new").quiet_success();
+    assert_eq!(fs::metadata(dir.join("f.backup")).unwrap().ino(), inode);
+    dir.assert_holds(&["f", "f.backup"]);
 }
 
 /// A set's backups in another directory have their names before its commit point, and lose them again if it is not reached.

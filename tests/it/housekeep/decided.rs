@@ -1,7 +1,7 @@
 //! What decides about a file: how long ago it was changed, how many names it has, where it is, and what was asked for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,21 @@ fn an_expired_lease_is_no_temporary_file() {
     let dir = TestDir::new();
     expired_lease(&dir);
     assert_deletes(&dir, &["--clean-temps"], &[]);
-    assert_deletes(&dir, &["--clean-locks"], &["f.lease"]);
+    let done = housekeep(&dir, ["--clean-locks"]).run();
+    assert!(done.ok().stdout == "./f.lease\n" && done.stderr.starts_with("Deleted 1 expired lease"), "{done:?}");
+}
+
+/// What looks like a dated backup is the plain one of a file whose own name ends in a time, also if that is a link.
+#[test]
+fn the_backup_of_a_link_with_a_time_in_its_name() {
+    let dir = TestDir::new();
+    for name in ["log", "real", "log.20250102-030405.backup"] {
+        age(&dir.file(name, "x"), 10 * DAY);
+    }
+    let args = ["--all", "--keep-newest=0", "-n"];
+    assert_eq!(listed(housekeep(&dir, args).run().ok()), set(&["log.20250102-030405.backup"]));
+    symlink("real", dir.join("log.20250102-030405")).unwrap();
+    assert!(housekeep(&dir, args).run().ok().stdout.is_empty());
 }
 
 /// There are so many that its names are read in parts, and no part tells what it is.
