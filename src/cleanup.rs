@@ -262,7 +262,8 @@ impl Shutdown {
         self.registry.entries.iter().filter(|entry| entry.thing.is_temporary_file()).count()
     }
 
-    /// Removes temporary files and directories of unfinished writes, gives locks back, and leaves the other threads stopped.
+    /// Removes temporary files and directories of unfinished writes, gives back locks and the leases that a store has been
+    /// asked for, and leaves the other threads stopped.
     /// The process must end next.
     pub fn clean(mut self) {
         let pid = std::process::id();

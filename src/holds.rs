@@ -79,6 +79,9 @@ fn list_store(url: &str, dir: &Path, recursive: bool, tell: &mut dyn FnMut(Resul
         true => None,
         false => Some(std::fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?),
     };
+    if wanted.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        return Err(Error::io(dir, std::io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
     for (target, lease) in leases_in_store(url)? {
         let is_there = |dir: &PathBuf| target.parent() == Some(dir) || recursive && target.starts_with(dir);
         if wanted.as_ref().is_none_or(is_there) {

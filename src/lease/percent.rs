@@ -30,3 +30,19 @@ pub(super) fn decoded(text: &str) -> Option<OsString> {
     }
     (!bytes.is_empty() && !bytes.contains(&0)).then(|| OsString::from_vec(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_written_so_is_none() {
+        for text in ["", "%", "%4", "%zz", "%00", "a%", "a\0"] {
+            assert_eq!(decoded(text), None, "{text}");
+        }
+        for (text, bytes) in [("a", &b"a"[..]), ("%2f%2F", b"//"), ("ä%25", b"\xc3\xa4%"), ("%ff", b"\xff")] {
+            assert_eq!(decoded(text), Some(OsString::from_vec(bytes.to_vec())), "{text}");
+        }
+        assert_eq!(encoded(b"a b%/~\x7f\xff", b"/"), "a b%25%2f~%7f%ff");
+    }
+}

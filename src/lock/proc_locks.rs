@@ -47,14 +47,14 @@ pub(crate) fn find(id: FileId) -> Option<Holder> {
 
 /// Those who may hold a `flock` on this file, or on one with its inode number on another file system.
 pub(super) fn holders(id: FileId) -> Vec<u32> {
-    readings().flat_map(|locks| candidates(&locks, id)).map(|line| line.pid).collect()
+    readings().take(3).flat_map(|locks| candidates(&locks, id)).map(|line| line.pid).collect()
 }
 
 /// The list; nothing if it is not of this process's PID namespace. The kernel gives it in pieces of a page (seq_file). If
-/// locks come and go between two pieces, lines are skipped, or are there twice. So a long list is read again, some
-/// dozens of times at most.
+/// locks come and go between two pieces, lines are skipped, or are there twice. So a long list is read again, but not
+/// for long: no lock of this machine can be taken or released meanwhile.
 pub(super) fn readings() -> impl Iterator<Item = String> {
-    let mut left = if proc_is_ours() { 50 } else { 0 };
+    let mut left = if proc_is_ours() { 20 } else { 0 };
     std::iter::from_fn(move || {
         if left == 0 {
             return None;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FlockOperation;
 
-use crate::common::{Running, TestDir, rounds, wait_until};
+use crate::common::{Running, TestDir, lock_is_held, rounds, wait_until};
 
 /// By number, which may be that of a real-time signal.
 fn signal(running: &Running, number: i32) {
@@ -67,7 +67,7 @@ fn the_list_says_who_since_when_and_why() {
     dir.lock(&["--acquire", "--owner", "agent 7", "--ttl", "1h", "--reason", "the plan", "sub/plan"]).run().ok();
     let list = "\"$BIN\" lock --list -r; \"$BIN\" lock --list -r --json";
     let holder = dir.lock(&["-o", "f", "-c", &format!("until [ -e go ]; do sleep 0.05; done; {list}")]).spawn();
-    wait_until("it is held", || dir.join("f.lock").exists());
+    wait_until("it is held", || lock_is_held(&dir.join("f.lock")));
     let mut waiter = dir.lock(&["f", "--", "true"]).spawn();
     waiter.wait_for_waiting();
     dir.file("go", "");
@@ -100,14 +100,14 @@ fn the_list_says_who_since_when_and_why() {
 fn the_list_is_right_while_locks_come_and_go() {
     let (dir, others) = (TestDir::new(), TestDir::new());
     let holder = dir.lock(&["-o", "f", "-c", "until [ -e go ]; do sleep 0.05; done"]).spawn();
-    wait_until("it is held", || dir.join("f.lock").exists());
+    wait_until("it is held", || lock_is_held(&dir.join("f.lock")));
     let mut waiter = dir.lock(&["f", "--", "true"]).spawn();
     waiter.wait_for_waiting();
     let is_over = AtomicBool::new(false);
     let takes_locks = |first: usize| {
         // More than fit into a piece, and a number that changes all the time.
         let files: Vec<File> =
-            (first..first + 150).map(|n| File::create(others.join(&n.to_string())).unwrap()).collect();
+            (first..first + 150).map(|n| File::create(others.join(n.to_string())).unwrap()).collect();
         while !is_over.load(Ordering::Relaxed) {
             for file in &files {
                 rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -122,7 +122,7 @@ fn the_list_is_right_while_locks_come_and_go() {
             let takes_locks = &takes_locks;
             scope.spawn(move || takes_locks(first));
         }
-        let lists = (0..rounds(20, 60)).map(|_| dir.lock(&["--list"]).run());
+        let lists = (0..rounds(8, 20)).map(|_| dir.lock(&["--list"]).run());
         let wrong = lists.map(|done| done.ok().stdout.clone()).find(|list| {
             let states: Vec<_> = list.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
             states != ["held", "waiting"]

@@ -80,6 +80,16 @@ fn an_answer_to_an_earlier_request_is_refused() {
     }
 }
 
+/// As long as a message may be, with keys that nobody knows.
+#[test]
+fn what_a_helper_says_besides_is_passed_over() {
+    let s = Scene::odd();
+    s.fault("status wordy\n");
+    s.lock(&["--status", "job:x"]).run().ok();
+    s.acquire("A", "60s", "job:x");
+    s.lock(&["--status", "job:x"]).run().assert_code(2);
+}
+
 #[test]
 fn a_helper_that_hangs_is_ended_in_time() {
     let s = Scene::odd();
@@ -160,8 +170,8 @@ fn a_program_that_cannot_be_run() {
         .assert_hint("chmod +x ");
     s.dir.script("bin/awrite-store-lost", "#!/none/sh\n");
     status("lost").assert_error_with(1, &["cannot run ", "No such file or directory"]).assert_hint("#!");
-    s.dir.script("bin/awrite-store-silent", "#!/bin/sh\nexec >&-; exec sleep 60\n");
-    status("silent").assert_error_with(1, &["awrite-store-silent ended without an answer"]);
+    s.dir.script("bin/awrite-store-silent", "#!/bin/sh\nexec >&-; exec sleep 600\n");
+    status("silent").assert_error_with(1, &["awrite-store-silent ended without an answer (signal 9)"]);
     // It has a moment to say how it ended.
     s.dir.script("bin/awrite-store-slow", "#!/bin/sh\nexec >&-; sleep 0.1; exit 3\n");
     status("slow").assert_error_with(1, &["awrite-store-slow ended without an answer (exit status 3)"]);

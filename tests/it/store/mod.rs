@@ -41,6 +41,7 @@ while IFS= read -r line; do
             printf '%s\n\n' "$answer" ;;
         nonsense) printf 'hello\n\n' ;;
         half) printf 'answer=ok\n'; exit 0 ;;
+        wordy) pass | sed '$d'; for n in 1 2 3; do printf 'x%d=%04000d\n' $n 0; done; echo ;;
         long) head -c 70000 /dev/zero | tr '\0' x ;;
         wrong) printf 'answer=held\nowner=B\n%s\n\n' "$id" ;;
         twice) pass; printf 'answer=ok\n\n'; touch "$dir/did-twice" ;;

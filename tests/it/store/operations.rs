@@ -32,10 +32,11 @@ fn a_reason_is_shown_and_a_lease_can_be_broken() {
     let s = Scene::new();
     let args = ["--acquire", "--owner", "A", "--ttl", "60s", "--reason", "moving to v2", "job:x"];
     let token = s.lock(&args).run().ok().stdout.clone();
-    let refused = s.lock(&["--acquire", "-w", "0.3", "--owner", "B", "--ttl", "5", "job:x"]).run();
-    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]).assert_hint("waited 300ms");
+    let refused = s.lock(&["--acquire", "-n", "--owner", "B", "--ttl", "5", "job:x"]).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until ", "(moving to v2)"]);
     let listed = s.lock(&["--list", "--json"]).run();
-    for part in [r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
+    let host = format!(r#""host":"{}""#, s.dir.program("uname", ["-n"]).run().stdout.trim());
+    for part in [&*host, r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
         assert!(listed.stdout.contains(part), "{listed:?}");
     }
     let broken = s.lock(&["--break", "job:x"]).run();
@@ -54,6 +55,37 @@ fn a_waiter_gets_it_next() {
     s.lock(&["--release", "--owner", "A", "job:x"]).quiet_success();
     let done = waiter.finish();
     assert!(done.ok().stdout.trim_end().parse::<u64>().unwrap() > first);
+}
+
+/// A helper that starts nothing, and so answers at once however busy the machine is: A has the lease.
+const QUICK: &str = r"#!/bin/sh
+while read -r line; do
+    case $line in
+        id=*) id=$line ;;
+        request=*) request=${line#*=} ;;
+        ttl_ms=*) ttl=${line#*=} ;;
+        owner=*) owner=${line#*=} ;;
+        '')
+            echo $request >>asked
+            case $request,$owner in
+                acquire,A | refresh,A) printf 'answer=ok\ntoken=1\nleft_ms=%s\n%s\n\n' $ttl $id ;;
+                acquire,*) printf 'answer=held\nowner=A\ntoken=1\nleft_ms=60000\n%s\n\n' $id ;;
+                *) printf 'answer=ok\n%s\n\n' $id ;;
+            esac ;;
+    esac
+done
+";
+
+/// A store that answers at once is not asked all the time.
+#[test]
+fn a_waiter_pauses_between_its_questions() {
+    let s = Scene::new();
+    s.dir.script("bin/awrite-store-quick", QUICK);
+    let args = ["--store", "quick://x", "--acquire", "-w", "0.5", "--owner", "B", "--ttl", "5", "job:x"];
+    let refused = s.plain(s.dir.lock(&args)).run();
+    refused.assert_error_with(2, &["job:x: Leased by A until "]).assert_hint("waited 500ms");
+    let asked = s.dir.read("asked").lines().count();
+    assert!(asked <= 5, "{asked}");
 }
 
 #[test]
@@ -86,6 +118,8 @@ fn names_and_paths() {
     assert_eq!(paths(&[]), [&below, &file, &odd, "job:x"].map(str::to_owned));
     assert_eq!(s.lock(&["--list", "."]).run().ok().stdout.lines().count(), 3, "two, and the headings");
     assert_eq!(s.lock(&["--list", "-r", "."]).run().ok().stdout.lines().count(), 4);
+    s.lock(&["--list", "f"]).run().assert_error_with(1, &["f: Not a directory"]);
+    s.lock(&["--list", "missing"]).run().assert_error_with(1, &["missing: No such file or directory"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", "f"]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--acquire", "-n", "--owner", "X", "--ttl", "5", &file]).run().assert_error_with(2, &["Leased by A"]);
     s.lock(&["--status", "d/a=b %\n"]).run().assert_code(2);
@@ -178,11 +212,12 @@ fn commands_end_with_their_own_status() {
 /// Refreshed while COMMAND runs, through one helper, and released then.
 #[test]
 fn a_command_may_run_longer_than_the_lease() {
-    let s = Scene::odd();
-    let script = "while test $(cat store/refreshed 2>/dev/null | wc -l) -lt 3; do \
-                  test ! -e store/got-refresh || { mv store/got-refresh store/r && cat store/r >>store/refreshed; }; sleep 0.02; done";
-    s.lock(&["--owner", "A", "--ttl", "2s", "job:x", "-c", script]).run().ok();
-    s.lock(&["--status", "job:x"]).run().ok();
+    let s = Scene::new();
+    s.dir.script("bin/awrite-store-quick", QUICK);
+    let script = "until test $(grep -c refresh asked) -ge 4; do sleep 0.02; done";
+    let args = ["--store", "quick://x", "--owner", "A", "--ttl", "2s", "job:x", "-c", script];
+    s.plain(s.dir.lock(&args)).run().ok();
+    assert!(s.dir.read("asked").ends_with("refresh\nrelease\n"), "{}", s.dir.read("asked"));
 }
 
 #[test]
