@@ -174,7 +174,7 @@ fn a_set_that_is_killed_has_all_its_backups_or_none() {
 #[test]
 fn a_set_s_dated_backups_replace_nothing() {
     let dir = set_of_two();
-    let now = jiff::Timestamp::now();
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
     let others: Vec<String> = (0..20)
         .map(|seconds| {
             let time = (now + jiff::SignedDuration::from_secs(seconds)).to_zoned(jiff::tz::TimeZone::UTC);
