@@ -54,7 +54,7 @@ rooms() {
         housekeep) room housekeep 'src/housekeep/**' 'housekeep:: backup_keep:: sets:: users:: protocol::' ;;
         files)
             room files 'src/backup.rs src/old_backups.rs src/stage.rs src/metadata.rs' \
-                'backup:: backup_keep:: write:: commit:: users:: signals:: sets::backups protocol::'
+                'backup:: backup_keep:: backup_steps:: write:: commit:: users:: signals:: sets::backups protocol::'
             ;;
         all) for room in write lock lease housekeep files; do rooms "$room"; done ;;
         *) echo "tests/mutants.sh: no room \"$1\"" >&2 && return 1 ;;
