@@ -609,3 +609,31 @@ pub(crate) fn finish_set(dir: &Arc<Dir>, name: &OsStr, dry_run: bool, young: boo
     lock.release()?;
     outcome.map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another may have had the lock meanwhile.
+    #[test]
+    fn what_another_has_put_in_the_record_s_place_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("f.lease");
+        std::fs::write(&path, "").unwrap();
+        let target = Target::resolve(&place.path().join("f"), Resolve { follow: true, mkdir: false }).unwrap();
+        let prior = Prior { record: None, writers: Writers::of(&target, &target.dir), mode: None };
+        let id = FileStatus::of(File::open(&path).unwrap()).unwrap().id;
+        let nonce = lock::fresh_nonce();
+        let back = |id| Back {
+            dir: target.dir.clone(),
+            name: "f.lease".into(),
+            id,
+            nonce: nonce.clone(),
+            prior: prior.clone(),
+        };
+        back(FileId { ino: id.ino + 1, ..id }).restore().unwrap();
+        assert!(path.exists());
+        back(id).restore().unwrap();
+        assert!(!path.exists());
+    }
+}

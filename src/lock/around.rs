@@ -178,3 +178,24 @@ fn lost(fresh: impl AsFd, id: FileId, above: Option<&Ancestor>) -> Option<u32> {
     };
     ancestors.iter().find(has_lost).copied()
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::sys::{self, FileStatus};
+    use rustix::fs::{Mode, OFlags};
+
+    /// In a library, it is a thread's, which gives it back.
+    #[test]
+    fn what_this_process_has_locked_itself() {
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let inheritable = rustix::fs::open(place.path(), OFlags::RDWR, Mode::empty()).unwrap();
+        sys::try_flock(&inheritable, false).unwrap();
+        let (fresh, id) = (place.reopen().unwrap(), FileStatus::of(&inheritable).unwrap().id);
+        assert!(matches!(look(&fresh, id, None, false), Around::Nothing));
+        let own = std::process::id();
+        assert!(matches!(look(&fresh, id, None, true), Around::Own { pid } if pid == own));
+        // A descriptor is not in its own way.
+        assert!(matches!(look(&inheritable, id, None, true), Around::Nothing));
+    }
+}

@@ -219,10 +219,12 @@ impl LockFile {
     /// The ancestor that holds the lock by flock, for one who would lock by link(2). An error where it cannot go on under
     /// that lock.
     pub(super) fn holder_above(request: &Request<'_, '_>) -> Result<Option<Ancestor>> {
-        let Ok(Some(file)) = LockFile::existing(request.place) else { return Ok(None) };
-        if file.has_content() {
+        let (place, is_empty) = (request.place, |file: FileStatus| file.size == 0);
+        if !place.dir.status(&place.name).is_ok_and(|file| file.is_some_and(is_empty)) {
+            // Without opening it: there is no lock, or the record of one by link(2).
             return Ok(None);
         }
+        let Ok(Some(file)) = LockFile::existing(place) else { return Ok(None) };
         match inherited::find(&file.file, file.status.id) {
             None => file
                 .look_around(request.patience.use_alarm)

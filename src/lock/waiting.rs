@@ -226,3 +226,79 @@ fn poll(lock: &impl Lockable, limit: Duration) -> io::Result<bool> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::notice::Observer;
+    use crate::options::LockOptions;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A lock that is free after some tries, and that is had after some waits were interrupted.
+    #[derive(Default)]
+    struct Fake {
+        busy: u32,
+        briefly: bool,
+        interrupted: u32,
+        errno: Option<i32>,
+        tries: Cell<u32>,
+        waits: Cell<u32>,
+    }
+
+    impl Lockable for Fake {
+        fn try_lock(&self) -> io::Result<bool> {
+            self.tries.set(self.tries.get() + 1);
+            Ok(self.tries.get() > self.busy)
+        }
+
+        fn wait_once(&self) -> io::Result<()> {
+            self.waits.set(self.waits.get() + 1);
+            match self.errno {
+                _ if self.waits.get() <= self.interrupted => Err(io::ErrorKind::Interrupted.into()),
+                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+                None => Ok(()),
+            }
+        }
+
+        fn is_held_briefly(&self) -> bool {
+            self.briefly
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_the_longest() {
+        let (options, observer) = (LockOptions::default(), Observer::default());
+        let patience = Patience::new(Path::new("f"), &options, &observer);
+        let (first, longest) = (Duration::from_millis(1), Duration::from_millis(50));
+        let mut pauses = Pauses::new(first, longest);
+        let all: Vec<Duration> = (0..40).map(|_| pauses.next(&patience).unwrap()).collect();
+        assert_eq!(all[0], first);
+        assert!(all.windows(2).all(|two| two[0] <= two[1] && two[1] <= two[0] * 9 / 4), "{all:?}");
+        assert!((longest..longest * 3 / 2).contains(&all[39]), "{all:?}");
+    }
+
+    #[test]
+    fn one_who_does_not_wait_outlasts_a_brief_holder_only() {
+        let held = Fake { busy: u32::MAX, ..Fake::default() };
+        assert!(!try_again(&held).unwrap());
+        assert_eq!(held.tries.get(), TRIES);
+        assert!(try_again(&Fake { busy: 3 * TRIES, briefly: true, ..Fake::default() }).unwrap());
+    }
+
+    #[test]
+    fn a_signal_does_not_end_a_wait_and_an_error_does() {
+        for limit in [None, Some(LONG)] {
+            let interrupted = Fake { interrupted: 3, ..Fake::default() };
+            assert!(wait_within(&interrupted, limit, true).unwrap());
+            assert_eq!(interrupted.waits.get(), 4);
+            let failing = Fake { errno: Some(libc::EIO), ..Fake::default() };
+            assert_eq!(wait_within(&failing, limit, true).unwrap_err().raw_os_error(), Some(libc::EIO));
+        }
+        let asked = Fake { busy: 3, ..Fake::default() };
+        assert!(wait_within(&asked, Some(LONG), false).unwrap());
+        assert_eq!((asked.tries.get(), asked.waits.get()), (4, 0), "a library uses no signal");
+    }
+}

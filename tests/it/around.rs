@@ -10,7 +10,8 @@ use rustix::process::Signal;
 
 use crate::capi::source;
 use crate::common::{
-    Running, TestDir, chmod, is_root, lock_is_held, needs, needs_pid_namespaces, needs_strace, say, wait_until,
+    Running, TestDir, chmod, is_root, lock_is_held, needs, needs_pid_namespaces, needs_root, needs_strace, say,
+    wait_until,
 };
 
 const CLOSED: &str = "The lock is held above this process, but its descriptor was closed on the way";
@@ -83,6 +84,23 @@ sys.exit(subprocess.run([os.environ['BIN'], 'f'], input=b'x', {environment}pass_
     let script = format!("{FRESH} AWRITE_HELD=\"$AWRITE_HELD\" \"$BIN\" -w 50ms f");
     dir.below_lock(&["-o"], &script).stdin("x").run().assert_says(2, "Lock acquisition timeout after 50ms");
     dir.assert_holds(&["f"]);
+}
+
+/// Its descriptors cannot be seen, but the list of all locks can.
+#[test]
+fn below_another_user_s_lock() {
+    if !needs_root() || !needs("python3") {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.open_to_all();
+    let script = "import os, subprocess, sys
+run = subprocess.run([sys.argv[1], '-w', '1', 'f'], input=b'x', env={}, user=65534, group=65534, extra_groups=[])
+sys.exit(run.returncode)";
+    let binary = dir.reachable_binary().to_str().unwrap().to_owned();
+    let done = dir.lock(&["f", "--", "python3", "-c", script, &binary]).run();
+    done.assert_says(1, CLOSED);
+    dir.assert_holds(&[]);
 }
 
 /// It looks around some milliseconds after it has begun to wait, and then even if its time is over by then.
@@ -189,12 +207,21 @@ fn a_shared_lock_needs_a_descriptor_for_reading() {
         return;
     }
     for (open, option, hint) in [
-        ("9>>f.lock", "-s", "a shared lock needs a descriptor for reading here (9<>FILE.lock)"),
-        ("9<f.lock", "-x", "an exclusive lock needs a descriptor for writing here (9>>FILE.lock)"),
+        ("9>>f.lock", "-s", Some("a shared lock needs a descriptor for reading here (9<>FILE.lock)")),
+        ("9<f.lock", "-x", Some("an exclusive lock needs a descriptor for writing here (9>>FILE.lock)")),
+        ("9>>f.lock", "-x", None),
+        ("9<f.lock", "-s", None),
     ] {
-        let as_on_nfs = "strace -o /dev/null -e trace=flock -e inject=flock:error=EBADF";
-        let done = dir.sh(&format!("exec {open}; exec {as_on_nfs} \"$BIN\" lock {option} 9")).run();
-        done.assert_error(1, "Error: descriptor 9: cannot lock: Bad file descriptor").assert_hint(hint);
+        let refused = |error: &str| {
+            let as_on_nfs = format!("strace -o /dev/null -e trace=flock -e inject=flock:error={error}");
+            dir.sh(&format!("exec {open}; exec {as_on_nfs} \"$BIN\" lock {option} 9")).run()
+        };
+        let done = refused("EBADF");
+        done.assert_error(1, "Error: descriptor 9: cannot lock: Bad file descriptor");
+        assert_eq!(done.lines().iter().find_map(|line| line.strip_prefix("Hint: ")), hint, "{open} {option}");
+        // Another error is not about the descriptor's mode.
+        let done = refused("EIO");
+        assert_eq!(done.lines(), ["Error: descriptor 9: cannot lock: Input/output error"]);
     }
 }
 
@@ -252,6 +279,15 @@ fn descriptors_of_one_shell_below_each_other() {
         Hint: give up the lock of descriptor 8 first, which was taken below this one\n";
     assert!(done.stderr.starts_with(&refused.repeat(2)), "{done:?}");
     assert_eq!(dir.read("f"), "x\n");
+}
+
+/// The environment names the lock above, and the descriptor's is nearer.
+#[test]
+fn below_a_descriptor_below_a_lock() {
+    let dir = TestDir::new();
+    let script = "exec 9<>f.lock; \"$BIN\" lock 9 && \"$BIN\" -w 60 f && \"$BIN\" lock -n f -- true";
+    dir.below_lock(&[], script).stdin("x").run().ok();
+    dir.assert_holds(&["f"]);
 }
 
 /// The tutorial's way.

@@ -38,6 +38,18 @@ fn seen(done: &Done) -> (Option<i32>, Option<i32>, Vec<String>, String) {
     (done.code, done.signal, stdout, done.stderr.clone())
 }
 
+/// As flock(1), it does not go on under a lock that it has inherited: it is held.
+#[test]
+fn below_awrite_lock_it_is_as_any_other() {
+    let dir = TestDir::new();
+    std::os::unix::fs::symlink(crate::common::AWRITE, dir.join("flock")).unwrap();
+    for how in ["-n", "-w 0.05"] {
+        let done = dir.below_lock(&[], &format!("./flock {how} -E 9 f.lock true; echo $?")).run();
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("9\n", ""), "{how}");
+    }
+    dir.assert_holds(&["flock"]);
+}
+
 const CASES: &[&[&str]] = &[
     &[],
     &["-z", "f", "true"],

@@ -726,3 +726,71 @@ fn one_owner_at_a_time_and_growing_tokens() {
     assert!(turns.windows(2).all(|pair| pair[0] < pair[1]), "{turns:?}");
     dir.assert_holds(&[]);
 }
+
+/// What the commands refuse when they read their options.
+#[test]
+fn options_that_no_lease_or_lock_takes() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let two_lines = LockOptions::new().reason("a\nb");
+    assert_refused(Lease::acquire(&path, "A", LONG, &two_lines), ErrorKind::Usage, 1);
+    let token = lease(&path, "A", LONG);
+    let claim = Claim::new("A").unwrap().with_token(token);
+    assert_refused(Lease::resume(&path, &claim, None, &two_lines, &Observer::default()), ErrorKind::Usage, 1);
+    // A lock does not ask the store.
+    let stored = LockOptions::new().store("etcd://host/").claim(claim);
+    assert_refused(FileLock::acquire(&path, &stored), ErrorKind::Usage, 1);
+    assert_refused(FileLock::acquire_all(&[&path], &stored, &Observer::default()), ErrorKind::Usage, 1);
+}
+
+/// Two who share the lock would both change the record.
+#[test]
+fn a_lease_is_changed_alone() {
+    let dir = TestDir::new();
+    let (path, shared) = (dir.join("f"), waiting(Wait::No).shared(true));
+    let lock = FileLock::acquire(&path, &shared).unwrap();
+    assert_refused(Lease::acquire(&path, "A", LONG, &shared), ErrorKind::LockBusy, 2);
+    lock.release().unwrap();
+    Lease::acquire(&path, "A", LONG, &shared).unwrap().release().unwrap();
+}
+
+/// A lease that is over is no error at its release, but one that cannot be given back is; dropping it does not wait for
+/// long.
+#[test]
+fn a_lease_is_released_or_dropped_while_another_has_the_lock() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    let mine = acquire(&path, "A", LONG).unwrap();
+    Lease::break_any(&path, &waiting(Wait::No), &Observer::default()).unwrap();
+    let theirs = acquire(&path, "B", LONG).unwrap();
+    mine.release().unwrap();
+    assert_eq!(theirs.claim().owner(), "B");
+
+    let lock = FileLock::acquire(&path, &LockOptions::new().claim(theirs.claim())).unwrap();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let patient = theirs.with_options(&LockOptions::new(), &Observer::default());
+        scope.spawn(|| drop(patient)).join().unwrap();
+    });
+    assert!(started.elapsed() < LONG / 60, "{:?}", started.elapsed());
+    let again = Lease::status(&path, &LockOptions::new()).unwrap().lease.unwrap();
+    let claim = Claim::new("B").unwrap().with_token(again.token);
+    lock.release().unwrap();
+    let again = Lease::resume(&path, &claim, None, &waiting(Wait::No), &Observer::default()).unwrap();
+    let _lock = FileLock::acquire(&path, &LockOptions::new().claim(claim)).unwrap();
+    assert_refused(again.release(), ErrorKind::LockBusy, 2);
+}
+
+#[test]
+fn a_record_that_is_too_long_is_not_read() {
+    let dir = TestDir::new();
+    let path = dir.join("f");
+    lease(&path, "A", LONG);
+    let record = dir.read("f.lease");
+    for (length, fits) in [(64 << 10, true), ((64 << 10) + 1, false), (1 << 20, false)] {
+        dir.file("f.lease", record.clone() + &" ".repeat(length - record.len()));
+        let outcome = Lease::status(&path, &LockOptions::new());
+        assert_eq!(outcome.is_ok(), fits, "{length}");
+        assert!(fits || outcome.unwrap_err().to_string().ends_with("it is too long"), "{length}");
+    }
+}

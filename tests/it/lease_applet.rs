@@ -400,6 +400,34 @@ fn what_runs_below_goes_on_under_the_lease() {
     dir.assert_holds(&["d", "f", "g", "link"]);
 }
 
+/// Its holder cannot do so while the lock is held below, and is stopped here.
+#[test]
+fn a_write_below_refreshes_the_lease_when_that_is_due() {
+    let dir = TestDir::new();
+    let write = "echo x | \"$BIN\" f; sed 's/.*\"refreshed_at\":\"\\([^\"]*\\)\".*/\\1/' f.lease";
+    let script = format!("kill -STOP $PPID; {write}; sleep 1.1; {write}; kill -CONT $PPID");
+    let done = dir.lock(&["--owner", "A", "--ttl", "3", "f", "-c", &script]).run();
+    let times: Vec<&str> = done.ok().stdout.lines().collect();
+    assert!(times.len() == 2 && times[0] < times[1], "{times:?}");
+    let done = dir.lock(&["--owner", "A", "--ttl", "60", "f", "-c", &format!("{write}; sleep 0.01; {write}")]).run();
+    let times: Vec<&str> = done.ok().stdout.lines().collect();
+    assert!(times.len() == 2 && times[0] == times[1], "not due: {times:?}");
+}
+
+/// An error that keeps the lease in place is one.
+#[test]
+fn a_lease_that_cannot_be_removed_is_an_error() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    acquire(&dir, "A", "60s");
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:error=EIO:when=1", AWRITE];
+    let done = dir.program("strace", strace.iter().chain(&["lock", "--release", "--owner", "A", "f"])).run();
+    done.assert_error_with(1, &["f.lease: cannot remove the lease: Input/output error"]);
+    dir.lock(&["--status", "f"]).run().assert_code(2);
+}
+
 #[test]
 fn a_lost_lease_stops_command() {
     let dir = TestDir::new();
@@ -732,6 +760,12 @@ fn a_descriptor_waits_for_the_lease_of_what_it_locks() {
             fs::remove_file(dir.join(name)).unwrap();
         }
     }
+    // A directory of lock files says nothing of a lock file elsewhere.
+    let done = dir
+        .sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f.lock
+        \"$BIN\" lock --lock-dir locks -n 9; code=$?; \"$BIN\" lock --break f >/dev/null; exit $code")
+        .run();
+    done.assert_error_with(2, &["Error: descriptor 9: Leased by A until "]);
     // What is no lock file has no lease.
     dir.sh("\"$BIN\" lock -q --acquire --owner A --ttl 1h f >token; exec 9>>f; \"$BIN\" lock -qn 9").run().ok();
 }

@@ -101,6 +101,13 @@ fn wrong_nestings_are_errors_at_once() {
     let exclusive = "An exclusive lock cannot be taken below a shared one";
     dir.below_lock(&["-s"], "\"$BIN\" f").stdin("new").run().assert_says(1, exclusive);
     dir.below_lock(&["-s"], "\"$BIN\" lock f -- true").run().assert_says(1, exclusive);
+    let done = dir.below_lock(&["-s"], "echo $PPID; \"$BIN\" lock f -- true").run();
+    let hint = format!("process {}, above this one, shares the lock; take that one exclusively", done.stdout.trim());
+    done.assert_hint(&hint);
+    // Without the environment it is not known who has locked what is below another lock.
+    let fresh = "env -i PATH=\"$PATH\" BIN=\"$BIN\" \"$BIN\" lock";
+    let done = dir.below_lock(&[], &format!("{fresh} -s f -- {fresh} f -- true")).run();
+    done.assert_says(1, "Hint: a process, above this one, shares the lock");
     dir.below_lock(&[], "\"$BIN\" lock -s f -- \"$BIN\" f").stdin("new").run().assert_says(1, exclusive);
     assert_eq!(dir.read("f"), "old\n");
     let replaced = "Error: f: This runs below a command whose output is about to replace the file";
@@ -127,6 +134,24 @@ fn several_files_at_once() {
     dir.below_lock(&[], script).quiet_success();
     assert_eq!([dir.read("f"), dir.read("g"), dir.read("h")], ["1\n", "2\n", "3\n"]);
     dir.assert_holds(&["f", "g", "h"]);
+}
+
+/// An entry for each lock and each level, outermost first.
+#[test]
+fn the_environment_names_all_that_is_held_above() {
+    let dir = TestDir::new();
+    let show = "for file in f g; do stat -c %i $file.lock; done; echo $AWRITE_HELD";
+    let done = dir.lock(&["f", "--", crate::common::AWRITE, "lock", "g", "--", "sh", "-c", show]).run();
+    let inodes = |text: &str| -> Vec<String> {
+        text.split(',').filter_map(|entry| entry.split(':').nth(2)).map(str::to_owned).collect()
+    };
+    let lines: Vec<&str> = done.ok().stdout.lines().collect();
+    assert_eq!(inodes(lines[2]), lines[..2], "{done:?}");
+    let again = format!("\"$BIN\" lock g -- \"$BIN\" lock f -c '{show}'");
+    let done = dir.below_lock(&[], &again).run();
+    let lines: Vec<&str> = done.ok().stdout.lines().collect();
+    assert_eq!(inodes(lines[2]), [lines[0], lines[1], lines[0]], "{done:?}");
+    dir.assert_holds(&[]);
 }
 
 #[test]
@@ -167,10 +192,13 @@ fd = os.open('f.lock', os.O_RDWR)
 os.set_inheritable(fd, True)
 fcntl.fcntl(fd, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 2 * 4242, 1, 0))
 os.environ['AWRITE_HELD'] = '%d:{device}:{inode}:x:4242:%d' % (fd, os.getpid())
-os.execv(os.environ['BIN'], ['awrite', '-n', 'f'])"
+os.dup2(os.open('f.lock', os.O_RDWR), 9)
+os.execv(os.environ['BIN'], ['awrite'] + ARGS)"
         );
-        let done = dir.program("python3", ["-c", &script]).stdin("x").run();
-        done.assert_says(2, "Error: f: File locked by another process");
+        for (args, what) in [("['-n', 'f']", "f"), ("['lock', '-n', '9']", "descriptor 9")] {
+            let done = dir.program("python3", ["-c", &script.replace("ARGS", args)]).stdin("x").run();
+            done.assert_says(2, &format!("Error: {what}: File locked by another process"));
+        }
     }
     holder.feed(b"done");
     holder.finish().ok();

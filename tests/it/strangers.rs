@@ -8,7 +8,9 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::common::{Held, NOBODY, TestDir, chmod, lock_is_held, wait_until};
-use crate::users::{ALICE, DAVE, EVE, FRANK, ROOT, SECRET, TEAM, USERS, User, needs_users, owned, shared_dir};
+use crate::users::{
+    ALICE, DAVE, EVE, FRANK, ROOT, SECRET, TEAM, USERS, User, needs_users, needs_users_and_strace, owned, shared_dir,
+};
 
 /// A stranger to every file here.
 const STRANGER: User = User { uid: NOBODY, groups: &[NOBODY] };
@@ -395,6 +397,39 @@ fn members_of_a_group_wait_for_each_other_and_take_over() {
             }
         }
     }
+}
+
+/// Between the two, its maker opens it to the group.
+#[test]
+fn a_lock_file_that_was_just_made_is_tried_again() {
+    if !needs_users_and_strace() {
+        return;
+    }
+    let dir = Kind::Plain.make();
+    make(&dir, 0, TEAM, 0o664);
+    let first =
+        ANN.traced(&dir, &["-e", "inject=fchmod:delay_enter=60000:when=1"], &["lock", "f", "--", "true"]).spawn();
+    wait_until("it has made the file", || dir.join("f.lock").exists());
+    BEN.awrite(&dir, &["lock", "-w", "30", "f", "--", "true"]).run().ok();
+    first.finish().ok();
+    dir.assert_holds(&["f"]);
+}
+
+/// The record may be readable to all, and the directory be everybody's.
+#[test]
+fn only_who_may_write_a_file_ends_another_s_lease() {
+    if !needs_users() {
+        return;
+    }
+    let dir = shared_dir();
+    make(&dir, 0, 0, 0o644);
+    ROOT.awrite(&dir, &["lock", "--lock-mode", "644", "--acquire", "--owner", "a", "--ttl", "60", "f"]).run().ok();
+    let broken = EVE.awrite(&dir, &["lock", "--break", "f"]).run();
+    broken.assert_error_with(1, &["f: cannot break the lease: Permission denied"]);
+    assert!(dir.join("f.lease").exists());
+    // Of a link, what counts is who may replace it.
+    std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
+    EVE.awrite(&dir, &["lock", "--no-follow", "--acquire", "--owner", "e", "--ttl", "60", "link"]).run().ok();
 }
 
 /// A user or group that may write the file by its access control list can lock it, and nobody else.

@@ -145,6 +145,19 @@ fn a_file_system_without_flock_gets_link_locks() {
     assert_eq!(dir.read("f"), format!("{many}\n"));
 }
 
+/// A link lock is opened so that an NFS server does not delegate it, which some file systems do not support (here ramfs).
+#[test]
+fn a_file_system_without_direct_io_has_link_locks() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let script = "mount -t ramfs none . && cd \"$PWD\" && echo x | \"$BIN\" --lock-method link f &&
+        \"$BIN\" lock --lock-method link f -- \"$BIN\" -n f <f && cat f && ls -A";
+    let done = dir.program("unshare", ["--mount", "sh", "-c", script]).run();
+    assert_eq!(done.ok().stdout, "x\nf\n", "{done:?}");
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Namespaces
 
@@ -253,6 +266,50 @@ fn kill_after_is_over_with(fault: &str) {
     done.assert_error_with(2, &["f.lock: Lock lost"]);
     assert!(done.stderr.contains("f.lock: the lock is lost, COMMAND is told to stop\n"), "{done:?}");
     dir.assert_holds(&["pid", "told"]);
+}
+
+/// A release makes a name first. Where there is no room for it the lock goes all the same; and if it cannot be removed it
+/// stays, for the next one to break.
+#[test]
+fn a_link_lock_that_meets_errors() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let release = |fault: &[&str]| {
+        let strace = ["-f", "-qq", "-o", "/dev/null"];
+        let lock = [env!("CARGO_BIN_EXE_awrite"), "lock", "--lock-method", "link", "f", "--", "true"];
+        dir.program("strace", strace.iter().chain(fault).chain(&lock)).run()
+    };
+    for error in ["ENOSPC", "EMLINK", "EDQUOT"] {
+        release(&["-e", &format!("inject=linkat:error={error}:when=2")]).ok();
+        dir.assert_holds(&[]);
+    }
+    // A lock that should be handed over, and cannot be.
+    let done = release(&["-e", "inject=memfd_create:error=EMFILE"]);
+    done.assert_error_with(1, &["f.lock: cannot hand the lock over: Too many open files"]);
+    release(&["-e", "inject=memfd_create:error=ENOSYS"]).ok();
+    dir.assert_holds(&[]);
+    // Nothing can be read any more: it is not asked for ever.
+    let trace = ["-qq", "-o", "trace", "-e", "trace=openat,linkat"];
+    let lock = [env!("CARGO_BIN_EXE_awrite"), "lock", "--lock-method", "link", "f", "--", "true"];
+    dir.program("strace", trace.iter().chain(&lock)).run().ok();
+    let traced = dir.read("trace");
+    let before: Vec<&str> = traced.lines().take_while(|line| !line.contains("f.lock.break-")).collect();
+    let opened = before.iter().filter(|line| line.starts_with("openat(")).count();
+    let fault = format!("inject=openat:error=EIO:when={}+", opened + 1);
+    let done = dir.program("strace", trace.iter().chain(&["-e", &fault]).chain(&lock)).run();
+    assert!(done.stderr.contains("f.lock: cannot remove the lock file: Input/output error"), "{done:?}");
+    for name in ["trace", "f.lock"] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    // One may be an answer of NFS that was lost.
+    for error in ["EEXIST", "EIO"] {
+        release(&["-e", &format!("inject=unlinkat:error={error}:when=2")]);
+        dir.awrite(["--lock-method", "link", "-w", "30", "f"]).stdin("x").run().ok();
+        dir.assert_holds(&["f"]);
+        fs::remove_file(dir.join("f")).unwrap();
+    }
 }
 
 /// The server does not answer for 40 seconds.

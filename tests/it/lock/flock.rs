@@ -285,6 +285,58 @@ fn a_short_look_by_others_does_not_fail_no_wait() {
     dir.assert_holds(&["f", "trace"]);
 }
 
+/// Another holder is not waited for, but for a few milliseconds.
+#[test]
+fn no_wait_tries_a_few_times() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let held = Held::new(&dir.join("f.lock"));
+    under_strace(&dir, "trace=flock", None, &["-n", "f"]).stdin("x").run().assert_code(2);
+    let tries = dir.read("trace").matches("LOCK_EX|LOCK_NB").count();
+    assert!((4..10).contains(&tries), "{tries}");
+    held.release();
+}
+
+/// It says that it holds the lock for a moment only, and that moment may be long.
+#[test]
+fn a_housekeeper_that_takes_its_time_does_not_fail_no_wait() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    dir.lock(&["--acquire", "--owner", "A", "--ttl", "1ms", "f"]).run().ok();
+    wait_until("it has expired", || dir.lock(&["--status", "f"]).run().code == Some(0));
+    let busy = "inject=flock:delay_exit=250000:when=1";
+    let keeper = under_strace(&dir, "trace=flock", Some(busy), &["housekeep", "--clean-locks"]).spawn();
+    wait_until("it has the lock", || lock_is_held(&dir.join("f.lock")));
+    dir.awrite(["-n", "f"]).stdin("x").quiet_success();
+    keeper.finish().ok();
+    dir.assert_holds(&["f", "trace"]);
+}
+
+/// Most waits are short, and to look around takes a hundred system calls.
+#[test]
+fn who_waits_looks_around_late() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let held = Held::new(&dir.join("f.lock"));
+    for (limit, code) in [("--wait", 3), ("--timeout=100ms", 2)] {
+        let mut waiter = under_strace(&dir, "trace=flock,openat,setitimer", None, &[limit, "f"]).stdin("x").spawn();
+        waiter.wait_for_waiting();
+        waiter.signal_group(Signal::TERM);
+        assert!([Some(code), Some(3)].contains(&waiter.finish().code));
+        let trace = dir.read("trace");
+        let find = |what: &str| trace.find(what).unwrap_or_else(|| panic!("no {what}: {trace}"));
+        let (in_20_ms, waits, looks) = (find("tv_usec=20000}"), find("LOCK_EX)"), find("\"/proc/self/fd\""));
+        assert!(in_20_ms < waits && waits < looks, "{limit}: {trace}");
+    }
+    held.release();
+}
+
 /// Somebody has removed the held lock file. The one that is there now belongs to another holder.
 #[test]
 fn a_lock_file_that_is_no_longer_ones_own_is_not_removed() {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{INCREMENT, Method, all_succeed};
-use crate::common::{Held, Run, Running, TestDir, needs, needs_pid_namespaces, rounds, wait_until};
+use crate::common::{Held, Run, Running, TestDir, needs, needs_pid_namespaces, needs_strace, rounds, wait_until};
 
 /// The program with link locks.
 fn link<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
@@ -253,6 +253,74 @@ fn a_baton_that_cannot_be_confirmed_is_an_error_at_once() {
 }
 
 #[test]
+fn one_left_behind_is_waited_for() {
+    let dir = TestDir::new();
+    let script = "\"$BIN\" lock f -c 'touch in; while [ ! -e go ]; do sleep .01; done; touch done' >/dev/null 2>&1 &
+        while [ ! -e in ]; do sleep .01; done";
+    let mut holder = link(&dir, ["lock", "f", "-c", script]).spawn();
+    holder.wait_for_stderr("still work under it");
+    assert!(has_record(&dir.join("f.lock")) && !holder.has_ended());
+    dir.file("go", "");
+    holder.finish().ok();
+    dir.assert_holds(&["done", "go", "in"]);
+}
+
+/// A signal ends the work, and the lock is given back, not lost: what COMMAND has left may take it.
+#[test]
+fn after_a_signal_those_left_behind_lock_as_any_other() {
+    let dir = TestDir::new();
+    let daemon = "(while [ ! -e go ]; do sleep .01; done; echo late | \"$BIN\" --lock-method link f 2>err
+        echo $? >code; mv code done) >/dev/null 2>&1 &";
+    let script = format!("trap 'exit 1' TERM; {daemon} touch ready; while :; do sleep .01; done");
+    let writer = link(&dir, ["f", "--", "sh", "-c", &script]).spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    writer.signal(Signal::TERM);
+    writer.finish().assert_code(3);
+    assert!(!dir.join("f.lock").exists());
+    dir.file("go", "");
+    wait_until("the daemon has written", || dir.join("done").exists());
+    assert_eq!((dir.read("done").as_str(), dir.read("f").as_str()), ("0\n", "late\n"), "{}", dir.read("err"));
+}
+
+/// Not even beside a sign of life that is another's.
+#[test]
+fn below_a_lock_that_another_has_by_now_nothing_is_written() {
+    let dir = TestDir::new();
+    dir.file("f", "old");
+    let script = "\"$BIN\" f -- sh -c 'touch ready; while [ ! -e go ]; do sleep .01; done; echo late'; echo $? >code1
+        echo later | \"$BIN\" f 2>err; echo $? >code.new; mv code.new code";
+    let outer = link(&dir, ["lock", "f", "-c", script]).env("AWRITE_STALE_AFTER", "300ms").spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    outer.signal(Signal::STOP);
+    let rival = link(&dir, ["lock", "f", "-c", "touch theirs; while [ ! -e end ]; do sleep .01; done"]).spawn();
+    wait_until("another has the lock", || dir.join("theirs").exists());
+    dir.file("go", "");
+    wait_until("it has ended", || dir.join("code").exists());
+    assert_eq!([dir.read("code1"), dir.read("code"), dir.read("f")], ["2\n", "2\n", "old"]);
+    // One that begins now does not wait either.
+    assert!(dir.read("err").starts_with("Error: f: The lock that this runs under is lost\n"), "{}", dir.read("err"));
+    // Its release leaves the lock to the other.
+    outer.signal(Signal::CONT);
+    outer.finish().assert_code(2);
+    assert!(has_record(&dir.join("f.lock")));
+    dir.file("end", "");
+    rival.finish().ok();
+}
+
+/// A server that does not answer is no lost lock.
+#[test]
+fn below_a_lock_an_error_is_one() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    let script = "strace -f -qq -o /dev/null -e inject=utimensat:error=EIO \"$BIN\" f";
+    let done = link(&dir, ["lock", "f", "-c", script]).stdin("x").run();
+    done.assert_error_with(1, &["f: Input/output error"]);
+    dir.assert_holds(&[]);
+}
+
+#[test]
 fn below_a_lost_lock_nothing_is_written() {
     let dir = TestDir::new();
     dir.file("f", "old");
@@ -309,6 +377,21 @@ fn too_long_a_silence_loses_the_lock_even_if_nobody_took_it() {
     stopped.finish().assert_error(2, "Error: f: Lock lost");
     assert_eq!(dir.read("f"), "old");
     dir.assert_holds(&["f"]);
+}
+
+/// Nobody has broken the lock of the dead holder yet.
+#[test]
+fn below_a_killed_holder_nothing_is_written() {
+    let dir = TestDir::new();
+    let script = "touch ready; while [ ! -e go ]; do sleep .01; done; \"$BIN\" -n f </dev/zero 2>err; echo $? >code; mv code done";
+    let holder = link(&dir, ["lock", "f", "-c", script]).spawn();
+    wait_until("it runs", || dir.join("ready").exists());
+    holder.signal(Signal::KILL);
+    holder.finish();
+    dir.file("go", "");
+    wait_until("it has ended", || dir.join("done").exists());
+    assert_eq!(dir.read("done"), "2\n");
+    assert!(dir.read("err").starts_with("Error: f: The lock that this runs under is lost\n"), "{}", dir.read("err"));
 }
 
 /// COMMAND reads, loses the lock with its holder, and writes: over what another has written meanwhile, if it took the lock
@@ -454,6 +537,20 @@ fn an_empty_file_that_stays_empty_is_cleared_away() {
         !dir.join(name).exists()
     });
     dir.assert_holds(&["f"]);
+}
+
+/// The server's clock tells of one on another host, whether the lock is free or not. What its maker may still need is
+/// looked at again, and stays.
+#[test]
+fn what_another_host_left_is_cleared_away_when_it_is_old() {
+    let dir = TestDir::new();
+    let mut elsewhere = own_record(&dir);
+    elsewhere["boot_id"] = json!("another boot");
+    let [old, young] = ["a1b2", "a1b3"].map(|end| format!(".awrite-d39cff2b-000000000000{end}.f.lock"));
+    forge(&dir, &old, &elsewhere, 3600);
+    forge(&dir, &young, &elsewhere, 0);
+    link(&dir, ["f"]).stdin("x").quiet_success();
+    dir.assert_holds(&[&young, "f"]);
 }
 
 #[test]

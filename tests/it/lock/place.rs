@@ -83,7 +83,21 @@ fn the_target_cannot_be_its_own_lock_file() {
     dir.awrite(["--lock-file", "f", "f"]).stdin("x").run().assert_error_with(1, &["f: "]);
     assert_eq!(dir.snapshot("f"), before);
     dir.awrite(["--lock-file", "new", "new"]).stdin("x").run().assert_error_with(1, &["new: "]);
-    dir.assert_holds(&["f"]);
+    // Under another name.
+    fs::hard_link(dir.join("f"), dir.join("g.lock")).unwrap();
+    let done = dir.awrite(["--lock-file", "g.lock", "f"]).stdin("x").run();
+    done.assert_error(1, "Error: g.lock: the lock file must be another file than the one it protects");
+    dir.assert_holds(&["f", "g.lock"]);
+}
+
+#[test]
+fn a_lock_dir_that_is_missing_is_named() {
+    let dir = TestDir::new();
+    let done = dir.awrite(["--lock-dir", "locks", "f"]).stdin("x").run();
+    done.assert_error(1, "Error: locks: No such file or directory").assert_hint("does not exist; create it");
+    dir.file("locks", "");
+    let done = dir.awrite(["--lock-dir", "locks", "f"]).stdin("x").run();
+    assert!(!done.stderr.contains("create it"), "{done:?}");
 }
 
 /// Below a command whose output becomes `f`, another file may be written under the same lock, but not `f`.

@@ -91,15 +91,24 @@ fn a_stage_that_is_a_link_or_another_s_is_left_alone() {
     }
     let stage = stage_of("f");
     // A link to another's file.
-    let dir = users("");
-    symlink("../o/f", dir.join("u").join(&stage)).unwrap();
-    give(&dir, &format!("u/{stage}"));
-    assert_moves_nothing_else(&dir, "a symbolic link");
+    let a_link = |dir: &TestDir| {
+        symlink("../o/f", dir.join("u").join(&stage)).unwrap();
+        give(dir, &format!("u/{stage}"));
+    };
     // Another's file, linked there.
-    let dir = users("");
-    fs::hard_link(dir.join("o/f"), dir.join("u").join(&stage)).unwrap();
-    assert_moves_nothing_else(&dir, "a hard link");
-    assert_eq!(dir.read("o/f"), "not the user's\n");
+    let another_s = |dir: &TestDir| fs::hard_link(dir.join("o/f"), dir.join("u").join(&stage)).unwrap();
+    for (make, what) in [(&a_link as &dyn Fn(&TestDir), "a symbolic link"), (&another_s, "a hard link")] {
+        let dir = users("");
+        make(&dir);
+        assert_moves_nothing_else(&dir, what);
+        assert_eq!(dir.read("o/f"), "not the user's\n");
+        // Nor does it become the file.
+        let dir = users("");
+        make(&dir);
+        let before = inode(&dir, "u/f");
+        dir.awrite(["lock", "-q", "u/f", "--", "true"]).run();
+        assert_eq!(inode(&dir, "u/f"), before, "{what}");
+    }
 }
 
 /// The user's own record and stage are the user's own business.
@@ -115,6 +124,56 @@ fn a_set_of_the_user_s_own_is_finished_for_that_file_only() {
     let done = dir.awrite(["-a", "u/f"]).stdin("root's\n").run();
     assert_eq!((done.code, dir.read("u/f").as_str()), (Some(0), "staged\nroot's\n"), "{done:?}");
     assert!(!dir.join("u/f.lease").exists());
+}
+
+/// Whoever made the record could have replaced the file: its directory is everybody's, and not sticky.
+#[test]
+fn a_set_of_one_who_may_write_the_file_is_finished() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    let dir = users("");
+    chown(dir.join("u"), Some(0), Some(0)).unwrap();
+    chmod(&dir.join("u"), 0o777);
+    chown(dir.join("u/f"), Some(1001), Some(1001)).unwrap();
+    chmod(&dir.join("u/f"), 0o666);
+    dir.file(format!("u/{stage}"), "staged\n");
+    give(&dir, &format!("u/{stage}"));
+    dir.awrite(["-a", "u/f"]).stdin("root's\n").run().ok();
+    assert_eq!(dir.read("u/f"), "staged\nroot's\n");
+}
+
+/// What is no record is somebody's. A draft that cannot be read is of a killed writer, and a journal is one that may be
+/// needed.
+#[test]
+fn a_housekeeper_meets_what_it_cannot_read() {
+    let dir = TestDir::new();
+    let (journal, draft) = (format!(".awrite-set-{NONCE}"), format!(".awrite-set-{NONCE}.tmp"));
+    for name in ["f.lease", &journal, &draft] {
+        dir.file(name, "{\"vers");
+    }
+    let done = dir.awrite(["housekeep", "--clean-temps", "--older-than", "0"]).run();
+    assert_eq!(done.ok().stderr.lines().filter(|line| line.starts_with("Error")).count(), 0, "{done:?}");
+    dir.assert_holds(&[&journal, "f.lease"]);
+}
+
+/// Root has made the set for the user, to whom the new file belongs.
+#[test]
+fn a_set_of_root_s_is_finished_by_the_user() {
+    if !needs_root() {
+        return;
+    }
+    let stage = stage_of("f");
+    let dir = users("");
+    dir.open_to_all();
+    for name in ["u/f.lease".to_owned(), format!("u/.awrite-set-{NONCE}")] {
+        chown(dir.join(name), Some(0), Some(0)).unwrap();
+    }
+    dir.file(format!("u/{stage}"), "staged\n");
+    give(&dir, &format!("u/{stage}"));
+    dir.awrite_unprivileged(["-a", "u/f"]).stdin("the user's\n").run().ok();
+    assert_eq!(dir.read("u/f"), "staged\nthe user's\n");
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{
     BACKED_UP, FILES, LEASED, LINKED, MANY, NEW, PLAIN, Way, assert_whole, debris, lay_out, leases, take_locks,
 };
-use crate::common::{Extent, TestDir, extent, is_quick, needs, needs_strace, rounds, temp_name, wait_until};
+use crate::common::{
+    Extent, Run, Running, TestDir, extent, is_quick, needs, needs_strace, rounds, temp_name, wait_until,
+};
 use crate::protocol::OF_NO_INTEREST;
 use crate::sweep::{Met, Point, Program};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 struct Sweep<'a> {
     way: &'a Way,
@@ -293,6 +295,83 @@ fn a_signal_takes_it_back() {
         assert_eq!((done.code, new), (Some(3), false), "{inject}: {done:?}");
         assert!(debris(dir.path(), &BACKED_UP).is_empty(), "{inject}: {:?}", debris(dir.path(), &BACKED_UP));
     }
+}
+
+/// The writer under strace, whose calls are in the file `trace`.
+fn traced(dir: &TestDir, inject: &[&str]) -> Run {
+    let strace = ["-f", "-o", "trace", "-e", "trace=linkat,renameat,unlinkat"];
+    dir.program("strace", strace.iter().chain(inject).chain(&[crate::common::AWRITE]).chain(PLAIN.args))
+}
+
+/// A writer that is stopped when all its files have their names, and which process to continue.
+fn stopped_before_commit() -> (TestDir, Running, Pid) {
+    let dir = TestDir::new();
+    lay_out(dir.path(), &PLAIN, &[]);
+    traced(&dir, &[]).run().ok();
+    let before_commit = dir.read("trace").split("renameat(").next().unwrap().matches(" linkat(").count();
+
+    let dir = TestDir::new();
+    lay_out(dir.path(), &PLAIN, &[]);
+    let running = traced(&dir, &["-e", &format!("inject=linkat:signal=STOP:when={before_commit}")]).spawn();
+    let mut pid = None;
+    wait_until("it has stopped", || {
+        let trace = std::fs::read_to_string(dir.join("trace")).unwrap_or_default();
+        pid = trace.lines().find(|line| line.contains("stopped by SIGSTOP")).map(|line| {
+            let pid = line.split_whitespace().next().and_then(|pid| pid.parse().ok());
+            Pid::from_raw(pid.unwrap()).unwrap()
+        });
+        pid.is_some()
+    });
+    (dir, running, pid.unwrap())
+}
+
+/// Whoever takes the set back removes the draft of the journal, which is the one thing that decides.
+#[test]
+fn a_set_that_was_taken_back_is_not_committed() {
+    if !needs_strace() {
+        return;
+    }
+    let (dir, running, pid) = stopped_before_commit();
+    let draft = debris(dir.path(), &PLAIN).into_iter().find(|name| name.ends_with(".tmp")).unwrap();
+    std::fs::remove_file(dir.join(draft)).unwrap();
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    let done = running.finish();
+    assert_eq!((done.code, assert_whole(dir.path(), &PLAIN, &[], "the draft is gone")), (Some(2), false), "{done:?}");
+    assert!(done.stderr.contains("Lock lost: another process has taken the set back"), "{done:?}");
+    assert!(debris(dir.path(), &PLAIN).is_empty(), "{:?}", debris(dir.path(), &PLAIN));
+}
+
+/// All is replaced then. A record that stays is the next one's to remove, and so is a journal.
+#[test]
+fn a_record_or_a_journal_that_cannot_be_removed_is_told() {
+    if !needs_strace() {
+        return;
+    }
+    for (name, told, left) in [
+        ("\"a.lease\"", "d/a.lease: cannot restore the lease: Input/output error", "d/a.lease"),
+        ("\".awrite-set-", ": cannot remove the journal: Input/output error", "d/.awrite-set-"),
+    ] {
+        cannot_remove(name, told, left);
+    }
+}
+
+fn cannot_remove(name: &str, told: &str, left: &str) {
+    let dir = TestDir::new();
+    lay_out(dir.path(), &PLAIN, &[]);
+    traced(&dir, &[]).run().ok();
+    let trace = dir.read("trace");
+    let mut removals = trace.lines().filter(|line| line.contains(" unlinkat("));
+    let removal = 1 + removals.position(|call| call.contains(name)).unwrap();
+
+    let dir = TestDir::new();
+    lay_out(dir.path(), &PLAIN, &[]);
+    let done = traced(&dir, &["-e", &format!("inject=unlinkat:error=EIO:when={removal}")]).run();
+    done.assert_says(1, told);
+    assert!(assert_whole(dir.path(), &PLAIN, &[], told));
+    assert!(debris(dir.path(), &PLAIN).iter().any(|name| name.starts_with(left)), "{told}");
+    take_locks(&dir, dir.path(), &PLAIN, told);
+    dir.awrite(["housekeep", "--clean-temps", "-r", "d"]).run().ok();
+    assert!(debris(dir.path(), &PLAIN).is_empty(), "{:?}", debris(dir.path(), &PLAIN));
 }
 
 /// A writer that is stopped, and loses its link locks, finds out when it wakes up. What it would still rename is gone.
