@@ -186,6 +186,19 @@ fn progress_counts_all_that_was_added() {
     assert_eq!(told.lock().unwrap().last(), Some(&(8, Some(8))));
 }
 
+/// Two writers that share a lock would overwrite each other's work.
+#[test]
+fn a_write_never_shares_the_lock() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    let shared = LockOptions::new().shared(true).wait(Wait::No);
+    let reader = FileLock::acquire(&path, &shared).unwrap();
+    let options = WriteOptions::new().lock(shared);
+    assert_eq!(awrite::write(&path, "new", &options).unwrap_err().kind(), ErrorKind::LockBusy);
+    drop(reader);
+    awrite::write(&path, "new", &options).unwrap();
+}
+
 /// Whatever was written before the closure's error, that is its own; unless it only passes on that of the writing.
 #[test]
 fn an_error_of_writing_is_not_the_closures() {
