@@ -186,6 +186,22 @@ fn progress_counts_all_that_was_added() {
     assert_eq!(told.lock().unwrap().last(), Some(&(8, Some(8))));
 }
 
+/// What goes through the descriptor is input, and part of the digest.
+#[test]
+fn what_is_written_through_the_descriptor_counts() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    for append in [false, true] {
+        let options = WriteOptions::new().append(append).verify(true);
+        let mut file = AtomicFile::open(&path, &options).unwrap();
+        rustix::io::write(file.descriptor().unwrap(), b"new").unwrap();
+        let done = file.commit().unwrap();
+        assert_eq!(done.bytes, if append { 6 } else { 3 });
+        assert_eq!(done.digest, Some(awrite::digest(&path).unwrap()));
+    }
+    assert_eq!(dir.read("f"), "newnew");
+}
+
 /// Two writers that share a lock would overwrite each other's work.
 #[test]
 fn a_write_never_shares_the_lock() {

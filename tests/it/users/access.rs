@@ -95,3 +95,19 @@ fn another_users_temporary_file_stays() {
     ALICE.awrite(&dir, &["f"]).stdin("newer").quiet_success();
     dir.assert_holds(&["f"]);
 }
+
+/// Who may not open an empty file cannot ask whether somebody locks it. Its name tells.
+#[test]
+fn a_closed_file_is_a_lock_file_if_it_is_called_so() {
+    if !needs_users() {
+        return;
+    }
+    let dir = shared_dir();
+    for (name, code) in [("f", 0), ("f.lock", 1)] {
+        make(&dir, name, 0o600, "");
+        fs::write(dir.join(name), "").unwrap();
+        let done = BOB.awrite(&dir, &["--force", "--quiet", name]).stdin("new").run();
+        assert!(done.assert_code(code).stderr.contains("in use") == (code == 1), "{done:?}");
+        assert_eq!(dir.read(name), if code == 0 { "new" } else { "" });
+    }
+}
