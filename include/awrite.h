@@ -82,10 +82,10 @@
  * until the call returns. To end a wait, let the notice function give up. Asynchronous cancellation must be off.
  *
  * Fork.  A handle belongs to the process that made it. In a forked child, every function that does something with the
- * parent's handle refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it frees the child's copy and leaves the
- * parent's lock, lease and write alone. The child has copies of the descriptors until it frees the handle, calls exec
- * or ends; if the parent dies, a lock stays held until then. The child may make handles of its own, unless it was
- * forked while another thread was inside the library.
+ * parent's handle, or with an update of the parent's, refuses it with AWRITE_BAD_ARGUMENT. Only _free accepts it: it
+ * frees the child's copy and leaves the parent's lock, lease and write alone. The child has copies of the descriptors
+ * until it frees the handle, calls exec or ends; if the parent dies, a lock stays held until then. The child may make
+ * handles of its own, unless it was forked while another thread was inside the library.
  *
  * Signals.  The library handles none, and changes nothing that belongs to the whole process. None of its functions may
  * be called from a signal handler. A signal that the program handles does not end a wait or a write: to end a wait,

@@ -527,12 +527,18 @@ mod tests {
         std::fs::hard_link(&target, name(None, 0)).unwrap();
         assert!(clear_for(&dir, base, None, &FileStatus::of(&file).unwrap()));
         assert!(!name(None, 0).exists() && target.exists());
+        std::fs::hard_link(&target, place.path().join("g")).unwrap();
+        assert!(!clear_for(&dir, base, None, &FileStatus::of(&file).unwrap()));
         for (nonce, number) in [(None, 0), (None, 1), (Some(nonce), 0), (Some("fedcba9876543210"), 2)] {
             std::fs::write(name(nonce, number), "").unwrap();
         }
         assert!(!clear_for(&dir, base, Some(nonce), &FileStatus::of(&file).unwrap()));
         assert!(!name(Some("fedcba9876543210"), 2).exists());
+        std::fs::write(name(Some(nonce), 1), "").unwrap();
         assert!(name(None, 0).exists() && name(None, 1).exists() && name(Some(nonce), 0).exists());
+        remove_of_lost_lock(&dir, base, nonce);
+        assert!(!name(Some(nonce), 0).exists() && !name(Some(nonce), 1).exists());
+        assert!(name(None, 0).exists() && name(None, 1).exists());
     }
 
     #[test]

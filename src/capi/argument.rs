@@ -288,33 +288,34 @@ pub(super) struct Handle<T> {
     value: Option<T>,
 }
 
+/// Refuses what the process `pid` has made. In a forked child the copy of it shares the parent's open file descriptions:
+/// their locks and offsets.
+pub(super) fn ensure_same_process(pid: u32) -> Result<()> {
+    if pid == std::process::id() {
+        Ok(())
+    } else {
+        Err(bad_argument("the handle belongs to the process that this one was forked from"))
+    }
+}
+
 impl<T> Handle<T> {
     pub(super) fn new(value: T) -> Handle<T> {
         Handle { pid: std::process::id(), value: Some(value) }
     }
 
-    fn ensure_same_process(&self) -> Result<()> {
-        // In a forked child the copy of the handle shares the parent's open file descriptions: their locks and offsets.
-        if self.pid == std::process::id() {
-            Ok(())
-        } else {
-            Err(bad_argument("the handle belongs to the process that this one was forked from"))
-        }
-    }
-
     pub(super) fn get(&self) -> Result<&T> {
-        self.ensure_same_process()?;
+        ensure_same_process(self.pid)?;
         self.value.as_ref().ok_or_else(used_up)
     }
 
     pub(super) fn get_mut(&mut self) -> Result<&mut T> {
-        self.ensure_same_process()?;
+        ensure_same_process(self.pid)?;
         self.value.as_mut().ok_or_else(used_up)
     }
 
     /// Takes the value. The handle is used up.
     pub(super) fn take(&mut self) -> Result<T> {
-        self.ensure_same_process()?;
+        ensure_same_process(self.pid)?;
         self.value.take().ok_or_else(used_up)
     }
 }

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::argument::{
-    self, Callback, Extensible, Out, bad_argument, block, ensure_reserved, handle_mut, known_flags, optional_path,
-    read_options,
+    self, Callback, Extensible, Out, bad_argument, block, ensure_reserved, ensure_same_process, handle_mut,
+    known_flags, optional_path, read_options,
 };
 use super::lock::{awrite_lock, awrite_lock_options, lock_observer, lock_options, permission_bits, under};
 use super::memory::allocate;
@@ -334,6 +334,7 @@ pub unsafe extern "C" fn awrite_write(
 /// An update that is going on: the callback of awrite_update() reads from it and writes to it. It exists only during
 /// the callback, and only the thread that runs the callback may use it.
 pub struct awrite_update_io<'a> {
+    pid: u32,
     target: &'a Path,
     old: &'a mut dyn Read,
     new: &'a mut dyn Write,
@@ -384,9 +385,11 @@ pub unsafe extern "C" fn awrite_update(
             unsafe { (argument::path(target, "target")?, write_options(options)?, Out::new(result)?) };
         let change = change.ok_or_else(|| bad_argument("the callback is NULL"))?;
         let outcome = AtomicFile::open(target, &options)?.update(|old, new| {
-            let mut io = awrite_update_io { target, old, new, failed: None };
+            let mut io = awrite_update_io { pid: std::process::id(), target, old, new, failed: None };
             // SAFETY: it is the caller's function, and is called as the header says.
             let answer = unsafe { change(&raw mut io, context) };
+            // A forked child must not return from it, nor replace the target with its parent if it does.
+            ensure_same_process(io.pid).map_err(io::Error::other)?;
             if let Some(e) = io.failed.take() {
                 return Err(e);
             }
@@ -417,6 +420,7 @@ pub unsafe extern "C" fn awrite_update_read(
         let got = got.as_mut().ok_or_else(|| bad_argument("got is NULL"))?;
         *got = 0;
         let (io, into) = (handle_mut(io)?, argument::buffer(buffer, capacity)?);
+        ensure_same_process(io.pid)?;
         let outcome = loop {
             match io.old.read(into) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -444,6 +448,7 @@ pub unsafe extern "C" fn awrite_update_write(
     // SAFETY: what the header asks of the caller.
     guard(|| unsafe {
         let (io, data) = (handle_mut(io)?, block(data, size)?);
+        ensure_same_process(io.pid)?;
         let outcome = io.new.write_all(data);
         io.record_failure(outcome)
     })

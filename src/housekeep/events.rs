@@ -108,3 +108,19 @@ impl HousekeepSummary {
         self.bytes += bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_counts() {
+        let mut summary = HousekeepSummary::default();
+        for (leftover, count) in [(Leftover::Lock, 1), (Leftover::Lease, 2), (Leftover::Backup, 4), (Leftover::Temp, 8)]
+        {
+            (0..count).for_each(|_| summary.add(leftover, 3));
+        }
+        assert_eq!((summary.locks, summary.leases, summary.backups, summary.temps), (1, 2, 4, 8));
+        assert_eq!((summary.deleted(), summary.bytes), (15, 45));
+    }
+}

@@ -118,8 +118,13 @@ mod tests {
         };
         assert!(at(0, 100).are_settled(104 * second));
         assert!(!at(0, 100).are_settled(102 * second), "within the tick of FAT");
+        assert!(!at(0, 100).are_settled(100 * second + TICK));
         assert!(!at(0, 100).are_settled(100 * second));
         assert!(!at(100, 0).are_settled(101 * second), "a file system without a time of change");
         assert!(!at(0, 100).are_settled(50 * second), "the clock has been set back");
+        // A file that has just been made: by the same clock.
+        let made = tempfile::tempfile().unwrap();
+        let ago = now() - FileStatus::of(&made).unwrap().modified;
+        assert!((-second..60 * second).contains(&ago), "{ago}");
     }
 }

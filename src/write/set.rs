@@ -210,6 +210,8 @@ mod tests {
         }
         let [one, two] = ["one", "two"].map(|name| File::open(path(name)).unwrap());
         let mut set = Set::open(&[path("a"), path("b"), path("c")], &WriteOptions::default()).unwrap();
+        assert_eq!((set.len(), set.is_empty()), (3, false));
+        assert!(Set::open(&[] as &[PathBuf; 0], &WriteOptions::default()).unwrap().is_empty());
         assert!(set.file(0).add_if_other(&one, &path("one")).unwrap());
         assert!(set.file(1).add_if_other(&one, &path("one")).unwrap());
         set.file(1).write_all(b"b").unwrap();

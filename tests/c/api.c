@@ -1082,6 +1082,45 @@ static void test_signals(void)
     CHECK(!exists("signalled.lock"));
 }
 
+/* More than is buffered, before and after. The child returns from the callback, too, which it should not. */
+static int fork_in_update(awrite_update_io *io, void *parent)
+{
+    static char block[20000];
+    pid_t child;
+    int status;
+    size_t got;
+
+    memset(block, 'p', sizeof block);
+    EXPECT(AWRITE_OK, awrite_update_write(io, block, sizeof block));
+    child = fork();
+    CHECK(child >= 0);
+    *(int *)parent = child != 0;
+    if (child == 0) {
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_write(io, "child", 5));
+        EXPECT(AWRITE_BAD_ARGUMENT, awrite_update_read(io, block, 1, &got));
+        return 0;
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT(AWRITE_OK, awrite_update_write(io, block, sizeof block));
+    return 0;
+}
+
+static void test_fork_in_update(void)
+{
+    awrite_result result = {.size = sizeof result};
+    int parent;
+    awrite_status status = awrite_update("forked", fork_in_update, &parent, NULL, &result);
+
+    if (!parent) {
+        EXPECT(AWRITE_BAD_ARGUMENT, status);
+        CHECK(!exists("forked") && exists("forked.lock"));
+        execlp("true", "true", (char *)NULL);
+        _exit(1);
+    }
+    EXPECT(AWRITE_OK, status);
+    CHECK(result.bytes == 40000 && !exists("forked.lock"));
+}
+
 static void test_fork(void)
 {
     awrite_lock *lock, *linked, *second;
@@ -1173,6 +1212,7 @@ int main(void)
     test_notices();
     test_signals();
     test_fork();
+    test_fork_in_update();
     /* The heartbeat thread of a link lock may not have ended yet. */
     for (tries = 0; open_descriptors() != before; tries++) {
         CHECK(tries < 60000);

@@ -1,10 +1,11 @@
 //! The steps of a write with a backup, one by one: what is synced before what, and what a failure at each of them leaves.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::common::{AWRITE, Held, TestDir, needs_strace, wait_until};
+use crate::common::{AWRITE, Held, TestDir, needs_strace, temp_name, wait_until};
 
 /// The calls of a write with these options that succeed, with the paths behind descriptors.
 fn calls(dir: &TestDir, options: &[&str]) -> Vec<String> {
@@ -120,12 +121,84 @@ fn a_directory_that_is_not_there_is_said_at_once() {
     let held = Held::new(&dir.join("f.lock"));
     for (options, reason) in [
         (&["--backup-dir=missing"][..], "missing: No such file or directory"),
+        (&["--backup-dir=missing", "--backup-timestamp"], "missing: No such file or directory"),
         (&["--backup-dir=file", "--mkdir"], "file: Not a directory"),
+        (&["--backup-dir=file", "--mkdir", "--backup-timestamp"], "file: Not a directory"),
     ] {
         let done = dir.awrite(["-n"].iter().chain(options).chain(&["f"])).stdin("new").run();
         done.assert_error(1, &format!("Error: {reason}"));
     }
     held.release();
+}
+
+/// Two files in a set, with what is to replace them, and with their earlier backups.
+fn set_of_two() -> TestDir {
+    let dir = TestDir::new();
+    for name in ["new", "bd"] {
+        dir.dir(name);
+    }
+    for name in ["a", "b"] {
+        dir.file(name, "old");
+        dir.file(format!("{name}.backup"), "earlier");
+        dir.file(format!("new/{name}"), "new");
+    }
+    dir
+}
+
+/// Beside the files, they get their names after the commit point only.
+#[test]
+fn a_set_that_is_killed_has_all_its_backups_or_none() {
+    if !needs_strace() {
+        return;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 1..9 {
+        let dir = set_of_two();
+        let inject = format!("inject=renameat,renameat2:signal=KILL:when={number}");
+        let words = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE, "-b", "--into", ".", "new/a", "new/b"];
+        dir.program("strace", words).run();
+        for name in ["a", "b"] {
+            dir.lock(&[name, "--", "true"]).quiet_success();
+        }
+        let contents = ["a", "b", "a.backup", "b.backup"].map(|name| dir.read(name));
+        assert!(
+            contents == ["old", "old", "earlier", "earlier"] || contents == ["new", "new", "old", "old"],
+            "{number}"
+        );
+        seen.insert(contents[0].clone());
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+/// Others have made backups with these times, in a set too.
+#[test]
+fn a_set_s_dated_backups_replace_nothing() {
+    let dir = set_of_two();
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let others: Vec<String> = (0..20)
+        .map(|seconds| {
+            let time = (now + jiff::SignedDuration::from_secs(seconds)).to_zoned(jiff::tz::TimeZone::UTC);
+            format!("a.{}.backup", time.strftime("%Y%m%d-%H%M%S"))
+        })
+        .collect();
+    others.iter().for_each(|name| drop(dir.file(name, "another's")));
+    let args = ["--backup-timestamp", "--into", ".", "new/a", "new/b"];
+    dir.awrite(args).env("TZ", "UTC").quiet_success();
+    assert!(others.iter().all(|name| dir.read(name) == "another's"));
+    let made = dir.names().into_iter().find(|name| name.to_str().unwrap().ends_with("-1.backup")).unwrap();
+    assert_eq!((dir.read(made), dir.read("a")), ("old".into(), "new".into()));
+}
+
+/// It is no other name of the file, which would have to be copied.
+#[test]
+fn the_link_of_a_dead_writer_does_not_count() {
+    let dir = TestDir::new();
+    let target = dir.file("f", "old");
+    fs::hard_link(&target, dir.join(temp_name("f.backup"))).unwrap();
+    let inode = fs::metadata(&target).unwrap().ino();
+    dir.awrite(["-b", "f"]).stdin("new").quiet_success();
+    assert_eq!(fs::metadata(dir.join("f.backup")).unwrap().ino(), inode);
+    dir.assert_holds(&["f", "f.backup"]);
 }
 
 /// A set's backups in another directory have their names before its commit point, and lose them again if it is not reached.
@@ -136,12 +209,7 @@ fn a_set_that_fails_takes_its_backups_back() {
     }
     let mut failed = 0;
     for number in 1..8 {
-        let dir = TestDir::new();
-        for (name, content) in [("a", "old"), ("b", "old"), ("new/a", "new"), ("new/b", "new")] {
-            fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
-            dir.file(name, content);
-        }
-        dir.dir("bd");
+        let dir = set_of_two();
         let inject = format!("inject=renameat:error=EIO:when={number}");
         let args = ["--backup-dir=bd", "--into", ".", "new/a", "new/b"];
         let words = ["-f", "-o", "/dev/null", "-e", &inject, AWRITE];

@@ -3,10 +3,11 @@
 use std::fmt::{self, Debug};
 use std::io::{self, Read, Write};
 use std::panic::UnwindSafe;
+use std::sync::{Arc, Mutex};
 
 use awrite::{
     AtomicFile, BackupOptions, Check, Claim, Durability, Error, ErrorKind, Expect, FileLock, HandOver,
-    HousekeepOptions, Lease, LockMethod, LockOptions, Observer, Preview, Set, Under, Wait, WriteOptions,
+    HousekeepOptions, Lease, LockMethod, LockOptions, Notice, Observer, Preview, Set, Under, Wait, WriteOptions,
 };
 
 use crate::common::{TestDir, assert_no_debris, needs_mount};
@@ -129,6 +130,113 @@ fn the_error_of_a_closure_is_its_own() {
     assert_eq!((read.kind(), read.errno()), (ErrorKind::Io, Some(libc::ECONNRESET)));
     assert_eq!(dir.read("f"), "old");
     assert_no_debris(dir.path(), &["f"]);
+}
+
+/// What read(2) and write(2) answer when a signal comes is no error.
+#[test]
+fn an_interrupted_reader_is_asked_again() {
+    struct Interrupted(std::vec::IntoIter<io::Result<&'static str>>);
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let text = self.0.next().unwrap_or(Ok(""))?;
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+    let dir = TestDir::new();
+    let interrupted = || Err(io::ErrorKind::Interrupted.into());
+    let reader = Interrupted(vec![interrupted(), Ok("a"), interrupted(), Ok("b")].into_iter());
+    assert_eq!(awrite::write_from(dir.join("f"), reader, &WriteOptions::new()).unwrap().bytes, 2);
+    assert_eq!(dir.read("f"), "ab");
+}
+
+#[test]
+fn the_mode_of_a_new_file_can_be_narrower() {
+    let dir = TestDir::new();
+    for (name, mode) in [("f", 0o700), ("g", 0o600)] {
+        let mut file = AtomicFile::open(dir.join(name), &WriteOptions::new()).unwrap();
+        file.mode_if_new(mode);
+        file.add(b"new").unwrap();
+        file.commit().unwrap();
+        assert_eq!(dir.mode(name), mode);
+        // Only of a new one.
+        let mut file = AtomicFile::open(dir.join(name), &WriteOptions::new()).unwrap();
+        file.mode_if_new(0o444);
+        file.add(b"newer").unwrap();
+        file.commit().unwrap();
+        assert_eq!(dir.mode(name), mode);
+    }
+}
+
+#[test]
+fn progress_counts_all_that_was_added() {
+    let dir = TestDir::new();
+    let source = dir.file("source", "12345");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let also = told.clone();
+    let observer = Observer::new(move |notice: &Notice<'_>| {
+        if let Notice::Progress { bytes, total } = notice {
+            also.lock().unwrap().push((*bytes, *total));
+        }
+    });
+    let mut file = AtomicFile::open(dir.join("f"), &WriteOptions::new().observer(observer)).unwrap();
+    file.add(b"abc").unwrap();
+    file.add_fd(std::fs::File::open(&source).unwrap(), &source).unwrap();
+    file.commit().unwrap();
+    assert_eq!(told.lock().unwrap().last(), Some(&(8, Some(8))));
+}
+
+/// What goes through the descriptor is input, and part of the digest.
+#[test]
+fn what_is_written_through_the_descriptor_counts() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    for append in [false, true] {
+        let options = WriteOptions::new().append(append).verify(true);
+        let mut file = AtomicFile::open(&path, &options).unwrap();
+        rustix::io::write(file.descriptor().unwrap(), b"new").unwrap();
+        let done = file.commit().unwrap();
+        assert_eq!(done.bytes, if append { 6 } else { 3 });
+        assert_eq!(done.digest, Some(awrite::digest(&path).unwrap()));
+    }
+    assert_eq!(dir.read("f"), "newnew");
+}
+
+/// Two writers that share a lock would overwrite each other's work.
+#[test]
+fn a_write_never_shares_the_lock() {
+    let dir = TestDir::new();
+    let path = dir.file("f", "old");
+    let shared = LockOptions::new().shared(true).wait(Wait::No);
+    let reader = FileLock::acquire(&path, &shared).unwrap();
+    let options = WriteOptions::new().lock(shared);
+    assert_eq!(awrite::write(&path, "new", &options).unwrap_err().kind(), ErrorKind::LockBusy);
+    drop(reader);
+    awrite::write(&path, "new", &options).unwrap();
+}
+
+/// Whatever was written before the closure's error, that is its own; unless it only passes on that of the writing.
+#[test]
+fn an_error_of_writing_is_not_the_closures() {
+    if !needs_mount() {
+        return;
+    }
+    let dir = TestDir::new();
+    let at = dir.dir("at");
+    let mount = Mount::tmpfs("size=64k", &at);
+    let fails = |own: Option<i32>| {
+        let much = vec![b'x'; 1 << 20];
+        let update = awrite::update(at.join("f"), &WriteOptions::new(), |_, new| {
+            let error = new.write_all(&much).unwrap_err();
+            Err::<(), _>(own.map_or(error, io::Error::from_raw_os_error))
+        });
+        update.unwrap_err().to_string()
+    };
+    for (own, says) in [(None, false), (Some(libc::ENOSPC), false), (Some(libc::EIO), true)] {
+        let text = fails(own);
+        assert_eq!(text.contains("the update was given up"), says, "{text}");
+    }
+    drop(mount);
 }
 
 /// A reader that gives something and then fails.

@@ -1,6 +1,8 @@
 //! What decides about a file: how long ago it was changed, how many names it has, where it is, and what was asked for.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{DAY, age, assert_deletes, expired_lease, housekeep, listed, set, stamp, wait_for_ctime};
@@ -69,26 +71,68 @@ fn an_expired_lease_is_no_temporary_file() {
     let dir = TestDir::new();
     expired_lease(&dir);
     assert_deletes(&dir, &["--clean-temps"], &[]);
-    assert_deletes(&dir, &["--clean-locks"], &["f.lease"]);
+    let done = housekeep(&dir, ["--clean-locks"]).run();
+    assert!(done.ok().stdout == "./f.lease\n" && done.stderr.starts_with("Deleted 1 expired lease"), "{done:?}");
 }
 
-/// Its first names tell nothing: there are so many that it is read in parts.
+/// What looks like a dated backup is the plain one of a file whose own name ends in a time, also if that is a link.
+#[test]
+fn the_backup_of_a_link_with_a_time_in_its_name() {
+    let dir = TestDir::new();
+    for name in ["log", "real", "log.20250102-030405.backup"] {
+        age(&dir.file(name, "x"), 10 * DAY);
+    }
+    let args = ["--all", "--keep-newest=0", "-n"];
+    assert_eq!(listed(housekeep(&dir, args).run().ok()), set(&["log.20250102-030405.backup"]));
+    symlink("real", dir.join("log.20250102-030405")).unwrap();
+    assert!(housekeep(&dir, args).run().ok().stdout.is_empty());
+}
+
+/// There are so many that its names are read in parts, and no part tells what it is.
 #[test]
 fn a_bare_repository_with_very_many_files_is_not_entered() {
     let dir = TestDir::new();
     let bare = dir.dir("bare");
-    // tmpfs lists what was made last first.
-    for part in ["HEAD", "objects", "refs"] {
-        fs::write(bare.join(part), "").unwrap();
+    // tmpfs lists names in the order in which they were made, or in the opposite one.
+    for name in ["HEAD", "first.lock", "0"] {
+        fs::write(bare.join(name), "").unwrap();
     }
-    let first = bare.join("0");
-    fs::write(&first, "").unwrap();
-    for number in 1..100_000 {
-        fs::hard_link(&first, bare.join(number.to_string())).unwrap();
+    for number in 1..105_000 {
+        fs::hard_link(bare.join("0"), bare.join(number.to_string())).unwrap();
     }
-    wait_for_ctime(&dir.file("bare/index.lock", ""), Duration::from_millis(20));
+    for name in ["objects", "last.lock", "refs"] {
+        fs::write(bare.join(name), "").unwrap();
+    }
+    wait_for_ctime(&bare.join("last.lock"), Duration::from_millis(20));
     let done = housekeep(&dir, ["--clean-locks", "-rv"]).run();
     assert_eq!((done.ok().stdout.as_str(), done.stderr.lines().count()), ("", 2), "{done:?}");
     fs::remove_file(bare.join("HEAD")).unwrap();
-    assert_eq!(listed(housekeep(&dir, ["--clean-locks", "-r"]).run().ok()), set(&["bare/index.lock"]));
+    let locks = set(&["bare/first.lock", "bare/last.lock"]);
+    assert_eq!(listed(housekeep(&dir, ["--clean-locks", "-r"]).run().ok()), locks);
+}
+
+/// There is a writer, and it has just made the lock file, or another one of that name.
+#[test]
+fn a_lock_file_that_is_fresh_at_each_look_stays() {
+    let dir = TestDir::new();
+    let (lock, over) = (dir.join("f.lock"), AtomicBool::new(false));
+    let mut stays = false;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let _ = fs::set_permissions(&lock, fs::Permissions::from_mode(0o600));
+            }
+        });
+        // The machine may be too busy to keep it fresh.
+        for _ in 0..100 {
+            dir.file("f.lock", "");
+            let done = housekeep(&dir, ["--clean-locks", "-vv"]).run();
+            stays = done.stderr == "./f.lock: kept: in use\nNothing to delete\n" && lock.exists();
+            if stays {
+                break;
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    assert!(stays);
 }

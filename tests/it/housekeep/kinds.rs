@@ -180,6 +180,7 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
     // The housekeeper has opened the file, not locked it. Its holder removes it, and another holder makes a new one.
     let dir = TestDir::new();
     let lock = dir.file("f.lock", "");
+    wait_for_ctime(&lock, Duration::from_millis(20));
     let opened = ["-P", "f.lock", "-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=1"];
     let (housekeeper, pid) = stopped_after(&dir, &opened, &args);
     fs::remove_file(&lock).unwrap();
@@ -188,16 +189,21 @@ fn a_lock_file_that_changes_at_the_last_moment_stays() {
     assert_eq!(housekeeper.finish().ok().stdout, "");
     assert_eq!(fs::metadata(&lock).unwrap().ino(), held.inode());
 
-    // The housekeeper has seen that nobody has the file open, and not removed it. Somebody writes into it.
-    let dir = TestDir::new();
-    dir.file("f.lock", "");
-    // F_SETSIG, F_SETLEASE.
-    let leased = ["-P", "f.lock", "-e", "trace=fcntl", "-e", "inject=fcntl:signal=SIGSTOP:when=2"];
-    let (housekeeper, pid) = stopped_after(&dir, &leased, &args);
-    rustix::fs::rename(dir.file("new", "content"), dir.join("f.lock")).unwrap();
-    kill_process(pid, Signal::CONT).unwrap();
-    assert_eq!(housekeeper.finish().ok().stdout, "");
-    assert_eq!(dir.read("f.lock"), "content");
+    // The housekeeper has seen that nobody has the file open, and not removed it. Another file gets its name: one with
+    // content, or one that is locked.
+    for content in ["content", ""] {
+        let dir = TestDir::new();
+        wait_for_ctime(&dir.file("f.lock", ""), Duration::from_millis(20));
+        // F_SETSIG, F_SETLEASE.
+        let leased = ["-P", "f.lock", "-e", "trace=fcntl", "-e", "inject=fcntl:signal=SIGSTOP:when=2"];
+        let (housekeeper, pid) = stopped_after(&dir, &leased, &args);
+        let held = Held::new(&dir.file("new", content));
+        rustix::fs::rename(dir.join("new"), dir.join("f.lock")).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+        assert_eq!(housekeeper.finish().ok().stdout, "");
+        assert_eq!(fs::metadata(dir.join("f.lock")).unwrap().ino(), held.inode());
+        assert_eq!(dir.read("f.lock"), content);
+    }
 }
 
 #[test]

@@ -210,6 +210,12 @@ fn a_lock_file_in_use_is_not_replaced() {
     wait_until("the lock is there", || dir.join("f.lock").exists());
     dir.awrite(["f.lock"]).stdin("x").run().assert_error(1, "Error: f.lock: Is a lock file that is in use");
     holder.finish().assert_code(1);
+    // What has content and no such name is locked by its readers.
+    dir.file("read", "old");
+    let reader = Held::new(&dir.join("read"));
+    dir.awrite(["read"]).stdin("new").quiet_success();
+    reader.release();
+    fs::remove_file(dir.join("read")).unwrap();
     // Locked since awrite looked at it.
     dir.file("f.lock", "");
     let mut writer = dir.awrite(["f.lock"]).stdin_open().spawn();

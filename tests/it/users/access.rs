@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::{ALICE, BOB, EVERYBODY, MEMBER, ROOT, User, make, needs_users, owned, shared_dir};
-use crate::common::{TestDir, rounds};
+use crate::common::{TestDir, rounds, temp_name};
 
 const MODES: &[u32] = &[0o600, 0o640, 0o660, 0o644, 0o664, 0o604, 0o606, 0o666];
 const LISTS: &[&str] = &[
@@ -79,4 +79,35 @@ fn nobody_gains_access() {
         }
     }
     assert!(runs > 20, "{runs}");
+}
+
+/// Nobody but its owner may ask whether a file is open, so what looks like a dead writer's may be a living one's.
+#[test]
+fn another_users_temporary_file_stays() {
+    if !needs_users() {
+        return;
+    }
+    let (dir, temp) = (shared_dir(), temp_name("f"));
+    make(&dir, "f", 0o666, "");
+    make(&dir, &temp, 0o644, "");
+    BOB.awrite(&dir, &["f"]).stdin("new").quiet_success();
+    assert_eq!((dir.read("f").as_str(), dir.read(&temp).as_str()), ("new", "old"));
+    ALICE.awrite(&dir, &["f"]).stdin("newer").quiet_success();
+    dir.assert_holds(&["f"]);
+}
+
+/// Who may not open an empty file cannot ask whether somebody locks it. Its name tells.
+#[test]
+fn a_closed_file_is_a_lock_file_if_it_is_called_so() {
+    if !needs_users() {
+        return;
+    }
+    let dir = shared_dir();
+    for (name, code) in [("f", 0), ("f.lock", 1)] {
+        make(&dir, name, 0o600, "");
+        fs::write(dir.join(name), "").unwrap();
+        let done = BOB.awrite(&dir, &["--force", "--quiet", name]).stdin("new").run();
+        assert!(done.assert_code(code).stderr.contains("in use") == (code == 1), "{done:?}");
+        assert_eq!(dir.read(name), if code == 0 { "new" } else { "" });
+    }
 }

@@ -50,6 +50,27 @@ fn a_directory_that_refuses_the_lock_file_is_named_with_a_hint() {
     assert_no_debris(&sub, &["config.json"]);
 }
 
+/// A way is named only if it leads somewhere: overwriting takes a file that may be written, and a lock file elsewhere.
+#[test]
+fn a_directory_that_refuses_the_lock_file_leaves_what_may_be_written() {
+    let dir = TestDir::new();
+    let sub = dir.dir("sub");
+    dir.file_with_mode("sub/open", "old", 0o666);
+    dir.file_with_mode("sub/closed", "old", 0o444);
+    chmod(&sub, 0o555);
+    for (args, hint) in [
+        (&["sub/open"][..], "directory permissions; or overwrite it: --in-place --lock-dir DIR"),
+        (&["--in-place", "sub/open"], "keep lock files elsewhere: --lock-dir DIR"),
+        (&["sub/new"], "Run with sudo or check directory permissions\n"),
+        (&["--force", "sub/closed"], "Run with sudo or check directory permissions\n"),
+    ] {
+        let done = dir.awrite_unprivileged(args.iter().copied()).stdin("new").run();
+        assert!(done.assert_code(1).stderr.contains(hint), "{args:?}: {done:?}");
+    }
+    chmod(&sub, 0o755);
+    assert_no_debris(&sub, &["closed", "open"]);
+}
+
 #[test]
 fn a_directory_that_may_not_be_searched_is_an_error() {
     let dir = TestDir::new();

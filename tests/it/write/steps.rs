@@ -148,3 +148,18 @@ fn a_backup_without_its_date_is_a_warning() {
     }
     assert_eq!((dir.read("d/a").as_str(), dir.read("d/a.backup").as_str()), ("src", "d"));
 }
+
+/// A directory that was made for a file is nothing as long as its name may be lost.
+#[test]
+fn the_directories_that_were_made_are_synced() {
+    if !needs_strace() {
+        return;
+    }
+    for (options, syncs) in [(&[][..], 4), (&["--sync=data"], 1), (&["--sync=none"], 0)] {
+        let dir = TestDir::new();
+        let args = [&["--mkdir", "one/two/f"][..], options].concat();
+        traced(&dir, "fsync,fdatasync,syncfs", "", &args).ok();
+        // The file, its directory, the one above, and that where the first was made.
+        assert_eq!(count(&dir, "sync("), syncs, "{options:?}: {}", dir.read("trace"));
+    }
+}
