@@ -589,7 +589,8 @@ pub(crate) fn finish_set(dir: &Arc<Dir>, name: &OsStr, dry_run: bool, young: boo
     };
     let found = Target::in_dir(dir, base).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let (held, _) = lock::status(&Place::of(&found, &LockOptions::default())?, &found, &Observer::default())?;
+        let place = Place::of(&found, &LockOptions::default())?;
+        let held = lock::seems_in_use(&place.dir, &place.name).map_err(|e| Error::io(&place.path, e))?;
         return Ok(Some(if held { Cleared::Kept("in use") } else { Cleared::Removed }));
     }
     // In a directory of lock files, the record's name is that of the target's whole path.

@@ -452,18 +452,10 @@ impl LockFile {
 
 /// Whether somebody holds the lock file `name` in `dir`, or waits for it, by either method.
 pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+    let file = match open_to_look(dir, name)? {
         Ok(file) => file,
-        Err(e) => match e.raw_os_error() {
-            Some(libc::ENOENT | libc::ELOOP | libc::ENXIO | libc::EISDIR) => return Ok(false),
-            // Somebody has a lease on it, and so has it open.
-            Some(libc::EWOULDBLOCK) => return Ok(true),
-            _ => return Err(e),
-        },
+        Err(in_use) => return Ok(in_use),
     };
-    if FileStatus::of(&file)?.size > 0 {
-        return Ok(is_held_by_link(dir, name));
-    }
     // This comes before the flock is tried. A waiter that is registered for the lock tries it once more before it gives
     // up, and must not fail because of this look.
     if ofd::has_locks(&file)? && inherited::has_more_than_brief(&file)? {
@@ -471,6 +463,31 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     }
     inherited::mark_brief(&file);
     Ok(!sys::try_flock(&file, true)?)
+}
+
+/// The same, as far as it can be told without taking the lock for an instant: others who try it then would find it busy.
+pub(crate) fn seems_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let file = match open_to_look(dir, name)? {
+        Ok(file) => file,
+        Err(in_use) => return Ok(in_use),
+    };
+    let may_be = lease::is_open_elsewhere(&file).unwrap_or(true);
+    Ok(may_be && (ofd::has_locks(&file)? || proc_locks::find(FileStatus::of(&file)?.id).is_some()))
+}
+
+/// Opens the lock file `name` in `dir` for reading. The inner error: it is in use, or not, without a further look.
+fn open_to_look(dir: &Dir, name: &OsStr) -> io::Result<std::result::Result<File, bool>> {
+    let file = match dir.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
+        Ok(file) => file,
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ELOOP | libc::ENXIO | libc::EISDIR) => return Ok(Err(false)),
+            // Somebody has a lease on it, and so has it open.
+            Some(libc::EWOULDBLOCK) => return Ok(Err(true)),
+            _ => return Err(e),
+        },
+    };
+    let is_record = FileStatus::of(&file)?.size > 0;
+    Ok(if is_record { Err(is_held_by_link(dir, name)) } else { Ok(file) })
 }
 
 /// Whether a waiter has registered. Where that cannot be asked nobody registers.

@@ -1,9 +1,10 @@
 //! What a real run cannot delete, a dry run knows.
 
+use std::fs;
 use std::process::Command;
 
 use super::{DAY, age, expired_lease, housekeep, listed, tree};
-use crate::common::{TestDir, needs, needs_root, say};
+use crate::common::{AWRITE, Held, TestDir, needs, needs_root, needs_strace, say};
 
 /// Every kind of file that could be deleted. Returns their names.
 fn one_of_each_kind(dir: &TestDir) -> Vec<String> {
@@ -15,6 +16,44 @@ fn one_of_each_kind(dir: &TestDir) -> Vec<String> {
     // The mark of who was to break a lock that is not there any more.
     dir.file("i.lock.break-0123456789abcdef", dir.read("l.lock"));
     tree(dir.path()).into_iter().filter(|name| name != "h").collect()
+}
+
+/// Whoever tries a lock while it is looked at does not find it busy.
+#[test]
+fn nothing_is_locked() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    one_of_each_kind(&dir);
+    for name in ["f", "f.lock", "a", "b"] {
+        dir.file(name, "");
+    }
+    // A set of files whose writer is killed before its commit point.
+    dir.dir("new");
+    for name in ["a", "b"] {
+        dir.file(format!("new/{name}"), "new");
+    }
+    let kill = ["-f", "-o", "/dev/null", "-e", "inject=renameat:signal=KILL:when=3", AWRITE, "--into", "."];
+    dir.program("strace", kill.iter().chain(&["new/a", "new/b"])).run();
+    for name in ["a.lock", "b.lock"] {
+        dir.file(name, "");
+    }
+    assert!(dir.join("a.lease").exists() && dir.join("b.lease").exists());
+    let trace = TestDir::new();
+    let output = trace.join("trace");
+    let calls = ["-f", "-o", output.to_str().unwrap(), "-e", "trace=flock,fcntl", AWRITE, "housekeep", "-n"];
+    let args = ["--clean-locks", "--clean-temps", "--clean-backups", "--keep-newest=0"];
+    let done = dir.program("strace", calls.iter().chain(&args)).run();
+    let said = fs::read_to_string(output).unwrap();
+    assert!(!said.contains("flock(") && !said.contains("F_WRLCK, l_") && said.contains("F_SETLEASE"), "{said}");
+    let foreseen = listed(done.ok());
+    assert!(foreseen.contains("f.lease") && foreseen.contains("a.lease"), "{done:?}");
+    // Those who hold the lock of a lease's target, or of a set's, are seen all the same.
+    let held = ["f.lock", "a.lock"].map(|name| Held::new(&dir.join(name)));
+    let foreseen = listed(housekeep(&dir, args.iter().chain(&["-n"]).copied()).run().ok());
+    assert!(!foreseen.contains("f.lease") && !foreseen.contains("a.lease") && foreseen.contains("b.lease"));
+    drop(held);
 }
 
 /// Some may not be changed at all, others only be appended to.
