@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
@@ -197,13 +199,28 @@ fn by_pieces(
         let bytes = match rustix::io::read(&source, &mut buffer.spare_capacity_mut()[..wanted]) {
             Ok(([], _)) => break,
             Ok((bytes, _)) => bytes,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return Err(Failed::Reading(e.into())),
+            Err(e) => {
+                go_on_after(e, &source).map_err(Failed::Reading)?;
+                continue;
+            }
         };
         each(bytes)?;
         copied += bytes.len() as u64;
     }
     Ok(copied)
+}
+
+/// Whether reading can go on after `read` has failed. Standard input may not wait for its bytes (`O_NONBLOCK`): the flag is
+/// that of the pipe or terminal, and another program that has it open may have set it.
+fn go_on_after(failure: Errno, source: impl AsFd) -> io::Result<()> {
+    match failure {
+        Errno::INTR => Ok(()),
+        Errno::AGAIN => match poll(&mut [PollFd::new(&source, PollFlags::IN)], None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        },
+        e => Err(e.into()),
+    }
 }
 
 /// A hole of a file, and how much data lies before it.
@@ -274,8 +291,7 @@ fn reflink(source: impl AsFd, to: &File, size: u64) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn is_full(e: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
+fn is_full(e: Errno) -> bool {
     matches!(e, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
 }
 
@@ -304,10 +320,10 @@ pub fn read_all(source: impl AsFd, source_name: &Path, observer: &Observer) -> R
             // Doubles each time. Memory that is never touched costs nothing, and growing moves pages, not bytes.
             want = content.capacity();
         }
-        match rustix::io::retry_on_intr(|| rustix::io::read(&source, spare_capacity(&mut content))) {
+        match rustix::io::read(&source, spare_capacity(&mut content)) {
             Ok(0) => return Ok(content),
             Ok(_) => observer.tell(&Notice::Progress { bytes: content.len() as u64, total: None }),
-            Err(e) => return Err(fail(e.into())),
+            Err(e) => go_on_after(e, &source).map_err(fail)?,
         }
     }
 }

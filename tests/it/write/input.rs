@@ -3,7 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
-use crate::common::TestDir;
+use rustix::fs::OFlags;
+use rustix::pipe::PipeFlags;
+
+use crate::common::{TestDir, wait_until};
 
 #[test]
 fn a_pipe_becomes_a_new_file() {
@@ -201,4 +204,22 @@ fn standard_input_that_cannot_be_read_is_named() {
         done.assert_error(1, "Error: standard input: Bad file descriptor");
     }
     assert_eq!(dir.snapshot("f"), before);
+}
+
+/// Another program that has the pipe, too, may have set the flag.
+#[test]
+fn a_pipe_that_does_not_wait_is_waited_for() {
+    let dir = TestDir::new();
+    for option in ["--quiet", "--stream"] {
+        let (input, output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::fs::fcntl_setfl(&input, OFlags::NONBLOCK).unwrap();
+        let writer = dir.awrite([option, "f"]).stdin_from(input).spawn();
+        for _ in 0..20 {
+            assert_eq!(rustix::io::write(&output, b"1"), Ok(1));
+            wait_until("it has been read", || rustix::io::ioctl_fionread(&output) == Ok(0));
+        }
+        drop(output);
+        writer.finish().ok();
+        assert_eq!(dir.read("f"), "1".repeat(20));
+    }
 }
