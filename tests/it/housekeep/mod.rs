@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
@@ -25,6 +26,15 @@ mod unlucky;
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
+
+/// Ends the threads of a test that ask for it, whatever ends the one that has it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 fn housekeep<'a>(dir: &TestDir, args: impl IntoIterator<Item = &'a str>) -> Run {
     // The times in backups' names are local.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Signal, kill_process};
 
-use super::{DAY, HOUR, age, assert_deletes, housekeep, listed, set, stamp, stopped_after, tree, wait_for_ctime};
+use super::{DAY, HOUR, Over, age, assert_deletes, housekeep, listed, set, stamp, stopped_after, tree, wait_for_ctime};
 use crate::common::{Extent, TestDir, chmod, extent, is_root, needs, needs_root, needs_strace, wait_until};
 
 /// What other programs keep on a server. All of it is old.
@@ -290,6 +290,7 @@ fn no_foreign_attempt_fails_because_of_a_sweep() {
                   print(failed)";
     let (over, deleted) = (AtomicBool::new(false), AtomicU64::new(0));
     let sweep = |args: &'static [&'static str]| {
+        let _over = Over(&over);
         while !over.load(Ordering::SeqCst) {
             let done = housekeep(&dir, args.iter().copied()).run();
             assert_eq!(done.code, Some(0), "{done:?}");
@@ -299,16 +300,12 @@ fn no_foreign_attempt_fails_because_of_a_sweep() {
     std::thread::scope(|scope| {
         scope.spawn(|| sweep(&["--all"]));
         scope.spawn(|| sweep(&["--clean-locks", "-n"]));
-        let mut tried = 0;
-        while tried < attempts || deleted.load(Ordering::SeqCst) == 0 {
+        let (_over, mut tried) = (Over(&over), 0);
+        while (tried < attempts || deleted.load(Ordering::SeqCst) == 0) && !over.load(Ordering::SeqCst) {
             let failed = dir.program("python3", ["-c", script, "5000"]).run();
-            if failed.stdout != "0\n" {
-                over.store(true, Ordering::SeqCst);
-            }
             assert_eq!(failed.ok().stdout, "0\n", "of {attempts} attempts");
             tried += 5000;
         }
-        over.store(true, Ordering::SeqCst);
     });
 }
 
@@ -341,24 +338,21 @@ fn daemons_that_keep_their_descriptor_are_never_two_at_once() {
     let (over, deleted) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _over = Over(&over);
             while !over.load(Ordering::SeqCst) {
                 let done = housekeep(&dir, ["--all"]).run();
                 deleted.fetch_add(done.stdout.lines().count() as u64, Ordering::SeqCst);
             }
         });
-        let mut left = jobs;
-        while left > 0 || deleted.load(Ordering::SeqCst) == 0 {
+        let (_over, mut left) = (Over(&over), jobs);
+        while (left > 0 || deleted.load(Ordering::SeqCst) == 0) && !over.load(Ordering::SeqCst) {
             let daemons: Vec<_> = (0..2).map(|_| dir.program("python3", ["-c", script, "500"]).spawn()).collect();
             for daemon in daemons {
                 let done = daemon.finish();
-                if done.code != Some(0) {
-                    over.store(true, Ordering::SeqCst);
-                }
                 assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "two at once");
             }
             left = left.saturating_sub(1000);
         }
-        over.store(true, Ordering::SeqCst);
     });
 }
 
