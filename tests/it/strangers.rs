@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::common::{Held, NOBODY, TestDir, chmod, lock_is_held, wait_until};
+use crate::common::{AWRITE, Held, NOBODY, TestDir, chmod, lock_is_held, needs_strace, rounds, wait_until};
 use crate::users::{
     ALICE, DAVE, EVE, FRANK, ROOT, SECRET, TEAM, USERS, User, needs_users, needs_users_and_strace, owned, shared_dir,
 };
@@ -396,6 +396,66 @@ fn members_of_a_group_wait_for_each_other_and_take_over() {
                 lock(ANN, &["-n", "f", "--", "true"]).run().assert_error_with(2, &["Leased by b"]);
             }
         }
+    }
+}
+
+/// The group and the others may open a lock file, or the record of a lease, if they may write the target. Both are the
+/// target's owner's and group's as far as their maker may give them away.
+#[test]
+fn a_lock_file_is_for_those_who_may_write_the_target() {
+    if !needs_users() {
+        return;
+    }
+    let dir = shared_dir();
+    for mode in [0o600, 0o640, 0o660, 0o606, 0o620, 0o602, 0o666].into_iter().step_by(rounds(3, 1)) {
+        for (uid, gid) in [(0, 0), (0, TEAM), (ANN.uid, TEAM), (BEN.uid, BEN.uid)] {
+            make(&dir, uid, gid, mode);
+            let is_writer = |user: &User| user.access_to(&dir.join("f")) & 2 != 0;
+            for user in [ROOT, ANN, BEN, EVE].into_iter().filter(is_writer) {
+                let own = user.groups[0];
+                let right = |asked: Option<u32>| {
+                    let given = |bits: u32| if mode & bits & 0o022 != 0 { bits } else { 0 };
+                    let right = asked.unwrap_or(0o600 | given(0o060) | given(0o006));
+                    let is_for_group = right & 0o070 != 0;
+                    let may_give = user.uid == 0 || user.groups.contains(&gid) && is_for_group;
+                    let group = if may_give { gid } else { own };
+                    let is_cut = group != gid && is_for_group && asked.is_none();
+                    let owner = if user.uid == 0 { uid } else { user.uid };
+                    (owner, group, if is_cut { right & 0o707 | (right & 0o007) << 3 } else { right })
+                };
+                let what = format!("{mode:o} {uid} {gid}, by {user:?}");
+                for asked in [None, Some(0o640), Some(0o602)] {
+                    let asks = asked.map_or(Vec::new(), |mode| vec!["--lock-mode".to_owned(), format!("{mode:o}")]);
+                    let see = ["f", "--", "stat", "-c", "%u %g %a", "f.lock"].map(str::to_owned);
+                    let args = [vec!["lock".to_owned()], asks, see.to_vec()].concat();
+                    let done = user.awrite(&dir, &args.iter().map(String::as_str).collect::<Vec<_>>()).run();
+                    let (owner, group, mode) = right(asked);
+                    assert_eq!(done.ok().stdout, format!("{owner} {group} {mode:o}\n"), "{what}, {asked:?}");
+                }
+                let acquire = ["lock", "-q", "--acquire", "--owner", "a", "--ttl", "1ms", "f"];
+                user.awrite(&dir, &acquire).run().ok();
+                assert_eq!(owned(&dir, "f.lease"), right(None), "{what}: the lease");
+                remove(&dir, "f.lease");
+            }
+        }
+    }
+}
+
+/// Until its group is the target's, it is open to its owner only.
+#[test]
+fn a_lock_file_is_its_makers_alone_at_first() {
+    if !needs_strace() {
+        return;
+    }
+    let dir = TestDir::new();
+    for (asked, first) in [("600", "0600"), ("666", "0600"), ("440", "0400")] {
+        let strace =
+            ["-f", "-o", "trace", "-e", "trace=openat", AWRITE, "lock", "--lock-mode", asked, "f", "--", "true"];
+        dir.program("strace", strace).run().ok();
+        let trace = dir.read("trace");
+        let made = trace.lines().find(|line| line.contains("\"f.lock\"") && line.contains("O_CREAT")).unwrap();
+        assert!(made.contains(&format!(", {first}) = ")), "{made}");
+        remove(&dir, "f.lock");
     }
 }
 
