@@ -10,7 +10,7 @@ use awrite::{
     HousekeepOptions, Lease, LockMethod, LockOptions, Notice, Observer, Preview, Set, Under, Wait, WriteOptions,
 };
 
-use crate::common::{TestDir, assert_no_debris, needs_mount};
+use crate::common::{TestDir, assert_no_debris, lock_is_held, needs_mount, wait_until};
 use crate::filesystems::Mount;
 
 #[test]
@@ -372,4 +372,22 @@ fn what_is_held_goes_anywhere() {
     assert!(panicked.is_err());
     assert_eq!(dir.read("f"), "old");
     assert_no_debris(dir.path(), &["f"]);
+}
+
+/// A thread that would wait for itself is told so. One that has given the lock back waits as any other.
+#[test]
+fn a_lock_that_was_given_back_is_waited_for() {
+    let dir = TestDir::new();
+    let free = LockOptions::default();
+    FileLock::acquire(dir.join("f"), &free).unwrap().release().unwrap();
+    let holder = dir.lock(&["f", "-c", "until [ -e go ]; do sleep 0.01; done"]).spawn();
+    wait_until("it is held", || lock_is_held(&dir.join("f.lock")));
+    let go = dir.join("go");
+    let observer = Observer::new(move |notice| {
+        if let Notice::Waiting { .. } = notice {
+            std::fs::write(&go, "").unwrap();
+        }
+    });
+    FileLock::acquire_with(dir.join("f"), &free, &observer).unwrap().release().unwrap();
+    holder.finish().ok();
 }

@@ -571,14 +571,24 @@ fn what_dead_breakers_left_is_cleared_away() {
     forge(&dir, &format!("f.lock.break-{}", nonce(9)), &own, 0);
     dead["nonce"] = json!(nonce(10));
     forge(&dir, ".awrite-d39cff2b-000000000000a1b2.f.lock", &dead, 0);
-    // Files with similar names that are no leftovers.
-    let foreign = ["f.lock.break-it", "g.lock.break-0000000000000009", ".awrite-d39cff2b-000000000000d4e5.f.lock"];
-    for name in foreign {
+    // Similar names, without records.
+    let mut left =
+        vec!["f", "f.lock.break-it", "g.lock.break-0000000000000009", ".awrite-d39cff2b-000000000000d4e5.f.lock"];
+    for name in &left[1..] {
         dir.file(name, "mine");
     }
+    // Records, by names that are another lock's, another target's, or nobody's.
+    let others = [
+        "g.lock.break-000000000000000a",
+        ".awrite-8cfefcce-0000000000000001.f117",
+        "f.lock.break-00000000000000zz",
+        ".awrite-d39cff2b-x.f.lock",
+    ];
+    for name in others {
+        forge(&dir, name, &dead, 0);
+    }
+    left.extend(others);
     link(&dir, ["-n", "f"]).stdin("x").quiet_success();
-    let mut left = foreign.to_vec();
-    left.push("f");
     dir.assert_holds(&left);
 }
 
