@@ -82,6 +82,7 @@ fn the_list_says_who_since_when_and_why() {
     let states: Vec<_> = json.iter().map(|hold| hold["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["held", "waiting", "leased"]);
     assert!(json[0]["since"].is_string() && json[0]["holder_pid"].is_u64() && json[1]["since"].is_null());
+    assert!(json[0]["since"].as_str() > Some("2025"), "{json:?}");
     assert_eq!((json[2]["owner"].as_str(), json[2]["reason"].as_str()), (Some("agent 7"), Some("the plan")));
     // Not recursive: only what is in it.
     assert_eq!(dir.lock(&["--list"]).run().ok().stdout, "");

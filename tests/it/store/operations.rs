@@ -39,6 +39,9 @@ fn a_reason_is_shown_and_a_lease_can_be_broken() {
     for part in [&*host, r#""path":"job:x""#, r#""owner":"A""#, r#""reason":"moving to v2""#, r#""lock_file":null"#] {
         assert!(listed.stdout.contains(part), "{listed:?}");
     }
+    let lease: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let now = s.dir.program("date", ["-u", "+%Y-%m-%dT%H:%M:%S"]).run().stdout;
+    assert!(lease["expires_at"].as_str() > Some(now.trim()), "{listed:?}");
     let broken = s.lock(&["--break", "job:x"]).run();
     assert!(broken.ok().stdout.starts_with("job:x: The lease has ended. It was: Leased by A until "), "{broken:?}");
     assert_eq!(s.lock(&["--break", "job:x"]).run().ok().stdout, "job:x: Not leased\n");
