@@ -441,6 +441,58 @@ fn a_lock_file_is_for_those_who_may_write_the_target() {
     }
 }
 
+/// Whoever may make the target may open its lock file, too. In a sticky directory it is its maker's.
+#[test]
+fn the_lock_of_what_is_not_there_is_for_those_who_may_make_it() {
+    if !needs_users() {
+        return;
+    }
+    for kind in KINDS {
+        let dir = kind.make();
+        let see = ["lock", "new", "--", "stat", "-c", "%u %g %a", "new.lock"];
+        let expected =
+            if kind == Kind::Sticky { format!("2011 {} 600", ANN.groups[0]) } else { format!("2011 {TEAM} 660") };
+        assert_eq!(ANN.awrite(&dir, &see).run().ok().stdout, format!("{expected}\n"), "{kind:?}");
+    }
+}
+
+/// What stays beside each file of an interrupted set is for the writers of that file, and tells who made it. Files with the
+/// same writers share it.
+#[test]
+fn what_a_set_leaves_is_for_the_writers_of_each_file() {
+    if !needs_users_and_strace() {
+        return;
+    }
+    let first = (0, TEAM, 0o602);
+    for (second, is_shared) in [
+        (first, true),
+        ((0, TEAM, 0o606), true),
+        ((0, TEAM, 0o600), false),
+        // There might be an access control list.
+        ((0, TEAM, 0o662), false),
+        ((0, SECRET, 0o602), false),
+        ((ALICE.uid, TEAM, 0o602), false),
+    ] {
+        let dir = shared_dir();
+        dir.dir("d");
+        dir.dir("new");
+        for (name, (uid, gid, mode)) in [("f", first), ("g", second)] {
+            dir.file(&format!("new/{name}"), "new");
+            let path = dir.file_with_mode(&format!("d/{name}"), "old", mode);
+            chown(&path, Some(uid), Some(gid)).unwrap();
+        }
+        let kill = ["-e", "inject=renameat,renameat2:signal=KILL:when=1"];
+        ROOT.traced(&dir, &kill, &["--into", "d", "new"]).run();
+        for (name, (_, gid, mode)) in [("f", first), ("g", second)] {
+            let given = |bits: u32| if mode & bits & 0o022 != 0 { bits } else { 0 };
+            let right = (0, gid, 0o600 | given(0o060) | given(0o006));
+            assert_eq!(owned(&dir, &format!("d/{name}.lease")), right, "{name} {second:?}");
+        }
+        let inode = |name: &str| fs::metadata(dir.join(name)).unwrap().ino();
+        assert_eq!(inode("d/f.lease") == inode("d/g.lease"), is_shared, "{second:?}");
+    }
+}
+
 /// Until its group is the target's, it is open to its owner only.
 #[test]
 fn a_lock_file_is_its_makers_alone_at_first() {
