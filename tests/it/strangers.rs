@@ -477,8 +477,8 @@ fn what_a_set_leaves_is_for_the_writers_of_each_file() {
         dir.dir("d");
         dir.dir("new");
         for (name, (uid, gid, mode)) in [("f", first), ("g", second)] {
-            dir.file(&format!("new/{name}"), "new");
-            let path = dir.file_with_mode(&format!("d/{name}"), "old", mode);
+            dir.file(format!("new/{name}"), "new");
+            let path = dir.file_with_mode(format!("d/{name}"), "old", mode);
             chown(&path, Some(uid), Some(gid)).unwrap();
         }
         let kill = ["-e", "inject=renameat,renameat2:signal=KILL:when=1"];
