@@ -27,24 +27,28 @@ impl Held {
 }
 
 /// Whether somebody holds the lock. Looks in `/proc/locks`: to try the lock would hold it for a moment. The kernel
-/// gives that list in pieces, and a line can get lost if other locks go between two reads. So this looks more than
-/// once.
+/// gives a long list in pieces, and a line can get lost if other locks go between two of them: then this looks again. Not
+/// more often than that: meanwhile nobody can take or release a lock.
 pub(crate) fn lock_is_held(lock_file: &Path) -> bool {
-    let held = |meta: fs::Metadata| locks_on(meta.ino()).iter().any(|line| line.contains(": FLOCK "));
-    (0..5).any(|_| fs::metadata(lock_file).is_ok_and(held))
+    for _ in 0..5 {
+        let Ok(inode) = fs::metadata(lock_file).map(|meta| meta.ino()) else { return false };
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        if of_inode(&locks, inode).any(|line| line.contains(": FLOCK ")) {
+            return true;
+        }
+        if locks.len() < 4096 {
+            break;
+        }
+    }
+    false
 }
 
 /// Whether somebody waits for a lock on this inode, be it a flock or an open-file-description lock.
 pub(crate) fn somebody_waits_for(inode: u64) -> bool {
-    locks_on(inode).iter().any(|line| line.contains("->"))
+    of_inode(&fs::read_to_string("/proc/locks").unwrap(), inode).any(|line| line.contains("->"))
 }
 
-fn locks_on(inode: u64) -> Vec<String> {
+fn of_inode(locks: &str, inode: u64) -> impl Iterator<Item = &str> {
     let ending = format!(":{inode}");
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks
-        .lines()
-        .filter(|line| line.split_whitespace().any(|word| word.ends_with(&ending)))
-        .map(str::to_owned)
-        .collect()
+    locks.lines().filter(move |line| line.split_whitespace().any(|word| word.ends_with(&ending)))
 }
