@@ -215,10 +215,14 @@ impl Client {
             command.env_remove(variable);
         }
         give_no_descriptors(&mut command);
-        let mut spawn = || command.spawn().map(|child| (Group(Pid::from_child(&child)), child));
+        let mut spawn = || {
+            let child = command.spawn()?;
+            let group = Group(Pid::from_child(&child));
+            Ok((child, group))
+        };
         let started = match self.is_listed {
-            true => cleanup::make(|| spawn().map(|(group, child)| (child, group))).map(|(c, ticket)| (c, Some(ticket))),
-            false => spawn().map(|(_, child)| (child, None)),
+            true => cleanup::make(&mut spawn).map(|(child, ticket)| (child, Some(ticket))),
+            false => spawn().map(|(child, _)| (child, None)),
         };
         // With it goes this process's copy of the helper's end of the socket.
         drop(command);

@@ -47,7 +47,7 @@ use super::mark::TargetRecord;
 use super::set_record::{SetRecord, journal_text, records_of};
 use crate::cleanup::{self, Ticket, Undo};
 use crate::error::{Error, ErrorKind, Result, reason_of};
-use crate::lock::{self, Cleared, FileLock, LeaseFile, Place, Writers};
+use crate::lock::{self, Cleared, FileLock, LeaseFile, Writers};
 use crate::names::{
     InSet, TempNames, flat_path, journal_draft_name, journal_name, journal_nonce, lease_name, leased_name,
     set_temp_name, temp_name_under_nonce,
@@ -589,8 +589,7 @@ pub(crate) fn finish_set(dir: &Arc<Dir>, name: &OsStr, dry_run: bool, young: boo
     };
     let found = Target::in_dir(dir, base).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let place = Place::of(&found, &LockOptions::default())?;
-        let held = lock::seems_in_use(&place.dir, &place.name).map_err(|e| Error::io(&place.path, e))?;
+        let held = lock::seems_locked(&found)?;
         return Ok(Some(if held { Cleared::Kept("in use") } else { Cleared::Removed }));
     }
     // In a directory of lock files, the record's name is that of the target's whole path.

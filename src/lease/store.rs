@@ -190,8 +190,7 @@ pub(super) fn clear_by(clock: &dyn Clock, dir: &Arc<Dir>, name: &OsStr, dry_run:
     };
     let target = Target::in_dir(dir, target).map_err(|e| Error::io(dir.join(name), e))?;
     if dry_run {
-        let place = Place::of(&target, &LockOptions::default())?;
-        let held = lock::seems_in_use(&place.dir, &place.name).map_err(|e| Error::io(&place.path, e))?;
+        let held = lock::seems_locked(&target)?;
         return Ok(if held { Cleared::Kept("in use") } else { Cleared::Removed });
     }
     let (_, lock) = lock::lock_as_found(&target)?;

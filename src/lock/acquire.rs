@@ -1,7 +1,7 @@
 //! Taking the lock at a place, by the method that is right there.
 
 use super::filesystem::has_no_flock;
-use super::flock::{Above, LockFile};
+use super::flock::{Above, LockFile, seems_in_use};
 use super::held::{FileLock, Taken, list};
 use super::inherited::{Confirmed, Intent};
 use super::own::Own;
@@ -88,6 +88,12 @@ fn by_flock(request: &mut Request<'_, '_>, mut above: Above) -> Result<FileLock>
         // ancestor has given up the lock that we would have gone on under.
         drop(lock);
     }
+}
+
+/// Whether somebody holds the lock of `target` at its usual place, as far as it can be told without taking it for an instant.
+pub(crate) fn seems_locked(target: &Target) -> Result<bool> {
+    let place = Place::of(target, &LockOptions::default())?;
+    seems_in_use(&place.dir, &place.name).map_err(|e| Error::io(&place.path, e))
 }
 
 /// Takes the lock of `target` at its usual place, without waiting, and whoever has a lease of it. A lock file that was

@@ -466,7 +466,7 @@ pub(crate) fn is_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
 }
 
 /// The same, as far as it can be told without taking the lock for an instant: others who try it then would find it busy.
-pub(crate) fn seems_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+pub(super) fn seems_in_use(dir: &Dir, name: &OsStr) -> io::Result<bool> {
     let file = match open_to_look(dir, name)? {
         Ok(file) => file,
         Err(in_use) => return Ok(in_use),

@@ -50,10 +50,10 @@ pub use inherited::HandOver;
 pub use look::is_link_record;
 pub use range::{lock_range, unlock_range};
 
-pub(crate) use acquire::{acquire_at, lock_as_found, status};
+pub(crate) use acquire::{acquire_at, lock_as_found, seems_locked, status};
 pub(crate) use clear::{Cleared, clear_link, clear_mark};
 pub(crate) use descriptor::{holds_flock, lock_and_mark, register};
-pub(crate) use flock::{is_in_use, seems_in_use};
+pub(crate) use flock::is_in_use;
 pub(crate) use inherited::{Intent, VARIABLE as HELD_VARIABLE, mark_brief};
 pub(crate) use place::{LeaseFile, Place};
 pub(crate) use proc_locks::find as flock_holder;
